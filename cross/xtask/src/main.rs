@@ -1,0 +1,3 @@
+//! Repository commands: demo, test, bench, world.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Names and messages shared by gateway, devices and simulator; no_std.

@@ -1,0 +1,1 @@
+//! Threshold alert with hysteresis and state for each sensor.

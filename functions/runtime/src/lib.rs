@@ -1,0 +1,1 @@
+//! Runs functions in wasmi: fuel, memory, deadline.

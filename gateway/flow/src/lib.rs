@@ -1,0 +1,1 @@
+//! The gateway as one value: broker, log, functions and uplinks composed.

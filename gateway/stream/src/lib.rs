@@ -1,0 +1,1 @@
+//! Durable segmented log: append, group commit, cursors, retention, recovery.

@@ -1,0 +1,3 @@
+//! The Tidegate daemon and its commands.
+
+fn main() {}

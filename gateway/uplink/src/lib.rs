@@ -1,0 +1,1 @@
+//! Upstream synchronisation: windows, acknowledgements, backoff, identity.

@@ -1,0 +1,3 @@
+//! Load generators and side-by-side benchmarks.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Process tests: real sockets, real brokers, SIGKILL.

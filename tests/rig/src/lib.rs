@@ -1,0 +1,1 @@
+//! Test rig: embedded cloud, cuttable proxy, sensors, the demo.

@@ -1,0 +1,1 @@
+//! Seeded simulator: clock, crashable disk, lossy network, reference model.
