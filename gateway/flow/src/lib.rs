@@ -1,1 +1,4 @@
-//! The gateway as one value: broker, log, functions and uplinks composed.
+//! The gateway as one value: topic to stream, stream to function, results and cursor in one
+//! commit, stream to uplink.
+
+pub mod status;

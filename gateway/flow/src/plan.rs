@@ -1,0 +1,75 @@
+//! What a gateway is to do, as the configuration file says it, parsed once into meaning. The
+//! shell checks and builds it; nothing here is validated a second time.
+
+use std::time::Duration;
+
+use tidegate_broker::{BrokerLimits, TopicFilter};
+use tidegate_stream::{LogOptions, Overflow};
+use tidegate_uplink::UplinkOptions;
+
+/// The stream that dead-lettered records go to, in every gateway.
+pub const DEAD_LETTER_STREAM: &str = "dead-letters";
+
+/// A whole gateway.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The gateway's id; part of every record's identity.
+    pub gateway: String,
+    /// Limits of the MQTT side.
+    pub broker: BrokerLimits,
+    /// Options of the durable log.
+    pub log: LogOptions,
+    /// The streams. A topic that matches two goes to both.
+    pub streams: Vec<StreamPlan>,
+    /// The functions.
+    pub functions: Vec<FunctionPlan>,
+    /// The uplinks.
+    pub uplinks: Vec<UplinkPlan>,
+    /// Seed of the retry jitter.
+    pub seed: u64,
+}
+
+/// One stream.
+#[derive(Debug, Clone)]
+pub struct StreamPlan {
+    /// Its name.
+    pub name: String,
+    /// The topics that feed it.
+    pub topics: Vec<TopicFilter>,
+    /// The quota, in bytes.
+    pub max_bytes: u64,
+    /// What happens at the quota.
+    pub overflow: Overflow,
+    /// How long records stay after every reader has passed them.
+    pub retain: Duration,
+}
+
+/// One function.
+#[derive(Debug, Clone)]
+pub struct FunctionPlan {
+    /// Its name.
+    pub name: String,
+    /// Name of the stream that it reads.
+    pub input: String,
+    /// The topics that it may publish to; nothing else.
+    pub publish: Vec<TopicFilter>,
+    /// Most records in one call (1 to 4096).
+    pub batch_records: usize,
+    /// Most payload bytes in one call.
+    pub batch_bytes: usize,
+    /// Times a record is tried before it is dead-lettered (1 to 100).
+    pub attempts: u16,
+    /// Most bytes of state, keys and values.
+    pub state_bytes: usize,
+}
+
+/// One uplink.
+#[derive(Debug, Clone)]
+pub struct UplinkPlan {
+    /// Its name.
+    pub name: String,
+    /// Names of the streams that it sends, in order of the lanes.
+    pub streams: Vec<String>,
+    /// Window, backoff, time-outs.
+    pub options: UplinkOptions,
+}

@@ -1,0 +1,172 @@
+//! What the gateway reports about itself: one plain snapshot, the source of `tidegate status`,
+//! `/metrics` and `/v1/status`. Counters count since the daemon started unless a field says
+//! otherwise. Every list is in the order of the configuration.
+
+use serde::Serialize;
+
+/// The whole gateway at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The gateway's id, from the configuration.
+    pub gateway: String,
+    /// The epoch that new records get.
+    pub epoch: u32,
+    /// Milliseconds since the daemon opened its store.
+    pub uptime_ms: u64,
+    /// The MQTT side.
+    pub broker: BrokerStatus,
+    /// One entry for each stream, the dead-letter stream included.
+    pub streams: Vec<StreamStatus>,
+    /// One entry for each function.
+    pub functions: Vec<FunctionStatus>,
+    /// One entry for each uplink.
+    pub uplinks: Vec<UplinkStatus>,
+    /// The store.
+    pub disk: DiskStatus,
+}
+
+/// The MQTT side.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BrokerStatus {
+    /// Open connections.
+    pub connections: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Subscriptions of all sessions.
+    pub subscriptions: u64,
+    /// Retained messages held.
+    pub retained: u64,
+    /// PUBLISH packets taken in.
+    pub received: u64,
+    /// Of those, the ones acknowledged (QoS 1).
+    pub acknowledged: u64,
+    /// Of those, the ones refused.
+    pub refused: u64,
+    /// Of those, the ones dropped because the gateway already held them (publisher identity).
+    pub duplicates: u64,
+    /// PUBLISH packets queued for subscribers.
+    pub delivered: u64,
+    /// Messages not delivered because a subscriber was too slow for its queue.
+    pub dropped: u64,
+    /// Publishes that wait for the disk before they are acknowledged.
+    pub pending_acknowledgements: u64,
+}
+
+/// One stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Sequence of the oldest record kept.
+    pub first_seq: u64,
+    /// Sequence that the next record gets.
+    pub next_seq: u64,
+    /// First sequence that is not yet on flash.
+    pub durable_seq: u64,
+    /// Bytes kept, as counted against `max_bytes`.
+    pub bytes: u64,
+    /// The quota, in bytes.
+    pub max_bytes: u64,
+    /// Records appended since the daemon started.
+    pub appended: u64,
+    /// Records lost to this stream, from the ledger (all that the ledger still names).
+    pub lost: u64,
+    /// Who reads it, and how far they are.
+    pub readers: Vec<ReaderStatus>,
+}
+
+/// A reader's cursor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReaderStatus {
+    /// `fn/NAME` or `uplink/NAME`.
+    pub name: String,
+    /// First sequence not yet done.
+    pub next_seq: u64,
+    /// Records between the cursor and the end of the stream.
+    pub lag: u64,
+}
+
+/// One function.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FunctionStatus {
+    /// Its name.
+    pub name: String,
+    /// The stream that it reads.
+    pub stream: String,
+    /// `running`, `idle`, `backing off`.
+    pub state: String,
+    /// Records that wait.
+    pub lag: u64,
+    /// Calls made.
+    pub calls: u64,
+    /// Records handled and committed.
+    pub records: u64,
+    /// Records emitted.
+    pub emitted: u64,
+    /// Calls that failed (trap, deadline, memory, bad output).
+    pub failures: u64,
+    /// Calls that will be made again.
+    pub retries: u64,
+    /// Records that went to the dead-letter stream.
+    pub dead_letters: u64,
+    /// Keys of state held.
+    pub state_keys: u64,
+    /// Bytes of state held, keys and values.
+    pub state_bytes: u64,
+    /// Fuel used.
+    pub fuel: u64,
+    /// Time spent in the guest, in microseconds.
+    pub busy_us: u64,
+    /// Linear memory of the instance, in bytes, at the last call.
+    pub memory_bytes: u64,
+    /// The last failure, in words.
+    pub last_failure: Option<String>,
+}
+
+/// One uplink.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UplinkStatus {
+    /// Its name.
+    pub name: String,
+    /// `connected`, `connecting`, `waiting`.
+    pub state: String,
+    /// Milliseconds in that state.
+    pub since_ms: u64,
+    /// Milliseconds until the next attempt, while waiting.
+    pub retry_in_ms: Option<u64>,
+    /// Why the last connection ended or failed.
+    pub last_error: Option<String>,
+    /// Connections tried since the last that worked.
+    pub attempts: u64,
+    /// Messages sent and not yet acknowledged.
+    pub in_flight: u64,
+    /// Messages sent, repetitions included.
+    pub sent: u64,
+    /// Messages acknowledged.
+    pub acknowledged: u64,
+    /// Messages that the upstream refused for good.
+    pub rejected: u64,
+    /// Records that wait for this uplink, over all its streams.
+    pub backlog: u64,
+}
+
+/// The store.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DiskStatus {
+    /// Segments that hold data.
+    pub segments: u64,
+    /// Preallocated segments in reserve.
+    pub spare_segments: u64,
+    /// Bytes of all segment files.
+    pub bytes: u64,
+    /// Groups written and synced.
+    pub groups: u64,
+    /// Bytes written to segment files.
+    pub bytes_written: u64,
+    /// Payload bytes appended.
+    pub payload_bytes: u64,
+    /// Syncs or writes that failed.
+    pub failures: u64,
+    /// `ok`, or what is wrong, in words.
+    pub state: String,
+}
