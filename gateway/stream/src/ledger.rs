@@ -1,0 +1,194 @@
+//! The loss ledger: which records are gone, when and why. Nothing disappears without an entry.
+
+use std::collections::VecDeque;
+
+use crate::ids::{Seq, StreamId};
+use crate::varint;
+
+/// Why records are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LossReason {
+    /// Dropped, oldest first, to stay below the stream's quota.
+    Quota,
+    /// Older than they were allowed to become.
+    Expired,
+    /// What the disk gave back is not what was written.
+    Damaged,
+    /// Refused for good by what should have handled them, and moved to the dead letters.
+    DeadLetter,
+    /// Discarded by the operator.
+    Discarded,
+}
+
+impl LossReason {
+    const ALL: [LossReason; 5] = [
+        LossReason::Quota,
+        LossReason::Expired,
+        LossReason::Damaged,
+        LossReason::DeadLetter,
+        LossReason::Discarded,
+    ];
+
+    fn code(self) -> u8 {
+        match self {
+            LossReason::Quota => 1,
+            LossReason::Expired => 2,
+            LossReason::Damaged => 3,
+            LossReason::DeadLetter => 4,
+            LossReason::Discarded => 5,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<LossReason> {
+        LossReason::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+/// Records of one stream that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// The stream.
+    pub stream: StreamId,
+    /// First sequence lost.
+    pub first: Seq,
+    /// Last sequence lost.
+    pub last: Seq,
+    /// How many records.
+    pub records: u64,
+    /// How many bytes they took; an estimate where they could not be read.
+    pub bytes: u64,
+    /// Why.
+    pub reason: LossReason,
+    /// When, milliseconds since 1970 by the gateway's clock.
+    pub unix_ms: i64,
+}
+
+impl Loss {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        varint::put(out, u64::from(self.stream.0));
+        out.push(self.reason.code());
+        varint::put(out, self.first.0);
+        varint::put(out, self.last.0);
+        varint::put(out, self.records);
+        varint::put(out, self.bytes);
+        varint::put_signed(out, self.unix_ms);
+    }
+
+    pub(crate) fn decode(bytes: &[u8], at: &mut usize) -> Option<Loss> {
+        let stream = StreamId(u16::try_from(varint::get(bytes, at)?).ok()?);
+        let reason = LossReason::from_code(*bytes.get(*at)?)?;
+        *at += 1;
+        Some(Loss {
+            stream,
+            reason,
+            first: Seq(varint::get(bytes, at)?),
+            last: Seq(varint::get(bytes, at)?),
+            records: varint::get(bytes, at)?,
+            bytes: varint::get(bytes, at)?,
+            unix_ms: varint::get_signed(bytes, at)?,
+        })
+    }
+
+    /// Takes in `next` when it goes on where this one ends.
+    pub(crate) fn absorb(&mut self, next: &Loss) -> bool {
+        let adjacent = self.stream == next.stream
+            && self.reason == next.reason
+            && self.last.plus(1) == next.first;
+        if adjacent {
+            self.last = next.last;
+            self.records = self.records.saturating_add(next.records);
+            self.bytes = self.bytes.saturating_add(next.bytes);
+            self.unix_ms = next.unix_ms;
+        }
+        adjacent
+    }
+}
+
+/// The newest losses, bounded; neighbours are kept as one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    entries: VecDeque<Loss>,
+}
+
+/// How far back a new loss looks for the one that it continues.
+const MERGE_DEPTH: usize = 32;
+
+impl Ledger {
+    pub(crate) fn add(&mut self, loss: Loss, max_entries: usize) {
+        let merged = self.entries.iter_mut().rev().take(MERGE_DEPTH).any(|e| e.absorb(&loss));
+        if merged {
+            return;
+        }
+        self.entries.push_back(loss);
+        while self.entries.len() > max_entries {
+            self.entries.pop_front();
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Loss> {
+        self.entries.iter()
+    }
+
+    /// Whether an entry says that `seq` is gone.
+    pub(crate) fn covers(&self, stream: StreamId, seq: Seq) -> bool {
+        let names = |loss: &Loss| loss.stream == stream && (loss.first..=loss.last).contains(&seq);
+        self.entries.iter().any(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn loss(stream: u16, first: u64, last: u64) -> Loss {
+        Loss {
+            stream: StreamId(stream),
+            first: Seq(first),
+            last: Seq(last),
+            records: last - first + 1,
+            bytes: 10,
+            reason: LossReason::Quota,
+            unix_ms: 5,
+        }
+    }
+
+    #[test]
+    fn neighbouring_losses_become_one_entry() {
+        let mut ledger = Ledger::default();
+        for add in [loss(1, 1, 3), loss(2, 1, 1), loss(1, 4, 9), loss(1, 11, 11)] {
+            ledger.add(add, 10);
+        }
+        let spans: Vec<_> = ledger.iter().map(|l| (l.stream.0, l.first.0, l.last.0)).collect();
+        assert_eq!(spans, [(1, 1, 9), (2, 1, 1), (1, 11, 11)]);
+        assert_eq!(ledger.iter().next().map(|l| (l.records, l.bytes)), Some((9, 20)));
+    }
+
+    #[test]
+    fn the_ledger_keeps_the_newest_entries_only() {
+        let mut ledger = Ledger::default();
+        for n in 0..100 {
+            ledger.add(loss(1, n * 10 + 1, n * 10 + 2), 7);
+        }
+        assert_eq!(ledger.iter().count(), 7);
+        assert!(ledger.covers(StreamId(1), Seq(991)));
+        assert!(!ledger.covers(StreamId(1), Seq(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_loss_comes_back(
+            stream: u16, first: u64, last: u64, records: u64, bytes: u64, unix_ms: i64, reason in 0usize..5,
+        ) {
+            let loss = Loss {
+                stream: StreamId(stream), first: Seq(first), last: Seq(last), records, bytes, unix_ms,
+                reason: LossReason::ALL[reason],
+            };
+            let mut out = Vec::new();
+            loss.encode(&mut out);
+            let mut at = 0;
+            prop_assert_eq!(Loss::decode(&out, &mut at), Some(loss));
+            prop_assert_eq!(at, out.len());
+        }
+    }
+}
