@@ -1,0 +1,210 @@
+//! CONNECT: who is let in, and with which session.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::broker::Broker;
+use crate::connection::{Open, PendingAcks, Phase};
+use crate::delivery::append;
+use crate::event::{BrokerEvent, CloseReason};
+use crate::packet::Version;
+use crate::packet::connect::{
+    self, Connect, IDENTIFIER_REJECTED, Refusal, SERVER_UNAVAILABLE, Welcome,
+};
+use crate::packet::fault::{Fault, Reason};
+use crate::session::Session;
+use crate::will::{Will, WillFate};
+
+impl Broker {
+    pub(crate) fn handle_connect(&mut self, now: Instant, slot: u32, body: &[u8]) {
+        let admitted = connect::decode(body).and_then(|connect| self.admit(now, slot, connect));
+        if let Err(refusal) = admitted {
+            self.refuse(now, slot, &refusal);
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, slot: u32, refusal: &Refusal) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if let Some(connack) = connect::refusal(refusal) {
+            append(connection, &mut self.events, |out| out.extend_from_slice(&connack));
+        }
+        self.counters.faults += 1;
+        let Fault { reason, text } = refusal.fault;
+        let why = CloseReason::Fault { code: reason as u8, text };
+        self.close(now, slot, why, None, WillFate::Discard);
+    }
+
+    fn admit(&mut self, now: Instant, slot: u32, connect: Connect) -> Result<(), Refusal> {
+        let (client, assigned) = self.client_id(&connect)?;
+        let (session, present) = self.session_for(now, &client, &connect)?;
+        let granted = self.granted_expiry(connect.session_expiry);
+        let keep_alive = self.granted_keep_alive(&connect);
+        let connack = connect::welcome(
+            connect.version,
+            &Welcome {
+                session_present: present, // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+                receive_maximum: self.limits.receive_maximum,
+                max_packet: self.limits.max_packet,
+                topic_alias_maximum: self.limits.topic_alias_maximum,
+                assigned_client: assigned.then_some(&*client),
+                session_expiry: (granted != Duration::from_secs(connect.session_expiry.into()))
+                    .then_some(granted.as_secs().try_into().unwrap_or(u32::MAX)),
+                keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
+            },
+        );
+        let connack = connack.map_err(|_| Refusal {
+            fault: Fault::new(Reason::ImplementationSpecific, "CONNACK cannot be encoded"),
+            answer: connect::RefusalAnswer::Silent,
+        })?;
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.connection = Some(slot);
+            session.expiry = granted;
+            session.ends_at = None;
+            session.will = None; // [MQTT-3.1.3-9]: the client is back in time.
+            session.inflight.restart();
+        }
+        self.arm_session(session);
+        self.open(now, slot, Opening { connect, client, session, keep_alive }, &connack);
+        self.pump(now, session);
+        Ok(())
+    }
+
+    fn open(&mut self, now: Instant, slot: u32, opening: Opening, connack: &[u8]) {
+        let Opening { connect, client, session, keep_alive } = opening;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
+        let patience = (keep_alive > 0).then_some(patience);
+        let first_ticket = self.next_ticket.get(slot as usize).copied().unwrap_or(0);
+        connection.phase = Phase::Open(Box::new(Open {
+            session,
+            client: client.clone(),
+            version: connect.version,
+            patience,
+            window: connect.receive_maximum.min(self.limits.max_inflight),
+            max_packet: connect.max_packet,
+            problem_info: connect.problem_info,
+            will: connect.will.map(|will| Will::new(will, &client)),
+            pending: PendingAcks::new(first_ticket),
+            aliases: Vec::new(),
+            last_topic: None,
+        }));
+        append(connection, &mut self.events, |out| out.extend_from_slice(connack));
+        self.events.push_back(BrokerEvent::Connected {
+            conn: connection.id,
+            client,
+            version: connect.version,
+            peer: connection.peer.clone(),
+        });
+        self.arm_connection(slot, patience.and_then(|patience| now.checked_add(patience)));
+    }
+
+    /// The client identifier, and whether the broker gave it.
+    fn client_id(&mut self, connect: &Connect) -> Result<(Arc<str>, bool), Refusal> {
+        let refusal = |text| {
+            let fault = Fault::new(Reason::ClientIdNotValid, text);
+            Refusal::of(connect.version, fault, IDENTIFIER_REJECTED)
+        };
+        if connect.client.len() > self.limits.max_client_id_bytes {
+            return Err(refusal("the client identifier is too long"));
+        }
+        if !connect.client.is_empty() {
+            return Ok((connect.client.as_str().into(), false));
+        }
+        if connect.version == Version::V3_1_1 && !connect.clean_start {
+            // [MQTT-3.1.3-7], [MQTT-3.1.3-8]
+            return Err(refusal("a session to keep needs a client identifier"));
+        }
+        // [MQTT-3.1.3-6], [MQTT-3.1.3-7] (5): unique among those in use.
+        loop {
+            let id: Arc<str> = format!("auto-{:016x}", self.next_random()).into();
+            if !self.by_client.contains_key(&id) {
+                return Ok((id, true));
+            }
+        }
+    }
+
+    /// SplitMix64: every value once before any repeats.
+    fn next_random(&mut self) -> u64 {
+        self.id_seed = self.id_seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.id_seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn granted_expiry(&self, wished: u32) -> Duration {
+        let wished = match wished {
+            connect::NEVER => Duration::MAX,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        wished.min(self.limits.max_session_expiry)
+    }
+
+    fn granted_keep_alive(&self, connect: &Connect) -> u16 {
+        match self.limits.max_keep_alive {
+            Some(max)
+                if connect.version == Version::V5
+                    && (connect.keep_alive == 0 || connect.keep_alive > max) =>
+            {
+                max
+            }
+            Some(_) | None => connect.keep_alive,
+        }
+    }
+
+    /// The session of this client, and whether it was there before.
+    fn session_for(
+        &mut self,
+        now: Instant,
+        client: &Arc<str>,
+        connect: &Connect,
+    ) -> Result<(u32, bool), Refusal> {
+        let present = self.by_client.get(client).and_then(|session| self.sessions.get(*session));
+        if let Some(other) = present.and_then(|session| session.connection) {
+            // [MQTT-3.1.4-3] (5), [MQTT-3.1.4-2] (3.1.1)
+            let goodbye = Some((Reason::SessionTakenOver, None));
+            self.close(now, other, CloseReason::TakenOver, goodbye, WillFate::Publish);
+        }
+        // The session may have ended with the connection taken over.
+        if let Some(&session) = self.by_client.get(client) {
+            if !connect.clean_start {
+                return Ok((session, true)); // [MQTT-3.1.2-5]
+            }
+            self.end_session(session); // [MQTT-3.1.2-4]
+        }
+        if self.sessions.len() >= self.limits.max_sessions && !self.evict_session() {
+            let text = "there are as many sessions as are allowed";
+            let fault = Fault::new(Reason::QuotaExceeded, text);
+            return Err(Refusal::of(connect.version, fault, SERVER_UNAVAILABLE));
+        }
+        let session = self.sessions.insert(Session::new(client.clone(), &self.limits));
+        self.by_client.insert(client.clone(), session);
+        Ok((session, false))
+    }
+
+    /// Gives up the session that has been without a connection for longest.
+    fn evict_session(&mut self) -> bool {
+        let oldest = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.connection.is_none())
+            .min_by_key(|(slot, session)| (session.detached_at, *slot))
+            .map(|(slot, _)| slot);
+        match oldest {
+            Some(slot) => {
+                self.counters.sessions_evicted += 1;
+                self.end_session(slot);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// What a connection is opened with.
+struct Opening {
+    connect: Connect,
+    client: Arc<str>,
+    session: u32,
+    keep_alive: u16,
+}

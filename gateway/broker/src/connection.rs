@@ -1,0 +1,193 @@
+//! One network connection: from its first byte to its last.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::event::{Answer, ConnId};
+use crate::outbox::Outbox;
+use crate::packet::Version;
+use crate::packet::fault::{Fault, Reason};
+use crate::packet::publish::{Inbound, topic_text};
+use crate::topic::TopicName;
+use crate::will::Will;
+
+/// A connection and the bytes on both sides of it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnId,
+    pub(crate) peer: String,
+    pub(crate) phase: Phase,
+    /// Bytes that make no whole packet yet, or that arrived while reading was paused.
+    pub(crate) unread: Vec<u8>,
+    pub(crate) outbox: Outbox,
+    /// The shell has been asked to stop reading.
+    pub(crate) paused: bool,
+    /// Something waits until the outbox has room again.
+    pub(crate) wants_room: bool,
+    /// It is on the list of connections to look at after their outbox was handed out.
+    pub(crate) listed: bool,
+    /// When it was opened, later when the last whole packet arrived.
+    pub(crate) heard: Instant,
+    pub(crate) timer: Option<Instant>,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    AwaitingConnect,
+    Open(Box<Open>),
+    /// It gets its last bytes and takes none.
+    Closing,
+}
+
+/// A connection whose CONNECT was accepted.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) session: u32,
+    pub(crate) client: Arc<str>,
+    pub(crate) version: Version,
+    /// Silence allowed: one and a half times the keep-alive [MQTT-3.1.2-22]; `None` for ever.
+    pub(crate) patience: Option<Duration>,
+    /// QoS 1 messages the client takes at a time.
+    pub(crate) window: u16,
+    /// The largest packet the client takes.
+    pub(crate) max_packet: u32,
+    pub(crate) problem_info: bool,
+    pub(crate) will: Option<Will>,
+    pub(crate) pending: PendingAcks,
+    /// Topics by alias - 1 [MQTT-3.3.2-7].
+    pub(crate) aliases: Vec<Option<TopicName>>,
+    /// The topic published to last: publishers tend to stay with theirs.
+    pub(crate) last_topic: Option<TopicName>,
+}
+
+impl Connection {
+    pub(crate) fn new(id: ConnId, peer: String, now: Instant) -> Connection {
+        Connection {
+            id,
+            peer,
+            phase: Phase::AwaitingConnect,
+            unread: Vec::new(),
+            outbox: Outbox::default(),
+            paused: false,
+            wants_room: false,
+            listed: false,
+            heard: now,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn open(&self) -> Option<&Open> {
+        match &self.phase {
+            Phase::Open(open) => Some(open),
+            Phase::AwaitingConnect | Phase::Closing => None,
+        }
+    }
+
+    pub(crate) fn open_mut(&mut self) -> Option<&mut Open> {
+        match &mut self.phase {
+            Phase::Open(open) => Some(open),
+            Phase::AwaitingConnect | Phase::Closing => None,
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing)
+    }
+}
+
+impl Open {
+    /// The topic of an inbound message: said, known by its alias, or both.
+    pub(crate) fn topic(
+        &mut self,
+        inbound: &Inbound<'_>,
+        alias_maximum: u16,
+        max_levels: usize,
+    ) -> Result<TopicName, Fault> {
+        const ALIAS: Fault = Fault::new(Reason::TopicAliasInvalid, "the topic alias is not valid");
+        let place = match inbound.alias {
+            None => None,
+            // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+            Some(alias) if alias == 0 || alias > alias_maximum => return Err(ALIAS),
+            Some(alias) => Some(usize::from(alias) - 1),
+        };
+        if inbound.topic.is_empty()
+            && let Some(place) = place
+        {
+            let known = self.aliases.get(place).cloned().flatten();
+            return known.ok_or(Fault::protocol("the topic alias has not been set up"));
+        }
+        let topic = self.named_topic(inbound.topic, max_levels)?;
+        if let Some(place) = place {
+            if self.aliases.len() <= place {
+                self.aliases.resize(place + 1, None);
+            }
+            self.aliases[place] = Some(topic.clone());
+        }
+        Ok(topic)
+    }
+
+    fn named_topic(&mut self, bytes: &[u8], max_levels: usize) -> Result<TopicName, Fault> {
+        if let Some(topic) = &self.last_topic
+            && topic.as_str().as_bytes() == bytes
+        {
+            return Ok(topic.clone());
+        }
+        let invalid = Fault::new(Reason::TopicNameInvalid, "the topic name is not valid");
+        let topic = TopicName::parse(topic_text(bytes)?).map_err(|_| invalid)?;
+        if topic.levels().count() > max_levels {
+            return Err(Fault::new(Reason::TopicNameInvalid, "the topic has too many levels"));
+        }
+        self.last_topic = Some(topic.clone());
+        Ok(topic)
+    }
+}
+
+/// Inbound QoS 1 publishes in their order, each with its answer once it has one. PUBACKs leave
+/// in this order [MQTT-4.6.0-2].
+#[derive(Debug)]
+pub(crate) struct PendingAcks {
+    /// Number of the first one.
+    first: u64,
+    acks: VecDeque<(u16, Option<Answer>)>,
+}
+
+impl PendingAcks {
+    pub(crate) fn new(first: u64) -> PendingAcks {
+        PendingAcks { first, acks: VecDeque::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.acks.len()
+    }
+
+    /// Number of the next one.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.first + self.acks.len() as u64
+    }
+
+    pub(crate) fn push(&mut self, id: u16) {
+        self.acks.push_back((id, None));
+    }
+
+    /// Notes the answer to number `number`. A second answer, or one to a publish that is not
+    /// there any more, is ignored.
+    pub(crate) fn answer(&mut self, number: u64, answer: Answer) {
+        let Some(at) = number.checked_sub(self.first) else { return };
+        if let Some((_, place @ None)) = self.acks.get_mut(at as usize) {
+            *place = Some(answer);
+        }
+    }
+
+    /// Takes the oldest one, if it has been answered.
+    pub(crate) fn pop_answered(&mut self) -> Option<(u16, Answer)> {
+        match self.acks.front() {
+            Some((_, Some(_))) => {}
+            Some((_, None)) | None => return None,
+        }
+        let (id, answer) = self.acks.pop_front()?;
+        self.first += 1;
+        Some((id, answer?))
+    }
+}

@@ -1,0 +1,168 @@
+//! How connections and sessions end.
+
+use std::time::{Duration, Instant};
+
+use crate::broker::Broker;
+use crate::connection::{Open, Phase};
+use crate::delivery::append;
+use crate::event::{BrokerEvent, CloseReason};
+use crate::packet::disconnect::Goodbye;
+use crate::packet::fault::{Fault, Reason};
+use crate::packet::{Version, connect, disconnect};
+use crate::timers::Timer;
+use crate::will::{DelayedWill, WillFate};
+
+impl Broker {
+    /// Ends a connection for a fault of the peer. An MQTT 5 client is told the reason
+    /// [MQTT-4.13.1-1].
+    pub(crate) fn close_for(&mut self, now: Instant, slot: u32, fault: Fault) {
+        self.counters.faults += 1;
+        let why = CloseReason::Fault { code: fault.reason as u8, text: fault.text };
+        self.close(now, slot, why, Some((fault.reason, Some(fault.text))), WillFate::Publish);
+    }
+
+    /// Ends a connection from this side. Before CONNECT no goodbye is sent [MQTT-3.14.0-1].
+    pub(crate) fn close(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        why: CloseReason,
+        goodbye: Option<(Reason, Option<&str>)>,
+        will: WillFate,
+    ) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.is_closing() {
+            return;
+        }
+        if let (Some(open), Some((reason, text))) = (connection.open(), goodbye)
+            && open.version == Version::V5
+        {
+            let text = text.filter(|_| open.problem_info);
+            let max_packet = open.max_packet as usize;
+            if let Some(packet) =
+                disconnect::encode(reason, text).filter(|packet| packet.len() <= max_packet)
+            {
+                append(connection, &mut self.events, |out| out.extend_from_slice(&packet));
+            }
+        }
+        let conn = connection.id;
+        self.events.push_back(BrokerEvent::Close { conn, why: why.clone() });
+        self.detach(now, slot, why, will);
+    }
+
+    /// A client's DISCONNECT.
+    pub(crate) fn handle_goodbye(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        goodbye: Goodbye,
+    ) -> Result<(), Fault> {
+        let Some(open) = self.connections.get(slot).and_then(|c| c.open()) else { return Ok(()) };
+        if let (Some(seconds), Some(session)) =
+            (goodbye.session_expiry, self.sessions.get_mut(open.session))
+        {
+            if session.expiry.is_zero() && seconds > 0 {
+                // Section 3.14.2.2.2 calls it a protocol error.
+                return Err(Fault::protocol(
+                    "a session that ends with its connection cannot be kept",
+                ));
+            }
+            let wished = match seconds {
+                connect::NEVER => Duration::MAX,
+                seconds => Duration::from_secs(seconds.into()),
+            };
+            session.expiry = wished.min(self.limits.max_session_expiry);
+        }
+        let will = if goodbye.with_will { WillFate::Publish } else { WillFate::Discard };
+        self.close(now, slot, CloseReason::ClientDisconnected, None, will);
+        Ok(())
+    }
+
+    /// Parts a connection from its session. Nothing is read from it any more; what is unsent
+    /// stays until the connection is forgotten.
+    pub(crate) fn detach(&mut self, now: Instant, slot: u32, why: CloseReason, will: WillFate) {
+        self.arm_connection(slot, None);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.unread = Vec::new();
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        let Phase::Open(open) = phase else { return };
+        self.events.push_back(BrokerEvent::Disconnected { client: open.client.clone(), why });
+        self.leave_session(now, *open, will);
+    }
+
+    fn leave_session(&mut self, now: Instant, open: Open, fate: WillFate) {
+        let Some(session) = self.sessions.get_mut(open.session) else { return };
+        session.connection = None;
+        session.detached_at = Some(now);
+        session.ends_at = now.checked_add(session.expiry);
+        let ends_now = session.expiry.is_zero();
+        if let (WillFate::Publish, Some(will)) = (fate, open.will) {
+            // [MQTT-3.1.2-10], [MQTT-3.1.3-9]: after its delay or with the session, whichever
+            // is first; session_due and end_session publish it.
+            if will.delay.is_zero() || ends_now {
+                self.events.push_back(BrokerEvent::Publish {
+                    ticket: None,
+                    client: open.client,
+                    message: will.message,
+                });
+            } else {
+                session.will =
+                    now.checked_add(will.delay).map(|at| DelayedWill { message: will.message, at });
+            }
+        }
+        if ends_now {
+            self.end_session(open.session);
+        } else {
+            self.arm_session(open.session);
+        }
+    }
+
+    /// The timer of a session: its will is due, its end has come, or both.
+    pub(crate) fn session_due(&mut self, now: Instant, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.timer = None;
+        if session.will.as_ref().is_some_and(|will| will.at <= now) {
+            self.publish_delayed_will(slot);
+        }
+        let Some(session) = self.sessions.get(slot) else { return };
+        if session.ends_at.is_some_and(|at| at <= now) {
+            self.end_session(slot);
+        } else {
+            self.arm_session(slot);
+        }
+    }
+
+    fn publish_delayed_will(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        if let Some(will) = session.will.take() {
+            self.events.push_back(BrokerEvent::Publish {
+                ticket: None,
+                client: session.client.clone(),
+                message: will.message,
+            });
+        }
+    }
+
+    /// Forgets a session without a connection: its subscriptions, its messages, and with it its
+    /// will is due [MQTT-3.1.2-8].
+    pub(crate) fn end_session(&mut self, slot: u32) {
+        self.publish_delayed_will(slot);
+        let Some(mut session) = self.sessions.remove(slot) else { return };
+        self.timers.set(Timer::Session(slot), &mut session.timer, None);
+        self.by_client.remove(&session.client);
+        self.queued_bytes -= session.held_bytes;
+        for filter in session.subscriptions.keys() {
+            self.subscribers.remove(filter, |subscriber| subscriber.session == slot);
+        }
+    }
+
+    /// The socket is gone.
+    pub(crate) fn forget_connection(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.remove(slot) {
+            self.by_id.remove(&connection.id);
+            if connection.listed {
+                self.handed_out.retain(|listed| *listed != slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the broker tells its owner, and what the owner answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::message::Message;
+use crate::packet::Version;
+
+/// One network connection. The shell numbers them and does not use a number again while the
+/// broker may still speak of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// One inbound QoS 1 publish that waits for its acknowledgement. A ticket stays harmless after
+/// its connection has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What a publisher is told of its QoS 1 message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is accepted: PUBACK.
+    Success,
+    /// It is accepted and nobody asked for it: PUBACK, for MQTT 5 with reason 0x10.
+    NoSubscribers,
+    /// It is not accepted. MQTT 5: PUBACK with the reason and the text; 3.1.1, which cannot say
+    /// so: the connection is closed without the PUBACK.
+    Refused {
+        /// In the protocol's terms.
+        reason: RefuseReason,
+        /// For whoever reads the publisher's log. At most 200 bytes of it are sent.
+        text: String,
+    },
+}
+
+/// Why a publish is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefuseReason {
+    /// 0x80.
+    Unspecified,
+    /// 0x83: valid, but not here.
+    ImplementationSpecific,
+    /// 0x87.
+    NotAuthorized,
+    /// 0x90: this topic is not accepted.
+    TopicNameInvalid,
+    /// 0x97: no room, or a limit is reached.
+    QuotaExceeded,
+    /// 0x99.
+    PayloadFormatInvalid,
+}
+
+impl RefuseReason {
+    /// The reason code of PUBACK.
+    pub fn code(self) -> u8 {
+        match self {
+            RefuseReason::Unspecified => 0x80,
+            RefuseReason::ImplementationSpecific => 0x83,
+            RefuseReason::NotAuthorized => 0x87,
+            RefuseReason::TopicNameInvalid => 0x90,
+            RefuseReason::QuotaExceeded => 0x97,
+            RefuseReason::PayloadFormatInvalid => 0x99,
+        }
+    }
+}
+
+/// What happened in the broker, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerEvent {
+    /// A client published, or a will is due. Nobody has got the message yet: the owner decides,
+    /// then calls `publish` and, when there is a ticket, `acknowledge`.
+    Publish {
+        /// `None` for QoS 0 and for wills.
+        ticket: Option<Ticket>,
+        /// Who published it.
+        client: Arc<str>,
+        /// The message.
+        message: Arc<Message>,
+    },
+    /// There is something to send on this connection, and there was nothing before.
+    Writable(ConnId),
+    /// Close the socket after flushing what `unsent` still holds, then call `handle_closed`.
+    /// Bytes read from it meanwhile may be thrown away.
+    Close {
+        /// Which one.
+        conn: ConnId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Read no more from this socket. What has been read already may be handed over.
+    Pause(ConnId),
+    /// Go on reading it.
+    Resume(ConnId),
+    /// A client has been let in.
+    Connected {
+        /// Its connection.
+        conn: ConnId,
+        /// Its client identifier, possibly one the broker gave it.
+        client: Arc<str>,
+        /// What it speaks.
+        version: Version,
+        /// Where it comes from, as given to `handle_open`.
+        peer: String,
+    },
+    /// A client that was let in is without a connection.
+    Disconnected {
+        /// Its client identifier.
+        client: Arc<str>,
+        /// Why.
+        why: CloseReason,
+    },
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client said goodbye.
+    ClientDisconnected,
+    /// The transport ended without a goodbye; as told to `handle_closed`.
+    Transport(String),
+    /// No CONNECT in time.
+    ConnectTimeout,
+    /// Nothing heard for one and a half times the keep-alive.
+    KeepAliveTimeout,
+    /// Another connection came with the same client identifier.
+    TakenOver,
+    /// CONNECT was refused, or a packet broke the protocol or a limit.
+    Fault {
+        /// The MQTT 5 reason code, also where 3.1.1 has no way to say it.
+        code: u8,
+        /// What was wrong.
+        text: &'static str,
+    },
+    /// A publish of a 3.1.1 client was refused.
+    PublishRefused(String),
+    /// There are as many connections as are allowed.
+    TooManyConnections,
+    /// The gateway stops.
+    ShuttingDown,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::ClientDisconnected => f.write_str("the client disconnected"),
+            CloseReason::Transport(why) => write!(f, "the connection was lost: {why}"),
+            CloseReason::ConnectTimeout => f.write_str("no CONNECT arrived in time"),
+            CloseReason::KeepAliveTimeout => f.write_str("nothing was heard within the keep-alive"),
+            CloseReason::TakenOver => {
+                f.write_str("another connection came with the same client identifier")
+            }
+            CloseReason::Fault { code, text } => write!(f, "{text} (0x{code:02X})"),
+            CloseReason::PublishRefused(text) => write!(f, "a publish was refused: {text}"),
+            CloseReason::TooManyConnections => f.write_str("too many connections"),
+            CloseReason::ShuttingDown => f.write_str("the gateway stops"),
+        }
+    }
+}

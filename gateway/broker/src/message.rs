@@ -1,0 +1,92 @@
+//! One application message, as it entered the gateway: what flow stores and subscribers get.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::topic::TopicName;
+
+/// How surely a message is delivered. QoS 2 is not part of this broker yet: subscriptions are
+/// granted at most QoS 1 and publishes with QoS 2 are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QoS {
+    /// QoS 0: sent once, never again.
+    AtMostOnce = 0,
+    /// QoS 1: sent until acknowledged.
+    AtLeastOnce = 1,
+}
+
+/// One application message. It owns its bytes: nothing in it points into a read buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: TopicName,
+    /// Its payload.
+    pub payload: Bytes,
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// Whether it is to be kept as the topic's retained message.
+    pub retain: bool,
+    /// What MQTT 5 says about it beside the payload; empty for 3.1.1 publishers.
+    pub properties: Properties,
+    /// The client that published it; `None` for the gateway's own messages. Subscriptions with
+    /// No Local look at it.
+    pub publisher: Option<Arc<str>>,
+}
+
+impl Message {
+    /// A message of the gateway itself: not retained, without properties.
+    pub fn new(topic: TopicName, payload: impl Into<Bytes>, qos: QoS) -> Message {
+        Message {
+            topic,
+            payload: payload.into(),
+            qos,
+            retain: false,
+            properties: Properties::default(),
+            publisher: None,
+        }
+    }
+}
+
+/// The MQTT 5 properties of a message that travel with it. A text or binary value longer than
+/// 65,535 bytes cannot be said on the wire and is left out there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Whether the payload is said to be UTF-8 text (`Some(true)`) or bytes.
+    pub payload_format: Option<bool>,
+    /// Seconds from the receipt until the message is of no use any more.
+    pub message_expiry: Option<u32>,
+    /// MIME type of the payload, or whatever the publisher calls it.
+    pub content_type: Option<String>,
+    /// Where a response is expected.
+    pub response_topic: Option<String>,
+    /// What the requester recognises its response by.
+    pub correlation_data: Option<Vec<u8>>,
+    /// Free pairs in the publisher's order; a name may occur more than once.
+    pub user: Vec<(String, String)>,
+}
+
+impl Properties {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.payload_format.is_none()
+            && self.message_expiry.is_none()
+            && self.content_type.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.user.is_empty()
+    }
+
+    /// The first user property with this name.
+    pub fn user(&self, name: &str) -> Option<&str> {
+        self.user.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Bytes of the texts, for accounting.
+    pub(crate) fn bytes(&self) -> usize {
+        self.content_type.as_ref().map_or(0, String::len)
+            + self.response_topic.as_ref().map_or(0, String::len)
+            + self.correlation_data.as_ref().map_or(0, Vec::len)
+            + self.user.iter().map(|(key, value)| key.len() + value.len() + 48).sum::<usize>()
+    }
+}

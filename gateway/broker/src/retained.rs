@@ -1,0 +1,175 @@
+//! The last message of each topic that was published to be kept.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::delivery::{cost, expires_at};
+use crate::message::Message;
+use crate::topic::{TopicFilter, TopicName};
+
+/// Retained messages by topic, bounded in number and bytes.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    messages: BTreeMap<TopicName, Kept>,
+    bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) message: Arc<Message>,
+    pub(crate) expires_at: Option<Instant>,
+}
+
+/// The store is full: the message is not retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Retained {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Retained {
+        Retained { messages: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Replaces the topic's message; an empty payload deletes it [MQTT-3.3.1-6]. If the new
+    /// one does not fit, the old one goes all the same: it is not the topic's last any more.
+    pub(crate) fn store(&mut self, now: Instant, message: &Arc<Message>) -> Result<(), Full> {
+        self.remove(&message.topic);
+        if message.payload.is_empty() {
+            return Ok(());
+        }
+        let bytes = cost(message);
+        if !self.fits(bytes) {
+            self.drop_expired(now);
+        }
+        if !self.fits(bytes) {
+            return Err(Full);
+        }
+        self.bytes += bytes;
+        let kept = Kept { message: message.clone(), expires_at: expires_at(now, message) };
+        self.messages.insert(message.topic.clone(), kept);
+        Ok(())
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
+    }
+
+    fn remove(&mut self, topic: &TopicName) {
+        if let Some(kept) = self.messages.remove(topic) {
+            self.bytes -= cost(&kept.message);
+        }
+    }
+
+    fn drop_expired(&mut self, now: Instant) {
+        let bytes = &mut self.bytes;
+        self.messages.retain(|_, kept| {
+            let expired = kept.expires_at.is_some_and(|at| at <= now);
+            if expired {
+                *bytes -= cost(&kept.message);
+            }
+            !expired
+        });
+    }
+
+    /// The first message that matches `filter`, has not expired and whose topic comes after
+    /// `after`. Calling it with the topic found last walks over all of them.
+    pub(crate) fn next(
+        &self,
+        now: Instant,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+    ) -> Option<Kept> {
+        let prefix = filter.literal_prefix();
+        let start = match after {
+            Some(topic) => Bound::Excluded(topic.as_str()),
+            None => Bound::Included(prefix),
+        };
+        self.messages
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
+            .find(|(topic, kept)| {
+                filter.matches(topic) && kept.expires_at.is_none_or(|at| at > now)
+            })
+            .map(|(_, kept)| kept.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::DELIVERY_OVERHEAD;
+    use crate::message::QoS;
+    use std::time::Duration;
+
+    fn message(topic: &str, payload: &str) -> Arc<Message> {
+        let topic = TopicName::parse(topic).unwrap();
+        Arc::new(Message::new(topic, payload.to_owned(), QoS::AtMostOnce))
+    }
+
+    fn topics(retained: &Retained, now: Instant, filter: &str) -> Vec<String> {
+        let filter = TopicFilter::parse(filter).unwrap();
+        let mut found: Vec<String> = Vec::new();
+        let mut after = None;
+        while let Some(kept) = retained.next(now, &filter, after.as_ref()) {
+            found.push(kept.message.topic.to_string());
+            after = Some(kept.message.topic.clone());
+        }
+        found
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests need some instant to start from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_walk_finds_every_matching_topic_once_in_order() {
+        let now = start();
+        let mut retained = Retained::new(100, 100_000);
+        for topic in ["a", "a/b", "a/b/c", "a-b", "b/b", "$SYS/b"] {
+            retained.store(now, &message(topic, "x")).unwrap();
+        }
+        assert_eq!(topics(&retained, now, "a/#"), ["a", "a/b", "a/b/c"]);
+        assert_eq!(topics(&retained, now, "+/b"), ["a/b", "b/b"]);
+        assert_eq!(topics(&retained, now, "#"), ["a", "a-b", "a/b", "a/b/c", "b/b"]);
+        assert_eq!(topics(&retained, now, "a/b"), ["a/b"]);
+        assert_eq!(topics(&retained, now, "$SYS/#"), ["$SYS/b"]);
+    }
+
+    #[test]
+    fn a_full_store_keeps_what_it_has_until_something_expires() {
+        let now = start();
+        let mut retained = Retained::new(2, 100_000);
+        let mut short = Message::clone(&message("a", "x"));
+        short.properties.message_expiry = Some(10);
+        retained.store(now, &Arc::new(short)).unwrap();
+        retained.store(now, &message("b", "x")).unwrap();
+        assert_eq!(retained.store(now, &message("c", "x")), Err(Full));
+        let later = now + Duration::from_secs(10);
+        assert_eq!(retained.store(later, &message("c", "x")), Ok(()));
+        assert_eq!(topics(&retained, later, "#"), ["b", "c"]);
+    }
+
+    #[test]
+    fn bytes_come_back_when_messages_go() {
+        let now = start();
+        let mut retained = Retained::new(10, 10_000);
+        retained.store(now, &message("a", "xxxx")).unwrap();
+        retained.store(now, &message("a", "yy")).unwrap();
+        assert_eq!(retained.bytes(), 2 + 1 + DELIVERY_OVERHEAD);
+        retained.store(now, &message("a", "")).unwrap();
+        assert_eq!((retained.len(), retained.bytes()), (0, 0));
+    }
+}

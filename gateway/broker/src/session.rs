@@ -1,0 +1,98 @@
+//! What a client is owed, with or without a connection.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::delivery::Delivery;
+use crate::inflight::Inflight;
+use crate::limits::BrokerLimits;
+use crate::message::QoS;
+use crate::topic::{TopicFilter, TopicName};
+use crate::will::DelayedWill;
+
+/// One session. It holds what [MQTT-4.1.0-1] asks for, and ends when it has been without a
+/// connection for `expiry`.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Arc<str>,
+    /// Place of the connection.
+    pub(crate) connection: Option<u32>,
+    /// Zero: it ends with its connection.
+    pub(crate) expiry: Duration,
+    /// When it lost its last connection.
+    pub(crate) detached_at: Option<Instant>,
+    /// When it ends, while there is no connection.
+    pub(crate) ends_at: Option<Instant>,
+    pub(crate) will: Option<DelayedWill>,
+    pub(crate) timer: Option<Instant>,
+    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    /// QoS 1 messages that wait for the window or for room.
+    pub(crate) queue: VecDeque<Delivery>,
+    pub(crate) inflight: Inflight,
+    /// Bytes of both.
+    pub(crate) held_bytes: usize,
+    /// Retained messages still to be given to new subscriptions.
+    pub(crate) replays: VecDeque<Replay>,
+    pub(crate) dropped: u64,
+    /// The delivery this session was last considered for, and its place there: a message that
+    /// matches several subscriptions is delivered once.
+    pub(crate) considered: (u64, usize),
+}
+
+/// What a client asked for with one filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    pub(crate) id: Option<u32>,
+}
+
+/// A subscription as the filter tree knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subscriber {
+    pub(crate) session: u32,
+    pub(crate) subscription: Subscription,
+}
+
+/// A walk over the retained messages for a new subscription. It goes on where it stopped when
+/// the client has taken what it was sent, so it needs no queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Replay {
+    pub(crate) filter: TopicFilter,
+    pub(crate) subscription: Subscription,
+    pub(crate) after: Option<TopicName>,
+}
+
+impl Session {
+    pub(crate) fn new(client: Arc<str>, limits: &BrokerLimits) -> Session {
+        Session {
+            client,
+            connection: None,
+            expiry: Duration::ZERO,
+            detached_at: None,
+            ends_at: None,
+            will: None,
+            timer: None,
+            subscriptions: BTreeMap::new(),
+            queue: VecDeque::new(),
+            inflight: Inflight::new(limits.max_inflight),
+            held_bytes: 0,
+            replays: VecDeque::new(),
+            dropped: 0,
+            considered: (0, 0),
+        }
+    }
+
+    /// Whether something waits for the client.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.queue.is_empty() || !self.replays.is_empty() || self.inflight.has_unsent()
+    }
+
+    /// When something has to happen to it while it has no connection.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let will = self.will.as_ref().map(|will| will.at);
+        [will, self.ends_at].into_iter().flatten().min()
+    }
+}

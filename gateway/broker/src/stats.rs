@@ -1,0 +1,76 @@
+//! Numbers for whoever watches the broker.
+
+use std::sync::Arc;
+
+/// What the broker holds and what it has done since it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerStats {
+    /// Open network connections, those before CONNECT included.
+    pub connections: usize,
+    /// Subscriptions of all sessions.
+    pub subscriptions: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Their bytes.
+    pub retained_bytes: usize,
+    /// Bytes of the QoS 1 messages that wait or are under way, over all sessions.
+    pub queued_bytes: usize,
+    /// What has been done.
+    pub counters: Counters,
+    /// Each session, in order of its client identifier.
+    pub sessions: Vec<SessionStats>,
+}
+
+/// Totals since the broker was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// QoS 0 messages taken in.
+    pub received_qos0: u64,
+    /// QoS 1 messages taken in.
+    pub received_qos1: u64,
+    /// PUBACKs sent with success.
+    pub acknowledged: u64,
+    /// Publishes refused by the owner.
+    pub refused: u64,
+    /// QoS 0 messages sent to subscribers.
+    pub sent_qos0: u64,
+    /// QoS 1 messages sent to subscribers, repetitions not counted.
+    pub sent_qos1: u64,
+    /// QoS 1 messages sent again after a reconnect.
+    pub sent_again: u64,
+    /// QoS 0 messages dropped: the subscriber reads too slowly.
+    pub dropped_qos0: u64,
+    /// QoS 1 messages dropped: the subscriber's session is full.
+    pub dropped_qos1: u64,
+    /// Messages dropped: larger than the subscriber accepts.
+    pub dropped_too_large: u64,
+    /// Messages dropped: expired while they waited.
+    pub dropped_expired: u64,
+    /// Messages delivered but not retained: the retained store is full.
+    pub not_retained: u64,
+    /// Sessions given up for a new one.
+    pub sessions_evicted: u64,
+    /// Connections ended for a fault of the peer.
+    pub faults: u64,
+    /// Connections ended for silence.
+    pub keep_alive_timeouts: u64,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Its client identifier.
+    pub client: Arc<str>,
+    /// Whether it has a connection.
+    pub connected: bool,
+    /// Its subscriptions.
+    pub subscriptions: usize,
+    /// QoS 1 messages waiting.
+    pub queued: usize,
+    /// QoS 1 messages under way.
+    pub inflight: usize,
+    /// Bytes of both.
+    pub queued_bytes: usize,
+    /// Messages dropped for it.
+    pub dropped: u64,
+}

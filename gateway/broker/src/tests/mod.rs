@@ -1,0 +1,11 @@
+//! Bytes in, bytes out, in simulated time. The peers are built from the client side of
+//! `mqtt-protocol-core`, so two encoders and two parsers written apart have to agree.
+
+mod bytes_in;
+mod connecting;
+mod peer;
+mod publishing;
+mod retaining;
+mod sessions;
+mod subscribing;
+mod wills;

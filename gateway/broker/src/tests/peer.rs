@@ -1,0 +1,574 @@
+//! A broker with simulated time and clients at its sockets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mqtt_protocol_core::mqtt::packet::{
+    Properties, Property, Qos, RetainHandling, SubEntry, SubOpts, v3_1_1, v5_0,
+};
+
+use crate::packet::frame;
+use crate::{
+    Answer, Broker, BrokerEvent, BrokerLimits, CloseReason, ConnId, Message, QoS, Ticket,
+    TopicName, Version,
+};
+
+/// What a client is sent, in the words of the tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Got {
+    ConnAck { code: u8, present: bool },
+    Publish(Received),
+    PubAck { id: u16, code: u8 },
+    SubAck { id: u16, codes: Vec<u8> },
+    UnsubAck { id: u16, codes: Vec<u8> },
+    PingResp,
+    Disconnect(u8),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) topic: String,
+    pub(super) payload: String,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    pub(super) dup: bool,
+    pub(super) id: Option<u16>,
+    pub(super) properties: Vec<String>,
+}
+
+pub(super) struct World {
+    pub(super) broker: Broker,
+    pub(super) now: Instant,
+    /// Whether publishes are delivered and acknowledged at once, as a flow without disk would.
+    pub(super) automatic: bool,
+    pub(super) tickets: Vec<(Ticket, Arc<Message>)>,
+    pub(super) events: Vec<BrokerEvent>,
+    /// Whether sockets take bytes.
+    pub(super) stuck: bool,
+    sent: BTreeMap<ConnId, Vec<u8>>,
+    versions: BTreeMap<ConnId, Version>,
+    next: u64,
+}
+
+/// Wishes in CONNECT; the rest as usual.
+#[derive(Clone)]
+pub(super) struct Hello {
+    pub(super) version: Version,
+    pub(super) client: &'static str,
+    pub(super) clean: bool,
+    pub(super) keep_alive: u16,
+    pub(super) expiry: u32,
+    pub(super) properties: Properties,
+    pub(super) will: Option<(&'static str, &'static str, Qos, bool, Properties)>,
+}
+
+pub(super) fn v3(client: &'static str) -> Hello {
+    Hello {
+        version: Version::V3_1_1,
+        client,
+        clean: true,
+        keep_alive: 0,
+        expiry: 0,
+        properties: Properties::new(),
+        will: None,
+    }
+}
+
+pub(super) fn v5(client: &'static str) -> Hello {
+    Hello { version: Version::V5, ..v3(client) }
+}
+
+impl Hello {
+    /// A session that outlives the connection by this many seconds (3.1.1: until the limit).
+    pub(super) fn keep(mut self, seconds: u32) -> Hello {
+        self.clean = false;
+        self.expiry = seconds;
+        self
+    }
+
+    pub(super) fn will(mut self, topic: &'static str, payload: &'static str) -> Hello {
+        self.will = Some((topic, payload, Qos::AtMostOnce, false, Properties::new()));
+        self
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        match self.version {
+            Version::V3_1_1 => {
+                let mut builder = v3_1_1::Connect::builder()
+                    .client_id(self.client)
+                    .unwrap()
+                    .clean_session(self.clean)
+                    .keep_alive(self.keep_alive);
+                if let Some((topic, payload, qos, retain, _)) = &self.will {
+                    let payload = payload.as_bytes().to_vec();
+                    builder = builder.will_message(*topic, payload, *qos, *retain).unwrap();
+                }
+                builder.build().unwrap().to_continuous_buffer()
+            }
+            Version::V5 => {
+                let mut properties = self.properties.clone();
+                if self.expiry > 0 {
+                    properties.push(property::session_expiry(self.expiry));
+                }
+                let mut builder = v5_0::Connect::builder()
+                    .client_id(self.client)
+                    .unwrap()
+                    .clean_start(self.clean)
+                    .keep_alive(self.keep_alive)
+                    .props(properties);
+                if let Some((topic, payload, qos, retain, properties)) = &self.will {
+                    let payload = payload.as_bytes().to_vec();
+                    builder = builder.will_message(*topic, payload, *qos, *retain).unwrap();
+                    builder = builder.will_props(properties.clone());
+                }
+                builder.build().unwrap().to_continuous_buffer()
+            }
+        }
+    }
+}
+
+/// Properties by name.
+pub(super) mod property {
+    use mqtt_protocol_core::mqtt::packet::*;
+
+    pub(in crate::tests) fn session_expiry(seconds: u32) -> Property {
+        SessionExpiryInterval::new(seconds).unwrap().into()
+    }
+    pub(in crate::tests) fn receive_maximum(count: u16) -> Property {
+        ReceiveMaximum::new(count).unwrap().into()
+    }
+    pub(in crate::tests) fn max_packet(bytes: u32) -> Property {
+        MaximumPacketSize::new(bytes).unwrap().into()
+    }
+    pub(in crate::tests) fn message_expiry(seconds: u32) -> Property {
+        MessageExpiryInterval::new(seconds).unwrap().into()
+    }
+    pub(in crate::tests) fn will_delay(seconds: u32) -> Property {
+        WillDelayInterval::new(seconds).unwrap().into()
+    }
+    pub(in crate::tests) fn alias(number: u16) -> Property {
+        TopicAlias::new(number).unwrap().into()
+    }
+    pub(in crate::tests) fn subscription_id(number: u32) -> Property {
+        SubscriptionIdentifier::new(number).unwrap().into()
+    }
+    pub(in crate::tests) fn user(key: &str, value: &str) -> Property {
+        UserProperty::new(key, value).unwrap().into()
+    }
+    pub(in crate::tests) fn content_type(name: &str) -> Property {
+        ContentType::new(name).unwrap().into()
+    }
+    pub(in crate::tests) fn response_topic(topic: &str) -> Property {
+        ResponseTopic::new(topic).unwrap().into()
+    }
+    pub(in crate::tests) fn correlation(bytes: &[u8]) -> Property {
+        CorrelationData::new(bytes.to_vec()).unwrap().into()
+    }
+    pub(in crate::tests) fn text_format() -> Property {
+        PayloadFormatIndicator::new(PayloadFormat::String).unwrap().into()
+    }
+    pub(in crate::tests) fn no_problem_info() -> Property {
+        RequestProblemInformation::new(0).unwrap().into()
+    }
+    pub(in crate::tests) fn authentication(method: &str) -> Property {
+        AuthenticationMethod::new(method).unwrap().into()
+    }
+}
+
+/// PUBLISH as a client sends it.
+pub(super) fn publish(
+    version: Version,
+    topic: &str,
+    payload: &str,
+    id: Option<u16>,
+    retain: bool,
+    properties: Properties,
+) -> Vec<u8> {
+    let qos = if id.is_some() { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+    match version {
+        Version::V3_1_1 => v3_1_1::Publish::builder()
+            .topic_name(topic)
+            .unwrap()
+            .qos(qos)
+            .retain(retain)
+            .packet_id(id)
+            .payload(payload.as_bytes())
+            .build()
+            .unwrap()
+            .to_continuous_buffer(),
+        Version::V5 => v5_0::Publish::builder()
+            .topic_name(topic)
+            .unwrap()
+            .qos(qos)
+            .retain(retain)
+            .packet_id(id)
+            .props(properties)
+            .payload(payload.as_bytes())
+            .build()
+            .unwrap()
+            .to_continuous_buffer(),
+    }
+}
+
+/// Options of one subscription.
+#[derive(Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) qos: Qos,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    pub(super) handling: RetainHandling,
+}
+
+pub(super) fn qos(level: u8) -> Wish {
+    Wish {
+        qos: Qos::try_from(level).unwrap(),
+        no_local: false,
+        retain_as_published: false,
+        handling: RetainHandling::SendRetained,
+    }
+}
+
+pub(super) fn subscribe(
+    version: Version,
+    id: u16,
+    wishes: &[(&str, Wish)],
+    properties: Properties,
+) -> Vec<u8> {
+    let entries = wishes
+        .iter()
+        .map(|(filter, wish)| {
+            let mut options = SubOpts::new().set_qos(wish.qos);
+            if version == Version::V5 {
+                options = options
+                    .set_nl(wish.no_local)
+                    .set_rap(wish.retain_as_published)
+                    .set_rh(wish.handling);
+            }
+            SubEntry::new(*filter, options).unwrap()
+        })
+        .collect::<Vec<_>>();
+    match version {
+        Version::V3_1_1 => v3_1_1::Subscribe::builder()
+            .packet_id(id)
+            .entries(entries)
+            .build()
+            .unwrap()
+            .to_continuous_buffer(),
+        Version::V5 => v5_0::Subscribe::builder()
+            .packet_id(id)
+            .entries(entries)
+            .props(properties)
+            .build()
+            .unwrap()
+            .to_continuous_buffer(),
+    }
+}
+
+pub(super) fn puback(id: u16) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    vec![0x40, 2, high, low]
+}
+
+pub(super) const PINGREQ: &[u8] = &[0xC0, 0];
+pub(super) const DISCONNECT: &[u8] = &[0xE0, 0];
+
+impl World {
+    pub(super) fn new() -> World {
+        World::with(BrokerLimits::default())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "simulated time has to start somewhere")]
+    pub(super) fn with(limits: BrokerLimits) -> World {
+        World {
+            broker: Broker::new(limits),
+            now: Instant::now(),
+            automatic: true,
+            tickets: Vec::new(),
+            events: Vec::new(),
+            stuck: false,
+            sent: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// A connection that has not sent anything.
+    pub(super) fn open(&mut self, version: Version) -> ConnId {
+        self.next += 1;
+        let conn = ConnId(self.next);
+        self.versions.insert(conn, version);
+        self.broker.handle_open(self.now, conn, format!("peer-{}", self.next));
+        self.settle();
+        conn
+    }
+
+    /// A connection that has sent `hello`; its CONNACK is still to be read.
+    pub(super) fn hello(&mut self, hello: &Hello) -> ConnId {
+        let conn = self.open(hello.version);
+        self.send(conn, &hello.bytes());
+        conn
+    }
+
+    /// A connection that has been let in.
+    pub(super) fn connect(&mut self, hello: Hello) -> ConnId {
+        let conn = self.hello(&hello);
+        match self.got(conn).first() {
+            Some(Got::ConnAck { code: 0, .. }) => conn,
+            other => panic!("{} is not let in: {other:?}", hello.client),
+        }
+    }
+
+    /// The same with subscriptions.
+    pub(super) fn subscriber(&mut self, hello: Hello, wishes: &[(&str, Wish)]) -> ConnId {
+        let version = hello.version;
+        let conn = self.connect(hello);
+        self.send(conn, &subscribe(version, 1, wishes, Properties::new()));
+        assert!(matches!(self.got(conn).first(), Some(Got::SubAck { id: 1, .. })));
+        conn
+    }
+
+    pub(super) fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.broker.handle_bytes(self.now, conn, bytes);
+        self.settle();
+    }
+
+    pub(super) fn publish(&mut self, conn: ConnId, topic: &str, payload: &str, id: Option<u16>) {
+        self.publish_with(conn, topic, payload, id, false, vec![]);
+    }
+
+    pub(super) fn publish_with(
+        &mut self,
+        conn: ConnId,
+        topic: &str,
+        payload: &str,
+        id: Option<u16>,
+        retain: bool,
+        properties: Vec<Property>,
+    ) {
+        let bytes = publish(self.versions[&conn], topic, payload, id, retain, properties);
+        self.send(conn, &bytes);
+    }
+
+    /// A message of the gateway itself.
+    pub(super) fn inject(&mut self, topic: &str, payload: &str, qos: QoS) -> usize {
+        let topic = TopicName::parse(topic).unwrap();
+        let message = Arc::new(Message::new(topic, payload.to_owned(), qos));
+        let matched = self.broker.publish(self.now, &message);
+        self.settle();
+        matched
+    }
+
+    /// The socket breaks.
+    pub(super) fn cut(&mut self, conn: ConnId) {
+        self.broker.handle_closed(self.now, conn, "reset");
+        self.settle();
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.broker.acknowledge(self.now, ticket, answer);
+        self.settle();
+    }
+
+    /// Lets time pass, stopping wherever the broker wants to be woken.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.broker.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.broker.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// What the shell does: events until there are none, and bytes to the sockets.
+    pub(super) fn settle(&mut self) {
+        while let Some(event) = self.broker.poll_event() {
+            match &event {
+                BrokerEvent::Publish { ticket, message, .. } => {
+                    if self.automatic {
+                        self.broker.publish(self.now, message);
+                        if let Some(ticket) = ticket {
+                            self.broker.acknowledge(self.now, *ticket, Answer::Success);
+                        }
+                    } else if let Some(ticket) = ticket {
+                        self.tickets.push((*ticket, message.clone()));
+                    }
+                }
+                BrokerEvent::Writable(conn) if !self.stuck => self.flush(*conn),
+                BrokerEvent::Close { conn, .. } => {
+                    self.flush(*conn);
+                    self.broker.handle_closed(self.now, *conn, "closed by us");
+                }
+                _ => {}
+            }
+            self.events.push(event);
+        }
+    }
+
+    fn flush(&mut self, conn: ConnId) {
+        if let Some(outbox) = self.broker.unsent(conn) {
+            let bytes = outbox.as_slice().to_vec();
+            outbox.consume(bytes.len());
+            self.sent.entry(conn).or_default().extend(bytes);
+        }
+    }
+
+    /// Sockets take bytes again.
+    pub(super) fn unstick(&mut self) {
+        self.stuck = false;
+        let conns: Vec<ConnId> = self.versions.keys().copied().collect();
+        for conn in conns {
+            while self.broker.unsent(conn).is_some_and(|outbox| !outbox.is_empty()) {
+                self.flush(conn);
+                self.settle();
+            }
+        }
+    }
+
+    /// What a socket has been given since the last time.
+    pub(super) fn raw(&mut self, conn: ConnId) -> Vec<u8> {
+        self.sent.remove(&conn).unwrap_or_default()
+    }
+
+    /// The same as packets.
+    pub(super) fn got(&mut self, conn: ConnId) -> Vec<Got> {
+        let bytes = self.raw(conn);
+        parse(self.versions[&conn], &bytes)
+    }
+
+    /// The messages among them.
+    pub(super) fn received(&mut self, conn: ConnId) -> Vec<Received> {
+        let messages = self.got(conn).into_iter().filter_map(|got| match got {
+            Got::Publish(received) => Some(received),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    pub(super) fn payloads(&mut self, conn: ConnId) -> Vec<String> {
+        self.received(conn).into_iter().map(|received| received.payload).collect()
+    }
+
+    /// Why the broker closed this connection.
+    pub(super) fn closed(&self, conn: ConnId) -> Option<&CloseReason> {
+        self.events.iter().find_map(|event| match event {
+            BrokerEvent::Close { conn: closed, why } if *closed == conn => Some(why),
+            _ => None,
+        })
+    }
+
+    /// Topics and payloads of the publishes that came out as events.
+    pub(super) fn published(&self) -> Vec<(String, String)> {
+        let published = self.events.iter().filter_map(|event| match event {
+            BrokerEvent::Publish { message, .. } => {
+                let payload = String::from_utf8_lossy(&message.payload).into_owned();
+                Some((message.topic.to_string(), payload))
+            }
+            _ => None,
+        });
+        published.collect()
+    }
+}
+
+/// Every packet in `bytes`, by the library's parsers.
+pub(super) fn parse(version: Version, bytes: &[u8]) -> Vec<Got> {
+    let mut got = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let frame = frame::first(rest, u32::MAX).unwrap().expect("a whole packet");
+        got.push(parse_one(version, frame));
+        rest = &rest[frame.bytes..];
+    }
+    got
+}
+
+fn parse_one(version: Version, frame: frame::Frame<'_>) -> Got {
+    let body = frame.body;
+    match (frame.kind, version) {
+        (2, Version::V3_1_1) => Got::ConnAck { code: body[1], present: body[0] == 1 },
+        (2, Version::V5) => {
+            let (packet, used) = v5_0::Connack::parse(body).unwrap();
+            assert_eq!(used, body.len());
+            Got::ConnAck { code: packet.reason_code() as u8, present: packet.session_present() }
+        }
+        (3, Version::V3_1_1) => {
+            let (packet, _) = v3_1_1::Publish::parse(frame.flags, body.into()).unwrap();
+            Got::Publish(Received {
+                topic: packet.topic_name().to_owned(),
+                payload: String::from_utf8_lossy(packet.payload().as_slice()).into_owned(),
+                qos: packet.qos() as u8,
+                retain: packet.retain(),
+                dup: packet.dup(),
+                id: packet.packet_id(),
+                properties: vec![],
+            })
+        }
+        (3, Version::V5) => {
+            let (packet, _) = v5_0::Publish::parse(frame.flags, body.into()).unwrap();
+            Got::Publish(Received {
+                topic: packet.topic_name().to_owned(),
+                payload: String::from_utf8_lossy(packet.payload().as_slice()).into_owned(),
+                qos: packet.qos() as u8,
+                retain: packet.retain(),
+                dup: packet.dup(),
+                id: packet.packet_id(),
+                properties: packet.props().iter().map(describe).collect(),
+            })
+        }
+        (4, _) => {
+            let (packet, used) = v5_0::Puback::parse(body).unwrap();
+            assert_eq!(used, body.len());
+            let code = packet.reason_code().map_or(0, |code| code as u8);
+            Got::PubAck { id: packet.packet_id(), code }
+        }
+        (9, Version::V3_1_1) => {
+            let (packet, _) = v3_1_1::Suback::parse(body).unwrap();
+            let codes = packet.return_codes().iter().map(|code| *code as u8).collect();
+            Got::SubAck { id: packet.packet_id(), codes }
+        }
+        (9, Version::V5) => {
+            let (packet, _) = v5_0::Suback::parse(body).unwrap();
+            let codes = packet.reason_codes().iter().map(|code| *code as u8).collect();
+            Got::SubAck { id: packet.packet_id(), codes }
+        }
+        (11, Version::V3_1_1) => {
+            let (packet, _) = v3_1_1::Unsuback::parse(body).unwrap();
+            Got::UnsubAck { id: packet.packet_id(), codes: vec![] }
+        }
+        (11, Version::V5) => {
+            let (packet, _) = v5_0::Unsuback::parse(body).unwrap();
+            let codes = packet.reason_codes().iter().map(|code| *code as u8).collect();
+            Got::UnsubAck { id: packet.packet_id(), codes }
+        }
+        (13, _) => Got::PingResp,
+        (14, Version::V5) => {
+            let (packet, used) = v5_0::Disconnect::parse(body).unwrap();
+            assert_eq!(used, body.len());
+            Got::Disconnect(packet.reason_code().map_or(0, |code| code as u8))
+        }
+        other => panic!("a server does not send {other:?}"),
+    }
+}
+
+pub(super) fn describe(property: &Property) -> String {
+    match property {
+        Property::PayloadFormatIndicator(p) => format!("format={}", p.val()),
+        Property::MessageExpiryInterval(p) => format!("expiry={}", p.val()),
+        Property::ContentType(p) => format!("type={}", p.val()),
+        Property::ResponseTopic(p) => format!("response={}", p.val()),
+        Property::CorrelationData(p) => format!("correlation={:?}", p.val()),
+        Property::SubscriptionIdentifier(p) => format!("id={}", p.val()),
+        Property::UserProperty(p) => format!("{}={}", p.key(), p.val()),
+        Property::ReceiveMaximum(p) => format!("receive={}", p.val()),
+        Property::MaximumQos(p) => format!("qos={}", p.val()),
+        Property::MaximumPacketSize(p) => format!("packet={}", p.val()),
+        Property::TopicAliasMaximum(p) => format!("aliases={}", p.val()),
+        Property::SharedSubscriptionAvailable(p) => format!("shared={}", p.val()),
+        Property::SessionExpiryInterval(p) => format!("session={}", p.val()),
+        Property::AssignedClientIdentifier(p) => format!("client={}", p.val()),
+        Property::ServerKeepAlive(p) => format!("alive={}", p.val()),
+        Property::ReasonString(p) => format!("reason={}", p.val()),
+        other => panic!("{other:?}"),
+    }
+}
