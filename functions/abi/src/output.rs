@@ -411,8 +411,9 @@ impl OutputWriter {
     /// # Errors
     /// When the frame would exceed [`MAX_FRAME_BYTES`]; it is then unchanged.
     pub fn push(&mut self, operation: &Operation<'_>) -> Result<(), FrameTooLarge> {
-        let (code, fixed, pieces) = layout(operation);
-        let len = pieces.iter().fold(fixed, |sum, piece| sum.saturating_add(piece.len()));
+        let Layout { code, fixed, pieces } = layout(operation);
+        let len =
+            pieces.iter().fold(fixed.len_bytes(), |sum, piece| sum.saturating_add(piece.len()));
         let bytes = self.len_bytes().saturating_add(len).saturating_add(OPERATION_HEADER_BYTES + 7);
         if bytes > MAX_FRAME_BYTES {
             return Err(FrameTooLarge { bytes, max: MAX_FRAME_BYTES });
@@ -421,16 +422,20 @@ impl OutputWriter {
             self.frame.extend_from_slice(&OUTPUT_MAGIC);
             self.frame.resize(OUTPUT_HEADER_BYTES, 0);
         }
-        self.frame.extend_from_slice(&code.to_le_bytes());
-        self.frame.extend_from_slice(&0u16.to_le_bytes());
-        self.frame.extend_from_slice(&(len as u32).to_le_bytes());
-        self.fixed_part(operation);
+        self.put(pair(code.into(), len as u32));
+        for &word in fixed.words.iter().take(fixed.count) {
+            self.put(word);
+        }
         for piece in pieces {
             self.frame.extend_from_slice(piece);
         }
         self.frame.resize(self.frame.len() + padding_after(len), 0);
         self.count += 1;
         Ok(())
+    }
+
+    fn put(&mut self, word: u64) {
+        self.frame.extend_from_slice(&word.to_le_bytes());
     }
 
     /// Operations so far.
@@ -452,74 +457,73 @@ impl OutputWriter {
         }
         self.frame
     }
+}
 
-    fn fixed_part(&mut self, operation: &Operation<'_>) {
-        // Lengths were checked against the frame's limit, which is below u32::MAX.
-        let len = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
-        let mut put = |bytes: &[u8]| self.frame.extend_from_slice(bytes);
-        match *operation {
-            Operation::Emit { topic, payload, qos, retain, props } => {
-                put(&len(topic.as_bytes()));
-                put(&len(payload));
-                put(&len(props));
-                put(&[qos as u8, u8::from(retain), 0, 0]);
-            }
-            Operation::Nack { index, class, code, text } => {
-                put(&index.to_le_bytes());
-                put(&code.to_le_bytes());
-                put(&len(text.as_bytes()));
-                put(&u32::from(class as u16).to_le_bytes());
-            }
-            Operation::KvPut { key, value, ttl_ms } => {
-                put(&len(key));
-                put(&len(value));
-                put(&ttl_ms.to_le_bytes());
-            }
-            Operation::KvDel { key } => {
-                put(&len(key));
-                put(&[0; 4]);
-            }
-            Operation::Metric { name, kind, value } => {
-                put(&len(name.as_bytes()));
-                put(&u32::from(kind as u16).to_le_bytes());
-                put(&value.to_bits().to_le_bytes());
-            }
-            Operation::Log { level, text } => {
-                put(&len(text.as_bytes()));
-                put(&u32::from(level as u16).to_le_bytes());
-            }
-            Operation::Respond { status, content_type, body } => {
-                put(&len(content_type.as_bytes()));
-                put(&len(body));
-                put(&u32::from(status).to_le_bytes());
-                put(&[0; 4]);
-            }
-            Operation::TimerSet { name, delay_ms, period_ms } => {
-                put(&len(name.as_bytes()));
-                put(&[0; 4]);
-                put(&delay_ms.to_le_bytes());
-                put(&period_ms.to_le_bytes());
-            }
-        }
+/// How an operation is written: a fixed part of little-endian words, then the pieces.
+#[cfg(feature = "alloc")]
+struct Layout<'a> {
+    code: u16,
+    fixed: Fixed,
+    pieces: [&'a [u8]; 3],
+}
+
+/// One to three words of 8 bytes.
+#[cfg(feature = "alloc")]
+struct Fixed {
+    words: [u64; 3],
+    count: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl Fixed {
+    fn len_bytes(&self) -> usize {
+        self.count * 8
     }
 }
 
-/// Code, bytes of the fixed part, and what follows the fixed part.
+/// Two fields of 4 bytes, in the order of their offsets.
 #[cfg(feature = "alloc")]
-fn layout<'a>(operation: &Operation<'a>) -> (u16, usize, [&'a [u8]; 3]) {
+fn pair(first: u32, second: u32) -> u64 {
+    u64::from(second) << 32 | u64::from(first)
+}
+
+#[cfg(feature = "alloc")]
+fn layout<'a>(operation: &Operation<'a>) -> Layout<'a> {
+    // `push` refuses what exceeds a frame before any of these lengths is written.
+    let len = |piece: &[u8]| piece.len() as u32;
     let none: &[u8] = &[];
-    match *operation {
-        Operation::Emit { topic, payload, props, .. } => {
-            (EMIT, 16, [topic.as_bytes(), payload, props])
+    let one = |word| Fixed { words: [word, 0, 0], count: 1 };
+    let two = |first, second| Fixed { words: [first, second, 0], count: 2 };
+    let (code, fixed, pieces) = match *operation {
+        Operation::Emit { topic, payload, qos, retain, props } => {
+            let flags = u32::from(qos as u8) | u32::from(retain) << 8;
+            let fixed = two(pair(len(topic.as_bytes()), len(payload)), pair(len(props), flags));
+            (EMIT, fixed, [topic.as_bytes(), payload, props])
         }
-        Operation::Nack { text, .. } => (NACK, 16, [text.as_bytes(), none, none]),
-        Operation::KvPut { key, value, .. } => (KV_PUT, 16, [key, value, none]),
-        Operation::KvDel { key } => (KV_DEL, 8, [key, none, none]),
-        Operation::Metric { name, .. } => (METRIC, 16, [name.as_bytes(), none, none]),
-        Operation::Log { text, .. } => (LOG, 8, [text.as_bytes(), none, none]),
-        Operation::Respond { content_type, body, .. } => {
-            (RESPOND, 16, [content_type.as_bytes(), body, none])
+        Operation::Nack { index, class, code, text } => {
+            let fixed = two(pair(index, code), pair(len(text.as_bytes()), u32::from(class as u16)));
+            (NACK, fixed, [text.as_bytes(), none, none])
         }
-        Operation::TimerSet { name, .. } => (TIMER_SET, 24, [name.as_bytes(), none, none]),
-    }
+        Operation::KvPut { key, value, ttl_ms } => {
+            (KV_PUT, two(pair(len(key), len(value)), ttl_ms), [key, value, none])
+        }
+        Operation::KvDel { key } => (KV_DEL, one(pair(len(key), 0)), [key, none, none]),
+        Operation::Metric { name, kind, value } => {
+            let first = pair(len(name.as_bytes()), u32::from(kind as u16));
+            (METRIC, two(first, value.to_bits()), [name.as_bytes(), none, none])
+        }
+        Operation::Log { level, text } => {
+            let fixed = one(pair(len(text.as_bytes()), u32::from(level as u16)));
+            (LOG, fixed, [text.as_bytes(), none, none])
+        }
+        Operation::Respond { status, content_type, body } => {
+            let first = pair(len(content_type.as_bytes()), len(body));
+            (RESPOND, two(first, status.into()), [content_type.as_bytes(), body, none])
+        }
+        Operation::TimerSet { name, delay_ms, period_ms } => {
+            let words = [pair(len(name.as_bytes()), 0), delay_ms, period_ms];
+            (TIMER_SET, Fixed { words, count: 3 }, [name.as_bytes(), none, none])
+        }
+    };
+    Layout { code, fixed, pieces }
 }
