@@ -1,1 +1,105 @@
-//! What function authors import.
+//! What the author of a function imports.
+//!
+//! A function gets batches of records, emits messages, and keeps a little state. It is an
+//! ordinary Rust type with two methods; the macro [`function!`] makes a module of it when it is
+//! built for `wasm32-unknown-unknown`, and on any other target the same code runs natively, in
+//! tests and in the simulator, through [`native`].
+//!
+//! ```
+//! use tidegate_guest::{Batch, Config, Error, Function, Out, State};
+//!
+//! /// Counts the records of each topic and publishes every hundredth count.
+//! struct Hundreds;
+//!
+//! impl Function for Hundreds {
+//!     fn new(_config: &Config<'_>) -> Result<Self, Error> {
+//!         Ok(Self)
+//!     }
+//!
+//!     fn handle(&mut self, batch: &Batch<'_>, out: &mut Out<'_>, state: &mut State<'_>) -> Result<(), Error> {
+//!         for message in batch.messages() {
+//!             let count = state.get::<u64>(message.topic().as_bytes())?.unwrap_or(0) + 1;
+//!             state.put(message.topic().as_bytes(), &count);
+//!             if count % 100 == 0 {
+//!                 out.emit("hundreds", message.topic().as_bytes());
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! tidegate_guest::function!(Hundreds);
+//! ```
+//!
+//! What holds for every function:
+//! - Emits, state changes and acknowledgements of a batch commit together or not at all. A
+//!   panic, an `Err` or a missed deadline discards all of them.
+//! - State reads see what was committed before the batch, and the function's own writes.
+//! - Memory (`self`, statics) is a cache: a new instance may take over between any two batches.
+//!   Only [`State`] lasts.
+//! - Keep modules small: no floating-point formatting (`format!("{x}")` of an `f64` adds 20 KB),
+//!   no serde; [`json`] reads numbers and hands out their text as it was written.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod batch;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+#[allow(unsafe_code)] // The border to the host: see the module.
+pub mod ffi;
+mod function;
+#[cfg(test)]
+#[allow(unsafe_code)] // The allocator of wasm32, whose tests run here.
+#[path = "ffi/heap.rs"]
+mod heap;
+pub mod json;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
+mod out;
+mod state;
+pub mod text;
+
+#[cfg(target_arch = "wasm32")]
+use ffi::Host;
+#[cfg(not(target_arch = "wasm32"))]
+use native::Host;
+
+pub use batch::{Batch, Message};
+pub use function::{Config, Error, Function};
+pub use out::{Emit, Nack, Out};
+pub use state::{State, Value};
+pub use tidegate_abi::{BatchRandom, Level, Qos};
+
+/// Makes a module of a type that implements [`Function`]: `tidegate_guest::function!(MyType);`,
+/// once in a crate of the type `cdylib`. On targets other than wasm32 it expands to nothing.
+#[macro_export]
+macro_rules! function {
+    ($function:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            static SLOT: $crate::ffi::Slot<$function> = $crate::ffi::Slot::new();
+
+            #[unsafe(no_mangle)]
+            extern "C" fn tg_abi_1() {}
+
+            #[unsafe(no_mangle)]
+            extern "C" fn tg_buffer(min_len: usize) -> *mut u8 {
+                SLOT.buffer(min_len)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn tg_init(ptr: *const u8, len: usize) -> i32 {
+                SLOT.init(ptr, len)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn tg_handle(ptr: *const u8, len: usize) -> i64 {
+                SLOT.handle(ptr, len)
+            }
+        };
+    };
+}

@@ -1,1 +1,166 @@
-//! Threshold alert with hysteresis and state for each sensor.
+//! Publishes an alert when a sensor's reading rises above a limit, with hysteresis.
+//!
+//! What it does and how to configure it is in `README.md`.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use tidegate_guest::json::{Json, push_string};
+use tidegate_guest::text::{concat, push_signed, push_template};
+use tidegate_guest::{Batch, Config, Error, Function, Message, Nack, Out, State};
+
+tidegate_guest::function!(Threshold);
+
+/// Nanoseconds of a millisecond.
+const MILLISECOND: i64 = 1_000_000;
+
+/// The function, with its configuration.
+#[derive(Debug, Clone)]
+pub struct Threshold {
+    limit: f64,
+    /// The limit as it was written, for the alerts.
+    limit_text: String,
+    /// A sensor is armed again below this.
+    rearm_below: f64,
+    topic: String,
+    field: String,
+    id_field: String,
+    /// Which level of the topic names the sensor, from 1; 0 = the whole topic.
+    sensor_level: usize,
+    every: bool,
+}
+
+impl Function for Threshold {
+    fn new(config: &Config<'_>) -> Result<Self, Error> {
+        config.only(&[
+            "limit",
+            "hysteresis",
+            "topic",
+            "field",
+            "id_field",
+            "sensor_level",
+            "every",
+        ])?;
+        let Some(limit_text) = config.get("limit").map(|limit| limit.text().to_owned()) else {
+            return Err(Error::new(
+                "`limit` is missing in the configuration: the number above which a reading is an alert",
+            ));
+        };
+        let limit = config.number("limit", 0.0)?;
+        let hysteresis = config.number("hysteresis", 0.0)?;
+        if hysteresis < 0.0 {
+            return Err(Error::new("`hysteresis` in the configuration must not be negative"));
+        }
+        let sensor_level = config.number("sensor_level", 2.0)?;
+        if !(0.0..=128.0).contains(&sensor_level) || sensor_level % 1.0 != 0.0 {
+            return Err(Error::new(
+                "`sensor_level` in the configuration must be a whole number from 0 to 128",
+            ));
+        }
+        Ok(Self {
+            limit,
+            limit_text,
+            rearm_below: limit - hysteresis,
+            topic: config.string("topic", "alerts/{sensor}")?,
+            field: config.string("field", "value")?,
+            id_field: config.string("id_field", "id")?,
+            sensor_level: sensor_level as usize,
+            every: config.flag("every", false)?,
+        })
+    }
+
+    fn handle(
+        &mut self,
+        batch: &Batch<'_>,
+        out: &mut Out<'_>,
+        state: &mut State<'_>,
+    ) -> Result<(), Error> {
+        for message in batch.messages() {
+            match self.reading(&message) {
+                Ok(reading) => {
+                    if self.is_alert(&reading, state)? {
+                        self.alert(&message, &reading, out);
+                    }
+                }
+                Err(reason) => out.nack(&message, &Nack::dead(&reason)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a payload says.
+struct Reading<'a> {
+    sensor: &'a str,
+    value: f64,
+    /// The value and the id as they were written; JSON.
+    value_text: &'a str,
+    id_text: &'a str,
+}
+
+impl Threshold {
+    /// Reads a payload, or says what is wrong with it.
+    fn reading<'a>(&self, message: &Message<'a>) -> Result<Reading<'a>, String> {
+        let payload = Json::parse(message.payload())
+            .map_err(|error| concat(&["the payload is not JSON: ", &error.text()]))?;
+        let found = payload.path(&self.field);
+        let value = found.and_then(|found| found.as_f64());
+        let (Some(found), Some(value)) = (found, value) else {
+            return Err(concat(&["the payload has no number at `", &self.field, "`"]));
+        };
+        let id_text = payload.path(&self.id_field).map_or("null", |id| id.text());
+        Ok(Reading { sensor: self.sensor(message), value, value_text: found.text(), id_text })
+    }
+
+    /// The topic's level that names the sensor; the whole topic where it has no such level.
+    fn sensor<'a>(&self, message: &Message<'a>) -> &'a str {
+        let level = self.sensor_level.checked_sub(1);
+        level.and_then(|level| message.topic_level(level)).unwrap_or(message.topic())
+    }
+
+    /// Decides, and remembers the sensors that are above the limit: only those have a key, so
+    /// the state stays as small as the trouble.
+    fn is_alert(&self, reading: &Reading<'_>, state: &mut State<'_>) -> Result<bool, Error> {
+        let above = reading.value > self.limit;
+        if self.every {
+            return Ok(above);
+        }
+        let key = reading.sensor.as_bytes();
+        let was_above = state.get::<bool>(key)?.unwrap_or(false);
+        if above && !was_above {
+            state.put(key, &true);
+        } else if was_above && reading.value < self.rearm_below {
+            state.delete(key);
+        }
+        Ok(above && !was_above)
+    }
+
+    fn alert(&self, message: &Message<'_>, reading: &Reading<'_>, out: &mut Out<'_>) {
+        let mut sensor = String::new();
+        push_string(&mut sensor, reading.sensor);
+        let mut time = String::new();
+        push_signed(&mut time, message.time_ns().div_euclid(MILLISECOND));
+        let payload = concat(&[
+            "{\"id\":",
+            reading.id_text,
+            ",\"sensor\":",
+            &sensor,
+            ",\"value\":",
+            reading.value_text,
+            ",\"limit\":",
+            &self.limit_text,
+            ",\"time\":",
+            &time,
+            "}",
+        ]);
+        let mut topic = String::new();
+        push_template(&mut topic, &self.topic, "sensor", reading.sensor);
+        out.emit(&topic, payload.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What a function is given.
+
+use crate::text::cut;
+use tidegate_abi::{BatchRandom, BatchReader, FrameError, MessageRef, Qos, properties};
+
+/// A batch of records, in the order of their stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    reader: BatchReader<'a>,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, FrameError> {
+        Ok(Self { reader: BatchReader::parse(frame)? })
+    }
+
+    /// The records.
+    pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
+        (0u32..).zip(self.reader.iter()).map(|(index, record)| Message { index, record })
+    }
+
+    /// Time of the batch, nanoseconds since 1970. The only clock there is: a replay of the
+    /// batch sees the same time.
+    pub fn now_ns(&self) -> i64 {
+        self.reader.header().now_ns
+    }
+
+    /// The same for each attempt at the same records.
+    pub fn id(&self) -> u64 {
+        self.reader.header().batch_id
+    }
+
+    /// Random numbers, the same in each replay of the batch. Not for keys or secrets.
+    pub fn random(&self) -> BatchRandom {
+        BatchRandom::new(self.id())
+    }
+}
+
+/// One record of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    pub(crate) index: u32,
+    record: MessageRef<'a>,
+}
+
+impl<'a> Message<'a> {
+    /// The topic it was published to.
+    pub fn topic(&self) -> &'a str {
+        self.record.topic
+    }
+
+    /// One level of the topic, counted from 0.
+    pub fn topic_level(&self, level: usize) -> Option<&'a str> {
+        let (mut found, mut rest) = cut(self.record.topic, b'/');
+        for _ in 0..level {
+            (found, rest) = cut(rest?, b'/');
+        }
+        Some(found)
+    }
+
+    /// The bytes as published.
+    pub fn payload(&self) -> &'a [u8] {
+        self.record.payload
+    }
+
+    /// Sequence number in its stream.
+    pub fn seq(&self) -> u64 {
+        self.record.seq
+    }
+
+    /// Time of receipt, nanoseconds since 1970.
+    pub fn time_ns(&self) -> i64 {
+        self.record.ts_ns
+    }
+
+    /// How often the function has been given it before.
+    pub fn attempt(&self) -> u16 {
+        self.record.attempt
+    }
+
+    /// Quality of service it was published with.
+    pub fn qos(&self) -> Qos {
+        self.record.qos
+    }
+
+    /// Whether it was published as a retained message.
+    pub fn retained(&self) -> bool {
+        self.record.retain
+    }
+
+    /// Which of the function's inputs it came by, in the order of the configuration.
+    pub fn source(&self) -> u32 {
+        self.record.source
+    }
+
+    /// The publisher's properties, in their order.
+    pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        // The frame was checked, properties included, before the function saw it.
+        properties(self.record.props).into_iter().flatten()
+    }
+}

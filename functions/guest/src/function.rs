@@ -1,0 +1,174 @@
+//! What an author writes.
+
+use crate::Host;
+use crate::batch::Batch;
+use crate::json::Json;
+use crate::out::Out;
+use crate::state::State;
+use crate::text::concat;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use tidegate_abi::{HandleResult, Level};
+
+/// A function.
+pub trait Function: Sized {
+    /// Takes the configuration. Called once, before any batch.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense; the text goes to the operator.
+    fn new(config: &Config<'_>) -> Result<Self, Error>;
+
+    /// Handles a batch: emits by `out`, remembers by `state`. Records that are not refused with
+    /// [`Out::nack`] count as handled.
+    ///
+    /// # Errors
+    /// When nothing of the batch is to count: [`Error::Retry`] to get it again later,
+    /// [`Error::DeadLetter`] to give it up.
+    fn handle(
+        &mut self,
+        batch: &Batch<'_>,
+        out: &mut Out<'_>,
+        state: &mut State<'_>,
+    ) -> Result<(), Error>;
+}
+
+/// Why a function gives up; the text is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// Give the batch again later.
+    Retry(String),
+    /// The batch cannot be handled, now or later.
+    DeadLetter(String),
+}
+
+impl Error {
+    /// An error that another attempt will not mend.
+    pub fn new(text: &str) -> Self {
+        Self::DeadLetter(text.to_string())
+    }
+
+    /// What is wrong.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Retry(text) | Self::DeadLetter(text) => text,
+        }
+    }
+}
+
+/// The function's configuration: a JSON object.
+#[derive(Debug, Clone, Copy)]
+pub struct Config<'a> {
+    json: Json<'a>,
+}
+
+impl<'a> Config<'a> {
+    /// Checks that it is one. No bytes at all mean an empty object.
+    ///
+    /// # Errors
+    /// Says where it stops being JSON.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+        let json = Json::parse(bytes).map_err(|error| {
+            Error::DeadLetter(concat(&["the configuration is not JSON: ", &error.text()]))
+        })?;
+        if json.is_object() {
+            Ok(Self { json })
+        } else {
+            Err(Error::new("the configuration must be a JSON object"))
+        }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<Json<'a>> {
+        self.json.get(key)
+    }
+
+    /// Refuses keys that the function does not know: most are spelling mistakes.
+    ///
+    /// # Errors
+    /// Names the first unknown key and the known ones.
+    pub fn only(&self, known: &[&str]) -> Result<(), Error> {
+        for (key, _) in self.json.members() {
+            if !known.contains(&key.as_ref()) {
+                let known = known.join(", ");
+                let text =
+                    concat(&["unknown key `", &key, "` in the configuration; known are ", &known]);
+                return Err(Error::DeadLetter(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The number at `key`, or `default` when there is none.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn number(&self, key: &str, default: f64) -> Result<f64, Error> {
+        let Some(found) = self.get(key) else { return Ok(default) };
+        found.as_f64().ok_or_else(|| mistyped(key, found, "a number"))
+    }
+
+    /// The string at `key`, or `default` when there is none.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn string(&self, key: &str, default: &str) -> Result<String, Error> {
+        let Some(found) = self.get(key) else { return Ok(String::from(default)) };
+        match found.as_str() {
+            Some(text) => Ok(text.into_owned()),
+            None => Err(mistyped(key, found, "a string")),
+        }
+    }
+
+    /// The boolean at `key`, or `default` when there is none.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool, Error> {
+        let Some(found) = self.get(key) else { return Ok(default) };
+        found.as_bool().ok_or_else(|| mistyped(key, found, "true or false"))
+    }
+}
+
+fn mistyped(key: &str, found: Json<'_>, expected: &str) -> Error {
+    let pieces = ["`", key, "` in the configuration is ", found.text(), ", it must be ", expected];
+    Error::DeadLetter(concat(&pieces))
+}
+
+/// How a call ended, with the output frame where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) result: HandleResult,
+    pub(crate) frame: Vec<u8>,
+}
+
+/// Runs one call. The same on both sides of the border.
+pub(crate) fn call<F: Function>(function: &mut F, frame: &[u8], host: &Host<'_>) -> Reply {
+    let ended = |result| Reply { result, frame: Vec::new() };
+    let Ok(batch) = Batch::parse(frame) else {
+        host.log(Level::Error, "the input frame is malformed");
+        return ended(HandleResult::Failed(BAD_FRAME));
+    };
+    let mut out = Out::new(host);
+    let mut state = State::new(host);
+    if let Err(error) = function.handle(&batch, &mut out, &mut state) {
+        host.log(Level::Error, error.text());
+        return ended(match error {
+            Error::Retry(_) => HandleResult::Retry,
+            Error::DeadLetter(_) => HandleResult::DeadLetter,
+        });
+    }
+    state.write_to(&mut out);
+    match out.finish() {
+        Some(frame) => Reply { result: HandleResult::Done, frame },
+        None => {
+            host.log(Level::Error, "the output does not fit into a frame");
+            ended(HandleResult::Failed(OUTPUT_TOO_LARGE))
+        }
+    }
+}
+
+/// `tg_handle` could not read its frame.
+const BAD_FRAME: i64 = -3;
+/// `tg_handle` has more output than a frame can hold.
+const OUTPUT_TOO_LARGE: i64 = -4;

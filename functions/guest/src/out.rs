@@ -1,0 +1,118 @@
+//! What a function can do.
+
+use crate::Host;
+use crate::batch::Message;
+use alloc::vec::Vec;
+use tidegate_abi::{Level, MetricKind, NackClass, Operation, OutputWriter, Qos, write_property};
+
+/// The effects of a batch, in the order of the calls. None of them happens before the function
+/// has returned `Ok` for the whole batch; [`log`](Self::log) is the exception.
+pub struct Out<'h> {
+    writer: OutputWriter,
+    host: &'h Host<'h>,
+    /// Something did not fit into the frame: the whole output is refused.
+    overflow: bool,
+}
+
+impl<'h> Out<'h> {
+    pub(crate) fn new(host: &'h Host<'h>) -> Self {
+        Self { writer: OutputWriter::new(), host, overflow: false }
+    }
+
+    /// Publishes a message with quality of service 1.
+    pub fn emit(&mut self, topic: &str, payload: &[u8]) {
+        self.emit_with(&Emit::new(topic, payload));
+    }
+
+    /// Publishes a message.
+    pub fn emit_with(&mut self, emit: &Emit<'_>) {
+        let mut props = Vec::new();
+        for (key, value) in emit.properties {
+            self.overflow |= write_property(&mut props, key, value).is_err();
+        }
+        let &Emit { topic, payload, qos, retain, .. } = emit;
+        self.push(&Operation::Emit { topic, payload, qos, retain, props: &props });
+    }
+
+    /// Refuses a record of the batch; all others still count.
+    pub fn nack(&mut self, message: &Message<'_>, nack: &Nack<'_>) {
+        let &Nack { class, code, text } = nack;
+        self.push(&Operation::Nack { index: message.index, class, code, text });
+    }
+
+    /// Adds to a counter of the function.
+    pub fn count(&mut self, name: &str, value: f64) {
+        self.push(&Operation::Metric { name, kind: MetricKind::Counter, value });
+    }
+
+    /// Sets a gauge of the function.
+    pub fn gauge(&mut self, name: &str, value: f64) {
+        self.push(&Operation::Metric { name, kind: MetricKind::Gauge, value });
+    }
+
+    /// Writes a line to the function's log at once: it stays when the batch fails later.
+    pub fn log(&mut self, level: Level, text: &str) {
+        self.host.log(level, text);
+    }
+
+    pub(crate) fn push(&mut self, operation: &Operation<'_>) {
+        self.overflow |= self.writer.push(operation).is_err();
+    }
+
+    /// The output frame; `None` when it does not hold all that was asked for.
+    pub(crate) fn finish(self) -> Option<Vec<u8>> {
+        (!self.overflow).then(|| self.writer.finish())
+    }
+}
+
+/// A message to publish.
+#[derive(Debug, Clone, Copy)]
+pub struct Emit<'a> {
+    /// Where to; the configuration's `publish` must allow it.
+    pub topic: &'a str,
+    /// What.
+    pub payload: &'a [u8],
+    /// Quality of service; 1 unless set.
+    pub qos: Qos,
+    /// Whether the broker keeps it for later subscribers.
+    pub retain: bool,
+    /// Properties, at most 65,535 bytes each.
+    pub properties: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Emit<'a> {
+    /// Quality of service 1, not retained, no properties.
+    pub fn new(topic: &'a str, payload: &'a [u8]) -> Self {
+        Self { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties: &[] }
+    }
+}
+
+/// Why a record is refused, and what is to become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nack<'a> {
+    class: NackClass,
+    code: u32,
+    text: &'a str,
+}
+
+impl<'a> Nack<'a> {
+    /// Give it again later.
+    pub fn retry(text: &'a str) -> Self {
+        Self { class: NackClass::Retry, code: 0, text }
+    }
+
+    /// Forget it; the loss ledger counts it.
+    pub fn drop(text: &'a str) -> Self {
+        Self { class: NackClass::Drop, code: 0, text }
+    }
+
+    /// Put it among the dead letters.
+    pub fn dead(text: &'a str) -> Self {
+        Self { class: NackClass::Dead, code: 0, text }
+    }
+
+    /// With a number of the author's choice, for statistics.
+    pub fn with_code(self, code: u32) -> Self {
+        Self { code, ..self }
+    }
+}

@@ -1,0 +1,74 @@
+//! Text without the formatting machinery, which costs more bytes than most functions.
+
+use alloc::string::String;
+
+/// Joins pieces into one text.
+///
+/// Smaller than a row of `push_str`, which the compiler expands at each place.
+#[inline(never)]
+pub fn concat(pieces: &[&str]) -> String {
+    let mut text = String::new();
+    for piece in pieces {
+        text.push_str(piece);
+    }
+    text
+}
+
+/// A number in decimal.
+pub fn number(number: u64) -> String {
+    let mut text = String::new();
+    push_number(&mut text, number);
+    text
+}
+
+/// Appends a number in decimal.
+pub fn push_number(text: &mut String, number: u64) {
+    let mut digits = [0u8; 20];
+    let mut left = number;
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    text.push_str(core::str::from_utf8(&digits[first..]).unwrap_or(""));
+}
+
+/// Appends a number in decimal, with its sign when it is negative.
+pub fn push_signed(text: &mut String, number: i64) {
+    if number < 0 {
+        text.push('-');
+    }
+    push_number(text, number.unsigned_abs());
+}
+
+/// Appends a template with every `{name}` replaced.
+pub fn push_template(text: &mut String, template: &str, name: &str, value: &str) {
+    let mut rest = template;
+    loop {
+        let (before, after) = cut(rest, b'{');
+        text.push_str(before);
+        let Some(after) = after else { return };
+        match after.strip_prefix(name).and_then(|after| after.strip_prefix("}")) {
+            Some(after) => {
+                text.push_str(value);
+                rest = after;
+            }
+            None => {
+                text.push('{');
+                rest = after;
+            }
+        }
+    }
+}
+
+/// What is before the first such ASCII character, and what is after it, if there is one.
+pub fn cut(text: &str, separator: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|byte| byte == separator) {
+        Some(at) => (text.get(..at).unwrap_or(""), text.get(at + 1..)),
+        None => (text, None),
+    }
+}

@@ -1,0 +1,319 @@
+//! What a guest can ask the host for: reading, and logging. Module `tg1`.
+//!
+//! Every import counts against [`Limits::host_calls`] and costs fuel, a base and so much per
+//! byte, so that a guest cannot hide its work on the host's side. None of them enters the guest.
+
+use crate::State;
+use crate::limits::Limits;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+use tidegate_abi::{BatchRandom, Errno, Level, import};
+use wasmi::errors::HostError;
+use wasmi::{Caller, Error, Linker, Memory};
+use wasmi_core::LimiterError;
+
+/// Fuel for any import, about what crossing over costs in time.
+const CALL_FUEL: u64 = 100;
+/// Bytes handled by an import for one unit of fuel, beside the base.
+const BYTES_PER_FUEL: u64 = 16;
+/// Fuel for each entry that a scan visits, beside its bytes.
+const SCAN_ENTRY_FUEL: u64 = 20;
+
+/// What the engine keeps beside the guest.
+pub(crate) struct Guest {
+    /// The guest's memory, known once it is instantiated.
+    pub(crate) memory: Option<Memory>,
+    pub(crate) limits: Limits,
+    /// Present during a call only, so that the caller's state is never shared for longer.
+    pub(crate) state: Option<Arc<State>>,
+    pub(crate) now_ns: i64,
+    pub(crate) random: BatchRandom,
+    pub(crate) host_calls: u32,
+    /// Fuel that imports used beyond what was left of the slice.
+    pub(crate) fuel_debt: u64,
+    /// The memory that was refused to the guest, if any was.
+    pub(crate) refused_memory: Option<usize>,
+    /// Set after instantiation: from then on tables keep their size.
+    pub(crate) running: bool,
+    pub(crate) table_elements: usize,
+    pub(crate) logs: Logs,
+}
+
+impl Guest {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            memory: None,
+            logs: Logs::new(limits.log_bytes),
+            limits,
+            state: None,
+            now_ns: 0,
+            random: BatchRandom::new(0),
+            host_calls: 0,
+            fuel_debt: 0,
+            refused_memory: None,
+            running: false,
+            table_elements: 0,
+        }
+    }
+}
+
+/// Lines logged by one call, up to a number of bytes.
+pub(crate) struct Logs {
+    lines: Vec<(Level, String)>,
+    bytes_left: usize,
+    dropped: u64,
+}
+
+impl Logs {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { lines: Vec::new(), bytes_left: bytes, dropped: 0 }
+    }
+
+    fn push(&mut self, level: Level, text: &[u8]) {
+        // An empty line costs a byte too, or their number would have no bound.
+        let bytes = text.len().max(1);
+        if self.dropped > 0 || bytes > self.bytes_left {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes_left -= bytes;
+        self.lines.push((level, String::from_utf8_lossy(text).into_owned()));
+    }
+
+    /// The lines, and a last one that says how many are missing.
+    pub(crate) fn take(&mut self, bytes: usize) -> Vec<(Level, String)> {
+        let Self { mut lines, dropped, .. } = std::mem::replace(self, Self::new(bytes));
+        if dropped > 0 {
+            let text = format!("{dropped} more lines were not kept: log_bytes is {bytes} a call");
+            lines.push((Level::Warn, text));
+        }
+        lines
+    }
+}
+
+impl wasmi::ResourceLimiter for Guest {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> Result<bool, LimiterError> {
+        if desired <= self.limits.memory_bytes {
+            return Ok(true);
+        }
+        // A trap, not a -1: what an allocator does when it is refused memory is the least
+        // tested path of any guest, and the operator wants to read the real reason.
+        self.refused_memory = Some(desired);
+        Err(LimiterError::ResourceLimiterDeniedAllocation)
+    }
+
+    /// Tables are made by instantiation and keep their size. wasmi 2.0.0 halts a `table.grow`
+    /// that runs out of fuel without saving where it was, so it must not be resumed; refusing
+    /// growth keeps guests off that path.
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> Result<bool, LimiterError> {
+        let elements = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if self.running || elements > self.limits.table_elements {
+            return Ok(false);
+        }
+        self.table_elements = elements;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn tables(&self) -> usize {
+        16
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+/// The error by which an import ends a call that asked too often.
+#[derive(Debug)]
+pub(crate) struct TooManyHostCalls;
+
+impl fmt::Display for TooManyHostCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many calls of imports")
+    }
+}
+
+impl HostError for TooManyHostCalls {}
+
+/// Defines all imports.
+pub(crate) fn define(linker: &mut Linker<Guest>) -> Result<(), Error> {
+    linker.func_wrap(import::MODULE, import::KV_GET, kv_get)?;
+    linker.func_wrap(import::MODULE, import::KV_SCAN, kv_scan)?;
+    linker.func_wrap(import::MODULE, import::NOW, now)?;
+    linker.func_wrap(import::MODULE, import::RANDOM, random)?;
+    linker.func_wrap(import::MODULE, import::LOG, log)?;
+    Ok(())
+}
+
+fn kv_get(
+    mut caller: Caller<'_, Guest>,
+    key: i32,
+    key_len: i32,
+    buf: i32,
+    cap: i32,
+) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    let (memory, guest) = split(&mut caller);
+    let Some(key) = range(key, key_len).and_then(|range| memory.get(range)) else {
+        return Ok(Errno::Fault.code());
+    };
+    let Some(value) = guest.state.as_deref().and_then(|state| state.get(key)) else {
+        return Ok(Errno::NoEntry.code());
+    };
+    let mut bytes = key.len();
+    if value.len() <= cap as u32 as usize {
+        let Some(target) = span(buf, value.len()).and_then(|range| memory.get_mut(range)) else {
+            return Ok(Errno::Fault.code());
+        };
+        target.copy_from_slice(value);
+        bytes += value.len();
+    }
+    let len = length(value.len());
+    charge(&mut caller, bytes as u64 / BYTES_PER_FUEL)?;
+    Ok(len)
+}
+
+/// Entries whose keys start with the prefix and come after `after`, as many as fit: repeated
+/// `u32 key_len, u32 value_len, key, value`. Returns the bytes written, 0 when there are no
+/// more; when not even the first entry fits, the bytes that it needs, and writes nothing.
+fn kv_scan(
+    mut caller: Caller<'_, Guest>,
+    prefix: i32,
+    prefix_len: i32,
+    after: i32,
+    after_len: i32,
+    buf: i32,
+    cap: i32,
+) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    let (memory, guest) = split(&mut caller);
+    let slice = |at, len| range(at, len).and_then(|range| memory.get(range)).map(<[u8]>::to_vec);
+    let (Some(prefix), Some(after)) = (slice(prefix, prefix_len), slice(after, after_len)) else {
+        return Ok(Errno::Fault.code());
+    };
+    let Some(target) = range(buf, cap).and_then(|range| memory.get_mut(range)) else {
+        return Ok(Errno::Fault.code());
+    };
+    let mut written = 0;
+    let mut visited = 0;
+    let mut needed = 0;
+    for (key, value) in entries_after(guest.state.as_deref(), &prefix, &after) {
+        let bytes = 8 + key.len() + value.len();
+        let Some(free) = target.get_mut(written..written + bytes) else {
+            needed = bytes;
+            break;
+        };
+        free[..4].copy_from_slice(&(key.len() as u32).to_le_bytes());
+        free[4..8].copy_from_slice(&(value.len() as u32).to_le_bytes());
+        free[8..8 + key.len()].copy_from_slice(key);
+        free[8 + key.len()..].copy_from_slice(value);
+        written += bytes;
+        visited += 1;
+    }
+    let bytes = (prefix.len() + after.len() + written) as u64;
+    charge(&mut caller, visited * SCAN_ENTRY_FUEL + bytes / BYTES_PER_FUEL)?;
+    Ok(length(if written > 0 { written } else { needed }))
+}
+
+fn entries_after<'a>(
+    state: Option<&'a State>,
+    prefix: &'a [u8],
+    after: &'a [u8],
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+    let start = if after >= prefix { Bound::Excluded(after) } else { Bound::Included(prefix) };
+    // An empty `after` means "from the start", also for an empty prefix.
+    let start = if after.is_empty() { Bound::Included(prefix) } else { start };
+    state
+        .into_iter()
+        .flat_map(move |state| state.range::<[u8], _>((start, Bound::Unbounded)))
+        .take_while(move |(key, _)| key.starts_with(prefix))
+}
+
+fn now(mut caller: Caller<'_, Guest>, clock: i32) -> Result<i64, Error> {
+    enter(&mut caller)?;
+    if clock != import::CLOCK_BATCH {
+        return Ok(Errno::Invalid.code().into());
+    }
+    Ok(caller.data().now_ns)
+}
+
+fn random(mut caller: Caller<'_, Guest>, buf: i32, len: i32) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    let (memory, guest) = split(&mut caller);
+    let Some(target) = range(buf, len).and_then(|range| memory.get_mut(range)) else {
+        return Ok(Errno::Fault.code());
+    };
+    guest.random.fill(target);
+    let bytes = target.len() as u64;
+    charge(&mut caller, bytes)?;
+    Ok(0)
+}
+
+/// An unknown level counts as an error, a bad pointer as an empty line: a log call has no way
+/// to fail, and a wrong one should be seen.
+fn log(mut caller: Caller<'_, Guest>, level: i32, text: i32, len: i32) -> Result<(), Error> {
+    enter(&mut caller)?;
+    let (memory, guest) = split(&mut caller);
+    let text = range(text, len).and_then(|range| memory.get(range)).unwrap_or(&[]);
+    let level = u16::try_from(level).ok().and_then(Level::from_code).unwrap_or(Level::Error);
+    guest.logs.push(level, text);
+    let bytes = text.len() as u64;
+    charge(&mut caller, bytes / BYTES_PER_FUEL)
+}
+
+/// Counts the call and takes its base price.
+fn enter(caller: &mut Caller<'_, Guest>) -> Result<(), Error> {
+    let guest = caller.data_mut();
+    if guest.host_calls >= guest.limits.host_calls {
+        return Err(Error::host(TooManyHostCalls));
+    }
+    guest.host_calls += 1;
+    charge(caller, CALL_FUEL)
+}
+
+/// Takes fuel from the running slice, and notes what it cannot cover: the slice then ends with
+/// the guest's next instruction.
+fn charge(caller: &mut Caller<'_, Guest>, fuel: u64) -> Result<(), Error> {
+    let left = caller.get_fuel()?;
+    caller.data_mut().fuel_debt += fuel.saturating_sub(left);
+    caller.set_fuel(left.saturating_sub(fuel))
+}
+
+/// The guest's memory and the host's side of it. Without a memory (before the module is
+/// instantiated nothing of it runs) every pointer is outside.
+fn split<'a>(caller: &'a mut Caller<'_, Guest>) -> (&'a mut [u8], &'a mut Guest) {
+    match caller.data().memory {
+        Some(memory) => memory.data_and_store_mut(caller),
+        None => (&mut [], caller.data_mut()),
+    }
+}
+
+/// A range of the guest's memory, from numbers that are unsigned as far as Wasm is concerned.
+fn range(at: i32, len: i32) -> Option<std::ops::Range<usize>> {
+    span(at, len as u32 as usize)
+}
+
+fn span(at: i32, len: usize) -> Option<std::ops::Range<usize>> {
+    let at = at as u32 as usize;
+    Some(at..at.checked_add(len)?)
+}
+
+/// A length as an import returns it. State values are far below 2 GiB.
+fn length(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}
