@@ -1,7 +1,7 @@
 //! One stream on its way up: which of its records are in flight, acknowledged out of order,
 //! held back after a refusal, and where its cursor may stand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use tidegate_stream::Seq;
@@ -53,6 +53,9 @@ pub(crate) struct Lane {
     /// Times the server called a record unacceptable. Outlives the session; at most as many
     /// entries as slots, emptied as the cursor passes.
     objections: BTreeMap<Seq, u32>,
+    /// Records given up that the cursor has not passed yet, so that a new session does not send
+    /// and give up the same again. Bounded like the objections.
+    given_up: BTreeSet<Seq>,
 }
 
 impl Lane {
@@ -64,6 +67,7 @@ impl Lane {
             reported: first,
             exhausted: false,
             objections: BTreeMap::new(),
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -78,14 +82,22 @@ impl Lane {
         if self.exhausted {
             return None;
         }
-        if self.troubled > 0
-            && let Some(slot) = self.slots.iter().find(|slot| slot.progress == Progress::Due)
-        {
-            return Some((slot.seq, 1));
+        let from = self.wanted_now();
+        if from < self.next {
+            return Some((from, 1));
         }
         let span = usize::try_from(self.next.0 - self.cursor().0).unwrap_or(usize::MAX);
         let room = window.saturating_sub(self.slots.len()).min(MAX_WINDOW.saturating_sub(span));
         (room > 0).then_some((self.next, room))
+    }
+
+    /// The first record that is due again, else the next one.
+    fn wanted_now(&self) -> Seq {
+        if self.troubled == 0 {
+            return self.next;
+        }
+        let due = self.slots.iter().find(|slot| slot.progress == Progress::Due);
+        due.map_or(self.next, |slot| slot.seq)
     }
 
     /// Takes a record that was asked for; false when it is not the one.
@@ -103,19 +115,23 @@ impl Lane {
         }
         self.slots.push_back(Slot { seq, progress: Progress::InFlight });
         self.next = Seq(seq.0 + 1);
+        self.pass_given_up();
         true
     }
 
-    /// Records below `next` are gone from the log: those not sent, and those held back.
+    /// The log said that from the record wanted up to `next` all are gone. Held records before
+    /// the one wanted are not meant: damage in the middle spares what comes before it.
     pub(crate) fn skip(&mut self, next: Seq) {
-        self.next = self.next.max(next);
-        for slot in self.slots.iter_mut().take_while(|slot| slot.seq < next) {
+        let wanted = self.wanted_now();
+        for slot in self.slots.iter_mut().filter(|slot| (wanted..next).contains(&slot.seq)) {
             if slot.progress.is_trouble() {
                 slot.progress = Progress::Done;
                 self.troubled -= 1;
             }
         }
+        self.next = self.next.max(next);
         self.exhausted = false;
+        self.pass_given_up();
         self.settle();
     }
 
@@ -131,6 +147,12 @@ impl Lane {
     pub(crate) fn finish(&mut self, seq: Seq) {
         self.put(seq, Progress::Done);
         self.settle();
+    }
+
+    /// The record is reported as rejected: done, and never sent again.
+    pub(crate) fn give_up(&mut self, seq: Seq) {
+        self.given_up.insert(seq);
+        self.finish(seq);
     }
 
     /// Refused: ask for the record again at `until`.
@@ -178,6 +200,8 @@ impl Lane {
         self.slots.clear();
         self.troubled = 0;
         self.exhausted = false;
+        self.pass_given_up();
+        self.settle();
     }
 
     /// The new cursor, once each time it has moved.
@@ -187,6 +211,14 @@ impl Lane {
             self.reported = cursor;
             cursor
         })
+    }
+
+    /// Records given up on an earlier session count as sent and done.
+    fn pass_given_up(&mut self) {
+        while self.given_up.contains(&self.next) {
+            self.slots.push_back(Slot { seq: self.next, progress: Progress::Done });
+            self.next = Seq(self.next.0 + 1);
+        }
     }
 
     fn put(&mut self, seq: Seq, progress: Progress) {
@@ -209,6 +241,9 @@ impl Lane {
         let cursor = self.cursor();
         while self.objections.first_key_value().is_some_and(|(seq, _)| *seq < cursor) {
             self.objections.pop_first();
+        }
+        while self.given_up.first().is_some_and(|seq| *seq < cursor) {
+            self.given_up.pop_first();
         }
     }
 }

@@ -228,8 +228,8 @@ impl Uplink {
         true
     }
 
-    /// The log no longer holds the lane's records below `next`; that they are lost is in the
-    /// ledger already.
+    /// The read of the record [`wanted`](Self::wanted) found that from there up to `next` all
+    /// are gone; that they are lost is in the ledger already.
     pub fn skip(&mut self, lane: LaneId, next: Seq) {
         if let Some(lane) = self.lanes.get_mut(lane.0) {
             lane.skip(next);
@@ -360,7 +360,11 @@ impl Uplink {
         let only = self.flights.first_key_value().map(|(_, flight)| *flight);
         match (only, reason.verdict()) {
             (Some(flight), Verdict::Never) if self.flights.len() == 1 => {
-                self.object(flight, reason);
+                // A server that never took anything may object to every message alike: then
+                // giving up one after the other would empty the log into the ledger.
+                if self.counts.acknowledged > 0 {
+                    self.object(flight, reason);
+                }
             }
             (_, Verdict::Never) => self.probation = self.probation.max(self.flights.len()),
             (_, Verdict::Later | Verdict::Leave) => {}
@@ -435,7 +439,7 @@ impl Uplink {
     fn object(&mut self, flight: Flight, reason: RefuseReason) {
         let lane = &mut self.lanes[flight.lane];
         if lane.object(flight.seq) >= self.options.attempts.max(1) {
-            lane.finish(flight.seq);
+            lane.give_up(flight.seq);
             self.counts.rejected += 1;
             let lane = LaneId(flight.lane);
             self.rejects.push_back(Action::Reject { lane, seq: flight.seq, reason });
