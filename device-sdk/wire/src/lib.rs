@@ -1,1 +1,28 @@
-//! Names and messages shared by gateway, devices and simulator; no_std.
+//! Names and small values that the gateway, the devices, the simulator and the consumers of
+//! what the gateway sends share. `no_std`, no allocation, no dependencies.
+//!
+//! ```
+//! use tidegate_wire::{Decimal, PublisherIdentity, headers};
+//!
+//! // A device gives its message an identity, the gateway reads it back.
+//! let identity = PublisherIdentity { boot: 7, seq: 41 };
+//! let (boot, seq) = identity.decimals();
+//! let properties = [(headers::PUB_BOOT, boot.as_str()), (headers::PUB_SEQ, seq.as_str())];
+//! assert_eq!(PublisherIdentity::parse(properties[0].1, properties[1].1), Ok(identity));
+//! assert_eq!(Decimal::new(u64::MAX).as_str(), "18446744073709551615");
+//! ```
+//!
+//! Not here: the envelope's rules (they live with the uplink), packets, encodings.
+#![no_std]
+
+pub mod decimal;
+pub mod headers;
+pub mod publisher;
+pub mod topics;
+
+pub use decimal::{Decimal, DecimalError};
+pub use headers::{PUB_BOOT, PUB_SEQ};
+pub use publisher::{IdentityError, PublisherIdentity};
+
+/// Version of the envelope that this code writes, the value of [`headers::VERSION`].
+pub const ENVELOPE_VERSION: u64 = 1;

@@ -1,1 +1,58 @@
-//! Upstream synchronisation: windows, acknowledgements, backoff, identity.
+//! Upstream synchronisation: which record goes to the cloud next, what to do with each answer,
+//! and when to connect again. Sans-IO: the caller passes the time, reads the records, and owns
+//! the sockets; the same code runs in the daemon and in the simulator.
+//!
+//! One [`Uplink`] serves one destination. Each stream that goes there is a *lane*.
+//!
+//! ```
+//! use std::time::Instant;
+//! use tidegate_stream::Seq;
+//! use tidegate_uplink::{Action, LaneId, OutboundMessage, Uplink, UplinkEvent, UplinkOptions};
+//!
+//! let now = Instant::now();
+//! let mut uplink = Uplink::new(UplinkOptions::default(), vec![Seq(1)], 42);
+//! let Some(Action::Connect { session }) = uplink.poll_action(now) else { panic!() };
+//! uplink.handle_event(now, UplinkEvent::Connected { session });
+//!
+//! // It says what it wants; the caller reads that from the log.
+//! let want = uplink.wanted().unwrap();
+//! assert_eq!((want.lane, want.from), (LaneId(0), Seq(1)));
+//! let message = OutboundMessage { topic: "tidegate/gw/alerts".into(), ..Default::default() };
+//! assert!(uplink.offer(now, want.lane, Seq(1), 20, message));
+//! uplink.exhausted(want.lane);
+//!
+//! let Some(Action::Send { session, token, .. }) = uplink.poll_action(now) else { panic!() };
+//! uplink.handle_event(now, UplinkEvent::Acknowledged { session, token });
+//! assert_eq!(
+//!     uplink.poll_action(now),
+//!     Some(Action::Advance { lane: LaneId(0), next: Seq(2) })
+//! );
+//! ```
+//!
+//! Invariants:
+//! - The cursor ([`Action::Advance`]) never passes a record that is neither acknowledged nor
+//!   reported by [`Action::Reject`] nor skipped by the caller.
+//! - Nothing is sent [`MAX_WINDOW`] or more above the cursor of its lane. Consumers rely on it:
+//!   it bounds what they must remember to recognise a duplicate (see the envelope's document).
+//! - On each session a lane's first transmissions are in sequence order.
+//! - Events of a session other than the current one change nothing.
+//!
+//! Not here: sockets and protocols (drivers in the daemon), reading records and moving durable
+//! cursors (flow), what a record is (stream).
+
+mod action;
+mod backoff;
+pub mod envelope;
+mod lane;
+mod options;
+mod status;
+mod uplink;
+
+pub use action::{Action, LaneId, OutboundMessage, RefuseReason, UplinkEvent, Want};
+pub use envelope::{Envelope, EnvelopeError, Identity};
+pub use options::{MAX_WINDOW, UplinkOptions};
+pub use status::{UplinkState, UplinkStatus};
+pub use uplink::Uplink;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! The uplink core against a server that answers as the test says, and against one that
+//! misbehaves by seed.
+
+mod envelope;
+mod lossy;
+mod rules;
