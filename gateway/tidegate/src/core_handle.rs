@@ -18,7 +18,7 @@ pub const CORE_QUEUE: usize = 64;
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Most records of one page.
 pub const MAX_PAGE_RECORDS: usize = 1000;
-/// A page ends with the record that takes its payloads past this.
+/// A page ends with the record that takes its topics, clients and payloads to this or beyond.
 pub const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// What the core can be asked. A dropped `reply` means that it shut down.
@@ -37,7 +37,8 @@ pub enum CoreRequest {
         from: Option<u64>,
         /// Most records in the page, at most [`MAX_PAGE_RECORDS`].
         max: usize,
-        /// The page ends with the record that takes its payloads to this or beyond.
+        /// The page ends with the record that takes its topics, clients and payloads to this
+        /// or beyond.
         max_bytes: usize,
         /// Takes the answer, or what is wrong with the question.
         reply: oneshot::Sender<Result<TailPage, String>>,
