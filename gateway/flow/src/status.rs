@@ -2,10 +2,10 @@
 //! `/metrics` and `/v1/status`. Counters count since the daemon started unless a field says
 //! otherwise. Every list is in the order of the configuration.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole gateway at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The gateway's id, from the configuration.
     pub gateway: String,
@@ -26,7 +26,7 @@ pub struct Status {
 }
 
 /// The MQTT side.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BrokerStatus {
     /// Open connections.
     pub connections: u64,
@@ -53,7 +53,7 @@ pub struct BrokerStatus {
 }
 
 /// One stream.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamStatus {
     /// Its name.
     pub name: String,
@@ -76,7 +76,7 @@ pub struct StreamStatus {
 }
 
 /// A reader's cursor.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReaderStatus {
     /// `fn/NAME` or `uplink/NAME`.
     pub name: String,
@@ -87,7 +87,7 @@ pub struct ReaderStatus {
 }
 
 /// One function.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FunctionStatus {
     /// Its name.
     pub name: String,
@@ -124,7 +124,7 @@ pub struct FunctionStatus {
 }
 
 /// One uplink.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UplinkStatus {
     /// Its name.
     pub name: String,
@@ -151,7 +151,7 @@ pub struct UplinkStatus {
 }
 
 /// The store.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DiskStatus {
     /// Segments that hold data.
     pub segments: u64,

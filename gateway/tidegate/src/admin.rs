@@ -1,0 +1,468 @@
+//! Administration over a Unix socket in the data directory.
+//!
+//! One JSON object a line, each way. A request: `{"v":1,"request":"status"}` or
+//! `{"v":1,"request":"tail","stream":"telemetry","from":null,"max":10}`. Its answer:
+//! `{"v":1,"status":{...}}`, `{"v":1,"tail":{"records":[...],"next":7}}`, or
+//! `{"v":1,"error":"..."}`. Who may open the socket (mode 0600) may ask everything.
+//!
+//! Limits: [`MAX_CLIENTS`] at a time; [`MAX_REQUEST`] and [`MAX_ANSWER`] bytes a line; a client
+//! that is idle for [`IDLE`] or does not read its answer for as long is dropped.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_flow::status::Status;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::core_handle::{CoreHandle, TailPage};
+use crate::shutdown::Shutdown;
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+/// Clients at a time; further ones wait in the listener's queue.
+pub const MAX_CLIENTS: usize = 16;
+/// Longest request line, in bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Longest answer line, in bytes: a full page of records whose every byte is escaped.
+pub const MAX_ANSWER: usize = 16 << 20;
+/// Longest pause of a client.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// Longest wait of a command for the daemon.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Pause after a failed accept (no file descriptors left): trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A line in either direction.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line<T> {
+    v: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// The version of a line whose body may be of another version.
+#[derive(Debug, Deserialize)]
+struct Version {
+    v: u32,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// The whole gateway at this moment.
+    Status,
+    /// A page of a stream's records.
+    Tail {
+        /// Name of the stream.
+        stream: String,
+        /// First sequence wanted; `None` for the newest.
+        from: Option<u64>,
+        /// Most records.
+        max: usize,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Tail`].
+    Tail(TailPage),
+    /// The request is wrong, or the core does not answer.
+    Error(String),
+}
+
+/// A bound socket that serves nobody yet; its file goes away with it.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Binds the socket. The caller holds the lock of the data directory, so a socket that is
+    /// already there is what a killed daemon left.
+    ///
+    /// # Errors
+    /// The file system has no sockets, or refuses.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        // It gets its name only when it has its mode, so that nobody else can open it between.
+        let unnamed = path.with_extension("new");
+        for stale in [&unnamed, path] {
+            match fs::remove_file(stale) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let listener = UnixListener::bind(&unnamed)?;
+        let socket = Self { listener, path: path.to_owned() };
+        socket.listener.set_nonblocking(true)?;
+        fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
+        fs::rename(&unnamed, path)?;
+        Ok(socket)
+    }
+
+    /// Serves until shutdown. Runs in a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// The listener cannot be handed to the runtime.
+    pub async fn serve(self, core: CoreHandle, shutdown: Shutdown) -> io::Result<()> {
+        let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
+        let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.wait() => return Ok(()),
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (core, shutdown) = (core.clone(), shutdown.clone());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            ended = client(stream, &core) => if let Err(error) = ended {
+                                tracing::debug!(%error, "administration client ended");
+                            },
+                            () = shutdown.wait() => {}
+                        }
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an administration client");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "cannot remove the socket");
+        }
+    }
+}
+
+async fn client(stream: tokio::net::UnixStream, core: &CoreHandle) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut reader).take(MAX_REQUEST as u64 + 1);
+        timeout(IDLE, limited.read_until(b'\n', &mut line)).await??;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let answer = if whole {
+            answer(&line, core).await
+        } else {
+            Answer::Error(format!("the request is longer than {MAX_REQUEST} bytes or cut short"))
+        };
+        let mut bytes = serde_json::to_vec(&Line { v: VERSION, body: answer })?;
+        bytes.push(b'\n');
+        timeout(IDLE, writer.write_all(&bytes)).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(line: &[u8], core: &CoreHandle) -> Answer {
+    let request = match parse(line) {
+        Ok(request) => request,
+        Err(problem) => return Answer::Error(problem),
+    };
+    let answer = match request {
+        Request::Status => core.status().await.map(|status| Answer::Status(Box::new(status))),
+        Request::Tail { stream, from, max } => core.tail(stream, from, max).await.map(Answer::Tail),
+    };
+    answer.unwrap_or_else(|error| Answer::Error(error.to_string()))
+}
+
+fn parse(line: &[u8]) -> Result<Request, String> {
+    let version: Version =
+        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
+    if version.v != VERSION {
+        let version = version.v;
+        return Err(format!(
+            "the request has version {version} and this daemon speaks {VERSION}; use the \
+             tidegate command that belongs to the daemon"
+        ));
+    }
+    let line: Line<Request> =
+        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
+    Ok(line.body)
+}
+
+/// A command's connection to the daemon. Blocks.
+#[derive(Debug)]
+pub struct AdminClient {
+    stream: BufReader<UnixStream>,
+    path: PathBuf,
+}
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens.
+    #[error("no gateway runs on {}; start it with `tidegate run`", .0.display())]
+    NotRunning(PathBuf),
+    /// The socket belongs to another user.
+    #[error("{} belongs to another user; run the command as the user of the gateway", .0.display())]
+    Forbidden(PathBuf),
+    /// The connection failed.
+    #[error("cannot ask the gateway at {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The answer is none.
+    #[error("the gateway at {} gave an answer that this command does not know: {text}", path.display())]
+    Unknown {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with it.
+        text: String,
+    },
+    /// The daemon says no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl AdminClient {
+    /// Connects to the daemon of a data directory.
+    ///
+    /// # Errors
+    /// No daemon runs there, or it belongs to another user.
+    pub fn connect(socket: &Path) -> Result<Self, AdminError> {
+        let path = socket.to_owned();
+        let stream = UnixStream::connect(socket).and_then(|stream| {
+            stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+            stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => Ok(Self { stream: BufReader::new(stream), path }),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    AdminError::NotRunning(path.parent().unwrap_or(&path).to_owned())
+                }
+                io::ErrorKind::PermissionDenied => AdminError::Forbidden(path),
+                _ => AdminError::Io { path, source: error },
+            }),
+        }
+    }
+
+    /// The whole gateway at this moment.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub fn status(&mut self) -> Result<Status, AdminError> {
+        match self.ask(Request::Status)? {
+            Answer::Status(status) => Ok(*status),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// A page of a stream's records.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or has no such stream.
+    pub fn tail(
+        &mut self,
+        stream: &str,
+        from: Option<u64>,
+        max: usize,
+    ) -> Result<TailPage, AdminError> {
+        match self.ask(Request::Tail { stream: stream.to_owned(), from, max })? {
+            Answer::Tail(page) => Ok(page),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Answer, AdminError> {
+        let line = self.exchange(request).map_err(|source| {
+            let timed_out = source.kind() == io::ErrorKind::WouldBlock;
+            let source = if timed_out { io::ErrorKind::TimedOut.into() } else { source };
+            AdminError::Io { path: self.path.clone(), source }
+        })?;
+        let unknown = |text| AdminError::Unknown { path: self.path.clone(), text };
+        let answer: Line<Answer> =
+            serde_json::from_slice(&line).map_err(|error| unknown(error.to_string()))?;
+        match answer.body {
+            Answer::Error(text) => Err(AdminError::Refused(text)),
+            answer => Ok(answer),
+        }
+    }
+
+    fn exchange(&mut self, request: Request) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&Line { v: VERSION, body: request })?;
+        bytes.push(b'\n');
+        self.stream.get_mut().write_all(&bytes)?;
+        let mut line = Vec::new();
+        let mut limited = (&mut self.stream).take(MAX_ANSWER as u64);
+        limited.read_until(b'\n', &mut line)?;
+        if line.ends_with(b"\n") { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn unknown(&self, answer: &Answer) -> AdminError {
+        let text = match answer {
+            Answer::Status(_) => "a status",
+            Answer::Tail(_) => "a page",
+            Answer::Error(_) => "an error",
+        };
+        AdminError::Unknown { path: self.path.clone(), text: format!("{text} to another question") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+    use crate::sample;
+    use crate::scratch::Scratch;
+    use crate::serving::{Answers, serve_core};
+    use crate::shutdown::Trigger;
+
+    struct Daemon {
+        scratch: Scratch,
+        trigger: Trigger,
+        served: tokio::task::JoinHandle<io::Result<()>>,
+    }
+
+    impl Daemon {
+        fn start() -> Self {
+            let scratch = Scratch::new();
+            let socket = AdminSocket::bind(&scratch.path().join("admin.sock")).unwrap();
+            let (trigger, shutdown) = Shutdown::new();
+            let core = serve_core(Answers::Status(sample::status()));
+            let served = tokio::spawn(socket.serve(core, shutdown));
+            Self { scratch, trigger, served }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.scratch.path().join("admin.sock")
+        }
+
+        /// Runs a client, which blocks, beside the server.
+        async fn client<T: Send + 'static>(
+            &self,
+            act: impl FnOnce(AdminClient) -> T + Send + 'static,
+        ) -> T {
+            let path = self.path();
+            spawn_blocking(move || act(AdminClient::connect(&path).unwrap())).await.unwrap()
+        }
+
+        /// The answers to raw bytes.
+        async fn raw(&self, bytes: Vec<u8>) -> String {
+            let path = self.path();
+            let exchange = move || {
+                let mut stream = UnixStream::connect(path).unwrap();
+                // The server may close before it has read everything.
+                let _ = stream.write_all(&bytes);
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let mut answer = String::new();
+                let _ = stream.read_to_string(&mut answer);
+                answer
+            };
+            spawn_blocking(exchange).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_arrives_as_it_was() {
+        let daemon = Daemon::start();
+        let (first, second) =
+            daemon.client(|mut c| (c.status().unwrap(), c.status().unwrap())).await;
+        assert_eq!(first, sample::status());
+        assert_eq!(second, sample::status());
+    }
+
+    #[tokio::test]
+    async fn a_tail_goes_on_where_the_page_ended() {
+        let daemon = Daemon::start();
+        let (newest, page) = daemon
+            .client(|mut c| {
+                let newest = c.tail("telemetry", None, 2).unwrap();
+                (newest, c.tail("telemetry", Some(5), 3).unwrap())
+            })
+            .await;
+        let seqs = |page: &TailPage| page.records.iter().map(|r| r.seq).collect::<Vec<_>>();
+        assert_eq!((seqs(&newest), newest.next), (vec![999, 1000], 1001));
+        assert_eq!((seqs(&page), page.next), (vec![5, 6, 7], 8));
+        assert_eq!(page.records[0].payload, b"5");
+        assert_eq!(page.records[1].payload, [0xff, 0]);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_stream_is_refused_in_words() {
+        let daemon = Daemon::start();
+        let error = daemon.client(|mut c| c.tail("weather", None, 2).unwrap_err()).await;
+        assert_eq!(error.to_string(), "no stream \"weather\"");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_refused_and_the_next_one_answered() {
+        let daemon = Daemon::start();
+        let answer = daemon
+            .raw(
+                b"hello\n{\"v\":2,\"request\":\"dance\"}\n{\"v\":1,\"request\":\"status\"}\n"
+                    .to_vec(),
+            )
+            .await;
+        let lines: Vec<&str> = answer.lines().collect();
+        assert!(lines[0].starts_with(r#"{"v":1,"error":"not a request: "#), "{answer}");
+        assert!(lines[1].contains("the request has version 2 and this daemon speaks 1"));
+        assert!(lines[2].starts_with(r#"{"v":1,"status":{"gateway":"gw-01""#), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_end_is_refused() {
+        let daemon = Daemon::start();
+        for bytes in [vec![b'x'; 2 * MAX_REQUEST], b"{\"v\":1".to_vec()] {
+            let answer = daemon.raw(bytes).await;
+            assert!(answer.is_empty() || answer.contains("longer than 65536 bytes"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_for_its_owner_and_goes_away_at_shutdown() {
+        let daemon = Daemon::start();
+        let mode = fs::metadata(daemon.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        daemon.trigger.pull();
+        daemon.served.await.unwrap().unwrap();
+        let path = daemon.scratch.path().join("admin.sock");
+        assert!(!path.exists());
+        let error = AdminClient::connect(&path).unwrap_err().to_string();
+        assert!(error.starts_with("no gateway runs on "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_a_killed_daemon_left_is_replaced() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("admin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let error = AdminClient::connect(&path).unwrap_err().to_string();
+        assert!(error.starts_with("no gateway runs on "), "{error}");
+        let _socket = AdminSocket::bind(&path).unwrap();
+        AdminClient::connect(&path).unwrap();
+    }
+}

@@ -1,0 +1,531 @@
+//! Every key that the configuration knows, with its default, range and meaning: the one source
+//! of the parser, of its messages, and (checked by a test) of `docs/configuration.md`.
+
+use std::time::Duration;
+
+use super::units::{show_bytes, show_duration};
+
+/// A section of the file.
+#[derive(Debug)]
+pub(crate) struct SectionKeys {
+    /// `mqtt` for `[mqtt]`; `stream` for `[stream.NAME]`.
+    pub(crate) name: &'static str,
+    /// Whether there may be several, each with a name.
+    pub(crate) named: bool,
+    /// Its keys, in the order of the reference.
+    pub(crate) keys: &'static [&'static Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) fallback: Fallback,
+    /// One sentence for the reference.
+    pub(crate) about: &'static str,
+}
+
+/// What a key holds, with its range.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Name,
+    Path,
+    Flag,
+    Count {
+        min: u64,
+        max: u64,
+    },
+    Bytes {
+        min: u64,
+        max: u64,
+    },
+    Time {
+        min: Duration,
+        max: Duration,
+    },
+    Choice(&'static [&'static str]),
+    /// An address, or a list of addresses.
+    Listen {
+        max: usize,
+    },
+    /// An address, or `"off"`.
+    ListenOrOff,
+    Topics {
+        min: usize,
+        max: usize,
+    },
+    Streams {
+        max: usize,
+    },
+    Input,
+    Json {
+        max: usize,
+    },
+    Url,
+}
+
+/// What holds when the key is absent.
+#[derive(Debug)]
+pub(crate) enum Fallback {
+    /// The key must be there; the text is an example of it.
+    Required(&'static str),
+    /// This TOML literal.
+    Value(&'static str),
+    /// Nothing; the text says what happens then.
+    Absent(&'static str),
+}
+
+impl Kind {
+    /// The values allowed, in words: for messages and for the reference.
+    pub(crate) fn allowed(&self) -> String {
+        match self {
+            Kind::Name => format!("1 to {MAX_NAME} of A-Z a-z 0-9 _ -"),
+            Kind::Path => "path, relative to this file".to_owned(),
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Count { min, max } => format!("{min} to {max}"),
+            Kind::Bytes { min, max } => format!("{} to {}", show_bytes(*min), show_bytes(*max)),
+            Kind::Time { min, max } => {
+                format!("{} to {}", show_duration(*min), show_duration(*max))
+            }
+            Kind::Choice(words) => {
+                words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+            }
+            Kind::Listen { max } => format!("\"ADDRESS:PORT\", or a list of at most {max}"),
+            Kind::ListenOrOff => "\"ADDRESS:PORT\", or \"off\"".to_owned(),
+            Kind::Topics { min, max } => format!("list of {min} to {max} topic filters"),
+            Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
+            Kind::Input => "{ stream = \"NAME\" }".to_owned(),
+            Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
+            Kind::Url => "\"mqtt://HOST:PORT\"".to_owned(),
+        }
+    }
+}
+
+/// Longest name of a gateway, stream, function or uplink.
+pub(crate) const MAX_NAME: usize = 64;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const DAY: u64 = 86_400;
+
+const fn time(min: Duration, max: Duration) -> Kind {
+    Kind::Time { min, max }
+}
+
+/// All sections, in the order of the reference.
+pub(crate) const SECTIONS: &[&SectionKeys] = &[
+    &gateway::SECTION,
+    &mqtt::SECTION,
+    &http::SECTION,
+    &log::SECTION,
+    &storage::SECTION,
+    &stream::SECTION,
+    &function::SECTION,
+    &uplink::SECTION,
+];
+
+/// `[gateway]`
+pub(crate) mod gateway {
+    use super::{Fallback, Key, Kind, SectionKeys};
+
+    pub(crate) const ID: Key = Key {
+        name: "id",
+        kind: Kind::Name,
+        fallback: Fallback::Required(r#"id = "gw-01""#),
+        about: "The gateway's identity; part of every record's identity upstream, so no two gateways may share it.",
+    };
+    pub(crate) const DATA_DIR: Key = Key {
+        name: "data_dir",
+        kind: Kind::Path,
+        fallback: Fallback::Required(r#"data_dir = "/var/lib/tidegate""#),
+        about: "Where the store, the lock and the administration socket live; created with mode 0700.",
+    };
+    pub(crate) const SECTION: SectionKeys =
+        SectionKeys { name: "gateway", named: false, keys: &[&ID, &DATA_DIR] };
+}
+
+/// `[mqtt]`
+pub(crate) mod mqtt {
+    use super::{DAY, Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
+
+    pub(crate) const LISTEN: Key = Key {
+        name: "listen",
+        kind: Kind::Listen { max: 8 },
+        fallback: Fallback::Value(r#""127.0.0.1:1883""#),
+        about: "Where devices connect, MQTT 3.1.1 and 5 on one port. Port 0 takes a free one.",
+    };
+    pub(crate) const ALLOW_ANONYMOUS: Key = Key {
+        name: "allow_anonymous",
+        kind: Kind::Flag,
+        fallback: Fallback::Value("false"),
+        about: "Allows listening beyond the loopback interface. This version has no authentication: whoever reaches the port may publish and subscribe.",
+    };
+    pub(crate) const MAX_CONNECTIONS: Key = Key {
+        name: "max_connections",
+        kind: Kind::Count { min: 1, max: 100_000 },
+        fallback: Fallback::Value("1024"),
+        about: "Open connections; a further one is closed at once.",
+    };
+    pub(crate) const MAX_PACKET: Key = Key {
+        name: "max_packet",
+        kind: Kind::Bytes { min: KIB, max: 512 * KIB },
+        fallback: Fallback::Value(r#""256KiB""#),
+        about: "Largest MQTT packet taken in after CONNECT; a larger one closes the connection.",
+    };
+    pub(crate) const RECEIVE_MAXIMUM: Key = Key {
+        name: "receive_maximum",
+        kind: Kind::Count { min: 1, max: 65_535 },
+        fallback: Fallback::Value("1024"),
+        about: "Publishes of one connection that may wait for their acknowledgement; beyond it the gateway stops reading that connection.",
+    };
+    pub(crate) const CONNECT_TIMEOUT: Key = Key {
+        name: "connect_timeout",
+        kind: time(Duration::from_millis(100), Duration::from_secs(300)),
+        fallback: Fallback::Value(r#""10s""#),
+        about: "Time from the TCP connection to a complete CONNECT packet.",
+    };
+    pub(crate) const MAX_SESSIONS: Key = Key {
+        name: "max_sessions",
+        kind: Kind::Count { min: 1, max: 1_000_000 },
+        fallback: Fallback::Value("2048"),
+        about: "Sessions, connected or not. For one more, the one away for longest is given up.",
+    };
+    pub(crate) const MAX_SESSION_EXPIRY: Key = Key {
+        name: "max_session_expiry",
+        kind: time(Duration::ZERO, Duration::from_secs(365 * DAY)),
+        fallback: Fallback::Value(r#""7d""#),
+        about: "Longest life of a session whose client is away.",
+    };
+    pub(crate) const MAX_SESSION_QUEUE: Key = Key {
+        name: "max_session_queue",
+        kind: Kind::Bytes { min: 64 * KIB, max: 256 * MIB },
+        fallback: Fallback::Value(r#""4MiB""#),
+        about: "Bytes queued for one subscriber that is slow or away; further messages are dropped for that subscriber and counted. Never less than `max_packet`.",
+    };
+    pub(crate) const MAX_QUEUE: Key = Key {
+        name: "max_queue",
+        kind: Kind::Bytes { min: 64 * KIB, max: 4 * GIB },
+        fallback: Fallback::Value(r#""64MiB""#),
+        about: "The same over all subscribers.",
+    };
+    pub(crate) const MAX_RETAINED: Key = Key {
+        name: "max_retained",
+        kind: Kind::Count { min: 0, max: 1_000_000 },
+        fallback: Fallback::Value("10000"),
+        about: "Retained messages; a further one is delivered but not retained, and counted.",
+    };
+    pub(crate) const MAX_RETAINED_BYTES: Key = Key {
+        name: "max_retained_bytes",
+        kind: Kind::Bytes { min: 0, max: GIB },
+        fallback: Fallback::Value(r#""16MiB""#),
+        about: "The same in bytes.",
+    };
+    pub(crate) const SECTION: SectionKeys = SectionKeys {
+        name: "mqtt",
+        named: false,
+        keys: &[
+            &LISTEN,
+            &ALLOW_ANONYMOUS,
+            &MAX_CONNECTIONS,
+            &MAX_PACKET,
+            &RECEIVE_MAXIMUM,
+            &CONNECT_TIMEOUT,
+            &MAX_SESSIONS,
+            &MAX_SESSION_EXPIRY,
+            &MAX_SESSION_QUEUE,
+            &MAX_QUEUE,
+            &MAX_RETAINED,
+            &MAX_RETAINED_BYTES,
+        ],
+    };
+}
+
+/// `[http]`
+pub(crate) mod http {
+    use super::{Fallback, Key, Kind, SectionKeys};
+
+    pub(crate) const LISTEN: Key = Key {
+        name: "listen",
+        kind: Kind::ListenOrOff,
+        fallback: Fallback::Value(r#""127.0.0.1:8080""#),
+        about: "Where `/healthz`, `/metrics` and `/v1/...` are served, reading only.",
+    };
+    pub(crate) const ALLOW_ANONYMOUS: Key = Key {
+        name: "allow_anonymous",
+        kind: Kind::Flag,
+        fallback: Fallback::Value("false"),
+        about: "Allows listening beyond the loopback interface. This version has no login: whoever reaches the port may read the status.",
+    };
+    pub(crate) const SECTION: SectionKeys =
+        SectionKeys { name: "http", named: false, keys: &[&LISTEN, &ALLOW_ANONYMOUS] };
+}
+
+/// `[log]`
+pub(crate) mod log {
+    use super::{Fallback, Key, Kind, SectionKeys};
+
+    pub(crate) const LEVEL: Key = Key {
+        name: "level",
+        kind: Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        fallback: Fallback::Value(r#""info""#),
+        about: "The least important messages that are written to standard error.",
+    };
+    pub(crate) const FORMAT: Key = Key {
+        name: "format",
+        kind: Kind::Choice(&["text", "json"]),
+        fallback: Fallback::Value(r#""text""#),
+        about: "Text for people (and the journal), or one JSON object a line for machines.",
+    };
+    pub(crate) const SECTION: SectionKeys =
+        SectionKeys { name: "log", named: false, keys: &[&LEVEL, &FORMAT] };
+}
+
+/// `[storage]`
+pub(crate) mod storage {
+    use super::{Duration, Fallback, KIB, Key, Kind, MIB, SectionKeys, time};
+
+    pub(crate) const SEGMENT_BYTES: Key = Key {
+        name: "segment_bytes",
+        kind: Kind::Bytes { min: 2 * MIB, max: 64 * MIB },
+        fallback: Fallback::Value(r#""8MiB""#),
+        about: "Size of one segment file; segments are written with zeros ahead of use and recycled.",
+    };
+    pub(crate) const GROUP_BYTES: Key = Key {
+        name: "group_bytes",
+        kind: Kind::Bytes { min: 4 * KIB, max: MIB },
+        fallback: Fallback::Value(r#""64KiB""#),
+        about: "A group of records is synced as soon as it holds this much.",
+    };
+    pub(crate) const MAX_ACK_DELAY: Key = Key {
+        name: "max_ack_delay",
+        kind: time(Duration::ZERO, Duration::from_secs(10)),
+        fallback: Fallback::Value(r#""10ms""#),
+        about: "Longest time that a record waits for others to share its sync. Longer spares the flash, shorter answers busy publishers sooner.",
+    };
+    pub(crate) const QUIET: Key = Key {
+        name: "quiet",
+        kind: time(Duration::ZERO, Duration::from_secs(1)),
+        fallback: Fallback::Value(r#""500us""#),
+        about: "A group is synced when nothing has arrived for this long, so that a lone publisher never waits for `max_ack_delay`.",
+    };
+    pub(crate) const CACHE_BYTES: Key = Key {
+        name: "cache_bytes",
+        kind: Kind::Bytes { min: 64 * KIB, max: 256 * MIB },
+        fallback: Fallback::Value(r#""1MiB""#),
+        about: "Newest records kept in memory, so that readers that keep up never read the disk.",
+    };
+    pub(crate) const SECTION: SectionKeys = SectionKeys {
+        name: "storage",
+        named: false,
+        keys: &[&SEGMENT_BYTES, &GROUP_BYTES, &MAX_ACK_DELAY, &QUIET, &CACHE_BYTES],
+    };
+}
+
+/// `[stream.NAME]`
+pub(crate) mod stream {
+    use super::{DAY, Duration, Fallback, Key, Kind, MIB, SectionKeys, TIB, time};
+
+    pub(crate) const TOPICS: Key = Key {
+        name: "topics",
+        kind: Kind::Topics { min: 1, max: 64 },
+        fallback: Fallback::Required(r#"topics = ["sensors/+/telemetry"]"#),
+        about: "Topics that feed the stream. A topic that matches two streams goes to both, once each.",
+    };
+    pub(crate) const MAX_BYTES: Key = Key {
+        name: "max_bytes",
+        kind: Kind::Bytes { min: MIB, max: 16 * TIB },
+        fallback: Fallback::Value(r#""256MiB""#),
+        about: "The stream's quota on disk.",
+    };
+    pub(crate) const OVERFLOW: Key = Key {
+        name: "overflow",
+        kind: Kind::Choice(&["drop-oldest", "reject", "block"]),
+        fallback: Fallback::Value(r#""drop-oldest""#),
+        about: "At the quota: drop the oldest records and enter them in the loss ledger; or refuse the publish (MQTT 5: PUBACK 0x97, 3.1.1: disconnect); or leave it unacknowledged and stop reading.",
+    };
+    pub(crate) const RETAIN: Key = Key {
+        name: "retain",
+        kind: time(Duration::ZERO, Duration::from_secs(3650 * DAY)),
+        fallback: Fallback::Value(r#""0s""#),
+        about: "How long records are kept for replay after every reader has passed them.",
+    };
+    pub(crate) const SECTION: SectionKeys = SectionKeys {
+        name: "stream",
+        named: true,
+        keys: &[&TOPICS, &MAX_BYTES, &OVERFLOW, &RETAIN],
+    };
+}
+
+/// `[function.NAME]`
+pub(crate) mod function {
+    use super::{Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
+
+    pub(crate) const MODULE: Key = Key {
+        name: "module",
+        kind: Kind::Path,
+        fallback: Fallback::Required(r#"module = "threshold.wasm""#),
+        about: "The WebAssembly module (ABI `tg1`), at most 8 MiB.",
+    };
+    pub(crate) const INPUT: Key = Key {
+        name: "input",
+        kind: Kind::Input,
+        fallback: Fallback::Required(r#"input = { stream = "telemetry" }"#),
+        about: "The stream that the function reads.",
+    };
+    pub(crate) const PUBLISH: Key = Key {
+        name: "publish",
+        kind: Kind::Topics { min: 0, max: 64 },
+        fallback: Fallback::Value("[]"),
+        about: "Topics that the function may publish to; nothing else.",
+    };
+    pub(crate) const CONFIG: Key = Key {
+        name: "config",
+        kind: Kind::Json { max: 65_536 },
+        fallback: Fallback::Value("{}"),
+        about: "Handed to the function as JSON when it starts.",
+    };
+    pub(crate) const BATCH_RECORDS: Key = Key {
+        name: "batch_records",
+        kind: Kind::Count { min: 1, max: 4096 },
+        fallback: Fallback::Value("256"),
+        about: "Most records in one call.",
+    };
+    pub(crate) const BATCH_BYTES: Key = Key {
+        name: "batch_bytes",
+        kind: Kind::Bytes { min: KIB, max: 4 * MIB },
+        fallback: Fallback::Value(r#""256KiB""#),
+        about: "Most payload bytes in one call; a larger record comes alone.",
+    };
+    pub(crate) const ATTEMPTS: Key = Key {
+        name: "attempts",
+        kind: Kind::Count { min: 1, max: 100 },
+        fallback: Fallback::Value("5"),
+        about: "Times that a record is tried before it goes to the stream `dead-letters`.",
+    };
+    pub(crate) const MEMORY: Key = Key {
+        name: "memory",
+        kind: Kind::Bytes { min: 64 * KIB, max: GIB },
+        fallback: Fallback::Value(r#""16MiB""#),
+        about: "Most linear memory of the instance; a module that declares more is refused.",
+    };
+    pub(crate) const FUEL_PER_BATCH: Key = Key {
+        name: "fuel_per_batch",
+        kind: Kind::Count { min: 1_000, max: 1_000_000_000_000 },
+        fallback: Fallback::Value("10000000"),
+        about: "Fuel (about one a Wasm instruction) of a call, whatever its size.",
+    };
+    pub(crate) const FUEL_PER_MESSAGE: Key = Key {
+        name: "fuel_per_message",
+        kind: Kind::Count { min: 0, max: 1_000_000_000_000 },
+        fallback: Fallback::Value("1000000"),
+        about: "Fuel that each record of a call adds.",
+    };
+    pub(crate) const DEADLINE: Key = Key {
+        name: "deadline",
+        kind: time(Duration::from_millis(1), Duration::from_secs(60)),
+        fallback: Fallback::Value(r#""1s""#),
+        about: "Longest time of a call by the clock.",
+    };
+    pub(crate) const STATE_BYTES: Key = Key {
+        name: "state_bytes",
+        kind: Kind::Bytes { min: 0, max: 64 * MIB },
+        fallback: Fallback::Value(r#""1MiB""#),
+        about: "Most bytes of durable state, keys and values; held in memory.",
+    };
+    pub(crate) const SECTION: SectionKeys = SectionKeys {
+        name: "function",
+        named: true,
+        keys: &[
+            &MODULE,
+            &INPUT,
+            &PUBLISH,
+            &CONFIG,
+            &BATCH_RECORDS,
+            &BATCH_BYTES,
+            &ATTEMPTS,
+            &MEMORY,
+            &FUEL_PER_BATCH,
+            &FUEL_PER_MESSAGE,
+            &DEADLINE,
+            &STATE_BYTES,
+        ],
+    };
+}
+
+/// `[uplink.NAME]`
+pub(crate) mod uplink {
+    use super::{Duration, Fallback, KIB, Key, Kind, MIB, SectionKeys, time};
+
+    pub(crate) const URL: Key = Key {
+        name: "url",
+        kind: Kind::Url,
+        fallback: Fallback::Required(r#"url = "mqtt://cloud.example:1883""#),
+        about: "The upstream broker.",
+    };
+    pub(crate) const STREAMS: Key = Key {
+        name: "streams",
+        kind: Kind::Streams { max: 64 },
+        fallback: Fallback::Required(r#"streams = ["telemetry"]"#),
+        about: "The streams that it sends, each in order.",
+    };
+    pub(crate) const CA_FILE: Key = Key {
+        name: "ca_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent("the system's certificates"),
+        about: "Certificates (PEM) that may sign the upstream's own.",
+    };
+    pub(crate) const WINDOW: Key = Key {
+        name: "window",
+        kind: Kind::Count { min: 1, max: 1000 },
+        fallback: Fallback::Value("100"),
+        about: "Messages sent and not yet acknowledged.",
+    };
+    pub(crate) const WINDOW_BYTES: Key = Key {
+        name: "window_bytes",
+        kind: Kind::Bytes { min: 16 * KIB, max: 64 * MIB },
+        fallback: Fallback::Value(r#""1MiB""#),
+        about: "The same in bytes; a larger message goes alone.",
+    };
+    pub(crate) const ACK_TIMEOUT: Key = Key {
+        name: "ack_timeout",
+        kind: time(Duration::from_millis(500), Duration::from_secs(600)),
+        fallback: Fallback::Value(r#""10s""#),
+        about: "A link that acknowledges nothing for this long is dead, though nobody closed it.",
+    };
+    pub(crate) const CONNECT_TIMEOUT: Key = Key {
+        name: "connect_timeout",
+        kind: time(Duration::from_millis(500), Duration::from_secs(300)),
+        fallback: Fallback::Value(r#""10s""#),
+        about: "Time for a connection to be ready.",
+    };
+    pub(crate) const BACKOFF_MIN: Key = Key {
+        name: "backoff_min",
+        kind: time(Duration::from_millis(10), Duration::from_secs(3600)),
+        fallback: Fallback::Value(r#""200ms""#),
+        about: "First wait after a failed connection; it doubles, with jitter.",
+    };
+    pub(crate) const BACKOFF_MAX: Key = Key {
+        name: "backoff_max",
+        kind: time(Duration::from_millis(10), Duration::from_secs(3600)),
+        fallback: Fallback::Value(r#""30s""#),
+        about: "Longest wait between connections.",
+    };
+    pub(crate) const SECTION: SectionKeys = SectionKeys {
+        name: "uplink",
+        named: true,
+        keys: &[
+            &URL,
+            &STREAMS,
+            &CA_FILE,
+            &WINDOW,
+            &WINDOW_BYTES,
+            &ACK_TIMEOUT,
+            &CONNECT_TIMEOUT,
+            &BACKOFF_MIN,
+            &BACKOFF_MAX,
+        ],
+    };
+}

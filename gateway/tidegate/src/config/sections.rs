@@ -1,0 +1,446 @@
+//! Reads each section into its settings, with the checks that need more than one value.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::document::{Section, Source, Spot, report_unknown_sections};
+use super::keys::{
+    Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream, uplink,
+};
+use super::mistakes::Mistakes;
+use super::settings::{
+    ADMIN_SOCKET, FunctionSettings, LogFormat, LogLevel, LogSettings, MqttSettings, Settings,
+    StorageSettings, StreamOverflow, StreamSettings, UplinkSettings,
+};
+use super::suggestion::nearest;
+use super::value::{address, expected, is_name};
+use super::{files, json, url};
+
+/// The stream that dead-lettered records go to; every gateway has it.
+const DEAD_LETTERS: &str = "dead-letters";
+/// Most streams, functions and uplinks of one gateway.
+const MAX_STREAMS: usize = 256;
+const MAX_FUNCTIONS: usize = 64;
+const MAX_UPLINKS: usize = 16;
+
+/// Reads a parsed file. What is returned is complete only when `out` is still empty.
+pub(super) fn read(
+    file: &Path,
+    source: &Source<'_>,
+    root: &DeTable<'_>,
+    out: &mut Mistakes,
+) -> Settings {
+    let reader = Reader { base: base_of(file), source, root };
+    report_unknown_sections(source, root, out);
+    let (gateway, data_dir) = reader.gateway(out);
+    let mqtt = reader.mqtt(out);
+    let http = reader.http(out);
+    let log = reader.log(out);
+    let storage = reader.storage(out);
+    let streams = reader.streams(out);
+    let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+    let functions = reader.functions(&names, out);
+    let uplinks = reader.uplinks(&names, out);
+    let file = file.to_owned();
+    Settings { file, gateway, data_dir, mqtt, http, log, storage, streams, functions, uplinks }
+}
+
+/// Relative paths count from the directory of the file, wherever the command is run.
+fn base_of(file: &Path) -> PathBuf {
+    file.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+struct Reader<'a> {
+    base: PathBuf,
+    source: &'a Source<'a>,
+    root: &'a DeTable<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn gateway(&self, out: &mut Mistakes) -> (String, PathBuf) {
+        let section = Section::single(self.source, self.root, &gateway::SECTION, out);
+        let id = section.name(&gateway::ID, out).unwrap_or_default();
+        let data_dir = section.text(&gateway::DATA_DIR, out).unwrap_or_default();
+        let data_dir = self.base.join(data_dir);
+        if let Some(spot) = section.spot(&gateway::DATA_DIR)
+            && let DeValue::String(_) = spot.value
+            && let Err(problem) = files::check_data_dir(&data_dir, ADMIN_SOCKET)
+        {
+            spot.wrong(out, &problem);
+        }
+        (id, data_dir)
+    }
+
+    fn mqtt(&self, out: &mut Mistakes) -> MqttSettings {
+        let section = Section::single(self.source, self.root, &mqtt::SECTION, out);
+        let anonymous = section.flag(&mqtt::ALLOW_ANONYMOUS, out);
+        let listen = match section.spot(&mqtt::LISTEN) {
+            Some(spot) => mqtt_listen(&spot, anonymous, out),
+            None => vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+        };
+        MqttSettings {
+            listen,
+            max_connections: size(section.count(&mqtt::MAX_CONNECTIONS, out)),
+            max_packet: small(section.bytes(&mqtt::MAX_PACKET, out)),
+            receive_maximum: short(section.count(&mqtt::RECEIVE_MAXIMUM, out)),
+            connect_timeout: section.time(&mqtt::CONNECT_TIMEOUT, out),
+            max_sessions: size(section.count(&mqtt::MAX_SESSIONS, out)),
+            max_session_expiry: section.time(&mqtt::MAX_SESSION_EXPIRY, out),
+            max_session_queue: size(section.bytes(&mqtt::MAX_SESSION_QUEUE, out)),
+            max_queue: size(section.bytes(&mqtt::MAX_QUEUE, out)),
+            max_retained: size(section.count(&mqtt::MAX_RETAINED, out)),
+            max_retained_bytes: size(section.bytes(&mqtt::MAX_RETAINED_BYTES, out)),
+        }
+    }
+
+    fn http(&self, out: &mut Mistakes) -> Option<SocketAddr> {
+        let section = Section::single(self.source, self.root, &http::SECTION, out);
+        let anonymous = section.flag(&http::ALLOW_ANONYMOUS, out);
+        let Some(spot) = section.spot(&http::LISTEN) else {
+            return Some(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        };
+        if let DeValue::String(text) = spot.value
+            && text == "off"
+        {
+            return None;
+        }
+        let address = address(&spot, out)?;
+        refuse_open(&spot, address, anonymous, "http", out);
+        Some(address)
+    }
+
+    fn log(&self, out: &mut Mistakes) -> LogSettings {
+        let section = Section::single(self.source, self.root, &log::SECTION, out);
+        let level = match section.choice(&log::LEVEL, out) {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
+        };
+        let format = match section.choice(&log::FORMAT, out) {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        };
+        LogSettings { level, format }
+    }
+
+    fn storage(&self, out: &mut Mistakes) -> StorageSettings {
+        let section = Section::single(self.source, self.root, &storage::SECTION, out);
+        let settings = StorageSettings {
+            segment_bytes: small(section.bytes(&storage::SEGMENT_BYTES, out)),
+            group_bytes: size(section.bytes(&storage::GROUP_BYTES, out)),
+            max_ack_delay: section.time(&storage::MAX_ACK_DELAY, out),
+            quiet: section.time(&storage::QUIET, out),
+            cache_bytes: size(section.bytes(&storage::CACHE_BYTES, out)),
+        };
+        if settings.quiet > settings.max_ack_delay
+            && let Some(spot) = section.spot(&storage::QUIET)
+        {
+            spot.wrong(out, "longer than max_ack_delay, so it would never count; make it shorter");
+        }
+        settings
+    }
+
+    fn streams(&self, out: &mut Mistakes) -> Vec<StreamSettings> {
+        let sections = Section::several(self.source, self.root, &stream::SECTION, out);
+        let mut streams = Vec::new();
+        for (name, section) in sections {
+            check_name(name, &section, streams.len(), MAX_STREAMS, out);
+            if name == DEAD_LETTERS {
+                section.wrong(out, RESERVED);
+            }
+            let overflow = match section.choice(&stream::OVERFLOW, out) {
+                "reject" => StreamOverflow::Reject,
+                "block" => StreamOverflow::Block,
+                _ => StreamOverflow::DropOldest,
+            };
+            streams.push(StreamSettings {
+                name: name.to_owned(),
+                topics: topics(&section, &stream::TOPICS, out),
+                max_bytes: section.bytes(&stream::MAX_BYTES, out),
+                overflow,
+                retain: section.time(&stream::RETAIN, out),
+            });
+        }
+        streams
+    }
+
+    fn functions(&self, streams: &[&str], out: &mut Mistakes) -> Vec<FunctionSettings> {
+        let sections = Section::several(self.source, self.root, &function::SECTION, out);
+        let mut functions = Vec::new();
+        for (name, section) in sections {
+            check_name(name, &section, functions.len(), MAX_FUNCTIONS, out);
+            functions.push(FunctionSettings {
+                name: name.to_owned(),
+                module: self.module(&section, out),
+                input: input(&section, streams, out),
+                publish: topics(&section, &function::PUBLISH, out),
+                config: config(&section, out),
+                batch_records: size(section.count(&function::BATCH_RECORDS, out)),
+                batch_bytes: size(section.bytes(&function::BATCH_BYTES, out)),
+                attempts: short(section.count(&function::ATTEMPTS, out)),
+                memory_bytes: size(section.bytes(&function::MEMORY, out)),
+                fuel_per_batch: section.count(&function::FUEL_PER_BATCH, out),
+                fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
+                deadline: section.time(&function::DEADLINE, out),
+                state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
+            });
+        }
+        functions
+    }
+
+    fn module(&self, section: &Section<'_>, out: &mut Mistakes) -> PathBuf {
+        let module = self.base.join(section.text(&function::MODULE, out).unwrap_or_default());
+        if let Some(spot) = section.spot(&function::MODULE)
+            && let DeValue::String(_) = spot.value
+            && let Err(problem) = files::check_module(&module)
+        {
+            spot.wrong(out, &problem);
+        }
+        module
+    }
+
+    fn uplinks(&self, streams: &[&str], out: &mut Mistakes) -> Vec<UplinkSettings> {
+        let sections = Section::several(self.source, self.root, &uplink::SECTION, out);
+        let mut uplinks = Vec::new();
+        for (name, section) in sections {
+            check_name(name, &section, uplinks.len(), MAX_UPLINKS, out);
+            let settings = UplinkSettings {
+                name: name.to_owned(),
+                url: url::read(&section, out),
+                streams: stream_names(&section, streams, out),
+                ca_file: self.ca_file(&section, out),
+                window: size(section.count(&uplink::WINDOW, out)),
+                window_bytes: size(section.bytes(&uplink::WINDOW_BYTES, out)),
+                ack_timeout: section.time(&uplink::ACK_TIMEOUT, out),
+                connect_timeout: section.time(&uplink::CONNECT_TIMEOUT, out),
+                backoff_min: section.time(&uplink::BACKOFF_MIN, out),
+                backoff_max: section.time(&uplink::BACKOFF_MAX, out),
+            };
+            if settings.backoff_min > settings.backoff_max {
+                let spots = [&uplink::BACKOFF_MIN, &uplink::BACKOFF_MAX];
+                if let Some(spot) = spots.into_iter().find_map(|key| section.spot(key)) {
+                    spot.wrong(out, "backoff_min must not be longer than backoff_max");
+                }
+            }
+            uplinks.push(settings);
+        }
+        uplinks
+    }
+
+    fn ca_file(&self, section: &Section<'_>, out: &mut Mistakes) -> Option<PathBuf> {
+        let path = self.base.join(section.text(&uplink::CA_FILE, out)?);
+        if let Err(problem) = files::check_certificates(&path)
+            && let Some(spot) = section.spot(&uplink::CA_FILE)
+        {
+            spot.wrong(out, &problem);
+        }
+        Some(path)
+    }
+}
+
+const RESERVED: &str = "the name is reserved: this stream always exists and takes the records \
+    that functions gave up; choose another name";
+
+fn check_name(name: &str, section: &Section<'_>, before: usize, max: usize, out: &mut Mistakes) {
+    if !is_name(name) {
+        let allowed = format!("not a name; allowed: 1 to {MAX_NAME} of A-Z a-z 0-9 _ -");
+        section.wrong(out, &allowed);
+    }
+    if before == max {
+        section.wrong(out, &format!("one too many; allowed: {max}"));
+    }
+}
+
+fn mqtt_listen(spot: &Spot<'_>, anonymous: bool, out: &mut Mistakes) -> Vec<SocketAddr> {
+    let Kind::Listen { max } = mqtt::LISTEN.kind else { return Vec::new() };
+    let mut found: Vec<SocketAddr> = Vec::new();
+    let mut take = |spot: &Spot<'_>, out: &mut Mistakes| {
+        let Some(address) = address(spot, out) else { return };
+        refuse_open(spot, address, anonymous, "mqtt", out);
+        if address.port() != 0 && found.contains(&address) {
+            spot.wrong(out, "listed twice");
+        }
+        found.push(address);
+    };
+    match spot.elements() {
+        None => take(spot, out),
+        Some(list) if list.is_empty() || list.len() > max => {
+            spot.wrong(out, &format!("a list of {}; allowed: 1 to {max}", list.len()));
+        }
+        Some(list) => list.iter().for_each(|element| take(element, out)),
+    }
+    found
+}
+
+fn refuse_open(
+    spot: &Spot<'_>,
+    address: SocketAddr,
+    anonymous: bool,
+    section: &str,
+    out: &mut Mistakes,
+) {
+    if anonymous || address.ip().is_loopback() {
+        return;
+    }
+    let problem = format!(
+        "reachable from other machines, and this version has no authentication; listen on \
+         127.0.0.1, or set allow_anonymous = true in [{section}] if everybody who reaches the \
+         port may use it"
+    );
+    spot.wrong(out, &problem);
+}
+
+fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<String> {
+    let Kind::Topics { min, max } = key.kind else { return Vec::new() };
+    let Some(spot) = section.spot(key) else {
+        section.missing(key, out);
+        return Vec::new();
+    };
+    let Some(elements) = list(&spot, min, max, "topic filters", out) else { return Vec::new() };
+    let mut found: Vec<String> = Vec::new();
+    for element in elements {
+        let DeValue::String(text) = element.value else {
+            element.wrong(out, &expected("text", element.value));
+            continue;
+        };
+        if let Err(problem) = check_filter(text) {
+            element.wrong(out, &problem);
+        } else if found.iter().any(|before| before == text) {
+            element.wrong(out, "listed twice");
+        }
+        found.push(text.clone().into_owned());
+    }
+    found
+}
+
+/// A list with its length checked.
+fn list<'a>(
+    spot: &Spot<'a>,
+    min: usize,
+    max: usize,
+    what: &str,
+    out: &mut Mistakes,
+) -> Option<Vec<Spot<'a>>> {
+    let Some(elements) = spot.elements() else {
+        spot.wrong(out, &expected(&format!("a list of {what}"), spot.value));
+        return None;
+    };
+    if !(min..=max).contains(&elements.len()) {
+        spot.wrong(out, &format!("a list of {}; allowed: {min} to {max}", elements.len()));
+        return None;
+    }
+    Some(elements)
+}
+
+/// A topic filter [MQTT-4.7.1]: `#` is a whole level and the last, `+` is a whole level.
+fn check_filter(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 65_535 || text.contains('\0') {
+        return Err("not a topic filter: 1 to 65535 bytes without NUL".to_owned());
+    }
+    let levels: Vec<&str> = text.split('/').collect();
+    for (index, level) in levels.iter().enumerate() {
+        if level.contains('+') && *level != "+" {
+            return Err("not a topic filter: + must stand alone between slashes".to_owned());
+        }
+        if level.contains('#') && (*level != "#" || index + 1 != levels.len()) {
+            return Err("not a topic filter: # must stand alone at the end".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String {
+    let Some(spot) = section.spot(&function::INPUT) else {
+        section.missing(&function::INPUT, out);
+        return String::new();
+    };
+    let Some(entries) = spot.entries() else {
+        spot.wrong(out, "must be a table; write { stream = \"NAME\" }");
+        return String::new();
+    };
+    let mut input = None;
+    for (key, entry) in entries {
+        match (key, entry.value) {
+            ("stream", DeValue::String(name)) => {
+                if name == DEAD_LETTERS {
+                    entry.wrong(out, "a function cannot read the records that functions gave up");
+                } else {
+                    check_stream(&entry, name, streams, out);
+                }
+                input = Some(name.clone().into_owned());
+            }
+            ("stream", other) => {
+                entry.wrong(out, &expected("the name of a stream", other));
+                input = Some(String::new());
+            }
+            _ => entry.wrong(out, "unknown key; known here: stream"),
+        }
+    }
+    input.unwrap_or_else(|| {
+        spot.wrong(out, "names no stream; write { stream = \"NAME\" }");
+        String::new()
+    })
+}
+
+fn check_stream(spot: &Spot<'_>, name: &str, streams: &[&str], out: &mut Mistakes) {
+    if streams.contains(&name) {
+        return;
+    }
+    let help = match (nearest(name, streams.iter().copied()), streams) {
+        (Some(meant), _) => format!("did you mean \"{meant}\"?"),
+        (None, []) => "the file has no [stream.NAME] at all".to_owned(),
+        (None, _) => format!("streams: {}", streams.join(", ")),
+    };
+    spot.wrong(out, &format!("no such stream; {help}"));
+}
+
+fn stream_names(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> Vec<String> {
+    let Kind::Streams { max } = uplink::STREAMS.kind else { return Vec::new() };
+    let Some(spot) = section.spot(&uplink::STREAMS) else {
+        section.missing(&uplink::STREAMS, out);
+        return Vec::new();
+    };
+    let mut found: Vec<String> = Vec::new();
+    for element in list(&spot, 1, max, "names of streams", out).unwrap_or_default() {
+        let DeValue::String(name) = element.value else {
+            element.wrong(out, &expected("the name of a stream", element.value));
+            continue;
+        };
+        if found.iter().any(|before| before == name) {
+            element.wrong(out, "listed twice");
+        } else if name != DEAD_LETTERS {
+            check_stream(&element, name, streams, out);
+        }
+        found.push(name.clone().into_owned());
+    }
+    found
+}
+
+fn config(section: &Section<'_>, out: &mut Mistakes) -> Vec<u8> {
+    let Kind::Json { max } = function::CONFIG.kind else { return Vec::new() };
+    let Some(spot) = section.spot(&function::CONFIG) else { return b"{}".to_vec() };
+    let Some(bytes) = json::read(&spot, out) else { return b"{}".to_vec() };
+    if bytes.len() > max {
+        spot.wrong(out, &format!("{} bytes as JSON; allowed: {max}", bytes.len()));
+    }
+    bytes
+}
+
+/// A number that its key's range keeps within `usize`.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A number that its key's range keeps within `u32`.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// A number that its key's range keeps within `u16`.
+fn short(number: u64) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,234 @@
+//! The configuration as meaning: what each part of the daemon is told, after every check.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
+/// value of this type has passed every check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// The gateway's id.
+    pub gateway: String,
+    /// Where the store, the lock and the administration socket live.
+    pub data_dir: PathBuf,
+    /// `[mqtt]`
+    pub mqtt: MqttSettings,
+    /// Where HTTP listens; `None` when it is off.
+    pub http: Option<SocketAddr>,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[storage]`
+    pub storage: StorageSettings,
+    /// `[stream.NAME]`, in the order of the file.
+    pub streams: Vec<StreamSettings>,
+    /// `[function.NAME]`, in the order of the file.
+    pub functions: Vec<FunctionSettings>,
+    /// `[uplink.NAME]`, in the order of the file.
+    pub uplinks: Vec<UplinkSettings>,
+}
+
+/// `[mqtt]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttSettings {
+    /// Where devices connect; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Open connections.
+    pub max_connections: usize,
+    /// Largest packet after CONNECT, in bytes.
+    pub max_packet: u32,
+    /// Unacknowledged publishes of one connection.
+    pub receive_maximum: u16,
+    /// Time to a complete CONNECT.
+    pub connect_timeout: Duration,
+    /// Sessions, connected or not.
+    pub max_sessions: usize,
+    /// Longest life of a session whose client is away.
+    pub max_session_expiry: Duration,
+    /// Bytes queued for one subscriber.
+    pub max_session_queue: usize,
+    /// Bytes queued for all subscribers.
+    pub max_queue: usize,
+    /// Retained messages.
+    pub max_retained: usize,
+    /// Bytes of retained messages.
+    pub max_retained_bytes: usize,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Least important messages written.
+    pub level: LogLevel,
+    /// How they are written.
+    pub format: LogFormat,
+}
+
+/// Importance of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// The course of events.
+    Info,
+    /// Details for the one who looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people and the journal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// Size of a segment file.
+    pub segment_bytes: u32,
+    /// A group is synced at this size.
+    pub group_bytes: usize,
+    /// Longest wait of a record for its sync.
+    pub max_ack_delay: Duration,
+    /// A group is synced when nothing arrives for this long.
+    pub quiet: Duration,
+    /// Newest records kept in memory.
+    pub cache_bytes: usize,
+}
+
+/// `[stream.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// NAME.
+    pub name: String,
+    /// Topic filters that feed it.
+    pub topics: Vec<String>,
+    /// Quota, in bytes.
+    pub max_bytes: u64,
+    /// What happens at the quota.
+    pub overflow: StreamOverflow,
+    /// Time kept after every reader has passed.
+    pub retain: Duration,
+}
+
+/// What happens when a stream reaches its quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamOverflow {
+    /// The oldest records go, and are entered in the loss ledger.
+    DropOldest,
+    /// The publish is refused.
+    Reject,
+    /// The publish waits.
+    Block,
+}
+
+/// `[function.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionSettings {
+    /// NAME.
+    pub name: String,
+    /// The module's file; readable, a core WebAssembly module by its header.
+    pub module: PathBuf,
+    /// The stream that it reads.
+    pub input: String,
+    /// Topic filters that it may publish to.
+    pub publish: Vec<String>,
+    /// Its configuration, as JSON.
+    pub config: Vec<u8>,
+    /// Most records in one call.
+    pub batch_records: usize,
+    /// Most payload bytes in one call.
+    pub batch_bytes: usize,
+    /// Times that a record is tried.
+    pub attempts: u16,
+    /// Most linear memory, in bytes.
+    pub memory_bytes: usize,
+    /// Fuel of a call.
+    pub fuel_per_batch: u64,
+    /// Fuel that each record adds.
+    pub fuel_per_message: u64,
+    /// Longest time of a call.
+    pub deadline: Duration,
+    /// Most bytes of state.
+    pub state_bytes: usize,
+}
+
+/// `[uplink.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkSettings {
+    /// NAME.
+    pub name: String,
+    /// The upstream.
+    pub url: UplinkUrl,
+    /// Streams that it sends, in the order of the lanes.
+    pub streams: Vec<String>,
+    /// Certificates of those that may sign the upstream's.
+    pub ca_file: Option<PathBuf>,
+    /// Messages in flight.
+    pub window: usize,
+    /// Bytes in flight.
+    pub window_bytes: usize,
+    /// A link silent for this long is dead.
+    pub ack_timeout: Duration,
+    /// Time for a connection to be ready.
+    pub connect_timeout: Duration,
+    /// First wait after a failure.
+    pub backoff_min: Duration,
+    /// Longest wait.
+    pub backoff_max: Duration,
+}
+
+/// Where an uplink goes: `mqtt://HOST:PORT` or `mqtts://HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkUrl {
+    /// Whether the connection is encrypted (`mqtts`).
+    pub tls: bool,
+    /// Host name or address.
+    pub host: String,
+    /// Port; 1883 or 8883 when the URL has none.
+    pub port: u16,
+}
+
+impl std::fmt::Display for UplinkUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Settings {
+    /// The file that keeps a second daemon out of the data directory.
+    pub fn lock_file(&self) -> PathBuf {
+        self.data_dir.join(LOCK_FILE)
+    }
+
+    /// The directory of the segment files.
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join(STORE_DIR)
+    }
+
+    /// The administration socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_dir.join(ADMIN_SOCKET)
+    }
+}
+
+/// Name of the lock file in the data directory.
+pub const LOCK_FILE: &str = "tidegate.lock";
+/// Name of the segments' directory in the data directory.
+pub const STORE_DIR: &str = "log";
+/// Name of the administration socket in the data directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";

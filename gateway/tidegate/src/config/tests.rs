@@ -1,0 +1,354 @@
+//! The configuration as a whole: the minimal file, every mistake, and a golden of many.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::scratch::Scratch;
+
+/// A directory with the files that configurations in these tests name.
+struct Place {
+    scratch: Scratch,
+}
+
+impl Place {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let file = |name: &str, bytes: &[u8]| fs::write(scratch.path().join(name), bytes).unwrap();
+        file("threshold.wasm", b"\0asm\x01\0\0\0");
+        file("component.wasm", b"\0asm\x0d\0\x01\0");
+        file("text.wasm", b"(module)");
+        file("ca.pem", b"-----BEGIN CERTIFICATE-----\n");
+        file("empty.pem", b"");
+        Self { scratch }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.scratch.path().join("tidegate.toml")
+    }
+
+    fn parse(&self, text: &str) -> Result<Settings, Mistakes> {
+        parse(&self.file(), text)
+    }
+
+    /// The messages without the directory, which differs from run to run.
+    fn mistakes(&self, text: &str) -> String {
+        let directory = format!("{}/", self.scratch.path().display());
+        self.parse(text).unwrap_err().to_string().replace(&directory, "")
+    }
+}
+
+const MINIMAL: &str = r#"
+[gateway]
+id = "gw-01"
+data_dir = "data"
+
+[mqtt]
+listen = "127.0.0.1:1883"
+
+[stream.telemetry]
+topics = ["sensors/+/telemetry"]
+max_bytes = "1GiB"
+overflow = "drop-oldest"
+retain = "24h"
+
+[function.threshold]
+module = "threshold.wasm"
+input = { stream = "telemetry" }
+publish = ["alerts/#"]
+config = { limit = 30.0 }
+
+[stream.alerts]
+topics = ["alerts/#"]
+
+[uplink.cloud]
+url = "mqtt://127.0.0.1:18830"
+streams = ["telemetry", "alerts"]
+"#;
+
+#[test]
+fn the_minimal_file_is_read_into_meaning() {
+    let place = Place::new();
+    let settings = place.parse(MINIMAL).unwrap();
+    assert_eq!(settings.gateway, "gw-01");
+    assert_eq!(settings.data_dir, place.scratch.path().join("data"));
+    assert_eq!(settings.mqtt.listen, ["127.0.0.1:1883".parse().unwrap()]);
+    assert_eq!(settings.http, Some("127.0.0.1:8080".parse().unwrap()));
+    let names: Vec<&str> = settings.streams.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["telemetry", "alerts"], "in the order of the file");
+    assert_eq!(settings.streams[0].max_bytes, 1 << 30);
+    assert_eq!(settings.streams[0].retain, std::time::Duration::from_secs(86_400));
+    let function = &settings.functions[0];
+    assert_eq!(function.module, place.scratch.path().join("threshold.wasm"));
+    assert_eq!(function.config, br#"{"limit":30.0}"#);
+    assert_eq!(function.memory_bytes, 16 << 20);
+    assert_eq!(settings.uplinks[0].url.to_string(), "mqtt://127.0.0.1:18830");
+    assert_eq!(settings.uplinks[0].streams, ["telemetry", "alerts"]);
+}
+
+#[test]
+fn the_starter_configuration_works_as_it_is() {
+    let settings = Place::new().parse(&starter()).unwrap();
+    assert_eq!(settings.streams.len(), 1);
+}
+
+#[test]
+fn the_starter_configuration_works_with_every_comment_removed() {
+    let uncommented: String = starter()
+        .lines()
+        .map(|line| line.strip_prefix("# ").unwrap_or(line))
+        .filter(|line| line.starts_with('[') || (line.contains(" = ") && !line.contains("...")))
+        .filter(|line| !line.starts_with(['#', ' ']))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let settings = Place::new().parse(&uncommented).unwrap();
+    assert_eq!((settings.functions.len(), settings.uplinks.len()), (1, 1));
+}
+
+/// Each row: what is replaced in the minimal file, by what, and the one mistake that makes.
+#[test]
+fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
+    let place = Place::new();
+    let mut differences = String::new();
+    for (from, to, expected) in MISTAKES {
+        assert!(MINIMAL.contains(from), "{from}");
+        let found = place.mistakes(&MINIMAL.replacen(from, to, 1));
+        if found != format!("tidegate.toml:{expected}\n1 mistake") {
+            differences.push_str(&format!("\n{to}\n  expected {expected}\n  found    {found}"));
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
+const MISTAKES: &[(&str, &str, &str)] = &[
+    // names
+    (
+        r#"id = "gw-01""#,
+        r#"id = "gw 01""#,
+        r#"3: gateway.id = "gw 01": not a name; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
+    ),
+    (r#"id = "gw-01""#, "id = 7", "3: gateway.id = 7: must be text, not a number"),
+    (r#"id = "gw-01""#, "", r#"2: gateway.id: missing; write, for example, id = "gw-01""#),
+    (
+        "[stream.alerts]",
+        "[stream.\"a b\"]\ntopics = [\"x\"]\n[stream.alerts]",
+        r#"21: stream.a b: not a name; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[stream.dead-letters]\ntopics = [\"x\"]\n[stream.alerts]",
+        "21: stream.dead-letters: the name is reserved: this stream always exists and takes the records that functions gave up; choose another name",
+    ),
+    // sizes
+    (
+        r#"max_bytes = "1GiB""#,
+        "max_bytes = 1073741824",
+        r#"11: stream.telemetry.max_bytes = 1073741824: a number without a unit; write text, such as "1GiB"; units: B, KiB, MiB, GiB, TiB, KB, MB, GB, TB; allowed: 1MiB to 16TiB"#,
+    ),
+    (
+        r#""1GiB""#,
+        r#""1GIB""#,
+        r#"11: stream.telemetry.max_bytes = "1GIB": unknown unit "GIB"; units: B, KiB, MiB, GiB, TiB, KB, MB, GB, TB; allowed: 1MiB to 16TiB"#,
+    ),
+    (
+        r#""1GiB""#,
+        r#""1KiB""#,
+        r#"11: stream.telemetry.max_bytes = "1KiB": out of range; allowed: 1MiB to 16TiB"#,
+    ),
+    (
+        r#""1GiB""#,
+        r#""many""#,
+        r#"11: stream.telemetry.max_bytes = "many": does not start with a number; write a size such as "64MiB"; allowed: 1MiB to 16TiB"#,
+    ),
+    (
+        r#""1GiB""#,
+        "true",
+        r#"11: stream.telemetry.max_bytes = true: must be a size such as "64MiB", not true or false; allowed: 1MiB to 16TiB"#,
+    ),
+    // times
+    (
+        r#"retain = "24h""#,
+        "retain = 86400",
+        r#"13: stream.telemetry.retain = 86400: a number without a unit; write text, such as "1d"; units: us, ms, s, m, h, d; allowed: 0s to 3650d"#,
+    ),
+    (
+        r#"retain = "24h""#,
+        r#"retain = "24""#,
+        r#"13: stream.telemetry.retain = "24": has no unit; units: us, ms, s, m, h, d; allowed: 0s to 3650d"#,
+    ),
+    (
+        r#"retain = "24h""#,
+        r#"retain = "5000d""#,
+        r#"13: stream.telemetry.retain = "5000d": out of range; allowed: 0s to 3650d"#,
+    ),
+    // choices, numbers, flags
+    (
+        r#""drop-oldest""#,
+        r#""drop-oldst""#,
+        r#"12: stream.telemetry.overflow = "drop-oldst": unknown value; allowed: "drop-oldest", "reject", "block"; did you mean "drop-oldest"?"#,
+    ),
+    (
+        "[mqtt]",
+        "[mqtt]\nmax_connections = 0",
+        "7: mqtt.max_connections = 0: out of range; allowed: 1 to 100000",
+    ),
+    (
+        "[mqtt]",
+        "[mqtt]\nmax_connections = \"10\"",
+        r#"7: mqtt.max_connections = "10": must be a number, not text; allowed: 1 to 100000"#,
+    ),
+    (
+        "[mqtt]",
+        "[mqtt]\nallow_anonymous = \"true\"",
+        r#"7: mqtt.allow_anonymous = "true": must be true without quotes"#,
+    ),
+    // addresses
+    (
+        r#""127.0.0.1:1883""#,
+        r#""0.0.0.0:1883""#,
+        r#"7: mqtt.listen = "0.0.0.0:1883": reachable from other machines, and this version has no authentication; listen on 127.0.0.1, or set allow_anonymous = true in [mqtt] if everybody who reaches the port may use it"#,
+    ),
+    (
+        r#""127.0.0.1:1883""#,
+        r#""localhost:1883""#,
+        r#"7: mqtt.listen = "localhost:1883": a host name is not an address; write "127.0.0.1:1883""#,
+    ),
+    (
+        r#""127.0.0.1:1883""#,
+        r#"["127.0.0.1:1", "1883"]"#,
+        r#"7: mqtt.listen[1] = "1883": not an address; write an IP address and a port, such as "127.0.0.1:1883" or "[::1]:1883""#,
+    ),
+    (
+        r#""127.0.0.1:1883""#,
+        r#"["127.0.0.1:1", "127.0.0.1:1"]"#,
+        r#"7: mqtt.listen[1] = "127.0.0.1:1": listed twice"#,
+    ),
+    (r#""127.0.0.1:1883""#, "[]", "7: mqtt.listen = []: a list of 0; allowed: 1 to 8"),
+    (
+        "[mqtt]",
+        "[http]\nlisten = \"[::]:80\"\n[mqtt]",
+        r#"7: http.listen = "[::]:80": reachable from other machines, and this version has no authentication; listen on 127.0.0.1, or set allow_anonymous = true in [http] if everybody who reaches the port may use it"#,
+    ),
+    // topics
+    (
+        r#"["sensors/+/telemetry"]"#,
+        r#"["sensors/+x"]"#,
+        r#"10: stream.telemetry.topics[0] = "sensors/+x": not a topic filter: + must stand alone between slashes"#,
+    ),
+    (
+        r#"publish = ["alerts/#"]"#,
+        r#"publish = ["alerts#"]"#,
+        r##"18: function.threshold.publish[0] = "alerts#": not a topic filter: # must stand alone at the end"##,
+    ),
+    (
+        r#"["sensors/+/telemetry"]"#,
+        r#""sensors/+/telemetry""#,
+        r#"10: stream.telemetry.topics = "sensors/+/telemetry": must be a list of topic filters, not text"#,
+    ),
+    (
+        r#"topics = ["sensors/+/telemetry"]"#,
+        "",
+        r#"9: stream.telemetry.topics: missing; write, for example, topics = ["sensors/+/telemetry"]"#,
+    ),
+    (
+        r#"["sensors/+/telemetry"]"#,
+        r#"["a", "a"]"#,
+        r#"10: stream.telemetry.topics[1] = "a": listed twice"#,
+    ),
+    // functions
+    (
+        r#"{ stream = "telemetry" }"#,
+        r#"{ stream = "telemtry" }"#,
+        r#"17: function.threshold.input.stream = "telemtry": no such stream; did you mean "telemetry"?"#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        r#"{ topic = "telemetry", stream = "alerts" }"#,
+        r#"17: function.threshold.input.topic = "telemetry": unknown key; known here: stream"#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        r#""telemetry""#,
+        r#"17: function.threshold.input = "telemetry": must be a table; write { stream = "NAME" }"#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        r#"{ stream = "dead-letters" }"#,
+        r#"17: function.threshold.input.stream = "dead-letters": a function cannot read the records that functions gave up"#,
+    ),
+    (
+        r#""threshold.wasm""#,
+        r#""missing.wasm""#,
+        r#"16: function.threshold.module = "missing.wasm": missing.wasm: No such file or directory (os error 2)"#,
+    ),
+    (
+        r#""threshold.wasm""#,
+        r#""text.wasm""#,
+        r#"16: function.threshold.module = "text.wasm": not a WebAssembly module; build it for wasm32-unknown-unknown"#,
+    ),
+    (
+        r#""threshold.wasm""#,
+        r#""component.wasm""#,
+        r#"16: function.threshold.module = "component.wasm": a component or an unknown version of WebAssembly; build a core module for wasm32-unknown-unknown"#,
+    ),
+    (
+        "limit = 30.0",
+        "limit = inf",
+        "19: function.threshold.config.limit = inf: has no JSON form; write a finite number within 64 bits, or text",
+    ),
+    // uplinks
+    (
+        r#"["telemetry", "alerts"]"#,
+        r#"["telemetry", "weather"]"#,
+        r#"26: uplink.cloud.streams[1] = "weather": no such stream; streams: telemetry, alerts"#,
+    ),
+    (
+        r#"["telemetry", "alerts"]"#,
+        r#"["alerts", "alerts"]"#,
+        r#"26: uplink.cloud.streams[1] = "alerts": listed twice"#,
+    ),
+    (
+        r#""mqtt://127.0.0.1:18830""#,
+        r#""nats://127.0.0.1:4222""#,
+        r#"25: uplink.cloud.url = "nats://127.0.0.1:4222": this version has no nats uplink; write "mqtt://HOST:PORT""#,
+    ),
+    (
+        "[uplink.cloud]",
+        "[uplink.cloud]\nbackoff_min = \"40s\"",
+        r#"25: uplink.cloud.backoff_min = "40s": backoff_min must not be longer than backoff_max"#,
+    ),
+    (
+        "[uplink.cloud]",
+        "[uplink.cloud]\nca_file = \"empty.pem\"",
+        r#"25: uplink.cloud.ca_file = "empty.pem": holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"#,
+    ),
+    // keys and sections
+    (
+        "max_bytes =",
+        "max_byte =",
+        r#"11: stream.telemetry.max_byte = "1GiB": unknown key; did you mean max_bytes?"#,
+    ),
+    (
+        "[mqtt]",
+        "[mqtt]\nmax_ack_delay = \"5ms\"",
+        r#"7: mqtt.max_ack_delay = "5ms": unknown key; it belongs to [storage]"#,
+    ),
+    (
+        "[mqtt]",
+        "[log]\ncolour = true\n[mqtt]",
+        "7: log.colour = true: unknown key; known here: level, format",
+    ),
+    ("[mqtt]", "[mqqt]\n[mqtt]", "6: mqqt: unknown section; did you mean [mqtt]?"),
+    (
+        "[mqtt]",
+        "[weather]\n[mqtt]",
+        "6: weather: unknown section; known: [gateway], [mqtt], [http], [log], [storage], [stream.NAME], [function.NAME], [uplink.NAME]",
+    ),
+    ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
+    // storage
+    (
+        "[mqtt]",
+        "[storage]\nquiet = \"20ms\"\n[mqtt]",
+        r#"7: storage.quiet = "20ms": longer than max_ack_delay, so it would never count; make it shorter"#,
+    ),
+];

@@ -1,0 +1,228 @@
+//! How the side thread asks the core: a bounded channel of requests, each with its own way back.
+//!
+//! The core's thread owns the gateway and answers between its other work; nobody else touches
+//! it. A request that the core does not take or answer within [`ANSWER_WITHIN`] fails with a
+//! reason, so that no client waits for a core that hangs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_flow::status::Status;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Requests that may wait for the core; a further one waits to be queued. Each is under 200
+/// bytes.
+pub const CORE_QUEUE: usize = 64;
+/// Longest wait for an answer.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Most records of one page.
+pub const MAX_PAGE_RECORDS: usize = 1000;
+/// A page ends with the record that takes its topics, clients and payloads to this or beyond.
+pub const MAX_PAGE_BYTES: usize = 1 << 20;
+
+/// What the core can be asked. A dropped `reply` means that it shut down.
+#[derive(Debug)]
+pub enum CoreRequest {
+    /// The whole gateway at this moment.
+    Status {
+        /// Takes the answer.
+        reply: oneshot::Sender<Status>,
+    },
+    /// A page of a stream's durable records.
+    Tail {
+        /// Name of the stream.
+        stream: String,
+        /// First sequence wanted; `None`: so that the page ends with the newest record.
+        from: Option<u64>,
+        /// Most records in the page, at most [`MAX_PAGE_RECORDS`].
+        max: usize,
+        /// The page ends with the record that takes its topics, clients and payloads to this
+        /// or beyond.
+        max_bytes: usize,
+        /// Takes the answer, or what is wrong with the question.
+        reply: oneshot::Sender<Result<TailPage, String>>,
+    },
+}
+
+/// Part of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailPage {
+    /// The records, in order. They need not be consecutive: what was lost is not there.
+    pub records: Vec<TailRecord>,
+    /// The sequence to ask from for what comes after the page.
+    pub next: u64,
+}
+
+/// One record, as the administration shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TailRecord {
+    /// Its sequence in the stream.
+    pub seq: u64,
+    /// The epoch that it was written in.
+    pub epoch: u32,
+    /// When it was received, in milliseconds since 1970.
+    pub unix_ms: i64,
+    /// The topic that it was published to.
+    pub topic: String,
+    /// The client that published it.
+    pub client: String,
+    /// What was published.
+    #[serde(flatten, with = "payload")]
+    pub payload: Vec<u8>,
+}
+
+/// The side's end of the channel.
+#[derive(Debug, Clone)]
+pub struct CoreHandle {
+    requests: mpsc::Sender<CoreRequest>,
+}
+
+/// The core did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It is shutting down, or is gone.
+    #[error("the gateway is shutting down")]
+    Gone,
+    /// It is too busy, or hangs.
+    #[error("the core has not answered within {} s", ANSWER_WITHIN.as_secs())]
+    Silent,
+    /// It answered that the question is wrong.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl CoreHandle {
+    /// A handle, and the receiver that the core serves.
+    pub fn new() -> (Self, mpsc::Receiver<CoreRequest>) {
+        let (requests, receiver) = mpsc::channel(CORE_QUEUE);
+        (Self { requests }, receiver)
+    }
+
+    /// The whole gateway at this moment.
+    ///
+    /// # Errors
+    /// The core does not answer.
+    pub async fn status(&self) -> Result<Status, AskError> {
+        self.ask(|reply| CoreRequest::Status { reply }).await
+    }
+
+    /// A page of a stream's durable records: those from `from` on, or the last `max`.
+    ///
+    /// # Errors
+    /// The core does not answer, or knows no such stream.
+    pub async fn tail(
+        &self,
+        stream: String,
+        from: Option<u64>,
+        max: usize,
+    ) -> Result<TailPage, AskError> {
+        let max = max.clamp(1, MAX_PAGE_RECORDS);
+        let request =
+            |reply| CoreRequest::Tail { stream, from, max, max_bytes: MAX_PAGE_BYTES, reply };
+        self.ask(request).await?.map_err(AskError::Refused)
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> CoreRequest,
+    ) -> Result<T, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let exchange = async {
+            self.requests.send(request(reply)).await.map_err(|_| AskError::Gone)?;
+            answer.await.map_err(|_| AskError::Gone)
+        };
+        timeout(ANSWER_WITHIN, exchange).await.unwrap_or(Err(AskError::Silent))
+    }
+}
+
+/// A payload in JSON: `"payload": TEXT` when it is UTF-8, else `"payload_hex": DIGITS`.
+mod payload {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::hex;
+
+    #[derive(Serialize, Deserialize)]
+    enum Shown {
+        #[serde(rename = "payload")]
+        Text(String),
+        #[serde(rename = "payload_hex")]
+        Hex(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        let shown = match std::str::from_utf8(bytes) {
+            Ok(text) => Shown::Text(text.to_owned()),
+            Err(_) => Shown::Hex(hex::encode(bytes)),
+        };
+        shown.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        match Shown::deserialize(from)? {
+            Shown::Text(text) => Ok(text.into_bytes()),
+            Shown::Hex(digits) => {
+                hex::decode(&digits).ok_or_else(|| D::Error::custom("payload_hex is not hex"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(payload: &[u8]) -> TailRecord {
+        TailRecord {
+            seq: 7,
+            epoch: 1,
+            unix_ms: 1_700_000_000_000,
+            topic: "a/b".into(),
+            client: "c".into(),
+            payload: payload.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_payload_is_text_when_it_can_be_and_hex_when_it_cannot() {
+        for (payload, member) in [
+            (&b"21.5"[..], r#""payload":"21.5""#),
+            (b"\"\n", r#""payload":"\"\n""#),
+            (b"", r#""payload":"""#),
+            (b"\xff\x00", r#""payload_hex":"ff00""#),
+        ] {
+            let json = serde_json::to_string(&record(payload)).unwrap();
+            assert!(json.contains(member), "{json}");
+            assert_eq!(serde_json::from_str::<TailRecord>(&json).unwrap(), record(payload));
+        }
+    }
+
+    #[test]
+    fn hex_with_an_odd_digit_is_refused() {
+        let json = serde_json::to_string(&record(b"\xff")).unwrap();
+        assert!(serde_json::from_str::<TailRecord>(&json.replace("ff", "fff")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_core_that_is_gone_is_said_to_be_gone() {
+        let (handle, receiver) = CoreHandle::new();
+        drop(receiver);
+        assert_eq!(handle.status().await.unwrap_err(), AskError::Gone);
+    }
+
+    #[tokio::test]
+    async fn a_core_that_drops_the_question_is_said_to_be_gone() {
+        let (handle, mut receiver) = CoreHandle::new();
+        let (answer, ()) = tokio::join!(handle.status(), async {
+            drop(receiver.recv().await);
+        });
+        assert_eq!(answer.unwrap_err(), AskError::Gone);
+    }
+
+    #[tokio::test]
+    async fn a_core_that_hangs_is_said_to_be_silent() {
+        let (handle, _receiver) = CoreHandle::new();
+        assert_eq!(handle.status().await.unwrap_err(), AskError::Silent);
+    }
+}

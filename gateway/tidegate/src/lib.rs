@@ -1,0 +1,19 @@
+//! The Tidegate daemon: the shell around [`tidegate_flow`], and the commands.
+
+pub mod admin;
+pub mod config;
+pub mod core_handle;
+pub mod data_dir;
+pub mod disk;
+mod hex;
+pub mod http;
+pub mod logging;
+mod metrics;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod scratch;
+#[cfg(test)]
+mod serving;
+pub mod shutdown;
+mod utc;

@@ -1,0 +1,169 @@
+//! What the daemon writes to standard error: text for people, or JSON for machines.
+//!
+//! Under systemd (`JOURNAL_STREAM` is set) text has no time of its own and begins with the
+//! priority that `sd-daemon(3)` describes, so that the journal can filter by it.
+
+use std::fmt;
+use std::io;
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, LogLevel, LogSettings};
+use crate::utc::Utc;
+
+/// Sends the messages of this process to standard error. Called once, by `tidegate run`.
+///
+/// # Errors
+/// Something in this process has set up logging before.
+pub fn start(settings: LogSettings) -> anyhow::Result<()> {
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    subscriber(settings, journal, io::stderr).try_init()?;
+    Ok(())
+}
+
+fn subscriber<W>(settings: LogSettings, journal: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let plain = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    let layer = match settings.format {
+        LogFormat::Text => plain.event_format(Text { journal }).boxed(),
+        LogFormat::Json => plain.json().flatten_event(true).with_timer(Clock).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter(settings.level)))
+}
+
+/// Our own messages from the level on; those of libraries when they are warnings, or when
+/// everything is wanted.
+fn filter(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let libraries = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
+    Targets::new().with_default(libraries).with_target("tidegate", level)
+}
+
+/// The time of a message.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", Utc::now())
+    }
+}
+
+/// `2026-11-21T06:45:16.123Z INFO  target: message key=value`
+struct Text {
+    journal: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = *event.metadata().level();
+        if self.journal {
+            write!(writer, "<{}>", priority(level))?;
+        } else {
+            write!(writer, "{} {level:5} ", Utc::now())?;
+        }
+        write!(writer, "{}: ", event.metadata().target())?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// The priority of `syslog(3)`.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: LogFormat, level: LogLevel, journal: bool) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let make = move || writer.clone();
+        let subscriber = subscriber(LogSettings { level, format }, journal, make);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "tidegate::disk", bytes = 7, "opened \"x\"");
+            tracing::debug!(target: "tidegate::disk", "detail");
+            tracing::info!(target: "rumqttc", "chatter");
+            tracing::warn!(target: "rumqttc", "trouble");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_has_a_time_a_level_and_the_source() {
+        let text = written(LogFormat::Text, LogLevel::Info, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].ends_with("Z INFO  tidegate::disk: opened \"x\" bytes=7"), "{text}");
+        assert!(lines[1].ends_with("Z WARN  rumqttc: trouble"), "{text}");
+    }
+
+    #[test]
+    fn the_journal_gets_a_priority_and_no_time() {
+        let text = written(LogFormat::Text, LogLevel::Debug, true);
+        assert_eq!(
+            text,
+            "<6>tidegate::disk: opened \"x\" bytes=7\n<7>tidegate::disk: detail\n\
+             <4>rumqttc: trouble\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = written(LogFormat::Json, LogLevel::Info, false);
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(first["level"], "INFO");
+        assert_eq!(first["target"], "tidegate::disk");
+        assert_eq!(first["message"], "opened \"x\"");
+        assert_eq!(first["bytes"], 7);
+        assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(text.lines().count(), 2);
+    }
+}

@@ -1,0 +1,274 @@
+//! The status in the text format of Prometheus (exposition format 0.0.4).
+
+use std::fmt::{Display, Write};
+
+use tidegate_flow::status::{
+    BrokerStatus, DiskStatus, FunctionStatus, Status, StreamStatus, UplinkStatus,
+};
+
+/// The content type of the format.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics of a status.
+pub(crate) fn render(status: &Status) -> String {
+    let mut page = Page::default();
+    page.gauge("tidegate_info", "The gateway, its version in a label.")
+        .sample(&[("gateway", &status.gateway), ("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.gauge("tidegate_epoch", "Epoch of new records.").sample(&[], status.epoch);
+    page.gauge("tidegate_uptime_seconds", "Time since the store was opened.")
+        .sample(&[], seconds(status.uptime_ms, 1_000));
+    broker(&mut page, &status.broker);
+    streams(&mut page, &status.streams);
+    functions(&mut page, &status.functions);
+    uplinks(&mut page, &status.uplinks);
+    disk(&mut page, &status.disk);
+    page.text
+}
+
+fn broker(page: &mut Page, broker: &BrokerStatus) {
+    for (name, help, value) in [
+        ("connections", "Open MQTT connections.", broker.connections),
+        ("sessions", "MQTT sessions, connected or not.", broker.sessions),
+        ("subscriptions", "Subscriptions of all sessions.", broker.subscriptions),
+        ("retained_messages", "Retained messages held.", broker.retained),
+        (
+            "pending_acknowledgements",
+            "Publishes that wait for the disk before they are acknowledged.",
+            broker.pending_acknowledgements,
+        ),
+    ] {
+        page.gauge(&format!("tidegate_mqtt_{name}"), help).sample(&[], value);
+    }
+    for (name, help, value) in [
+        ("received", "PUBLISH packets taken in.", broker.received),
+        ("acknowledged", "PUBLISH packets acknowledged.", broker.acknowledged),
+        ("refused", "PUBLISH packets refused.", broker.refused),
+        ("duplicates", "PUBLISH packets that the gateway already held.", broker.duplicates),
+        ("delivered", "Messages queued for subscribers.", broker.delivered),
+        ("dropped", "Messages that a slow subscriber did not get.", broker.dropped),
+    ] {
+        page.counter(&format!("tidegate_mqtt_{name}_total"), help).sample(&[], value);
+    }
+}
+
+fn streams(page: &mut Page, streams: &[StreamStatus]) {
+    type Value = fn(&StreamStatus) -> u64;
+    let gauges: [(&str, &str, Value); 6] = [
+        ("bytes", "Bytes kept.", |s| s.bytes),
+        ("max_bytes", "Quota in bytes.", |s| s.max_bytes),
+        ("first_seq", "Sequence of the oldest record kept.", |s| s.first_seq),
+        ("next_seq", "Sequence of the next record.", |s| s.next_seq),
+        ("durable_seq", "First sequence not yet on flash.", |s| s.durable_seq),
+        ("lost_records", "Records lost that the loss ledger names.", |s| s.lost),
+    ];
+    for (name, help, value) in gauges {
+        let family = page.gauge(&format!("tidegate_stream_{name}"), help);
+        for stream in streams {
+            family.sample(&[("stream", &stream.name)], value(stream));
+        }
+    }
+    let family = page.counter("tidegate_stream_appended_total", "Records appended.");
+    for stream in streams {
+        family.sample(&[("stream", &stream.name)], stream.appended);
+    }
+    let family = page.gauge("tidegate_stream_reader_lag", "Records that a reader has not done.");
+    for stream in streams {
+        for reader in &stream.readers {
+            family.sample(&[("stream", &stream.name), ("reader", &reader.name)], reader.lag);
+        }
+    }
+}
+
+fn functions(page: &mut Page, functions: &[FunctionStatus]) {
+    type Value = fn(&FunctionStatus) -> u64;
+    let gauges: [(&str, &str, Value); 4] = [
+        ("lag", "Records that wait for the function.", |f| f.lag),
+        ("state_keys", "Keys of state held.", |f| f.state_keys),
+        ("state_bytes", "Bytes of state held.", |f| f.state_bytes),
+        ("memory_bytes", "Linear memory at the last call.", |f| f.memory_bytes),
+    ];
+    for (name, help, value) in gauges {
+        let family = page.gauge(&format!("tidegate_function_{name}"), help);
+        for function in functions {
+            family.sample(&[("function", &function.name)], value(function));
+        }
+    }
+    let counters: [(&str, &str, Value); 7] = [
+        ("calls", "Calls made.", |f| f.calls),
+        ("records", "Records handled and committed.", |f| f.records),
+        ("emitted", "Records emitted.", |f| f.emitted),
+        ("failures", "Calls that failed.", |f| f.failures),
+        ("retries", "Calls made again.", |f| f.retries),
+        ("dead_letters", "Records given up.", |f| f.dead_letters),
+        ("fuel", "Fuel used.", |f| f.fuel),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_function_{name}_total"), help);
+        for function in functions {
+            family.sample(&[("function", &function.name)], value(function));
+        }
+    }
+    let family = page.counter("tidegate_function_busy_seconds_total", "Time spent in the guest.");
+    for function in functions {
+        family.sample(&[("function", &function.name)], seconds(function.busy_us, 1_000_000));
+    }
+}
+
+fn uplinks(page: &mut Page, uplinks: &[UplinkStatus]) {
+    type Value = fn(&UplinkStatus) -> u64;
+    let gauges: [(&str, &str, Value); 4] = [
+        ("connected", "1 while the upstream is connected.", |u| u64::from(u.state == "connected")),
+        ("in_flight", "Messages sent and not yet acknowledged.", |u| u.in_flight),
+        ("backlog_records", "Records that wait for the uplink.", |u| u.backlog),
+        ("attempts", "Connections tried since the last that worked.", |u| u.attempts),
+    ];
+    for (name, help, value) in gauges {
+        let family = page.gauge(&format!("tidegate_uplink_{name}"), help);
+        for uplink in uplinks {
+            family.sample(&[("uplink", &uplink.name)], value(uplink));
+        }
+    }
+    let counters: [(&str, &str, Value); 3] = [
+        ("sent", "Messages sent, repetitions included.", |u| u.sent),
+        ("acknowledged", "Messages acknowledged.", |u| u.acknowledged),
+        ("rejected", "Messages that the upstream refused for good.", |u| u.rejected),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_uplink_{name}_total"), help);
+        for uplink in uplinks {
+            family.sample(&[("uplink", &uplink.name)], value(uplink));
+        }
+    }
+}
+
+fn disk(page: &mut Page, disk: &DiskStatus) {
+    for (name, help, value) in [
+        ("ok", "1 while the store can be written.", u64::from(disk.state == "ok")),
+        ("segments", "Segments that hold data.", disk.segments),
+        ("spare_segments", "Preallocated segments in reserve.", disk.spare_segments),
+        ("bytes", "Bytes of all segment files.", disk.bytes),
+    ] {
+        page.gauge(&format!("tidegate_disk_{name}"), help).sample(&[], value);
+    }
+    for (name, help, value) in [
+        ("groups", "Groups written and synced.", disk.groups),
+        ("written_bytes", "Bytes written to segment files.", disk.bytes_written),
+        ("payload_bytes", "Payload bytes appended.", disk.payload_bytes),
+        ("failures", "Writes or syncs that failed.", disk.failures),
+    ] {
+        page.counter(&format!("tidegate_disk_{name}_total"), help).sample(&[], value);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a counter past 2^53 us is 285 years old")]
+fn seconds(amount: u64, per_second: u32) -> f64 {
+    amount as f64 / f64::from(per_second)
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+    family: String,
+}
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str) -> &mut Self {
+        self.family(name, "gauge", help)
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> &mut Self {
+        self.family(name, "counter", help)
+    }
+
+    fn family(&mut self, name: &str, kind: &str, help: &str) -> &mut Self {
+        name.clone_into(&mut self.family);
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+        self
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let family = self.family.clone();
+        if labels.is_empty() {
+            self.line(format_args!("{family} {value}"));
+        } else {
+            self.line(format_args!("{family}{{{}}} {value}", labels.join(",")));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sample;
+
+    /// Reads the format as its specification has it; panics where it is broken.
+    fn read(text: &str) -> BTreeMap<String, f64> {
+        let mut values = BTreeMap::new();
+        let mut family: Option<(String, String)> = None;
+        let mut helped = String::new();
+        assert!(text.ends_with('\n'));
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                assert!(!help.is_empty());
+                name.clone_into(&mut helped);
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert_eq!(name, helped);
+                assert!(kind == "gauge" || kind == "counter");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+                family = Some((name.to_owned(), kind.to_owned()));
+            } else {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let name = series.split('{').next().unwrap();
+                assert_eq!(name, family.as_ref().unwrap().0, "{line}");
+                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+                let before = values.insert(series.to_owned(), value.parse().unwrap());
+                assert_eq!(before, None, "{series} twice");
+            }
+        }
+        values
+    }
+
+    #[test]
+    fn every_number_of_the_status_is_in_the_page() {
+        let values = read(&render(&sample::status()));
+        for (series, value) in [
+            ("tidegate_info{gateway=\"gw-01\",version=\"0.1.0\"}", 1.0),
+            ("tidegate_uptime_seconds", 61.5),
+            ("tidegate_mqtt_received_total", 1000.0),
+            ("tidegate_stream_bytes{stream=\"telemetry\"}", 4096.0),
+            ("tidegate_stream_reader_lag{stream=\"telemetry\",reader=\"uplink/cloud\"}", 100.0),
+            ("tidegate_function_busy_seconds_total{function=\"threshold\"}", 0.25),
+            ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
+            ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
+            ("tidegate_disk_ok", 1.0),
+        ] {
+            assert_eq!(values.get(series), Some(&value), "{series}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_with_nothing_in_it_is_a_valid_page() {
+        read(&render(&sample::empty_status()));
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}

@@ -1,0 +1,73 @@
+//! Statuses for tests.
+
+use tidegate_flow::status::{
+    BrokerStatus, DiskStatus, FunctionStatus, ReaderStatus, Status, StreamStatus, UplinkStatus,
+};
+
+/// A gateway that has just started without streams.
+pub(crate) fn empty_status() -> Status {
+    Status {
+        gateway: "gw-01".into(),
+        epoch: 1,
+        uptime_ms: 0,
+        broker: BrokerStatus::default(),
+        streams: Vec::new(),
+        functions: Vec::new(),
+        uplinks: Vec::new(),
+        disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
+    }
+}
+
+/// A gateway in the middle of an outage.
+pub(crate) fn status() -> Status {
+    Status {
+        uptime_ms: 61_500,
+        broker: BrokerStatus { connections: 3, received: 1000, ..BrokerStatus::default() },
+        streams: vec![StreamStatus {
+            name: "telemetry".into(),
+            first_seq: 1,
+            next_seq: 1001,
+            durable_seq: 1001,
+            bytes: 4096,
+            max_bytes: 1 << 30,
+            appended: 1000,
+            lost: 0,
+            readers: vec![
+                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0 },
+                ReaderStatus { name: "uplink/cloud".into(), next_seq: 901, lag: 100 },
+            ],
+        }],
+        functions: vec![FunctionStatus {
+            name: "threshold".into(),
+            stream: "telemetry".into(),
+            state: "idle".into(),
+            lag: 0,
+            calls: 20,
+            records: 1000,
+            emitted: 7,
+            failures: 0,
+            retries: 0,
+            dead_letters: 0,
+            state_keys: 3,
+            state_bytes: 60,
+            fuel: 12_345,
+            busy_us: 250_000,
+            memory_bytes: 131_072,
+            last_failure: None,
+        }],
+        uplinks: vec![UplinkStatus {
+            name: "cloud".into(),
+            state: "waiting".into(),
+            since_ms: 2_000,
+            retry_in_ms: Some(500),
+            last_error: Some("connection refused".into()),
+            attempts: 4,
+            in_flight: 0,
+            sent: 950,
+            acknowledged: 900,
+            rejected: 0,
+            backlog: 100,
+        }],
+        ..empty_status()
+    }
+}
