@@ -21,6 +21,8 @@ const BENCH: &str = "broker";
 const PAYLOAD_BYTES: usize = 128;
 const WINDOW: usize = 20;
 const PUBLISHERS: [usize; 3] = [1, 10, 100];
+/// Longest wait for a broker to finish what it put off.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// Messages before the measurement.
 const WARM_UP: u64 = 2_000;
 
@@ -97,6 +99,7 @@ pub(crate) fn notes(settings: &Settings, field: &Field) -> Vec<String> {
         format!("{PAYLOAD_BYTES} B payload, one subscriber of the same QoS; QoS 1 publishers keep up to {WINDOW} messages unacknowledged each"),
         format!("publishing pauses while {in_flight} messages are between publishers and subscriber, so that no broker has a reason to drop QoS 0"),
         format!("tidegate stores every message durably before it acknowledges; {peer} stores none (Debian's defaults, but max_queued_messages 0, so that it never drops QoS 1)"),
+        "CPU is counted until the broker is idle again: mosquitto 2.0.11 reads one packet of a client in turn, so a busy subscriber's acknowledgements, and the memory of what they acknowledge, wait until the load ends".to_owned(),
         "the generator is one thread on the same machine; generator_cpu is its share of a core: near 1, it is the limit and not the broker".to_owned(),
     ]
 }
@@ -241,9 +244,10 @@ fn measure_running(broker: &Running, load: Load, settings: &Settings) -> Result<
     let limit = Duration::from_secs(settings.seconds);
     let mut generator = Generator::connect(broker.address, load)?;
     generator.drive(WARM_UP.min(settings.messages), limit)?;
-    let before = procfs::cpu_time(broker.pid())?;
+    let before = procfs::cpu_time_when_idle(broker.pid(), IDLE_LIMIT)?;
     let phase = generator.drive(settings.messages, limit)?;
-    let cpu = procfs::cpu_time(broker.pid())?.since(&before);
+    let after = procfs::cpu_time_when_idle(broker.pid(), IDLE_LIMIT)?;
+    let cpu = after.since(&before);
     let peak_rss = procfs::resident(broker.pid())?.peak;
     Ok(Sample::new(&phase, cpu, peak_rss))
 }

@@ -55,18 +55,28 @@ pub(crate) struct Connection {
     filled: usize,
     outbox: Vec<u8>,
     sent: usize,
-    waits_to_write: bool,
+    max_unsent: usize,
+    interest: EventFlags,
+}
+
+/// What a connection may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Most bytes read at once, and so of a packet from the broker.
+    pub(crate) inbox: usize,
+    /// With so many bytes that the broker does not take, nothing more is read from it, as a
+    /// client does that writes before it reads on.
+    pub(crate) unsent: usize,
 }
 
 impl Connection {
     /// Connects as `client`; `number` is what the poller will report. Blocks until the CONNACK.
-    /// `inbox_bytes` bounds a packet from the broker.
     pub(crate) fn open(
         poller: &Poller,
         number: usize,
         address: SocketAddr,
         client: &str,
-        inbox_bytes: usize,
+        room: Room,
     ) -> Result<Connection> {
         let stream = TcpStream::connect(address)
             .with_context(|| format!("{client} cannot connect to {address}"))?;
@@ -75,11 +85,12 @@ impl Connection {
         let mut connection = Connection {
             stream,
             number,
-            inbox: vec![0; inbox_bytes],
+            inbox: vec![0; room.inbox],
             filled: 0,
             outbox: Vec::new(),
             sent: 0,
-            waits_to_write: false,
+            max_unsent: room.unsent,
+            interest: EventFlags::IN,
         };
         packet::encode_connect(&mut connection.outbox, client);
         match connection.ask().with_context(|| format!("{client} got no CONNACK"))? {
@@ -131,14 +142,22 @@ impl Connection {
             self.outbox.clear();
             self.sent = 0;
         }
-        let must_wait = !self.outbox.is_empty();
-        if must_wait != self.waits_to_write {
-            let flags = if must_wait { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        let interest = match self.unsent() {
+            0 => EventFlags::IN,
+            unsent if unsent < self.max_unsent => EventFlags::IN | EventFlags::OUT,
+            _ => EventFlags::OUT,
+        };
+        if interest != self.interest {
             let data = EventData::new_u64(self.number as u64);
-            epoll::modify(&poller.epoll, &self.stream, data, flags)?;
-            self.waits_to_write = must_wait;
+            epoll::modify(&poller.epoll, &self.stream, data, interest)?;
+            self.interest = interest;
         }
         Ok(())
+    }
+
+    /// Whether the broker takes too little of what was sent to it to read on.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.unsent() >= self.max_unsent
     }
 
     /// Reads once and hands over every complete packet, with the outbox for answers.

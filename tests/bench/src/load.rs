@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::connection::{Connection, Poller};
+use crate::connection::{Connection, Poller, Room};
 use crate::contender::TOPIC_ROOT;
 use crate::packet::{self, MessageTag, Packet, PublishTemplate, Qos};
 
@@ -26,10 +26,10 @@ const BURST: usize = 20;
 const MAX_UNSENT: usize = 64 * 1024;
 /// No progress for so long ends a phase: what is missing by then is lost.
 const STALL: Duration = Duration::from_secs(5);
-/// A broker's packets to the subscriber are read in chunks of up to so many bytes.
-const SUBSCRIBER_INBOX: usize = 256 * 1024;
-/// Acknowledgements only.
-const PUBLISHER_INBOX: usize = 8 * 1024;
+/// Messages in; acknowledgements out.
+const SUBSCRIBER_ROOM: Room = Room { inbox: 256 * 1024, unsent: 16 * 1024 };
+/// Acknowledgements in; the window bounds what is out.
+const PUBLISHER_ROOM: Room = Room { inbox: 8 * 1024, unsent: usize::MAX };
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Generator {
         for number in 0..load.publishers {
             let client = format!("bench-pub-{number}");
             let mut connection =
-                Connection::open(&poller, number, address, &client, PUBLISHER_INBOX)?;
+                Connection::open(&poller, number, address, &client, PUBLISHER_ROOM)?;
             connection.stop_blocking()?;
             let topic = format!("{TOPIC_ROOT}/{number}");
             let publisher = u32::try_from(number).context("too many publishers")?;
@@ -115,7 +115,7 @@ impl Generator {
         let subscriber = if load.subscriber {
             let number = load.publishers;
             let mut connection =
-                Connection::open(&poller, number, address, "bench-sub", SUBSCRIBER_INBOX)?;
+                Connection::open(&poller, number, address, "bench-sub", SUBSCRIBER_ROOM)?;
             connection.subscribe(&format!("{TOPIC_ROOT}/#"), load.qos)?;
             connection.stop_blocking()?;
             Some(Subscriber { connection, tally: Tally::new(load.publishers) })
@@ -239,6 +239,10 @@ impl Generator {
             return publisher.connection.flush(&self.poller);
         }
         let Some(subscriber) = &mut self.subscriber else { return Ok(()) };
+        subscriber.connection.flush(&self.poller)?;
+        if subscriber.connection.is_congested() {
+            return Ok(());
+        }
         subscriber.receive()?;
         subscriber.connection.flush(&self.poller)
     }

@@ -45,6 +45,23 @@ pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime> {
     })
 }
 
+/// Waits until `pid` has left the processor alone for a while and returns the time it had used
+/// by then, so that work which a process puts off is counted too. At most `limit`.
+pub(crate) fn cpu_time_when_idle(pid: u32, limit: Duration) -> Result<CpuTime> {
+    let start = std::time::Instant::now();
+    let mut before = cpu_time(pid)?;
+    let mut quiet = 0;
+    while quiet < 3 && start.elapsed() < limit {
+        std::thread::sleep(IDLE_SAMPLE);
+        let now = cpu_time(pid)?;
+        quiet = if now.since(&before) < IDLE_SAMPLE / 50 { quiet + 1 } else { 0 };
+        before = now;
+    }
+    Ok(before)
+}
+
+const IDLE_SAMPLE: Duration = Duration::from_millis(20);
+
 /// `None` where the kernel keeps no scheduler statistics, or a thread ended while they were read.
 fn thread_times(pid: u32) -> Option<Vec<(u32, u64)>> {
     let mut threads = Vec::new();
@@ -200,6 +217,7 @@ mod tests {
         let before = cpu_time(pid).unwrap();
         assert!(cpu_time(pid).unwrap().since(&before) < Duration::from_secs(60));
         assert!(memory_bytes().unwrap() > 0);
+        assert!(cpu_time_when_idle(pid, Duration::from_millis(100)).is_ok());
         assert_eq!(file_system(Path::new("/proc/self/")).unwrap(), "proc");
     }
 }
