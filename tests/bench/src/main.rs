@@ -1,3 +1,280 @@
-//! Load generators and side-by-side benchmarks.
+//! Load generators and side-by-side benchmarks: `tidegate-bench list` names them.
+//!
+//! Each benchmark starts the programs it measures, takes turns between ours and a peer, and
+//! prints medians with the bar that they must meet.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+
+use contender::{Contender, Gateway, Mosquitto};
+use medium::Medium;
+use report::{Judgement, Machine};
+
+mod broker;
+mod connection;
+mod contender;
+mod elf;
+mod footprint;
+mod leftovers;
+mod load;
+mod medium;
+mod packet;
+mod procfs;
+mod quantile;
+mod report;
+
+/// What an SD card adds to a sync, roughly.
+const SD_CARD_SYNC: Duration = Duration::from_millis(20);
+
+/// Side-by-side benchmarks of the gateway
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-bench", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate-bench list
+  tidegate-bench broker --gateway target/release/tidegate --quick
+  tidegate-bench broker --gateway target/dist/tidegate --json --strict
+  tidegate-bench footprint --gateway target/dist/tidegate --function threshold.wasm
+
+Exit codes: 0 measured, 1 failed (or, with --strict, a bar was missed), 2 wrong usage, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Messages through the broker beside mosquitto: rate, CPU, acknowledgement latency, memory
+    Broker(BrokerArgs),
+    /// Idle memory, time to start with a backlog, size of the binary
+    Footprint(FootprintArgs),
+    /// Names the benchmarks
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What every benchmark takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// The peer's program [default: /usr/sbin/mosquitto]
+    #[arg(long, value_name = "PATH")]
+    mosquitto: Option<PathBuf>,
+    /// Where the store is put and removed again: a directory on a disk [default: the build
+    /// directory that this program is in]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Runs to take medians of
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=99))]
+    runs: Option<u16>,
+    /// A tenth of everything in one run: a look, not a measurement
+    #[arg(long)]
+    quick: bool,
+    /// The machine, then one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 when a bar is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Args)]
+struct BrokerArgs {
+    /// The gateway's program
+    #[arg(long, value_name = "PATH", required_unless_present = "self_check")]
+    gateway: Option<PathBuf>,
+    /// A function's module for the gateway to load, on a stream that the load does not feed
+    #[arg(long, value_name = "MODULE.wasm")]
+    function: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+    /// Messages a case and run, at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+    /// Seconds a case and run, at most
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+    /// Numbers of publishers
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = publishers)]
+    publishers: Option<Vec<usize>>,
+    /// Mosquitto on both sides instead of a gateway: how far the figures scatter
+    #[arg(long, conflicts_with_all = ["gateway", "function"])]
+    self_check: bool,
+}
+
+#[derive(Debug, Args)]
+struct FootprintArgs {
+    /// The gateway's program
+    #[arg(long, value_name = "PATH")]
+    gateway: PathBuf,
+    /// A function's module for the gateway to load
+    #[arg(long, value_name = "MODULE.wasm")]
+    function: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Payload bytes in the store before the gateway is started again [default: 1000000000]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1_000_000..=3_000_000_000))]
+    backlog: Option<u64>,
+    /// Payload bytes of a record of the backlog
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(12..=65_536))]
+    record_bytes: u32,
+}
+
+fn publishers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=1_000) => Ok(number),
+        _ => Err("a number from 1 to 1000".to_owned()),
+    }
+}
+
+/// What failed: a mistake in the call or a measurement.
+enum Failure {
+    Usage(anyhow::Error),
+    Bench(anyhow::Error),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.bench {
+        Bench::Broker(args) => broker(args),
+        Bench::Footprint(args) => footprint(args),
+        Bench::List { json } => list(json).map_err(Failure::Bench),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::Usage(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Bench(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn broker(args: BrokerArgs) -> Result<ExitCode, Failure> {
+    let BrokerArgs { gateway, function, common, messages, seconds, publishers, self_check: _ } =
+        args;
+    let default = broker::Settings::default();
+    let fraction = if common.quick { 10 } else { 1 };
+    let settings = broker::Settings {
+        messages: messages.unwrap_or(default.messages / fraction),
+        seconds: seconds.unwrap_or(default.seconds),
+        runs: common.runs(default.runs),
+        publishers: publishers.unwrap_or(default.publishers),
+        in_flight: default.in_flight,
+    };
+    let (peer, medium) = common.prepare().map_err(Failure::Usage)?;
+    let peer = Contender::Mosquitto(peer);
+    let (ours, ours_delayed) = match gateway {
+        None => (peer.clone(), None),
+        Some(program) => {
+            let gateway = gateway_at(program, function).map_err(Failure::Usage)?;
+            let delayed = Gateway { sync_delay: SD_CARD_SYNC, ..gateway.clone() };
+            (Contender::Tidegate(gateway), Some((Contender::Tidegate(delayed), SD_CARD_SYNC)))
+        }
+    };
+    let field = broker::Field { ours, ours_delayed, peer };
+    let measure = || {
+        leftovers::clear_on_signals()?;
+        let machine = Machine::examine(&medium, broker::notes(&settings, &field))?;
+        let rows = broker::run(&settings, &field, &medium)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
+fn footprint(args: FootprintArgs) -> Result<ExitCode, Failure> {
+    let FootprintArgs { gateway, function, common, backlog, record_bytes } = args;
+    let default = footprint::Settings::default();
+    let fraction = if common.quick { 10 } else { 1 };
+    let settings = footprint::Settings {
+        runs: common.runs(default.runs),
+        backlog_bytes: backlog.unwrap_or(default.backlog_bytes / fraction),
+        record_bytes: record_bytes as usize,
+    };
+    let (peer, medium) = common.prepare().map_err(Failure::Usage)?;
+    let gateway = gateway_at(gateway, Some(function)).map_err(Failure::Usage)?;
+    let measure = || {
+        leftovers::clear_on_signals()?;
+        let machine = Machine::examine(&medium, footprint::notes(&settings))?;
+        let rows = footprint::run(&settings, gateway, peer, &medium)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
+fn list(json: bool) -> Result<ExitCode> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    for (name, what) in [
+        ("broker", "messages through the broker beside mosquitto: rate, CPU, latency, memory"),
+        ("footprint", "idle memory, time to start with a backlog, size of the binary"),
+    ] {
+        if json {
+            writeln!(out, "{}", serde_json::json!({ "bench": name, "what": what }))?;
+        } else {
+            writeln!(out, "{name:<12}{what}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn gateway_at(program: PathBuf, function: Option<PathBuf>) -> Result<Gateway> {
+    ensure!(program.is_file(), "--gateway {}: no such file; build it first", program.display());
+    if let Some(module) = &function {
+        ensure!(module.is_file(), "--function {}: no such file; build it first", module.display());
+    }
+    // Started from another directory, a path without a slash would be looked up in PATH.
+    let program = std::path::absolute(program).context("--gateway")?;
+    Ok(Gateway { program, function, uplink: None, sync_delay: Duration::ZERO })
+}
+
+impl Common {
+    fn runs(&self, default: usize) -> usize {
+        self.runs.map_or(if self.quick { 1 } else { default }, usize::from)
+    }
+
+    fn prepare(&self) -> Result<(Mosquitto, Medium)> {
+        let peer = Mosquitto::find(self.mosquitto.as_deref())?;
+        Ok((peer, Medium::examine(self.dir.as_deref())?))
+    }
+
+    fn exit_code(&self, judgement: Judgement) -> ExitCode {
+        match judgement {
+            Judgement::Missed if self.strict => ExitCode::FAILURE,
+            Judgement::Missed | Judgement::Met => ExitCode::SUCCESS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_refuses_unknown_names_with_2() {
+        Cli::command().debug_assert();
+        let parse = |args: &[&str]| Cli::try_parse_from(args).map_err(|error| error.exit_code());
+        assert_eq!(parse(&["tidegate-bench", "brokr"]).unwrap_err(), 2);
+        assert_eq!(parse(&["tidegate-bench", "broker"]).unwrap_err(), 2);
+        assert_eq!(parse(&["tidegate-bench", "footprint", "--gateway", "x"]).unwrap_err(), 2);
+        assert!(parse(&["tidegate-bench", "broker", "--self-check"]).is_ok());
+        assert!(parse(&["tidegate-bench", "list", "--json"]).is_ok());
+    }
+
+    #[test]
+    fn a_missing_gateway_is_a_mistake_in_the_call() {
+        let error = gateway_at("/no/such/tidegate".into(), None).unwrap_err().to_string();
+        assert!(error.contains("/no/such/tidegate") && error.contains("build it"), "{error}");
+    }
+}
