@@ -41,7 +41,7 @@ pub fn serve(listen: SocketAddr, json_lines: bool) -> Result<()> {
         std::process::exit(101);
     }));
     let mut broker = Broker::new(config(listen));
-    let running = std::thread::spawn(move || broker.start());
+    let running = std::thread::spawn(move || broker.start().map_err(anyhow::Error::from));
     wait_for_listener(listen)?;
     let consumer = if json_lines { Some(Consumer::start_with(listen, print_line)?) } else { None };
     eprintln!("cloud: rumqttd listens on {listen}");

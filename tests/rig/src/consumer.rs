@@ -85,7 +85,17 @@ pub struct Arrived {
     pub number: u64,
 }
 
-/// Everything that came.
+/// The payload ids of one sensor in one stream, after the dedupe.
+#[derive(Debug, Default, Clone)]
+pub struct Ids {
+    /// The numbers that came.
+    pub numbers: SeqSet,
+    /// Records whose number had come before.
+    pub repeated: u64,
+}
+
+/// Everything that came. Its memory does not grow with the number of messages, unless the
+/// consumer keeps them.
 #[derive(Debug, Default, Clone)]
 pub struct Arrivals {
     /// Messages received, repetitions included.
@@ -94,15 +104,15 @@ pub struct Arrivals {
     pub unique: u64,
     /// Messages that the dedupe discarded.
     pub discarded: u64,
-    /// Records by stream and sensor name, in the order of their first arrival.
-    pub records: BTreeMap<String, BTreeMap<String, Vec<Arrived>>>,
+    /// Payload ids by stream and sensor name.
+    pub ids: BTreeMap<String, BTreeMap<String, Ids>>,
     /// Messages whose payload carries no id of the rig.
     pub foreign: u64,
     /// Messages without identity, lost connections and the like, in words.
     pub oddities: Vec<String>,
     /// Which sequence numbers came.
     pub seen: BTreeMap<(String, u32, String), SeqSet>,
-    /// Whole messages, when the consumer was told to keep them.
+    /// Whole messages after the dedupe, when the consumer was told to keep them.
     pub kept: Vec<Arrival>,
     keep: bool,
 }
@@ -110,29 +120,29 @@ pub struct Arrivals {
 impl Arrivals {
     /// How many distinct payload ids of a stream came.
     pub fn distinct(&self, stream: &str) -> u64 {
-        self.numbers(stream).map(|(_, set)| set.count()).sum()
+        self.ids.get(stream).into_iter().flatten().map(|(_, ids)| ids.numbers.count()).sum()
     }
 
     /// How many records of a stream carried a payload id that had come before, after the dedupe.
     pub fn repeated(&self, stream: &str) -> u64 {
-        let records = self.records.get(stream).into_iter().flatten();
-        let total: u64 = records.map(|(_, arrived)| arrived.len() as u64).sum();
-        total - self.distinct(stream)
+        self.ids.get(stream).into_iter().flatten().map(|(_, ids)| ids.repeated).sum()
     }
 
-    /// The records of one sensor in a stream, in the order of arrival.
-    pub fn of(&self, stream: &str, name: &str) -> &[Arrived] {
-        self.records.get(stream).and_then(|names| names.get(name)).map_or(&[], Vec::as_slice)
+    /// The payload numbers of one sensor in a stream.
+    pub fn numbers(&self, stream: &str, name: &str) -> SeqSet {
+        let ids = self.ids.get(stream).and_then(|names| names.get(name));
+        ids.map(|ids| ids.numbers.clone()).unwrap_or_default()
     }
 
-    fn numbers(&self, stream: &str) -> impl Iterator<Item = (&String, SeqSet)> {
-        self.records.get(stream).into_iter().flatten().map(|(name, arrived)| {
-            let mut set = SeqSet::default();
-            for record in arrived {
-                set.insert(record.number);
-            }
-            (name, set)
-        })
+    /// The kept records of one sensor in a stream, in the order of their arrival.
+    pub fn records(&self, stream: &str, name: &str) -> Vec<Arrived> {
+        let of_stream = self.kept.iter().filter(|arrival| arrival.identity.stream == stream);
+        let records = of_stream.filter_map(|arrival| {
+            let (of, number) = payload_id(&arrival.payload)?;
+            let Identity { epoch, seq, .. } = arrival.identity;
+            (of == name).then_some(Arrived { epoch, seq, number })
+        });
+        records.collect()
     }
 
     fn take(&mut self, message: Inbound) {
@@ -149,9 +159,11 @@ impl Arrivals {
         self.unique += 1;
         match payload_id(&message.payload) {
             Some((name, number)) => {
-                let record = Arrived { epoch: identity.epoch, seq: identity.seq, number };
-                let streams = self.records.entry(identity.stream.clone()).or_default();
-                streams.entry(name).or_default().push(record);
+                let of_stream = self.ids.entry(identity.stream.clone()).or_default();
+                let ids = of_stream.entry(name).or_default();
+                if !ids.numbers.insert(number) {
+                    ids.repeated += 1;
+                }
             }
             None => self.foreign += 1,
         }

@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod consumer;
+pub mod gateway;
 pub mod link;
 pub mod mosquitto;
 pub mod mqtt;
@@ -14,3 +15,4 @@ pub mod proxy;
 pub mod publisher;
 pub mod scratch;
 pub mod seen;
+pub mod sensors;

@@ -28,6 +28,16 @@ impl SeqSet {
         true
     }
 
+    /// Whether the number is there.
+    pub fn contains(&self, seq: u64) -> bool {
+        self.ranges.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq)
+    }
+
+    /// The numbers, rising.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        self.ranges.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
     /// How many numbers it holds.
     pub fn count(&self) -> u64 {
         self.count
@@ -53,6 +63,8 @@ mod tests {
             assert!(!set.insert(seq), "{seq}");
         }
         assert_eq!((set.count(), set.ranges()), (9, 1));
+        assert!(set.contains(1) && set.contains(9) && !set.contains(0) && !set.contains(10));
+        assert!(set.iter().eq(1..=9));
         assert!(set.insert(u64::MAX) && !set.insert(u64::MAX));
         assert_eq!(set.ranges(), 2);
     }

@@ -1,6 +1,8 @@
 //! The rig's own parts against real brokers, without a gateway: what is judged by them must not
 //! be lost by them.
 
+#![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -65,7 +67,7 @@ fn send(link: &mut Link, from: u64, to: u64) {
 
 /// 20,000 records in two halves with an outage and 1,000 repetitions in between.
 fn nothing_is_lost_and_repetitions_are_told_apart(broker: SocketAddr) {
-    let consumer = Consumer::start(broker).unwrap();
+    let consumer = Consumer::start_keeping(broker).unwrap();
     let proxy = Proxy::start(broker).unwrap();
     let started = Instant::now();
     send(&mut uplink(proxy.address()), 1, 10_000);
@@ -81,7 +83,7 @@ fn nothing_is_lost_and_repetitions_are_told_apart(broker: SocketAddr) {
     assert_eq!((arrivals.unique, arrivals.discarded, arrivals.foreign), (20_000, 1_000, 0));
     assert_eq!((arrivals.distinct("telemetry"), arrivals.repeated("telemetry")), (20_000, 0));
     let in_order: Vec<u64> =
-        arrivals.of("telemetry", "s1").iter().map(|record| record.number).collect();
+        arrivals.records("telemetry", "s1").iter().map(|record| record.number).collect();
     assert!(in_order.is_sorted() && in_order.len() == 20_000);
     assert!(arrivals.oddities.is_empty(), "{:?}", arrivals.oddities);
 }
