@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -119,6 +120,8 @@ impl Cloud {
         let child = Command::new(rig)
             .args(["cloud", "--tied", "--listen", &address.to_string()])
             .stdin(Stdio::piped())
+            // Ctrl-C is for whoever runs the rig, not for the cloud.
+            .process_group(0)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

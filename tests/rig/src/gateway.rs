@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ pub struct Gateway {
     mqtt: SocketAddr,
     http: SocketAddr,
     child: Option<Child>,
+    tied_by: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -47,10 +49,17 @@ impl Gateway {
             .replace("{data}", &data.display().to_string())
             .replace("{mqtt}", &mqtt.to_string())
             .replace("{http}", &http.to_string());
-        let gateway = Gateway { binary: binary.to_owned(), scratch, mqtt, http, child: None };
+        let binary = binary.to_owned();
+        let gateway = Gateway { binary, scratch, mqtt, http, child: None, tied_by: None };
         fs::write(gateway.config_file(), text)
             .with_context(|| format!("cannot write {}", gateway.config_file().display()))?;
         Ok(gateway)
+    }
+
+    /// Starts the process by `rig tied`, so that it ends with the thread that starts it, even
+    /// when this process is killed.
+    pub fn tie_with(&mut self, rig: &Path) {
+        self.tied_by = Some(rig.to_owned());
     }
 
     /// Where it listens for MQTT.
@@ -92,10 +101,20 @@ impl Gateway {
             bail!("the gateway runs already");
         }
         let log = self.open_log()?;
-        let child = Command::new(&self.binary)
+        let mut command = match &self.tied_by {
+            Some(rig) => {
+                let mut command = Command::new(rig);
+                command.arg("tied").arg(std::process::id().to_string()).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(self.config_file())
+            // Ctrl-C is for whoever runs the rig, not for the gateway.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

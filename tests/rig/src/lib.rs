@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod consumer;
+pub mod demo;
 pub mod gateway;
 pub mod link;
 pub mod mosquitto;
