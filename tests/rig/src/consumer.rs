@@ -114,6 +114,10 @@ pub struct Arrivals {
     pub seen: BTreeMap<(String, u32, String), SeqSet>,
     /// Whole messages after the dedupe, when the consumer was told to keep them.
     pub kept: Vec<Arrival>,
+    /// Kept messages that came again under the same identity with another payload: the dedupe
+    /// would have lost a record.
+    pub conflicts: Vec<Identity>,
+    index: BTreeMap<Identity, usize>,
     keep: bool,
 }
 
@@ -154,6 +158,7 @@ impl Arrivals {
         let key = (identity.gateway.clone(), identity.epoch, identity.stream.clone());
         if !self.seen.entry(key).or_default().insert(identity.seq) {
             self.discarded += 1;
+            self.compare(identity, &message.payload);
             return;
         }
         self.unique += 1;
@@ -169,7 +174,16 @@ impl Arrivals {
         }
         if self.keep {
             let Inbound { topic, payload, user, .. } = message;
+            self.index.insert(identity.clone(), self.kept.len());
             self.kept.push(Arrival { identity, user, topic, payload });
+        }
+    }
+
+    /// A repetition must be one.
+    fn compare(&mut self, identity: Identity, payload: &[u8]) {
+        let Some(first) = self.index.get(&identity) else { return };
+        if self.kept[*first].payload != payload {
+            self.conflicts.push(identity);
         }
     }
 
