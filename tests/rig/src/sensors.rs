@@ -199,6 +199,31 @@ impl Source for Simulated {
     }
 }
 
+/// The newest reading of the host, in words, shared with who shows it.
+#[derive(Debug, Clone, Default)]
+pub struct HostReading {
+    text: Arc<Mutex<String>>,
+}
+
+impl HostReading {
+    /// Such as `load 0.42, memory 21.3 %, 47.0 °C`; empty before the first reading.
+    pub fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, load: f64, memory: Option<f64>, temperatures: &Value) {
+        let mut text = format!("load {load:.2}");
+        if let Some(memory) = memory {
+            text.push_str(&format!(", memory {memory:.1} %"));
+        }
+        let all = temperatures.as_object().into_iter().flatten();
+        if let Some(hottest) = all.filter_map(|(_, value)| value.as_f64()).reduce(f64::max) {
+            text.push_str(&format!(", {hottest:.1} °C"));
+        }
+        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+}
+
 /// The real sensor: load, memory and temperatures of the machine that it runs on, one reading a
 /// second. Its `value` is the load average of the last minute.
 #[derive(Debug)]
@@ -206,13 +231,14 @@ pub struct Host {
     name: String,
     rule: AlertRule,
     expected: Expected,
+    newest: HostReading,
     started: Option<Instant>,
 }
 
 impl Host {
     /// The host as a sensor.
-    pub fn new(name: &str, rule: AlertRule, expected: Expected) -> Host {
-        Host { name: name.to_owned(), rule, expected, started: None }
+    pub fn new(name: &str, rule: AlertRule, expected: Expected, newest: HostReading) -> Host {
+        Host { name: name.to_owned(), rule, expected, newest, started: None }
     }
 }
 
@@ -227,13 +253,16 @@ impl Source for Host {
         if self.rule.raises(load) {
             self.expected.push(number);
         }
+        let memory = memory_used_percent(&read("/proc/meminfo"));
+        let temperatures = temperatures(Path::new("/sys"));
+        self.newest.set(load, memory, &temperatures);
         let payload = json!({
             "id": message_id(&self.name, number),
             "quantity": "load",
             "unit": "1",
             "value": load,
-            "memory_used_percent": memory_used_percent(&read("/proc/meminfo")),
-            "temperatures": temperatures(Path::new("/sys")),
+            "memory_used_percent": memory,
+            "temperatures": temperatures,
             "time_ms": unix_ms(),
         });
         let topic = telemetry_topic(&self.name);
@@ -316,6 +345,9 @@ mod tests {
         assert_eq!(memory_used_percent(meminfo), Some(75.0));
         assert_eq!(load_average(""), None);
         assert_eq!(memory_used_percent(""), None);
+        let reading = HostReading::default();
+        reading.set(0.42, Some(21.34), &json!({"a": 46.0, "b": 47.0}));
+        assert_eq!(reading.text(), "load 0.42, memory 21.3 %, 47.0 °C");
     }
 
     #[test]

@@ -72,6 +72,8 @@ fn run(upstream: Upstream, kind: Publishers) {
         let after = acknowledged(&publishers) + random.integer(50, 950);
         wait_for_acknowledgements(&publishers, after, &gateway, kill);
         gateway.kill().unwrap();
+        let count = acknowledged(&publishers);
+        assert!(count < PUBLISHERS * READINGS, "kill {kill} came after the last acknowledgement");
         gateway.start().unwrap();
     }
     let reports = finish(publishers, &gateway);
@@ -130,12 +132,6 @@ fn finish(publishers: Vec<Publisher>, gateway: &Gateway) -> Vec<Report> {
             report.name,
             report.last_error,
             explain(gateway)
-        );
-        assert!(
-            report.progress.connections > KILLS,
-            "publisher {} was connected only {} times",
-            report.name,
-            report.progress.connections
         );
     }
     reports

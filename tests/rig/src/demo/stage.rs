@@ -17,7 +17,7 @@ use crate::mqtt::Version;
 use crate::proxy::{Mode, Proxy};
 use crate::publisher::{Publisher, PublisherOptions, Source};
 use crate::scratch::Scratch;
-use crate::sensors::{AlertRule, Expected, Host, Quantity, Simulated};
+use crate::sensors::{AlertRule, Expected, Host, HostReading, Quantity, Simulated};
 
 /// The function's configuration, and what the demo expects of it.
 const LIMIT: f64 = 30.0;
@@ -44,6 +44,7 @@ pub(super) struct Stage {
     consumer: Consumer,
     gateway: Gateway,
     cloud: Cloud,
+    host: HostReading,
     published_before: u64,
 }
 
@@ -72,8 +73,15 @@ impl Stage {
         let mut gateway = Gateway::new(&options.gateway, scratch, &config)?;
         gateway.tie_with(&options.rig);
         gateway.start()?;
-        let mut stage =
-            Stage { proxy, sensors: Vec::new(), consumer, gateway, cloud, published_before: 0 };
+        let mut stage = Stage {
+            proxy,
+            sensors: Vec::new(),
+            consumer,
+            gateway,
+            cloud,
+            host: HostReading::default(),
+            published_before: 0,
+        };
         stage.start_sensors()?;
         Ok(stage)
     }
@@ -89,7 +97,8 @@ impl Stage {
             self.start_sensor(name, version, Box::new(source), expected)?;
         }
         let expected = Expected::default();
-        let host = Host::new(HOST, AlertRule::new(LIMIT, HYSTERESIS), expected.clone());
+        let rule = AlertRule::new(LIMIT, HYSTERESIS);
+        let host = Host::new(HOST, rule, expected.clone(), self.host.clone());
         self.start_sensor(HOST, Version::V5, Box::new(host), expected)
     }
 
@@ -187,6 +196,7 @@ impl Stage {
             alerts,
             received,
             buffered: uplink.and_then(|uplink| uplink.get("backlog")?.as_u64()),
+            host: self.host.text(),
             connected: uplink.is_some_and(|uplink| text(uplink, "state") == Some("connected")),
             uplink: match (&status, uplink) {
                 (Err(error), _) => format!("status: {error:#}"),

@@ -26,6 +26,8 @@ pub(super) struct Snapshot {
     pub(super) alerts: u64,
     pub(super) received: u64,
     pub(super) buffered: Option<u64>,
+    /// This machine's own reading.
+    pub(super) host: String,
     pub(super) connected: bool,
     pub(super) uplink: String,
 }
@@ -118,6 +120,7 @@ impl View {
         row(format!("  delivered     {:>9}   +{arriving}/s", grouped(now.delivered)));
         row(format!("  alerts        {:>9}   by the function `threshold`", grouped(now.alerts)));
         row(format!("  uplink        {}", clip(&now.uplink)));
+        row(format!("  this machine  {}", clip(&now.host)));
         panel
     }
 
@@ -187,7 +190,7 @@ fn line(now: &Snapshot, arriving: u64, time: Duration) -> String {
     let buffered = now.buffered.map_or("?".to_owned(), grouped);
     format!(
         "{:>4} s  {:<12} link {link:<4}  published {:>7}  acknowledged {:>7}  buffered {:>6}  \
-         delivered {:>7} (+{arriving}/s)  alerts {:>3}  uplink {}\n",
+         delivered {:>7} (+{arriving}/s)  alerts {:>3}  this machine: {}  uplink {}\n",
         time.as_secs(),
         now.phase,
         grouped(now.published),
@@ -195,6 +198,7 @@ fn line(now: &Snapshot, arriving: u64, time: Duration) -> String {
         buffered,
         grouped(now.delivered),
         now.alerts,
+        now.host,
         clip(&now.uplink)
     )
 }
