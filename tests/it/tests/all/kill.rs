@@ -9,7 +9,7 @@ use tidegate_rig::gateway::Gateway;
 use tidegate_rig::mosquitto::Mosquitto;
 use tidegate_rig::mqtt::Version;
 use tidegate_rig::proxy::{Mode, Proxy};
-use tidegate_rig::publisher::{Publisher, Report};
+use tidegate_rig::publisher::{Publisher, Report, message_id};
 use tidegate_rig::sensors::Random;
 
 use crate::setup::{PATIENCE, Readings, config, explain, gateway, publisher, threshold};
@@ -150,8 +150,9 @@ fn wait_until_all_arrived(consumer: &Consumer, gateway: &Gateway, reports: &[Rep
     };
     assert!(
         complete,
-        "{readings} of {total} readings and {alerts} of {} alerts are upstream\n{}",
+        "{readings} of {total} readings and {alerts} of {} alerts are upstream; lost: {:?}\n{}",
         total / 10,
+        lost(consumer, reports),
         explain(gateway)
     );
     crate::setup::wait(gateway, "the gateway has nothing left to send", || {
@@ -161,6 +162,18 @@ fn wait_until_all_arrived(consumer: &Consumer, gateway: &Gateway, reports: &[Rep
                 .all(|pointer| status.pointer(pointer).and_then(|value| value.as_u64()) == Some(0))
         })
     });
+}
+
+/// The first acknowledged readings that are not upstream.
+fn lost(consumer: &Consumer, reports: &[Report]) -> Vec<String> {
+    let arrivals = consumer.arrivals();
+    let missing = reports.iter().flat_map(|report| {
+        let numbers = arrivals.numbers("telemetry", &report.name);
+        let acknowledged = report.acknowledged.iter().copied();
+        let missing = acknowledged.filter(move |number| !numbers.contains(*number));
+        missing.map(|number| message_id(&report.name, number))
+    });
+    missing.take(10).collect()
 }
 
 fn judge(arrivals: &Arrivals, reports: &[Report], kind: Publishers) {
