@@ -1,1 +1,19 @@
-//! Test rig: embedded cloud, cuttable proxy, sensors, the demo.
+//! Test rig: a cloud, a link that can be cut, sensors, and the gateway as a process. The demo and
+//! the process tests are built from these parts.
+//!
+//! The rig judges the gateway from outside: it speaks MQTT by its own hand-written packets and
+//! uses none of the gateway's crates.
+
+pub mod cloud;
+pub mod consumer;
+pub mod demo;
+pub mod gateway;
+pub mod link;
+pub mod mosquitto;
+pub mod mqtt;
+pub mod ports;
+pub mod proxy;
+pub mod publisher;
+pub mod scratch;
+pub mod seen;
+pub mod sensors;

@@ -1,0 +1,12 @@
+//! The process tests, one binary. They need the gateway and the functions, built before:
+//! `cargo xtask test` does that and says where they are.
+
+#![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
+
+mod binaries;
+mod kill;
+mod link_death;
+mod operation;
+mod poison;
+mod setup;
+mod third_party;
