@@ -93,7 +93,7 @@ pub struct FunctionStatus {
     pub name: String,
     /// The stream that it reads.
     pub stream: String,
-    /// `running`, `idle`, `backing off`.
+    /// `running`, `idle`, `backing off`, `not loaded`.
     pub state: String,
     /// Records that wait.
     pub lag: u64,
@@ -107,6 +107,8 @@ pub struct FunctionStatus {
     pub failures: u64,
     /// Calls that will be made again.
     pub retries: u64,
+    /// Records that the function dropped by NACK.
+    pub dropped: u64,
     /// Records that went to the dead-letter stream.
     pub dead_letters: u64,
     /// Keys of state held.
@@ -128,8 +130,10 @@ pub struct FunctionStatus {
 pub struct UplinkStatus {
     /// Its name.
     pub name: String,
-    /// `connected`, `connecting`, `waiting`.
+    /// `connected`, `connecting`, `waiting`, `stopped`.
     pub state: String,
+    /// The same in a sentence for people.
+    pub sentence: String,
     /// Milliseconds in that state.
     pub since_ms: u64,
     /// Milliseconds until the next attempt, while waiting.

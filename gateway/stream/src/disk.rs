@@ -107,6 +107,14 @@ pub(crate) enum Reply {
     Read { id: u64, result: io::Result<Bytes> },
 }
 
+impl DiskReply {
+    /// Whether it answers a read.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.0, Reply::Read { .. })
+    }
+}
+
 /// A failed step.
 #[derive(Debug)]
 pub(crate) struct Failure {

@@ -18,15 +18,18 @@ pub enum LossReason {
     DeadLetter,
     /// Discarded by the operator.
     Discarded,
+    /// Refused for good by an upstream.
+    Refused,
 }
 
 impl LossReason {
-    const ALL: [LossReason; 5] = [
+    const ALL: [LossReason; 6] = [
         LossReason::Quota,
         LossReason::Expired,
         LossReason::Damaged,
         LossReason::DeadLetter,
         LossReason::Discarded,
+        LossReason::Refused,
     ];
 
     fn code(self) -> u8 {
@@ -36,6 +39,7 @@ impl LossReason {
             LossReason::Damaged => 3,
             LossReason::DeadLetter => 4,
             LossReason::Discarded => 5,
+            LossReason::Refused => 6,
         }
     }
 

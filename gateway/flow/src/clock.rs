@@ -1,0 +1,23 @@
+//! Time as the cores see it: an argument of every call.
+
+use std::time::Instant;
+
+/// Whether the wall clock can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockQuality {
+    /// The operating system says that the clock is synchronised.
+    Synced,
+    /// It does not: after a boot without network or battery the clock may be years off.
+    Unsynced,
+}
+
+/// One moment, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic time: time-outs, intervals.
+    pub instant: Instant,
+    /// Wall clock, milliseconds since the Unix epoch: what records are stamped with.
+    pub unix_ms: i64,
+    /// Whether `unix_ms` can be trusted.
+    pub clock: ClockQuality,
+}

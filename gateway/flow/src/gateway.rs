@@ -1,0 +1,416 @@
+//! The gateway: broker, log, functions and uplinks as one value without I/O.
+//!
+//! Bytes, disk replies, call results and uplink events go in by the `handle_*` methods; after
+//! each, [`Gateway::poll_output`] says what the shell is to do, and
+//! [`Gateway::poll_timeout`] when to come back without being asked.
+//!
+//! Invariants:
+//! - A publish that has a stream is acknowledged only when the log says `durable` of a position
+//!   at or above its own.
+//! - What a function did (records, state, cursor) is one transaction of the log; its messages
+//!   reach subscribers only after that transaction is durable.
+//! - An uplink's cursor moves only on the upstream's acknowledgement.
+//!
+//! Deliberately not here: sockets, files, threads, clocks, the Wasm engine.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tidegate_broker::{Broker, CloseReason, ConnId, Ticket};
+use tidegate_stream::{Disk, DiskReply, DiskRequest, Log, OpenError, Position, Recovery, StreamId};
+use tidegate_uplink::{Action, UplinkEvent};
+
+use crate::call::{Call, CallResult};
+use crate::clock::Now;
+use crate::function::FunctionRun;
+use crate::hold::Hold;
+use crate::plan::Plan;
+use crate::release::Release;
+use crate::route::Routes;
+use crate::uplink::UplinkRun;
+
+/// How often retention, quotas and checkpoints are looked after.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the shell is to do next.
+#[derive(Debug)]
+pub enum Output {
+    /// [`Gateway::unsent`] of this connection has bytes for its socket.
+    Writable(ConnId),
+    /// Close this connection when what it still holds is sent.
+    Close(ConnId, CloseReason),
+    /// Stop reading from this connection.
+    Pause(ConnId),
+    /// Go on reading from this connection.
+    Resume(ConnId),
+    /// Do this on the disk and hand the reply to [`Gateway::handle_disk`].
+    Disk(DiskRequest),
+    /// Call this function and hand the result to [`Gateway::handle_call`].
+    Call(Call),
+    /// Hand this to the driver of the uplink with this index in the plan.
+    Uplink(usize, Action),
+    /// Something an operator should read.
+    Notice(Notice),
+}
+
+/// News for the operator's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A client's session began.
+    ClientConnected {
+        /// Client id.
+        client: String,
+        /// Address.
+        peer: String,
+    },
+    /// A client's connection ended.
+    ClientDisconnected {
+        /// Client id.
+        client: String,
+        /// Why.
+        why: String,
+    },
+    /// A function wrote a log line.
+    FunctionLog {
+        /// The function's name.
+        function: String,
+        /// Severity, as the ABI numbers it.
+        level: u8,
+        /// The line.
+        text: String,
+    },
+    /// A call failed and will be made again, in smaller batches or later.
+    CallFailed {
+        /// The function's name.
+        function: String,
+        /// Records in the batch.
+        records: usize,
+        /// What happened.
+        failure: String,
+    },
+    /// A record went to the dead-letter stream.
+    DeadLettered {
+        /// The function's name.
+        function: String,
+        /// The stream and sequence it came from.
+        stream: String,
+        /// Its sequence there.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An uplink will not deliver this record.
+    Rejected {
+        /// The uplink's name.
+        uplink: String,
+        /// The stream.
+        stream: String,
+        /// The sequence.
+        seq: u64,
+        /// What the upstream said.
+        reason: String,
+    },
+}
+
+/// Why a gateway could not be built from its plan and store.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store has no room for another name.
+    #[error("{0}")]
+    Define(#[from] tidegate_stream::DefineError),
+    /// The plan names a stream that it does not define.
+    #[error("{user} uses stream \"{stream}\", which is not configured")]
+    UnknownStream {
+        /// What uses it.
+        user: String,
+        /// The missing stream.
+        stream: String,
+    },
+}
+
+/// The gateway. See the module documentation.
+pub struct Gateway {
+    pub(crate) name: String,
+    pub(crate) started: Instant,
+    pub(crate) broker: Broker,
+    pub(crate) log: Log,
+    pub(crate) routes: Routes,
+    pub(crate) functions: Vec<FunctionRun>,
+    pub(crate) uplinks: Vec<UplinkRun>,
+    pub(crate) waiting: VecDeque<(Position, Release)>,
+    pub(crate) hold: Hold,
+    pub(crate) counters: Counters,
+    pub(crate) scratch: Vec<u8>,
+    outputs: VecDeque<Output>,
+    released: Position,
+    next_trim: Instant,
+    pub(crate) planted: Option<PlantedBug>,
+}
+
+/// Counters that neither the broker nor the log keeps.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Counters {
+    pub(crate) acknowledged: u64,
+    pub(crate) refused: u64,
+    pub(crate) duplicates: u64,
+}
+
+/// Mistakes that the simulator must find; never set outside tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A function's cursor is committed in a group of its own, before its outputs.
+    CursorApart,
+}
+
+impl Gateway {
+    /// Opens the store and prepares everything in the plan.
+    ///
+    /// `entropy` makes the identity of a new store; it is not used for an existing one.
+    pub fn open(
+        plan: Plan,
+        disk: &dyn Disk,
+        now: Now,
+        entropy: u64,
+    ) -> Result<(Gateway, Recovery), BuildError> {
+        let (mut log, recovery) =
+            Log::open(disk, plan.log.clone(), now.instant, now.unix_ms, entropy)?;
+        let routes = Routes::define(&mut log, &plan)?;
+        let functions = plan
+            .functions
+            .iter()
+            .map(|function| FunctionRun::define(&mut log, &routes, function))
+            .collect::<Result<Vec<_>, _>>()?;
+        let uplinks = plan
+            .uplinks
+            .iter()
+            .enumerate()
+            .map(|(index, uplink)| {
+                UplinkRun::define(&mut log, &routes, uplink, plan.seed ^ index as u64)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        drop_unplanned_readers(&mut log, &plan);
+        let gateway = Gateway {
+            name: plan.gateway,
+            started: now.instant,
+            broker: Broker::new(plan.broker),
+            released: log.durable(),
+            log,
+            routes,
+            functions,
+            uplinks,
+            waiting: VecDeque::new(),
+            hold: Hold::default(),
+            counters: Counters::default(),
+            scratch: Vec::new(),
+            outputs: VecDeque::new(),
+            next_trim: now.instant,
+            planted: None,
+        };
+        Ok((gateway, recovery))
+    }
+
+    /// Plants a mistake for the simulator to find.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: PlantedBug) {
+        self.planted = Some(bug);
+    }
+
+    /// A client's connection was accepted.
+    pub fn handle_open(&mut self, now: Now, conn: ConnId, peer: String) {
+        self.broker.handle_open(now.instant, conn, peer);
+    }
+
+    /// Bytes arrived on a connection.
+    pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
+        self.broker.handle_bytes(now.instant, conn, bytes);
+        self.take_broker_events(now);
+    }
+
+    /// A connection ended without our asking.
+    pub fn handle_closed(&mut self, now: Now, conn: ConnId, why: &str) {
+        self.broker.handle_closed(now.instant, conn, why);
+        self.take_broker_events(now);
+    }
+
+    /// The bytes that this connection's socket should send; `None` when the connection is gone.
+    pub fn unsent(&mut self, conn: ConnId) -> Option<&mut tidegate_broker::Outbox> {
+        self.broker.unsent(conn)
+    }
+
+    /// False while the log's memory is full: the shell reads from no client until it is true.
+    pub fn wants_input(&self) -> bool {
+        !self.hold.is_congested()
+    }
+
+    /// The disk has done a request.
+    pub fn handle_disk(&mut self, now: Now, reply: DiskReply) {
+        let read = reply.is_read();
+        self.log.handle_disk(now.instant, reply);
+        if read {
+            self.wake_readers();
+        }
+    }
+
+    /// A function call has ended.
+    pub fn handle_call(&mut self, now: Now, function: usize, result: CallResult) {
+        self.take_call_result(now, function, result);
+    }
+
+    /// An uplink's driver reports.
+    pub fn handle_uplink(&mut self, now: Now, uplink: usize, event: UplinkEvent) {
+        if let Some(run) = self.uplinks.get_mut(uplink) {
+            run.handle(now, event);
+        }
+    }
+
+    /// The time of [`Gateway::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.broker.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.broker.handle_timeout(now.instant);
+            self.take_broker_events(now);
+        }
+        if now.instant >= self.next_trim {
+            self.log.trim(now.instant, now.unix_ms);
+            self.next_trim = now.instant + TRIM_INTERVAL;
+            self.retry_held(now);
+        }
+    }
+
+    /// When [`Gateway::handle_timeout`] must be called at the latest.
+    pub fn poll_timeout(&self) -> Instant {
+        let functions = self.functions.iter().filter_map(FunctionRun::poll_timeout);
+        let uplinks = self.uplinks.iter().filter_map(UplinkRun::poll_timeout);
+        [self.broker.poll_timeout(), self.log.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .chain(functions)
+            .chain(uplinks)
+            .fold(self.next_trim, Instant::min)
+    }
+
+    /// The next thing for the shell to do; call until it answers `None`.
+    pub fn poll_output(&mut self, now: Now) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if let Some(request) = self.log.poll_disk(now.instant) {
+                return Some(Output::Disk(request));
+            }
+            if !self.step(now) {
+                return None;
+            }
+        }
+    }
+
+    /// Stops taking work: says goodbye to clients, writes a checkpoint, flushes. The shell goes
+    /// on with `poll_output` and `handle_disk` until [`Gateway::is_settled`].
+    pub fn shut_down(&mut self, now: Now) {
+        self.broker.disconnect_all(now.instant);
+        self.take_broker_events(now);
+        self.log.shut_down(now.instant);
+    }
+
+    /// Everything taken in is on flash.
+    pub fn is_settled(&self) -> bool {
+        self.log.durable() >= self.log.end()
+    }
+
+    /// The log, for looking at it.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The log, for reading records.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// The stream of this name.
+    pub fn stream(&self, name: &str) -> Option<StreamId> {
+        self.routes.id(name)
+    }
+
+    /// The names of all streams, in the order of the plan.
+    pub fn stream_names(&self) -> impl Iterator<Item = &str> {
+        self.routes.streams().iter().map(|stream| stream.name.as_str())
+    }
+
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// One round of everything that can move by itself. False when nothing moved.
+    fn step(&mut self, now: Now) -> bool {
+        let mut moved = self.release_durable(now);
+        for index in 0..self.functions.len() {
+            moved |= self.step_function(now, index);
+        }
+        for index in 0..self.uplinks.len() {
+            moved |= self.step_uplink(now, index);
+        }
+        moved | self.take_broker_events(now)
+    }
+
+    /// Lets go what waited for the disk.
+    fn release_durable(&mut self, now: Now) -> bool {
+        let durable = self.log.durable();
+        if durable <= self.released {
+            return false;
+        }
+        self.released = durable;
+        while self.waiting.front().is_some_and(|(position, _)| *position <= durable) {
+            if let Some((_, release)) = self.waiting.pop_front() {
+                self.let_go(now, release);
+            }
+        }
+        self.wake_readers();
+        self.retry_held(now);
+        true
+    }
+
+    fn let_go(&mut self, now: Now, release: Release) {
+        match release {
+            Release::Acknowledge(ticket) => self.acknowledge(now, ticket),
+            Release::Deliver(message) => {
+                self.broker.publish(now.instant, &message);
+            }
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self, now: Now, ticket: Ticket) {
+        self.counters.acknowledged += 1;
+        self.broker.acknowledge(now.instant, ticket, tidegate_broker::Answer::Success);
+    }
+
+    fn wake_readers(&mut self) {
+        for function in &mut self.functions {
+            function.wake();
+        }
+        for uplink in &mut self.uplinks {
+            uplink.wake();
+        }
+    }
+}
+
+/// A cursor that nothing moves any more would keep records for ever.
+fn drop_unplanned_readers(log: &mut Log, plan: &Plan) {
+    let planned = |stream: &str, reader: &str| match reader.split_once('/') {
+        Some(("fn", name)) => plan.functions.iter().any(|f| f.name == name && f.input == stream),
+        Some(("uplink", name)) => plan
+            .uplinks
+            .iter()
+            .any(|uplink| uplink.name == name && uplink.streams.iter().any(|s| s == stream)),
+        _ => false,
+    };
+    for stream in log.status().streams {
+        for reader in stream.readers {
+            if !planned(&stream.name, &reader.name) {
+                log.drop_reader(reader.id);
+            }
+        }
+    }
+}

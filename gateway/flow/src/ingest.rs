@@ -1,0 +1,236 @@
+//! From a client's publish to the log: routing, identity, acknowledgement.
+
+use std::sync::Arc;
+
+use tidegate_broker::{Answer, BrokerEvent, Message, RefuseReason, Ticket};
+use tidegate_stream::{
+    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId, Transaction,
+};
+
+use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
+use crate::clock::Now;
+use crate::gateway::{Gateway, Notice, Output};
+use crate::hold::Held;
+use crate::release::Release;
+
+/// What became of one try to append.
+enum Stored {
+    /// It is in the log; its acknowledgement waits for the disk.
+    Yes,
+    /// The log held it before; its acknowledgement waits for the disk all the same.
+    Already,
+    /// Not now.
+    Hold { busy: bool },
+    /// Never.
+    Refuse(RefuseReason, String),
+}
+
+impl Gateway {
+    /// Handles everything that the broker has to say. True when there was something.
+    pub(crate) fn take_broker_events(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(event) = self.broker.poll_event() {
+            any = true;
+            match event {
+                BrokerEvent::Publish { ticket, client, message } => {
+                    self.take_publish(now, ticket, client, message);
+                }
+                BrokerEvent::Writable(conn) => self.emit(Output::Writable(conn)),
+                BrokerEvent::Close { conn, why } => self.emit(Output::Close(conn, why)),
+                BrokerEvent::Pause(conn) => self.emit(Output::Pause(conn)),
+                BrokerEvent::Resume(conn) => self.emit(Output::Resume(conn)),
+                BrokerEvent::Connected { client, peer, .. } => {
+                    let client = client.to_string();
+                    self.emit(Output::Notice(Notice::ClientConnected { client, peer }));
+                }
+                BrokerEvent::Disconnected { client, why } => {
+                    let (client, why) = (client.to_string(), why.to_string());
+                    self.emit(Output::Notice(Notice::ClientDisconnected { client, why }));
+                }
+            }
+        }
+        any
+    }
+
+    fn take_publish(
+        &mut self,
+        now: Now,
+        ticket: Option<Ticket>,
+        client: Arc<str>,
+        message: Arc<Message>,
+    ) {
+        let mut streams = Vec::new();
+        self.routes.streams_of(&message.topic, &mut streams);
+        if streams.is_empty() {
+            let matched = self.broker.publish(now.instant, &message);
+            if let Some(ticket) = ticket {
+                self.counters.acknowledged += 1;
+                let answer = if matched == 0 { Answer::NoSubscribers } else { Answer::Success };
+                self.broker.acknowledge(now.instant, ticket, answer);
+            }
+            return;
+        }
+        let held = Held { ticket, client, message, streams };
+        if !self.hold.is_empty() && self.hold.is_behind(&held.streams) {
+            return self.hold_back(now, held);
+        }
+        self.store(now, held);
+    }
+
+    /// Tries again what was held, in order; what depends on something still held stays.
+    pub(crate) fn retry_held(&mut self, now: Now) {
+        if self.hold.is_empty() {
+            return;
+        }
+        for held in self.hold.take() {
+            if self.hold.is_behind(&held.streams) {
+                self.hold_back(now, held);
+            } else {
+                self.store(now, held);
+            }
+        }
+    }
+
+    fn store(&mut self, now: Now, held: Held) {
+        match self.try_store(now, &held) {
+            Stored::Yes => {
+                self.broker.publish(now.instant, &held.message);
+            }
+            Stored::Already => {}
+            Stored::Hold { busy } => {
+                if busy {
+                    self.hold.set_busy();
+                }
+                self.hold_back(now, held);
+            }
+            Stored::Refuse(reason, text) => self.refuse(now, held.ticket, reason, text),
+        }
+    }
+
+    fn hold_back(&mut self, now: Now, held: Held) {
+        if let Err(held) = self.hold.push(held) {
+            let text = "the gateway holds as many publishes as it can while it waits for the disk";
+            self.refuse(now, held.ticket, RefuseReason::QuotaExceeded, text.to_owned());
+        }
+    }
+
+    fn refuse(&mut self, now: Now, ticket: Option<Ticket>, reason: RefuseReason, text: String) {
+        self.counters.refused += 1;
+        if let Some(ticket) = ticket {
+            self.broker.acknowledge(now.instant, ticket, Answer::Refused { reason, text });
+        }
+    }
+
+    fn try_store(&mut self, now: Now, held: &Held) -> Stored {
+        let publisher = match publisher_of(&held.message) {
+            Ok(publisher) => publisher,
+            Err(text) => return Stored::Refuse(RefuseReason::ImplementationSpecific, text),
+        };
+        if let Some(publisher) = publisher
+            && self.already_holds(&held.client, publisher)
+        {
+            self.counters.duplicates += 1;
+            // The first copy may not be on flash yet: wait for everything taken in so far.
+            self.acknowledge_when_durable(held.ticket);
+            return Stored::Already;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        attributes::encode_message(&held.message, now.clock, &mut scratch);
+        if scratch.len() > MAX_ATTRIBUTE_BYTES {
+            let text = format!(
+                "the properties take {} bytes, more than {MAX_ATTRIBUTE_BYTES}",
+                scratch.len()
+            );
+            self.scratch = scratch;
+            return Stored::Refuse(RefuseReason::ImplementationSpecific, text);
+        }
+        let record = RecordRef {
+            unix_ms: now.unix_ms,
+            topic: held.message.topic.as_str(),
+            client: &held.client,
+            publisher,
+            attributes: &scratch,
+            payload: &held.message.payload,
+        };
+        let appended = self.append(now, &held.streams, &record);
+        self.scratch = scratch;
+        match appended {
+            Ok(()) => {
+                self.acknowledge_when_durable(held.ticket);
+                Stored::Yes
+            }
+            Err(error) => self.what_now(&held.streams, error),
+        }
+    }
+
+    fn append(
+        &mut self,
+        now: Now,
+        streams: &[StreamId],
+        record: &RecordRef<'_>,
+    ) -> Result<(), AppendError> {
+        if let [stream] = streams {
+            self.log.append(now.instant, *stream, record)?;
+            return Ok(());
+        }
+        let mut transaction = Transaction::new();
+        for stream in streams {
+            transaction.append(*stream, record.to_record());
+        }
+        match self.log.commit(now.instant, transaction) {
+            Ok(_) => Ok(()),
+            Err(CommitError::Append(error)) => Err(error),
+            Err(
+                error @ (CommitError::TablesFull { .. }
+                | CommitError::UnknownReader(_)
+                | CommitError::UnknownTable(_)),
+            ) => unreachable!("a transaction of records alone: {error}"),
+        }
+    }
+
+    fn acknowledge_when_durable(&mut self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            self.waiting.push_back((self.log.end(), Release::Acknowledge(ticket)));
+        }
+    }
+
+    fn already_holds(&self, client: &str, publisher: PublisherIdentity) -> bool {
+        self.log
+            .publisher_last(client)
+            .is_some_and(|last| last.boot == publisher.boot && publisher.seq <= last.seq)
+    }
+
+    fn what_now(&self, streams: &[StreamId], error: AppendError) -> Stored {
+        match error {
+            AppendError::Busy { .. } => Stored::Hold { busy: true },
+            AppendError::DiskFull => Stored::Hold { busy: false },
+            AppendError::StreamFull { .. } => {
+                let blocks = |id: &StreamId| self.routes.overflow(*id) == Overflow::Block;
+                if streams.iter().all(blocks) {
+                    Stored::Hold { busy: false }
+                } else {
+                    Stored::Refuse(RefuseReason::QuotaExceeded, error.to_string())
+                }
+            }
+            AppendError::TooLarge { .. } => {
+                Stored::Refuse(RefuseReason::ImplementationSpecific, error.to_string())
+            }
+            AppendError::UnknownStream(_) => {
+                Stored::Refuse(RefuseReason::ImplementationSpecific, error.to_string())
+            }
+        }
+    }
+}
+
+/// The identity that the publisher gave this message, if it gave one.
+fn publisher_of(message: &Message) -> Result<Option<PublisherIdentity>, String> {
+    let user = &message.properties.user;
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let pairs = user.iter().map(|(name, value)| (&**name, &**value));
+    tidegate_wire::PublisherIdentity::find(pairs)
+        .map(|found| found.map(|one| PublisherIdentity { boot: one.boot, seq: one.seq }))
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,14 @@
+//! What waits for the disk.
+
+use std::sync::Arc;
+
+use tidegate_broker::{Message, Ticket};
+
+/// Done when the log is durable through the position that it waits for.
+#[derive(Debug)]
+pub(crate) enum Release {
+    /// Acknowledge a publish.
+    Acknowledge(Ticket),
+    /// Deliver what a function emitted.
+    Deliver(Arc<Message>),
+}

@@ -1,0 +1,147 @@
+//! The snapshot that the operator sees.
+
+use std::time::Instant;
+
+use tidegate_stream::{ReaderId, StreamId, StreamStatus as LogStreamStatus};
+use tidegate_uplink::UplinkState;
+
+use crate::clock::Now;
+use crate::function::{FunctionRun, Phase};
+use crate::gateway::Gateway;
+use crate::status::{
+    BrokerStatus, DiskStatus, FunctionStatus, ReaderStatus, Status, StreamStatus, UplinkStatus,
+};
+use crate::uplink::UplinkRun;
+
+impl Gateway {
+    /// What the gateway does right now.
+    pub fn status(&self, now: Now) -> Status {
+        let log = self.log.status();
+        let streams = self.routes.streams().iter().filter_map(|route| {
+            log.streams.iter().find(|stream| stream.id == route.id).map(stream_status)
+        });
+        Status {
+            gateway: self.name.clone(),
+            epoch: log.epoch.0,
+            uptime_ms: now.instant.saturating_duration_since(self.started).as_millis() as u64,
+            broker: self.broker_status(),
+            streams: streams.collect(),
+            functions: self.functions.iter().map(|run| self.function_status(now, run)).collect(),
+            uplinks: self.uplinks.iter().map(|run| self.uplink_status(now, run)).collect(),
+            disk: DiskStatus {
+                segments: log.segments as u64,
+                spare_segments: log.spare_segments as u64,
+                bytes: log.disk_bytes,
+                groups: log.groups,
+                bytes_written: log.bytes_written,
+                payload_bytes: log.payload_bytes,
+                failures: log.failures,
+                state: log.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
+            },
+        }
+    }
+
+    fn broker_status(&self) -> BrokerStatus {
+        let stats = self.broker.stats();
+        let counters = stats.counters;
+        BrokerStatus {
+            connections: stats.connections as u64,
+            sessions: stats.sessions.len() as u64,
+            subscriptions: stats.subscriptions as u64,
+            retained: stats.retained as u64,
+            received: counters.received_qos0 + counters.received_qos1,
+            acknowledged: self.counters.acknowledged,
+            refused: self.counters.refused,
+            duplicates: self.counters.duplicates,
+            delivered: counters.sent_qos0 + counters.sent_qos1,
+            dropped: counters.dropped_qos0
+                + counters.dropped_qos1
+                + counters.dropped_too_large
+                + counters.dropped_expired,
+            pending_acknowledgements: self.waiting.len() as u64,
+        }
+    }
+
+    fn function_status(&self, now: Now, run: &FunctionRun) -> FunctionStatus {
+        let state = match run.phase {
+            Phase::Running { .. } => "running",
+            Phase::Awake if run.poll_timeout().is_some_and(|at| at > now.instant) => "backing off",
+            Phase::Awake | Phase::Asleep => "idle",
+            Phase::Parked => "not loaded",
+        };
+        let tally = &run.tally;
+        FunctionStatus {
+            name: run.plan.name.clone(),
+            stream: run.plan.input.clone(),
+            state: state.to_owned(),
+            lag: self.lag(run.stream, run.reader),
+            calls: tally.calls,
+            records: tally.records,
+            emitted: tally.emitted,
+            failures: tally.failures,
+            retries: tally.retries,
+            dropped: tally.dropped,
+            dead_letters: tally.dead_letters,
+            state_keys: self.log.table_entries(run.table).len() as u64,
+            state_bytes: run.state_bytes as u64,
+            fuel: tally.fuel,
+            busy_us: tally.busy.as_micros() as u64,
+            memory_bytes: tally.memory_bytes,
+            last_failure: tally.last_failure.clone(),
+        }
+    }
+
+    fn uplink_status(&self, now: Now, run: &UplinkRun) -> UplinkStatus {
+        let status = run.core.status();
+        let elapsed = |since: Instant| now.instant.saturating_duration_since(since).as_millis();
+        let (state, since_ms, retry_in_ms, attempts) = match &status.state {
+            UplinkState::Connecting { since, .. } => ("connecting", elapsed(*since), None, 0),
+            UplinkState::Connected { since, .. } => ("connected", elapsed(*since), None, 0),
+            UplinkState::Waiting { retry_at, attempts, .. } => {
+                let wait = retry_at.map(|at| at.saturating_duration_since(now.instant));
+                ("waiting", 0, wait.map(|wait| wait.as_millis() as u64), *attempts)
+            }
+            UplinkState::Stopped => ("stopped", 0, None, 0),
+        };
+        UplinkStatus {
+            name: run.plan.name.clone(),
+            state: state.to_owned(),
+            sentence: status.state.sentence(now.instant),
+            since_ms: since_ms as u64,
+            retry_in_ms,
+            last_error: status.last_error.clone(),
+            attempts: u64::from(attempts),
+            in_flight: status.in_flight as u64,
+            sent: status.sent,
+            acknowledged: status.acknowledged,
+            rejected: status.rejected,
+            backlog: run.lanes.iter().map(|lane| self.lag(lane.stream, lane.reader)).sum(),
+        }
+    }
+
+    fn lag(&self, stream: StreamId, reader: ReaderId) -> u64 {
+        self.log.next_seq(stream).0.saturating_sub(self.log.cursor(reader).0)
+    }
+}
+
+fn stream_status(stream: &LogStreamStatus) -> StreamStatus {
+    StreamStatus {
+        name: stream.name.clone(),
+        first_seq: stream.first_seq.0,
+        next_seq: stream.next_seq.0,
+        durable_seq: stream.durable_seq.0,
+        bytes: stream.bytes,
+        max_bytes: stream.max_bytes,
+        appended: stream.appended,
+        lost: stream.lost_records,
+        readers: stream
+            .readers
+            .iter()
+            .map(|reader| ReaderStatus {
+                name: reader.name.clone(),
+                next_seq: reader.next_seq.0,
+                lag: stream.next_seq.0.saturating_sub(reader.next_seq.0),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,104 @@
+//! From topic to streams.
+
+use std::time::Duration;
+
+use tidegate_broker::{FilterTree, TopicName};
+use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
+
+use crate::gateway::BuildError;
+use crate::plan::{DEAD_LETTER_STREAM, Plan};
+
+/// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
+const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Dead letters stay until the quota or an operator removes them: ten years.
+const DEAD_LETTER_RETAIN: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The configured streams and the topics that feed them.
+pub(crate) struct Routes {
+    tree: FilterTree<StreamId>,
+    streams: Vec<StreamRoute>,
+}
+
+/// One stream.
+pub(crate) struct StreamRoute {
+    pub(crate) name: String,
+    pub(crate) id: StreamId,
+    pub(crate) overflow: Overflow,
+}
+
+impl Routes {
+    /// Defines the plan's streams in the log, the dead-letter stream last.
+    pub(crate) fn define(log: &mut Log, plan: &Plan) -> Result<Routes, BuildError> {
+        let mut routes = Routes { tree: FilterTree::new(), streams: Vec::new() };
+        for stream in &plan.streams {
+            let config = StreamConfig {
+                max_bytes: stream.max_bytes,
+                overflow: stream.overflow,
+                retain: stream.retain,
+            };
+            let id = log.stream(&stream.name, config)?;
+            for filter in &stream.topics {
+                routes.tree.insert(filter, id);
+            }
+            routes.streams.push(StreamRoute {
+                name: stream.name.clone(),
+                id,
+                overflow: stream.overflow,
+            });
+        }
+        if routes.id(DEAD_LETTER_STREAM).is_none() {
+            let config = StreamConfig {
+                max_bytes: DEAD_LETTER_BYTES,
+                overflow: Overflow::DropOldest,
+                retain: DEAD_LETTER_RETAIN,
+            };
+            let id = log.stream(DEAD_LETTER_STREAM, config)?;
+            routes.streams.push(StreamRoute {
+                name: DEAD_LETTER_STREAM.to_owned(),
+                id,
+                overflow: Overflow::DropOldest,
+            });
+        }
+        Ok(routes)
+    }
+
+    /// The streams that this topic feeds, each once, in ascending order.
+    pub(crate) fn streams_of(&self, topic: &TopicName, found: &mut Vec<StreamId>) {
+        found.clear();
+        self.tree.matches(topic, |id| found.push(*id));
+        found.sort_unstable();
+        found.dedup();
+    }
+
+    /// The stream of this name.
+    pub(crate) fn id(&self, name: &str) -> Option<StreamId> {
+        self.streams.iter().find(|stream| stream.name == name).map(|stream| stream.id)
+    }
+
+    /// The stream of this name, or an error that names who wants it.
+    pub(crate) fn required(&self, name: &str, user: &str) -> Result<StreamId, BuildError> {
+        self.id(name).ok_or_else(|| BuildError::UnknownStream {
+            user: user.to_owned(),
+            stream: name.to_owned(),
+        })
+    }
+
+    /// The name of this stream.
+    pub(crate) fn name(&self, id: StreamId) -> &str {
+        self.streams.iter().find(|stream| stream.id == id).map_or("", |stream| &stream.name)
+    }
+
+    /// The policy of this stream.
+    pub(crate) fn overflow(&self, id: StreamId) -> Overflow {
+        self.streams
+            .iter()
+            .find(|stream| stream.id == id)
+            .map_or(Overflow::DropOldest, |stream| stream.overflow)
+    }
+
+    /// All streams, in the order of the plan.
+    pub(crate) fn streams(&self) -> &[StreamRoute] {
+        &self.streams
+    }
+}

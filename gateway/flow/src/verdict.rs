@@ -1,0 +1,447 @@
+//! From a call's verdict to one transaction of the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_abi::{NackClass, Operation, OutputReader, properties};
+use tidegate_broker::{Message, QoS, TopicName};
+use tidegate_stream::{AppendError, CommitError, Record, Seq, StreamId, Transaction};
+
+use crate::attributes::{Attributes, DeadLetter};
+use crate::call::CallVerdict;
+use crate::clock::Now;
+use crate::function::InputRecord;
+use crate::gateway::{Gateway, Notice, Output, PlantedBug};
+use crate::plan::{DEAD_LETTER_STREAM, FunctionPlan};
+use crate::release::Release;
+
+/// A record that has passed this many functions is dead-lettered: it runs in a circle.
+const MAX_HOPS: u8 = 16;
+
+/// What a valid output asks for.
+#[derive(Default)]
+struct Effects {
+    emits: Vec<Emit>,
+    /// Index in the batch and the reason.
+    dead: BTreeMap<usize, String>,
+    dropped: usize,
+    retry: Option<(usize, String)>,
+    /// The last write to each key; `None` deletes.
+    state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    logs: Vec<(u8, String)>,
+}
+
+/// One message that the function publishes.
+struct Emit {
+    topic: TopicName,
+    payload: Bytes,
+    attributes: Attributes,
+}
+
+impl Gateway {
+    /// Decides what a call's end means for the batch.
+    pub(crate) fn judge(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        verdict: CallVerdict,
+    ) {
+        match verdict {
+            CallVerdict::Done(frame) => match self.effects(index, &batch, &frame) {
+                Ok(effects) => self.apply(now, index, batch, next, effects),
+                Err(failure) => self.failed(now, index, batch, next, failure),
+            },
+            CallVerdict::Failed(failure) => {
+                self.functions[index].fresh = true;
+                self.failed(now, index, batch, next, failure);
+            }
+            CallVerdict::RetryBatch => {
+                let why = "the function asked to have the batch again".to_owned();
+                self.try_again(now, index, batch, next, why);
+            }
+            CallVerdict::DeadLetterBatch => {
+                let why = "the function gave the batch up".to_owned();
+                let dead = (0..batch.len()).map(|record| (record, why.clone())).collect();
+                let effects = Effects { dead, ..Effects::default() };
+                self.apply(now, index, batch, next, effects);
+            }
+        }
+    }
+
+    pub(crate) fn failed(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        failure: String,
+    ) {
+        let run = &mut self.functions[index];
+        run.tally.failures += 1;
+        run.tally.last_failure = Some(failure.clone());
+        let function = run.plan.name.clone();
+        let notice =
+            Notice::CallFailed { function, records: batch.len(), failure: failure.clone() };
+        self.emit(Output::Notice(notice));
+        if batch.len() > 1 {
+            self.functions[index].shrink_to(batch.len() / 2);
+        } else {
+            self.try_again(now, index, batch, next, failure);
+        }
+    }
+
+    /// Another try of the same batch; with no tries left, a smaller one or the dead letters.
+    fn try_again(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        why: String,
+    ) {
+        let run = &mut self.functions[index];
+        run.attempts += 1;
+        if run.attempts < run.plan.attempts {
+            run.retry_later(now);
+        } else if batch.len() > 1 {
+            run.shrink_to(batch.len() / 2);
+        } else {
+            let dead = BTreeMap::from([(0, why)]);
+            let effects = Effects { dead, ..Effects::default() };
+            self.apply(now, index, batch, next, effects);
+        }
+    }
+
+    /// Commits the effects with the cursor, or makes the batch end before the record that the
+    /// function wants to have again.
+    fn apply(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        effects: Effects,
+    ) {
+        match effects.retry {
+            Some((0, why)) if batch.len() == 1 => self.try_again(now, index, batch, next, why),
+            Some((at, _)) => self.functions[index].shrink_to(at),
+            None => self.commit(now, index, batch, next, effects),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        mut effects: Effects,
+    ) {
+        let logs = std::mem::take(&mut effects.logs);
+        let mut transaction = Transaction::new();
+        let deliveries = self.stage_emits(now, index, &effects, &mut transaction);
+        let state_bytes = self.stage_state(index, &effects, &mut transaction);
+        self.stage_dead_letters(index, &batch, &effects, &mut transaction);
+        let reader = self.functions[index].reader;
+        if self.planted == Some(PlantedBug::CursorApart) {
+            self.commit_cursor_apart(now, reader, next);
+        } else {
+            transaction.advance(reader, next);
+        }
+        match self.log.commit(now.instant, transaction) {
+            Ok(committed) => {
+                for message in deliveries {
+                    self.waiting.push_back((committed.position, Release::Deliver(message)));
+                }
+                self.functions[index].state_bytes = state_bytes;
+                self.committed(index, &batch, &effects, logs);
+            }
+            Err(error) => self.not_committed(now, index, batch, next, error),
+        }
+    }
+
+    fn committed(
+        &mut self,
+        index: usize,
+        batch: &[InputRecord],
+        effects: &Effects,
+        logs: Vec<(u8, String)>,
+    ) {
+        let run = &mut self.functions[index];
+        run.tally.records += batch.len() as u64;
+        run.tally.emitted += effects.emits.len() as u64;
+        run.tally.dead_letters += effects.dead.len() as u64;
+        run.tally.dropped += effects.dropped as u64;
+        run.move_on();
+        let (function, stream) = (run.plan.name.clone(), run.plan.input.clone());
+        for (record, reason) in &effects.dead {
+            let notice = Notice::DeadLettered {
+                function: function.clone(),
+                stream: stream.clone(),
+                seq: batch[*record].seq.0,
+                reason: reason.clone(),
+            };
+            self.emit(Output::Notice(notice));
+        }
+        for (level, text) in logs {
+            let function = function.clone();
+            self.emit(Output::Notice(Notice::FunctionLog { function, level, text }));
+        }
+    }
+
+    /// The log had no room: the batch goes again later, unless it can never fit.
+    fn not_committed(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        error: CommitError,
+    ) {
+        match error {
+            CommitError::Append(
+                AppendError::StreamFull { .. } | AppendError::Busy { .. } | AppendError::DiskFull,
+            ) => {
+                let run = &mut self.functions[index];
+                run.tally.last_failure = Some(error.to_string());
+                run.attempts = 0;
+                run.retry_later(now);
+            }
+            CommitError::Append(AppendError::TooLarge { .. } | AppendError::UnknownStream(_))
+            | CommitError::TablesFull { .. }
+            | CommitError::UnknownReader(_)
+            | CommitError::UnknownTable(_) => {
+                self.failed(now, index, batch, next, error.to_string());
+            }
+        }
+    }
+
+    fn stage_emits(
+        &mut self,
+        now: Now,
+        index: usize,
+        effects: &Effects,
+        transaction: &mut Transaction,
+    ) -> Vec<Arc<Message>> {
+        let client: Arc<str> = format!("fn/{}", self.functions[index].plan.name).into();
+        let mut streams: Vec<StreamId> = Vec::new();
+        let mut deliveries = Vec::with_capacity(effects.emits.len());
+        for emit in &effects.emits {
+            self.routes.streams_of(&emit.topic, &mut streams);
+            let mut attributes = emit.attributes.clone();
+            attributes.clock = now.clock;
+            for stream in &streams {
+                transaction.append(
+                    *stream,
+                    record(now.unix_ms, &client, emit.topic.as_str(), &attributes, &emit.payload),
+                );
+            }
+            deliveries.push(Arc::new(Message {
+                topic: emit.topic.clone(),
+                payload: emit.payload.clone(),
+                qos: if attributes.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+                retain: attributes.retain,
+                properties: attributes.properties(),
+                publisher: None,
+            }));
+        }
+        deliveries
+    }
+
+    /// Stages the state changes and answers the bytes of state that will then be held.
+    fn stage_state(&self, index: usize, effects: &Effects, into: &mut Transaction) -> usize {
+        let run = &self.functions[index];
+        let held = self.log.table_entries(run.table);
+        let mut bytes = run.state_bytes;
+        for (key, change) in &effects.state {
+            if let Some(old) = held.get(key) {
+                bytes = bytes.saturating_sub(key.len() + old.len());
+            }
+            match change {
+                Some(value) => {
+                    bytes += key.len() + value.len();
+                    into.put(run.table, key.clone(), value.clone());
+                }
+                None => into.delete(run.table, key.clone()),
+            }
+        }
+        bytes
+    }
+
+    fn stage_dead_letters(
+        &self,
+        index: usize,
+        batch: &[InputRecord],
+        effects: &Effects,
+        into: &mut Transaction,
+    ) {
+        let Some(stream) = self.routes.id(DEAD_LETTER_STREAM) else { return };
+        let run = &self.functions[index];
+        for (at, reason) in &effects.dead {
+            let input = &batch[*at];
+            let mut attributes = input.attributes.clone();
+            attributes.dead = Some(DeadLetter {
+                function: run.plan.name.clone(),
+                stream: run.plan.input.clone(),
+                seq: input.seq.0,
+                attempts: run.attempts.max(1),
+                reason: reason.clone(),
+            });
+            let mut bytes = Vec::new();
+            attributes.encode(&mut bytes);
+            into.append(
+                stream,
+                Record { attributes: bytes, publisher: None, ..input.record.clone() },
+            );
+        }
+    }
+
+    /// The mistake that [`PlantedBug::CursorApart`] stands for.
+    fn commit_cursor_apart(&mut self, now: Now, reader: tidegate_stream::ReaderId, next: Seq) {
+        let mut alone = Transaction::new();
+        alone.advance(reader, next);
+        if self.log.commit(now.instant, alone).is_ok() {
+            self.log.flush(now.instant);
+            while let Some(request) = self.log.poll_disk(now.instant) {
+                self.emit(Output::Disk(request));
+            }
+        }
+    }
+
+    /// Reads an output frame and checks everything in it before any of it counts.
+    fn effects(
+        &self,
+        index: usize,
+        batch: &[InputRecord],
+        frame: &[u8],
+    ) -> Result<Effects, String> {
+        let run = &self.functions[index];
+        let mut effects = Effects::default();
+        if frame.is_empty() {
+            return Ok(effects);
+        }
+        let hops = batch.iter().map(|input| input.attributes.hops).max().unwrap_or(0) + 1;
+        let reader = OutputReader::parse(frame).map_err(|error| format!("bad output: {error}"))?;
+        for operation in reader.iter() {
+            effects.take(&run.plan, batch, hops, &operation)?;
+        }
+        let bytes = self.stage_state(index, &effects, &mut Transaction::new());
+        if bytes > run.plan.state_bytes {
+            return Err(format!(
+                "its state would take {bytes} bytes, more than its quota of {}",
+                run.plan.state_bytes
+            ));
+        }
+        Ok(effects)
+    }
+}
+
+impl Effects {
+    fn take(
+        &mut self,
+        plan: &FunctionPlan,
+        batch: &[InputRecord],
+        hops: u8,
+        operation: &Operation<'_>,
+    ) -> Result<(), String> {
+        match operation {
+            Operation::Emit { topic, payload, qos, retain, props } => {
+                let topic = granted(plan, topic)?;
+                if hops > MAX_HOPS {
+                    let why = format!("passed more than {MAX_HOPS} functions: a loop");
+                    self.dead.extend((0..batch.len()).map(|record| (record, why.clone())));
+                    return Ok(());
+                }
+                let user = user_properties(props)?;
+                let attributes = Attributes {
+                    qos: *qos as u8,
+                    retain: *retain,
+                    hops,
+                    user,
+                    ..Attributes::default()
+                };
+                let payload = Bytes::copy_from_slice(payload);
+                self.emits.push(Emit { topic, payload, attributes });
+            }
+            Operation::Nack { index, class, text, .. } => {
+                self.nack(batch, *index as usize, *class, text)?;
+            }
+            Operation::KvPut { key, value, ttl_ms } => {
+                if *ttl_ms != 0 {
+                    return Err("bad output: KV_PUT with a time to live is not supported".into());
+                }
+                self.state.insert(key.to_vec(), Some(value.to_vec()));
+            }
+            Operation::KvDel { key } => {
+                self.state.insert(key.to_vec(), None);
+            }
+            Operation::Log { level, text } => {
+                self.logs.push((*level as u8, (*text).to_owned()));
+            }
+            Operation::Metric { .. } | Operation::Respond { .. } | Operation::TimerSet { .. } => {
+                return Err("denied: METRIC, RESPOND and TIMER_SET are not granted".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn nack(
+        &mut self,
+        batch: &[InputRecord],
+        index: usize,
+        class: NackClass,
+        text: &str,
+    ) -> Result<(), String> {
+        if index >= batch.len() {
+            return Err(format!("bad output: NACK of record {index} of {}", batch.len()));
+        }
+        match class {
+            NackClass::Drop => self.dropped += 1,
+            NackClass::Dead => {
+                self.dead.insert(index, text.to_owned());
+            }
+            NackClass::Retry => {
+                if self.retry.as_ref().is_none_or(|(first, _)| index < *first) {
+                    self.retry = Some((index, text.to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {
+    let name = TopicName::parse(topic)
+        .map_err(|error| format!("bad output: EMIT to topic \"{topic}\": {error}"))?;
+    if plan.publish.iter().any(|filter| filter.matches(&name)) {
+        return Ok(name);
+    }
+    Err(format!("denied: publish to \"{topic}\" is not granted; add it to `publish`"))
+}
+
+fn user_properties(list: &[u8]) -> Result<Vec<(String, String)>, String> {
+    let pairs = properties(list).map_err(|error| format!("bad output: {error}"))?;
+    Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+}
+
+fn record(
+    unix_ms: i64,
+    client: &str,
+    topic: &str,
+    attributes: &Attributes,
+    payload: &Bytes,
+) -> Record {
+    let mut bytes = Vec::new();
+    attributes.encode(&mut bytes);
+    Record {
+        unix_ms,
+        topic: topic.to_owned(),
+        client: client.to_owned(),
+        publisher: None,
+        attributes: bytes,
+        payload: payload.to_vec(),
+    }
+}
