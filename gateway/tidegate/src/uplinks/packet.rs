@@ -86,6 +86,36 @@ mod tests {
     }
 
     #[test]
+    fn example_of_the_envelope_document_is_what_is_sent() {
+        use tidegate_stream::{Epoch, Seq};
+        use tidegate_uplink::{Envelope, envelope::Clock};
+        let envelope = Envelope {
+            gateway: "gw",
+            epoch: Epoch(1),
+            stream: "s",
+            seq: Seq(1),
+            topic: "t",
+            client: "c",
+            unix_ms: 0,
+            clock: Clock::Synced,
+            publisher: None,
+            retain: false,
+            expiry_s: None,
+            response_topic: None,
+            correlation: None,
+            user: Vec::new(),
+        };
+        let mut publish = publish(envelope.encode(b"12.5".to_vec(), None, false), 1_000).unwrap();
+        publish.pkid = 1;
+        let mut wire = bytes::BytesMut::new();
+        publish.write(&mut wire).unwrap();
+        let begin = b"\x32\x92\x01\x00\x0dtidegate/gw/s\x00\x01\x7c\x26\x00\x04tg-v\x00\x011";
+        assert_eq!(&wire[..begin.len()], begin);
+        assert!(wire.ends_with(b"\x26\x00\x08tg-clock\x00\x06synced12.5"));
+        assert_eq!(wire.len(), 3 + 146);
+    }
+
+    #[test]
     fn size_is_judged_to_the_byte() {
         assert!(publish(message(), 49).is_ok());
         let (bytes, max) = (Some(49), Some(48));

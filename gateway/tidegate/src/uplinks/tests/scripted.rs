@@ -226,7 +226,7 @@ fn each_way_not_to_connect_is_reported_as_a_sentence() {
             peer.closed().await;
         };
         let (why, ()) = tokio::join!(driver.failure(4), babble);
-        assert!(why.contains("is it an MQTT 5 server?"), "{why}");
+        assert!(why.contains("not MQTT 5"), "{why}");
 
         drop(listener);
         let why = driver.failure(5).await;
