@@ -1,3 +1,50 @@
-//! Repository commands: demo, test, bench, world.
+//! Repository commands: `cargo xtask demo | test | bench | world | wasm`.
+//!
+//! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
+//! what it does and how long it took, then gets out of the way. Progress goes to standard error;
+//! standard output belongs to the command.
 
-fn main() {}
+mod checks;
+mod cli;
+mod debian;
+mod launch;
+mod progress;
+mod toolchain;
+mod wasm;
+mod workspace;
+
+use anyhow::Result;
+use cli::Command;
+use std::process::ExitCode;
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // Wrong usage, or something that only the user can install, is 2; the rest is 1.
+            let usage = error.downcast_ref::<cli::Usage>().is_some();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    let (command, rest) = match cli::parse(arguments)? {
+        cli::Parsed::Run(command, rest) => (command, rest),
+        cli::Parsed::Help(text) => {
+            print!("{text}");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Wasm => wasm::build(&workspace).map(|_| ExitCode::SUCCESS),
+        Command::Test => checks::run(&workspace, rest),
+        Command::Demo => launch::demo(&workspace, rest),
+        Command::Bench => launch::bench(&workspace, rest),
+        Command::World => launch::world(&workspace, rest),
+    }
+}

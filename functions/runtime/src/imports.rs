@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use tidegate_abi::{BatchRandom, Errno, Level, import};
 use wasmi::errors::HostError;
-use wasmi::{Caller, Error, Linker, Memory};
+use wasmi::{Caller, Error, Linker, Memory, ValType};
 use wasmi_core::LimiterError;
 
 /// Fuel for any import, about what crossing over costs in time.
@@ -149,6 +149,18 @@ impl fmt::Display for TooManyHostCalls {
 }
 
 impl HostError for TooManyHostCalls {}
+
+/// Name, parameters and results of every import, for the checks at install.
+pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 5] = {
+    use ValType::{I32, I64};
+    [
+        (import::KV_GET, &[I32; 4], &[I32]),
+        (import::KV_SCAN, &[I32; 6], &[I32]),
+        (import::NOW, &[I32], &[I64]),
+        (import::RANDOM, &[I32; 2], &[I32]),
+        (import::LOG, &[I32; 3], &[]),
+    ]
+};
 
 /// Defines all imports.
 pub(crate) fn define(linker: &mut Linker<Guest>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use crate::imports::{self, Guest};
 use crate::instance::Instance;
 use crate::limits::Limits;
 use std::fmt;
-use tidegate_abi::export;
+use tidegate_abi::{export, import};
 use wasmi::{
     CompilationMode, Config, EnforcedLimits, Engine, ExternType, FuncType, Linker, Store, ValType,
 };
@@ -95,14 +95,14 @@ pub enum InstallError {
         hint: &'static str,
     },
     /// An import of the right name and a wrong type.
-    #[error("the module imports `tg1.{name}` as {found}: {text}")]
+    #[error("the module imports `tg1.{name}` as {found}, it is a function {expected}")]
     WrongImport {
         /// Its name.
         name: String,
         /// What the module takes it for.
         found: String,
-        /// The engine's words.
-        text: String,
+        /// What it is.
+        expected: String,
     },
     /// More memory from the start than the function may ever have.
     #[error(
@@ -152,7 +152,7 @@ impl Module {
         imports::define(&mut linker)
             .map_err(|error| InstallError::Invalid { text: error.to_string() })?;
         check_exports(&module, limits)?;
-        check_imports(&module, &linker)?;
+        check_imports(&module)?;
         let module = Self { module, linker, limits: limits.clone() };
         module.bare_instance()?;
         Ok(module)
@@ -315,12 +315,11 @@ fn check_memory(module: &wasmi::Module, limits: &Limits) -> Result<(), InstallEr
     }
 }
 
-fn check_imports(module: &wasmi::Module, linker: &Linker<Guest>) -> Result<(), InstallError> {
-    let mut store = Store::new(module.engine(), Guest::new(Limits::default()));
+fn check_imports(module: &wasmi::Module) -> Result<(), InstallError> {
     for wanted in module.imports() {
         let (found, name) = (describe(wanted.ty()), wanted.name().to_owned());
-        let defined = linker.get(&mut store, wanted.module(), &name).map(|found| found.ty(&store));
-        let Some(defined) = defined else {
+        let known = imports::SIGNATURES.iter().find(|(known, _, _)| *known == name);
+        let Some((_, params, results)) = known.filter(|_| wanted.module() == import::MODULE) else {
             let hint = match wanted.module() {
                 "wasi_snapshot_preview1" => "; build for wasm32-unknown-unknown, not for WASI",
                 "env" => "; a symbol was left undefined when the module was linked",
@@ -329,10 +328,10 @@ fn check_imports(module: &wasmi::Module, linker: &Linker<Guest>) -> Result<(), I
             let module = wanted.module().to_owned();
             return Err(InstallError::UnknownImport { module, name, kind: found, hint });
         };
-        if !matches!((wanted.ty(), &defined), (ExternType::Func(a), ExternType::Func(b)) if a == b)
-        {
-            let text = format!("it is {}", describe(&defined));
-            return Err(InstallError::WrongImport { name, found, text });
+        let expected = FuncType::new(params.to_vec(), results.to_vec());
+        if !matches!(wanted.ty(), ExternType::Func(ty) if *ty == expected) {
+            let expected = signature(&expected);
+            return Err(InstallError::WrongImport { name, found, expected });
         }
     }
     Ok(())

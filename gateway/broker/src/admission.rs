@@ -52,10 +52,13 @@ impl Broker {
                 keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
             },
         );
-        let connack = connack.map_err(|_| Refusal {
-            fault: Fault::new(Reason::ImplementationSpecific, "CONNACK cannot be encoded"),
-            answer: connect::RefusalAnswer::Silent,
-        })?;
+        let connack = connack
+            .ok()
+            .filter(|connack| connack.len() <= connect.max_packet as usize) // [MQTT-3.1.2-24]
+            .ok_or(Refusal::silent(Fault::new(
+                Reason::PacketTooLarge,
+                "CONNACK is larger than the client accepts",
+            )))?;
         if let Some(session) = self.sessions.get_mut(session) {
             session.connection = Some(slot);
             session.expiry = granted;
@@ -102,7 +105,7 @@ impl Broker {
     fn client_id(&mut self, connect: &Connect) -> Result<(Arc<str>, bool), Refusal> {
         let refusal = |text| {
             let fault = Fault::new(Reason::ClientIdNotValid, text);
-            Refusal::of(connect.version, fault, IDENTIFIER_REJECTED)
+            Refusal::of(connect, fault, IDENTIFIER_REJECTED)
         };
         if connect.client.len() > self.limits.max_client_id_bytes {
             return Err(refusal("the client identifier is too long"));
@@ -175,7 +178,7 @@ impl Broker {
         if self.sessions.len() >= self.limits.max_sessions && !self.evict_session() {
             let text = "there are as many sessions as are allowed";
             let fault = Fault::new(Reason::QuotaExceeded, text);
-            return Err(Refusal::of(connect.version, fault, SERVER_UNAVAILABLE));
+            return Err(Refusal::of(connect, fault, SERVER_UNAVAILABLE));
         }
         let session = self.sessions.insert(Session::new(client.clone(), &self.limits));
         self.by_client.insert(client.clone(), session);

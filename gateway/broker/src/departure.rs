@@ -38,10 +38,12 @@ impl Broker {
             && open.version == Version::V5
         {
             let text = text.filter(|_| open.problem_info);
-            let max_packet = open.max_packet as usize;
-            if let Some(packet) =
-                disconnect::encode(reason, text).filter(|packet| packet.len() <= max_packet)
-            {
+            let fits = |packet: &Vec<u8>| packet.len() <= open.max_packet as usize;
+            // [MQTT-3.14.2-3]: rather without the text than too large.
+            let packet = disconnect::encode(reason, text)
+                .filter(fits)
+                .or_else(|| disconnect::encode(reason, None).filter(fits));
+            if let Some(packet) = packet {
                 append(connection, &mut self.events, |out| out.extend_from_slice(&packet));
             }
         }

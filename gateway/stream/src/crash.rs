@@ -101,6 +101,12 @@ impl CrashDisk {
         self.lock().capacity = bytes;
     }
 
+    /// Bytes that all files together take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
     /// The next sync fails, and what it should have made durable may be lost for good although
     /// reads still show it.
     pub fn fail_next_sync(&self) {

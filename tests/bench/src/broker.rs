@@ -86,6 +86,7 @@ struct Sample {
     peak_rss_mb: f64,
     delivered: u64,
     lost: u64,
+    unacknowledged: u64,
     repeated: u64,
     generator_cores: f64,
 }
@@ -209,15 +210,18 @@ impl Case {
             row("messages_per_second", "msg/s", rate_bar, &|sample| Some(sample.rate)),
             row("cpu_per_100k_messages", "CPU s", cpu_bar, &|sample| sample.cpu_per_100k),
         ];
-        let mut lost_bar = None;
         if self.qos == Qos::One {
-            lost_bar = Some(Bar::UpTo(0.0));
             rows.push(row("ack_p50", "ms", None, &|sample| sample.ack_p50_ms));
             rows.push(row("ack_p99", "ms", None, &|sample| sample.ack_p99_ms));
         }
         rows.push(row("peak_rss", "MB", None, &|sample| Some(sample.peak_rss_mb)));
         rows.push(total("delivered", None, &|sample| sample.delivered));
-        rows.push(total("lost", lost_bar, &|sample| sample.lost));
+        // QoS 0 promises nothing; QoS 1 does.
+        let none = (self.qos == Qos::One).then_some(Bar::UpTo(0.0));
+        rows.push(total("lost", none, &|sample| sample.lost));
+        if self.qos == Qos::One {
+            rows.push(total("unacknowledged", none, &|sample| sample.unacknowledged));
+        }
         rows.push(total("repeated", None, &|sample| sample.repeated));
         let generator =
             row("generator_cpu", "share of a core", None, &|sample| Some(sample.generator_cores));
@@ -249,14 +253,18 @@ fn measure_running(broker: &Running, load: Load, settings: &Settings) -> Result<
     let after = procfs::cpu_time_when_idle(broker.pid(), IDLE_LIMIT)?;
     let cpu = after.since(&before);
     let peak_rss = procfs::resident(broker.pid())?.peak;
-    Ok(Sample::new(&phase, cpu, peak_rss))
+    Ok(Sample::new(load.qos, &phase, cpu, peak_rss))
 }
 
 impl Sample {
-    fn new(phase: &Phase, cpu: Duration, peak_rss: u64) -> Sample {
+    fn new(qos: Qos, phase: &Phase, cpu: Duration, peak_rss: u64) -> Sample {
         let seconds = phase.elapsed.as_secs_f64().max(1e-9);
         let ms = |percent| percentile(&phase.latencies, percent).map(|us| f64::from(us) / 1e3);
         let messages = phase.delivered as f64;
+        let unacknowledged = match qos {
+            Qos::Zero => 0,
+            Qos::One => phase.published.saturating_sub(phase.acknowledged),
+        };
         Sample {
             rate: messages / seconds,
             cpu_per_100k: (phase.delivered > 0).then(|| cpu.as_secs_f64() * 1e5 / messages),
@@ -266,6 +274,7 @@ impl Sample {
             peak_rss_mb: peak_rss as f64 / 1e6,
             delivered: phase.delivered,
             lost: phase.lost,
+            unacknowledged,
             repeated: phase.repeated,
             generator_cores: phase.generator_cpu.as_secs_f64() / seconds,
         }
@@ -281,7 +290,7 @@ mod tests {
     fn figures_are_of_delivered_messages() {
         let phase = Phase {
             published: 60,
-            acknowledged: 60,
+            acknowledged: 58,
             delivered: 50,
             lost: 10,
             elapsed: Duration::from_millis(500),
@@ -289,14 +298,15 @@ mod tests {
             generator_cpu: Duration::from_millis(250),
             ..Phase::default()
         };
-        let sample = Sample::new(&phase, Duration::from_micros(100), 9_000_000);
+        let sample = Sample::new(Qos::One, &phase, Duration::from_micros(100), 9_000_000);
         assert_eq!(sample.rate, 100.0);
         assert_eq!(sample.cpu_per_100k, Some(0.2));
         assert_eq!(
             (sample.ack_min_ms, sample.ack_p50_ms, sample.ack_p99_ms),
             (Some(1.0), Some(2.0), Some(3.0))
         );
-        assert_eq!((sample.peak_rss_mb, sample.generator_cores, sample.lost), (9.0, 0.5, 10));
+        assert_eq!((sample.peak_rss_mb, sample.generator_cores), (9.0, 0.5));
+        assert_eq!((sample.lost, sample.unacknowledged), (10, 2));
     }
 
     #[test]

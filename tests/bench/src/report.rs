@@ -69,7 +69,7 @@ pub(crate) enum Bar {
 impl Bar {
     fn words(self, peer: &str, unit: &str) -> String {
         match self {
-            Bar::ShareOfPeer(share) => format!("at most {share} of {peer}"),
+            Bar::ShareOfPeer(share) => format!("at most {share} times {peer}"),
             Bar::PeerOrMore => format!("at least {peer}"),
             Bar::UpTo(limit) => format!("at most {limit} {unit}"),
             Bar::From(limit) => format!("at least {limit} {unit}"),

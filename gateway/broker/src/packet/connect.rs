@@ -63,8 +63,12 @@ pub(crate) enum RefusalAnswer {
     Silent,
     /// CONNACK of 3.1.1 with this return code.
     ReturnCode(u8),
-    /// CONNACK of 5 with the fault's reason.
-    Reason,
+    /// CONNACK of 5 with the fault's reason, and its text if that fits in the packet size the
+    /// client accepts.
+    Reason {
+        /// In bytes; unlimited while CONNECT has not been understood.
+        max_packet: u32,
+    },
 }
 
 pub(crate) const UNACCEPTABLE_VERSION: u8 = 1;
@@ -72,15 +76,19 @@ pub(crate) const IDENTIFIER_REJECTED: u8 = 2;
 pub(crate) const SERVER_UNAVAILABLE: u8 = 3;
 
 impl Refusal {
-    const fn silent(fault: Fault) -> Refusal {
+    pub(crate) const fn silent(fault: Fault) -> Refusal {
         Refusal { fault, answer: RefusalAnswer::Silent }
     }
 
-    /// The same fault said in either version.
-    pub(crate) const fn of(version: Version, fault: Fault, return_code: u8) -> Refusal {
-        let answer = match version {
+    const fn said(fault: Fault) -> Refusal {
+        Refusal { fault, answer: RefusalAnswer::Reason { max_packet: u32::MAX } }
+    }
+
+    /// The same fault said in the words of the client's version.
+    pub(crate) const fn of(connect: &Connect, fault: Fault, return_code: u8) -> Refusal {
+        let answer = match connect.version {
             Version::V3_1_1 => RefusalAnswer::ReturnCode(return_code),
-            Version::V5 => RefusalAnswer::Reason,
+            Version::V5 => RefusalAnswer::Reason { max_packet: connect.max_packet },
         };
         Refusal { fault, answer }
     }
@@ -93,13 +101,12 @@ pub(crate) fn decode(body: &[u8]) -> Result<Connect, Refusal> {
     match body {
         [0, 4, b'M', b'Q', b'T', b'T', level, flags, ..] => match level {
             4 => decode_v3(body, *flags).map_err(Refusal::silent),
-            5 => decode_v5(body, *flags)
-                .map_err(|fault| Refusal { fault, answer: RefusalAnswer::Reason }),
+            5 => decode_v5(body, *flags).map_err(Refusal::said),
             0..4 => Err(Refusal {
                 fault: VERSION,
                 answer: RefusalAnswer::ReturnCode(UNACCEPTABLE_VERSION), // [MQTT-3.1.2-2]
             }),
-            6.. => Err(Refusal { fault: VERSION, answer: RefusalAnswer::Reason }),
+            6.. => Err(Refusal::said(VERSION)),
         },
         [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => {
             Err(Refusal { fault: VERSION, answer: RefusalAnswer::ReturnCode(UNACCEPTABLE_VERSION) })
@@ -286,17 +293,18 @@ pub(crate) fn refusal(refusal: &Refusal) -> Option<Vec<u8>> {
     match refusal.answer {
         RefusalAnswer::Silent => None,
         RefusalAnswer::ReturnCode(code) => Some(vec![0x20, 2, 0, code]),
-        RefusalAnswer::Reason => {
+        RefusalAnswer::Reason { max_packet } => {
             let reason = ConnectReasonCode::try_from(refusal.fault.reason as u8)
                 .unwrap_or(ConnectReasonCode::UnspecifiedError);
-            let text = ReasonString::new(refusal.fault.text).ok()?;
-            v5_0::Connack::builder()
-                .session_present(false)
-                .reason_code(reason)
-                .props(vec![text.into()])
-                .build()
-                .ok()
-                .map(|connack| connack.to_continuous_buffer())
+            let connack = |properties| {
+                let builder = v5_0::Connack::builder().session_present(false).reason_code(reason);
+                let connack = builder.props(properties).build().ok()?;
+                let bytes = connack.to_continuous_buffer();
+                (bytes.len() <= max_packet as usize).then_some(bytes)
+            };
+            // [MQTT-3.2.2-19]: rather without the text than too large.
+            let text: Property = ReasonString::new(refusal.fault.text).ok()?.into();
+            connack(vec![text]).or_else(|| connack(vec![]))
         }
     }
 }

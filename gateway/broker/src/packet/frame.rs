@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn headers_are_judged_before_the_body_arrives() {
-        let cases: &[(&[u8], Result<Option<usize>, Reason>)] = &[
+        type Judged = Result<Option<usize>, Reason>;
+        let cases: &[(&[u8], Judged)] = &[
             (&[], Ok(None)),
             (&[0x30], Ok(None)),
             (&[0x30, 2, 1], Ok(None)),

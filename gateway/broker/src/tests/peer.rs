@@ -319,6 +319,17 @@ impl World {
         }
     }
 
+    /// The same, leaving what follows CONNACK to be read.
+    pub(super) fn connect_and_keep(&mut self, hello: Hello) -> ConnId {
+        let conn = self.hello(&hello);
+        let bytes = self.raw(conn);
+        let connack = frame::first(&bytes, u32::MAX).unwrap().expect("CONNACK").bytes;
+        let first = parse(hello.version, &bytes[..connack]);
+        assert!(matches!(first[..], [Got::ConnAck { code: 0, .. }]), "{first:?}");
+        self.sent.insert(conn, bytes[connack..].to_vec());
+        conn
+    }
+
     /// The same with subscriptions.
     pub(super) fn subscriber(&mut self, hello: Hello, wishes: &[(&str, Wish)]) -> ConnId {
         let version = hello.version;

@@ -1,0 +1,102 @@
+//! `cargo xtask test`: everything that CI checks.
+
+use crate::progress::{captured, show};
+use crate::workspace::Workspace;
+use crate::{debian, wasm};
+use anyhow::Result;
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Output};
+
+/// Sets up, builds, checks and tests. All steps run, even after one has failed, so that one
+/// round shows everything.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    debian::ensure(&[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients")])?;
+    let functions = wasm::build(workspace)?;
+    let mut failed = Vec::new();
+    let mut check = |name: &'static str, command: &mut Command| -> Result<Output> {
+        let output = captured(name, command)?;
+        if !output.status.success() {
+            show(&output);
+            failed.push(name);
+        }
+        Ok(output)
+    };
+    check("cargo fmt", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    check("cargo clippy", workspace.cargo().args(clippy))?;
+    let binaries = ["build", "--package", "tidegate", "--package", "tidegate-rig"];
+    check("building the gateway and the rig", workspace.cargo().args(binaries))?;
+    let output = check("cargo test", &mut tests(workspace, &functions, arguments))?;
+    let count = Count::of(&String::from_utf8_lossy(&output.stdout));
+    if !failed.is_empty() {
+        eprintln!("failed: {}", failed.join(", "));
+    }
+    println!("{count}");
+    Ok(if failed.is_empty() && count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests find the daemon and the functions by variables, so that they build neither.
+fn tests(workspace: &Workspace, functions: &Path, arguments: &[String]) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--all-features", "--no-fail-fast"]);
+    if arguments.is_empty() {
+        cargo.arg("--workspace");
+    }
+    cargo
+        .args(arguments)
+        .env("TIDEGATE_BIN", workspace.binary("debug", "tidegate"))
+        .env("TIDEGATE_RIG", workspace.binary("debug", "tidegate-rig"))
+        .env("TIDEGATE_FUNCTIONS", functions);
+    cargo
+}
+
+/// Tests, summed over all test binaries.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Count {
+    /// Adds up lines such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    fn of(output: &str) -> Self {
+        let mut count = Self::default();
+        let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
+        for result in results {
+            let parts = result.split(['.', ';']).map(str::trim);
+            for (number, what) in parts.filter_map(|part| part.split_once(' ')) {
+                let Ok(number) = number.parse::<u64>() else { continue };
+                match what {
+                    "passed" => count.passed += number,
+                    "failed" => count.failed += number,
+                    "ignored" => count.skipped += number,
+                    _ => {} // measured, filtered out: none of them ran or was meant to
+                }
+            }
+        }
+        count
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn results_of_all_test_binaries_are_added_up() {
+        let output = "\nrunning 3 tests\n...\n\
+            test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.21s\n\
+            test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
+        let count = Count::of(output);
+        assert_eq!(count, Count { passed: 13, failed: 2, skipped: 1 });
+        assert_eq!(count.to_string(), "13 passed, 2 failed, 1 skipped");
+    }
+}

@@ -1,0 +1,67 @@
+//! Builds release binaries and becomes one of them.
+
+use crate::cli::Usage;
+use crate::debian;
+use crate::progress::{quietly, shown};
+use crate::wasm;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Gateway, embedded cloud, cuttable proxy and sensors.
+pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    let functions = wasm::build(workspace)?;
+    release(workspace, &["--package", "tidegate", "--package", "tidegate-rig", "--bins"])?;
+    let mut command = Command::new(workspace.binary("release", "tidegate-rig"));
+    command.arg("demo");
+    with_gateway(workspace, &functions, &mut command);
+    become_it(command.args(arguments))
+}
+
+/// A benchmark beside a peer.
+pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    debian::ensure(&[("mosquitto", "mosquitto")])?;
+    let functions = wasm::build(workspace)?;
+    release(workspace, &["--package", "tidegate", "--package", "tidegate-bench", "--bins"])?;
+    let mut command = Command::new(workspace.binary("release", "tidegate-bench"));
+    let name = arguments.first().filter(|name| !name.starts_with('-'));
+    command.args(name);
+    with_gateway(workspace, &functions, &mut command);
+    become_it(command.args(&arguments[usize::from(name.is_some())..]))
+}
+
+/// The seeded simulation.
+pub(crate) fn world(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    release(workspace, &["--package", "tidegate-world", "--bin", "tidegate-world"])?;
+    let mut command = Command::new(workspace.binary("release", "tidegate-world"));
+    become_it(command.args(arguments))
+}
+
+fn release(workspace: &Workspace, what: &[&str]) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release"]).args(what);
+    let packages: Vec<&str> = what.iter().copied().filter(|word| !word.starts_with("--")).collect();
+    quietly(&format!("building {} (release)", packages.join(" and ")), &mut cargo)?;
+    Ok(())
+}
+
+fn with_gateway(workspace: &Workspace, functions: &Path, command: &mut Command) {
+    command.arg("--gateway").arg(workspace.binary("release", "tidegate"));
+    command.arg("--function").arg(functions.join("threshold.wasm"));
+}
+
+/// Replaces this process, so that signals and the exit code are the other's own.
+fn become_it(command: &mut Command) -> Result<ExitCode> {
+    let program = Path::new(command.get_program());
+    if !program.is_file() {
+        let text = format!(
+            "{} was not built: does its package have a binary of that name?",
+            program.display()
+        );
+        return Err(Usage(text).into());
+    }
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot run {}", shown(command)))
+}

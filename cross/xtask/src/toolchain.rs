@@ -1,0 +1,88 @@
+//! A compiler that has std for wasm32-unknown-unknown.
+
+use crate::cli::Usage;
+use crate::debian::is_root;
+use crate::progress::{captured, quietly, show};
+use crate::workspace::{Workspace, clean, program};
+use anyhow::{Context, Result};
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The target of guests.
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Who compiles guests.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// The cargo that runs this: its compiler has the target.
+    Own,
+    /// The wrapper that `cross/debian-rust.sh` has written; builds std itself.
+    Debian(PathBuf),
+}
+
+impl Toolchain {
+    /// Finds one, or sets one up, in this order: the active one; rustup, where it may install;
+    /// Debian's packages. Says what it does.
+    pub(crate) fn for_wasm(workspace: &Workspace) -> Result<Self> {
+        if has_target(workspace)? {
+            return Ok(Self::Own);
+        }
+        let add = format!("rustup target add {TARGET}");
+        if program("rustup").is_some()
+            && env::var_os("RUSTUP_AUTO_INSTALL").is_none_or(|v| v != "0")
+        {
+            let mut command = Command::new("rustup");
+            command.args(["target", "add", TARGET]).current_dir(workspace.root());
+            let output = captured(&add, &mut command)?;
+            if output.status.success() && has_target(workspace)? {
+                return Ok(Self::Own);
+            }
+            show(&output);
+        }
+        let folder = workspace.target().join("toolchain/debian");
+        let cargo = folder.join("cargo");
+        if folder.join(".version").is_file() && cargo.is_file() {
+            return Ok(Self::Debian(cargo));
+        }
+        if program("apt-get").is_some() && is_root() {
+            let script = workspace.root().join("cross/debian-rust.sh");
+            let mut command = Command::new(script);
+            command.arg(&folder).arg(TARGET);
+            let what = format!("setting up Debian's Rust for {TARGET} in {}", folder.display());
+            if quietly(&what, &mut command).is_ok() {
+                return Ok(Self::Debian(cargo));
+            }
+        }
+        Err(Usage(format!(
+            "the compiler has no std for {TARGET}. Run\n    {add}\nor, on Debian 12 as root,\n    cross/debian-rust.sh {} {TARGET}\nand then this command again",
+            folder.display()
+        ))
+        .into())
+    }
+
+    /// A cargo command in the workspace, and the arguments that building guests needs.
+    pub(crate) fn cargo(&self, workspace: &Workspace) -> (Command, &'static [&'static str]) {
+        match self {
+            Self::Own => (workspace.cargo(), &[]),
+            Self::Debian(cargo) => {
+                let mut command = Command::new(cargo);
+                clean(&mut command);
+                command.current_dir(workspace.root());
+                (command, &["-Zbuild-std=std,panic_abort"])
+            }
+        }
+    }
+}
+
+/// Whether the compiler that cargo uses in this workspace has the target.
+fn has_target(workspace: &Workspace) -> Result<bool> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .current_dir(workspace.root())
+        .output()
+        .context("cannot run rustc --print sysroot")?;
+    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(PathBuf::from(sysroot).join("lib/rustlib").join(TARGET).join("lib").is_dir())
+}

@@ -1,0 +1,322 @@
+//! What the driver does with each answer a server may give.
+
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectProperties,
+    DisconnectReasonCode, Packet, PubAck, PubAckReason,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// One accepted connection of a server that does what the test says.
+struct Peer {
+    socket: TcpStream,
+    read: BytesMut,
+}
+
+impl Peer {
+    async fn accept(listener: &TcpListener) -> Peer {
+        let (socket, _) = listener.accept().await.unwrap();
+        Peer { socket, read: BytesMut::new() }
+    }
+
+    async fn packet(&mut self) -> Packet {
+        loop {
+            if let Ok(packet) = Packet::read(&mut self.read, Some(1 << 20)) {
+                return packet;
+            }
+            let count = self.socket.read_buf(&mut self.read).await.unwrap();
+            assert_ne!(count, 0, "the driver closed the connection");
+        }
+    }
+
+    async fn say(&mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, None).unwrap();
+        self.socket.write_all(&bytes).await.unwrap();
+    }
+
+    /// Takes CONNECT and answers.
+    async fn welcome(&mut self, code: ConnectReturnCode, limits: impl FnOnce(&mut Limits)) {
+        let Packet::Connect(connect, will, login) = self.packet().await else { panic!() };
+        assert_eq!((connect.client_id.as_str(), connect.clean_start), ("tidegate-gw-up", true));
+        assert!(will.is_none() && login.is_none());
+        let mut properties = no_limits();
+        limits(&mut properties);
+        let properties = Some(properties);
+        self.say(Packet::ConnAck(ConnAck { session_present: false, code, properties })).await;
+    }
+
+    async fn publish(&mut self) -> (u16, String) {
+        match self.packet().await {
+            Packet::Publish(publish) => {
+                (publish.pkid, String::from_utf8(publish.payload.to_vec()).unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn answer(&mut self, packet_id: u16, reason: PubAckReason) {
+        let mut puback = PubAck::new(packet_id, None);
+        puback.reason = reason;
+        self.say(Packet::PubAck(puback)).await;
+    }
+
+    async fn disconnect(&mut self, reason_code: DisconnectReasonCode) {
+        let properties = Some(DisconnectProperties {
+            session_expiry_interval: None,
+            reason_string: Some("because".to_owned()),
+            user_properties: Vec::new(),
+            server_reference: None,
+        });
+        self.say(Packet::Disconnect(Disconnect { reason_code, properties })).await;
+    }
+
+    /// Reads until the driver has closed the connection.
+    async fn closed(&mut self) {
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, self.socket.read_to_end(&mut rest)).await;
+        // Reset or end of file, both are gone.
+        let _ = end.expect("the driver keeps the socket");
+    }
+}
+
+type Limits = ConnAckProperties;
+
+fn no_limits() -> Limits {
+    ConnAckProperties {
+        session_expiry_interval: None,
+        receive_max: None,
+        max_qos: None,
+        retain_available: None,
+        max_packet_size: None,
+        assigned_client_identifier: None,
+        topic_alias_max: None,
+        reason_string: None,
+        user_properties: Vec::new(),
+        wildcard_subscription_available: None,
+        subscription_identifiers_available: None,
+        shared_subscription_available: None,
+        server_keep_alive: None,
+        response_information: None,
+        server_reference: None,
+        authentication_method: None,
+        authentication_data: None,
+    }
+}
+
+async fn listen() -> (TcpListener, Driver) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, Driver::start(target(port)))
+}
+
+/// A driver in session 1, connected.
+async fn connected(limits: impl FnOnce(&mut Limits)) -> (TcpListener, Peer, Driver) {
+    let (listener, mut driver) = listen().await;
+    driver.act(Action::Connect { session: 1 }).await;
+    let mut peer = Peer::accept(&listener).await;
+    peer.welcome(ConnectReturnCode::Success, limits).await;
+    assert_eq!(driver.event().await, UplinkEvent::Connected { session: 1 });
+    (listener, peer, driver)
+}
+
+fn payload(bytes: Vec<u8>) -> OutboundMessage {
+    OutboundMessage { topic: "tidegate/gw/s".to_owned(), payload: bytes, ..Default::default() }
+}
+
+#[test]
+fn each_acknowledgement_reaches_the_message_it_is_for_in_whatever_order() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) = connected(|_| {}).await;
+        for token in 10..14 {
+            driver.send(1, token, payload(token.to_string().into_bytes())).await;
+        }
+        let mut ids = Vec::new();
+        for token in 10..14 {
+            let (id, sent) = peer.publish().await;
+            assert_eq!(sent, token.to_string());
+            ids.push(id);
+        }
+        let refused = |token, reason| UplinkEvent::Refused { session: 1, token, reason };
+        let answers = [
+            (2, PubAckReason::Success, UplinkEvent::Acknowledged { session: 1, token: 12 }),
+            (0, PubAckReason::QuotaExceeded, refused(10, RefuseReason::QuotaExceeded)),
+            (3, PubAckReason::UnspecifiedError, refused(13, RefuseReason::Other { code: 0x80 })),
+            (
+                1,
+                PubAckReason::NoMatchingSubscribers,
+                UplinkEvent::Acknowledged { session: 1, token: 11 },
+            ),
+        ];
+        for (at, reason, event) in answers {
+            peer.answer(ids[at], reason).await;
+            assert_eq!(driver.event().await, event);
+        }
+    });
+}
+
+#[test]
+fn message_beyond_the_servers_limit_is_refused_before_it_is_sent() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) =
+            connected(|limits| limits.max_packet_size = Some(100)).await;
+        driver.send(1, 1, payload(vec![0; 100])).await;
+        let (bytes, max) = (Some(120), Some(100));
+        let reason = RefuseReason::PacketTooLarge { bytes, max };
+        assert_eq!(driver.event().await, UplinkEvent::Refused { session: 1, token: 1, reason });
+        driver.send(1, 2, payload(b"small".to_vec())).await;
+        assert_eq!(peer.publish().await.1, "small");
+    });
+}
+
+#[test]
+fn disconnect_about_a_message_is_told_apart_from_any_other() {
+    on_side_thread(async {
+        let (listener, mut peer, mut driver) = connected(|_| {}).await;
+        peer.disconnect(DisconnectReasonCode::PacketTooLarge).await;
+        match driver.event().await {
+            UplinkEvent::Expelled { session: 1, reason, why } => {
+                assert_eq!(reason, RefuseReason::PacketTooLarge { bytes: None, max: None });
+                assert!(why.contains("0x95") && why.contains("because"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        peer.closed().await;
+        driver.act(Action::Connect { session: 2 }).await;
+        let mut peer = Peer::accept(&listener).await;
+        peer.welcome(ConnectReturnCode::Success, |_| {}).await;
+        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 2 });
+        peer.disconnect(DisconnectReasonCode::ServerShuttingDown).await;
+        match driver.event().await {
+            UplinkEvent::Disconnected { session: 2, why } => assert!(why.contains("0x8b"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn each_way_not_to_connect_is_reported_as_a_sentence() {
+    on_side_thread(async {
+        let (listener, mut driver) = listen().await;
+        let refuse = async {
+            let mut peer = Peer::accept(&listener).await;
+            peer.welcome(ConnectReturnCode::BadUserNamePassword, |_| {}).await;
+        };
+        let (why, ()) = tokio::join!(driver.failure(1), refuse);
+        assert!(why.contains("bad user name or password"), "{why}");
+
+        let qos0 = async {
+            let mut peer = Peer::accept(&listener).await;
+            peer.welcome(ConnectReturnCode::Success, |limits| limits.max_qos = Some(0)).await;
+        };
+        let (why, ()) = tokio::join!(driver.failure(2), qos0);
+        assert!(why.contains("QoS 0 only"), "{why}");
+
+        let hang_up = async { drop(Peer::accept(&listener).await) };
+        let (why, ()) = tokio::join!(driver.failure(3), hang_up);
+        assert!(why.contains("closed the connection"), "{why}");
+
+        let babble = async {
+            let mut peer = Peer::accept(&listener).await;
+            let page = format!("HTTP/1.1 400 Bad Request\r\n\r\n{}", " ".repeat(100));
+            peer.socket.write_all(page.as_bytes()).await.unwrap();
+            peer.closed().await;
+        };
+        let (why, ()) = tokio::join!(driver.failure(4), babble);
+        assert!(why.contains("not MQTT 5"), "{why}");
+
+        drop(listener);
+        let why = driver.failure(5).await;
+        assert!(why.contains("nothing listens there"), "{why}");
+
+        let url = "mqtt://no-such-host.invalid";
+        let nowhere = MqttTarget::parse("gw", "up", url, TargetOptions::default()).unwrap();
+        let why = Driver::start(nowhere).failure(1).await;
+        assert!(why.contains("no-such-host.invalid:1883"), "{why}");
+    });
+}
+
+#[test]
+fn session_ends_at_once_when_told_so_while_the_server_does_not_answer_connect() {
+    on_side_thread(async {
+        let (listener, mut driver) = listen().await;
+        driver.act(Action::Connect { session: 1 }).await;
+        let mut first = Peer::accept(&listener).await;
+        driver.act(Action::Disconnect { session: 1, why: String::new() }).await;
+        first.closed().await;
+        driver.act(Action::Connect { session: 2 }).await;
+        let mut second = Peer::accept(&listener).await;
+        second.welcome(ConnectReturnCode::Success, |_| {}).await;
+        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 2 });
+    });
+}
+
+#[test]
+fn session_ends_at_once_when_told_so_while_a_write_is_stuck() {
+    on_side_thread(async {
+        let (_listener, mut peer, driver) = connected(|_| {}).await;
+        // More than any socket buffer holds, and the peer reads none of it.
+        for token in 0..100 {
+            driver.send(1, token, payload(vec![0; 200_000])).await;
+        }
+        driver.act(Action::Disconnect { session: 1, why: String::new() }).await;
+        peer.closed().await;
+    });
+}
+
+#[test]
+fn server_without_keep_alive_is_not_flooded_with_pings() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) =
+            connected(|limits| limits.server_keep_alive = Some(0)).await;
+        assert!(matches!(peer.packet().await, Packet::PingReq(_)));
+        driver.send(1, 1, payload(b"next".to_vec())).await;
+        let (id, sent) = peer.publish().await;
+        assert_eq!(sent, "next");
+        peer.answer(id, PubAckReason::Success).await;
+        assert_eq!(driver.event().await, UplinkEvent::Acknowledged { session: 1, token: 1 });
+    });
+}
+
+#[test]
+fn actions_of_a_session_that_is_over_are_ignored() {
+    on_side_thread(async {
+        let (_listener, mut peer, driver) = connected(|_| {}).await;
+        driver.send(7, 1, payload(b"stale".to_vec())).await;
+        driver.act(Action::Disconnect { session: 7, why: String::new() }).await;
+        driver.send(1, 2, payload(b"fresh".to_vec())).await;
+        assert_eq!(peer.publish().await.1, "fresh");
+    });
+}
+
+#[test]
+fn server_hears_a_goodbye_when_the_daemon_shuts_down() {
+    on_side_thread(async {
+        let (_listener, mut peer, driver) = connected(|_| {}).await;
+        drop(driver.actions);
+        let mut rest = Vec::new();
+        peer.socket.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, [0xe0, 0x00], "DISCONNECT, normal");
+        driver.task.await.unwrap();
+    });
+}
+
+#[test]
+fn code_that_mqtt_does_not_know_for_an_acknowledgement_blames_a_message() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) = connected(|_| {}).await;
+        driver.send(1, 1, payload(b"large".to_vec())).await;
+        let (id, _) = peer.publish().await;
+        let [high, low] = id.to_be_bytes();
+        peer.socket.write_all(&[0x40, 3, high, low, 0x95]).await.unwrap();
+        match driver.event().await {
+            UplinkEvent::Expelled { session: 1, reason, .. } => {
+                assert_eq!(reason, RefuseReason::PacketTooLarge { bytes: None, max: None });
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}

@@ -1,0 +1,43 @@
+//! The promises, each under the weather that threatens it.
+
+use super::{Options, Planted, operations_of_a_calm_run, run};
+
+/// Points of the run at which the power is cut.
+const POINTS: u64 = 500;
+
+fn replay(arguments: &str, wrong: &[String]) -> String {
+    format!("{}\nreplay: cargo xtask world {arguments}", wrong.join("\n"))
+}
+
+#[test]
+fn a_calm_run_delivers_every_reading_and_alert_once() {
+    let wrong = run(Options::power_cut(1, None));
+    assert!(wrong.is_empty(), "{}", replay("--power-cut 1", &wrong));
+}
+
+#[test]
+fn a_power_cut_at_any_of_500_points_loses_no_acknowledged_reading_and_doubles_no_alert() {
+    let operations = operations_of_a_calm_run(1);
+    assert!(operations >= POINTS, "only {operations} disk operations: too few points to cut at");
+    for point in 0..POINTS {
+        let at = 1 + point * operations / POINTS;
+        let wrong = run(Options::power_cut(1, Some(at)));
+        assert!(wrong.is_empty(), "{}", replay(&format!("--power-cut 1 --at {at}"), &wrong));
+    }
+}
+
+#[test]
+fn storms_of_power_cuts_silence_full_disks_and_failed_syncs_lose_nothing() {
+    for seed in 0..60 {
+        let wrong = run(Options::storm(seed));
+        assert!(wrong.is_empty(), "{}", replay(&format!("--seeds 1 --from {seed}"), &wrong));
+    }
+}
+
+#[test]
+fn each_planted_bug_is_found_within_200_worlds() {
+    for planted in Planted::ALL {
+        let found = (0..200).find(|seed| !run(Options::storm(*seed).with(planted)).is_empty());
+        assert!(found.is_some(), "200 worlds and {planted} was not found");
+    }
+}
