@@ -339,11 +339,10 @@ mod tests {
     use crate::sample;
     use crate::scratch::Scratch;
     use crate::serving::{Answers, serve_core};
-    use crate::shutdown::Trigger;
 
     struct Daemon {
         scratch: Scratch,
-        trigger: Trigger,
+        shutdown: Shutdown,
         served: tokio::task::JoinHandle<io::Result<()>>,
     }
 
@@ -351,10 +350,10 @@ mod tests {
         fn start() -> Self {
             let scratch = Scratch::new();
             let socket = AdminSocket::bind(&scratch.path().join("admin.sock")).unwrap();
-            let (trigger, shutdown) = Shutdown::new();
+            let shutdown = Shutdown::default();
             let core = serve_core(Answers::Status(sample::status()));
-            let served = tokio::spawn(socket.serve(core, shutdown));
-            Self { scratch, trigger, served }
+            let served = tokio::spawn(socket.serve(core, shutdown.clone()));
+            Self { scratch, shutdown, served }
         }
 
         fn path(&self) -> PathBuf {
@@ -447,7 +446,7 @@ mod tests {
         let daemon = Daemon::start();
         let mode = fs::metadata(daemon.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        daemon.trigger.pull();
+        daemon.shutdown.request();
         daemon.served.await.unwrap().unwrap();
         let path = daemon.scratch.path().join("admin.sock");
         assert!(!path.exists());

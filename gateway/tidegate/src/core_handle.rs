@@ -67,9 +67,27 @@ pub struct TailRecord {
     pub topic: String,
     /// The client that published it.
     pub client: String,
+    /// Why it is in the dead-letter stream, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetterNote>,
     /// What was published.
     #[serde(flatten, with = "payload")]
     pub payload: Vec<u8>,
+}
+
+/// Why a function gave up a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterNote {
+    /// The function.
+    pub function: String,
+    /// The stream that the record came from.
+    pub stream: String,
+    /// Its sequence there.
+    pub seq: u64,
+    /// How often it was tried.
+    pub attempts: u16,
+    /// What went wrong the last time.
+    pub reason: String,
 }
 
 /// The side's end of the channel.
@@ -180,6 +198,7 @@ mod tests {
             unix_ms: 1_700_000_000_000,
             topic: "a/b".into(),
             client: "c".into(),
+            dead_letter: None,
             payload: payload.to_vec(),
         }
     }

@@ -71,7 +71,22 @@ fn make(path: &Path) -> io::Result<()> {
         warn_if_open(path);
         return Ok(());
     }
-    DirBuilder::new().mode(0o700).recursive(true).create(path)
+    make_directory(path)
+}
+
+/// Makes a directory (mode 0700) with those above it, so that no power cut takes them away
+/// again: a new name is durable when the directory that holds it has been synced.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    make_directory(above)?;
+    DirBuilder::new().mode(0o700).create(path)?;
+    File::open(above)?.sync_all()
 }
 
 /// A directory that somebody else made keeps its mode: it may be shared on purpose. What is

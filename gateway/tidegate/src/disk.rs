@@ -6,12 +6,17 @@
 //! What is deliberately not here: any knowledge of segments, and any retry. An error goes to the
 //! log as it is, and the log decides.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use anyhow::Context;
+use tidegate_stream::Disk;
+
+use crate::data_dir::make_directory;
 
 /// Most files open at a time: two segments being written and read, and those that slow readers
 /// are in.
@@ -54,12 +59,7 @@ impl FileDisk {
     /// # Errors
     /// The directory cannot be made or opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            DirBuilder::new().mode(0o700).recursive(true).create(path)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
-        }
+        make_directory(path)?;
         let directory = File::open(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -74,6 +74,17 @@ impl FileDisk {
     pub fn with_sync_delay(mut self, delay: Duration) -> Self {
         self.sync_delay = delay;
         self
+    }
+
+    /// The delay that [`SYNC_DELAY_VARIABLE`] asks for, with a warning; none when it is not set.
+    ///
+    /// # Errors
+    /// It is set to something else than whole milliseconds up to 10 s.
+    pub fn sync_delay_from_environment() -> anyhow::Result<Duration> {
+        let Some(value) = std::env::var_os(SYNC_DELAY_VARIABLE) else { return Ok(Duration::ZERO) };
+        let delay = parse_delay(&value.to_string_lossy())?;
+        tracing::warn!(?delay, "{SYNC_DELAY_VARIABLE} makes each sync slower; for benchmarks only");
+        Ok(delay)
     }
 
     /// The handle of a file, opened if need be.
@@ -137,11 +148,24 @@ impl FileDisk {
         }
     }
 
-    /// The plain files of the directory, sorted.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn list(&self) -> io::Result<Vec<String>> {
+    fn write_zeros(&self, path: &Path, zeroed: u64) -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let zeros = vec![0; ZEROS.min(usize::try_from(zeroed).unwrap_or(ZEROS))];
+        let mut left = zeroed;
+        while left > 0 {
+            let piece = zeros.len().min(usize::try_from(left).unwrap_or(ZEROS));
+            file.write_all(&zeros[..piece])?;
+            left -= piece as u64;
+        }
+        file.sync_all()?;
+        self.delay();
+        Ok(())
+    }
+}
+
+impl Disk for FileDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -157,19 +181,11 @@ impl FileDisk {
         Ok(names)
     }
 
-    /// Length of a file, in bytes.
-    ///
-    /// # Errors
-    /// There is no such file.
-    pub fn len(&self, name: &str) -> io::Result<u64> {
+    fn len(&self, name: &str) -> io::Result<u64> {
         Ok(fs::metadata(self.file_path(name)?)?.len())
     }
 
-    /// Reads at `offset` until `buffer` is full or the file ends; the bytes read.
-    ///
-    /// # Errors
-    /// There is no such file, or the medium fails.
-    pub fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let file = self.handle(name, false)?;
         let mut done = 0;
         while done < buffer.len() {
@@ -183,12 +199,7 @@ impl FileDisk {
         Ok(done)
     }
 
-    /// Makes a file of `zeroed` zero bytes, written and synced; one that is there is replaced.
-    /// When it fails, nothing is left of it.
-    ///
-    /// # Errors
-    /// The disk is full, or fails.
-    pub fn create(&self, name: &str, zeroed: u64) -> io::Result<()> {
+    fn create(&self, name: &str, zeroed: u64) -> io::Result<()> {
         let path = self.file_path(name)?;
         self.forget(name);
         let written = self.write_zeros(&path, zeroed);
@@ -199,34 +210,11 @@ impl FileDisk {
         written
     }
 
-    fn write_zeros(&self, path: &Path, zeroed: u64) -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let zeros = vec![0; ZEROS.min(usize::try_from(zeroed).unwrap_or(ZEROS))];
-        let mut left = zeroed;
-        while left > 0 {
-            let piece = zeros.len().min(usize::try_from(left).unwrap_or(ZEROS));
-            file.write_all(&zeros[..piece])?;
-            left -= piece as u64;
-        }
-        file.sync_all()?;
-        self.delay();
-        Ok(())
-    }
-
-    /// Writes all of `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// There is no such file, the disk is full, or fails; any part may have been written.
-    pub fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.handle(name, true)?.write_all_at(bytes, offset)
     }
 
-    /// Brings what was written to a file to the medium (`fdatasync`).
-    ///
-    /// # Errors
-    /// The medium fails: any part of what was written since the last sync may be lost.
-    pub fn sync(&self, name: &str) -> io::Result<()> {
+    fn sync(&self, name: &str) -> io::Result<()> {
         let file = self.handle(name, false)?;
         file.sync_data()?;
         self.delay();
@@ -237,11 +225,7 @@ impl FileDisk {
         Ok(())
     }
 
-    /// Gives a file another name, replacing what had it.
-    ///
-    /// # Errors
-    /// There is no such file, or the medium fails.
-    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from_path, to_path) = (self.file_path(from)?, self.file_path(to)?);
         fs::rename(from_path, to_path)?;
         let mut open = self.open_files();
@@ -252,31 +236,19 @@ impl FileDisk {
         Ok(())
     }
 
-    /// Removes a file.
-    ///
-    /// # Errors
-    /// There is no such file, or the medium fails.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
+    fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.file_path(name)?;
         self.forget(name);
         fs::remove_file(path)
     }
 
-    /// Makes creations, renames and removals durable.
-    ///
-    /// # Errors
-    /// The medium fails.
-    pub fn sync_dir(&self) -> io::Result<()> {
+    fn sync_dir(&self) -> io::Result<()> {
         self.directory.sync_all()?;
         self.delay();
         Ok(())
     }
 
-    /// Bytes that can still be written, as the file system says.
-    ///
-    /// # Errors
-    /// The file system does not say.
-    pub fn free_bytes(&self) -> io::Result<u64> {
+    fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::fstatvfs(&self.directory)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
@@ -288,15 +260,9 @@ impl OpenFiles {
     }
 }
 
-/// Reads [`SYNC_DELAY_VARIABLE`]: zero when it is not set.
-///
-/// # Errors
-/// It is set to something else than whole milliseconds up to 10 s.
-pub fn sync_delay_from_environment() -> Result<Duration, String> {
-    let Some(value) = std::env::var_os(SYNC_DELAY_VARIABLE) else { return Ok(Duration::ZERO) };
-    let text = value.to_string_lossy();
+fn parse_delay(text: &str) -> anyhow::Result<Duration> {
     let delay = text.parse().ok().map(Duration::from_millis);
-    delay.filter(|delay| *delay <= MAX_SYNC_DELAY).ok_or_else(|| {
+    delay.filter(|delay| *delay <= MAX_SYNC_DELAY).with_context(|| {
         let most = MAX_SYNC_DELAY.as_millis();
         format!("{SYNC_DELAY_VARIABLE}={text}: must be whole milliseconds, 0 to {most}")
     })
@@ -447,6 +413,15 @@ mod tests {
     fn the_file_system_says_how_much_is_free() {
         let scratch = Scratch::new();
         assert!(disk(&scratch).free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_delay_is_whole_milliseconds() {
+        assert_eq!(parse_delay("20").unwrap(), Duration::from_millis(20));
+        for text in ["", "20ms", "-1", "10001", "1e3"] {
+            let error = parse_delay(text).unwrap_err().to_string();
+            assert!(error.ends_with("must be whole milliseconds, 0 to 10000"), "{error}");
+        }
     }
 
     #[test]

@@ -191,15 +191,14 @@ mod tests {
     use super::*;
     use crate::sample;
     use crate::serving::{Answers, serve_core};
-    use crate::shutdown::Trigger;
 
     /// A server on a free port with a core that gives `answers`.
-    fn start(answers: Answers) -> (SocketAddr, Trigger) {
+    fn start(answers: Answers) -> (SocketAddr, Shutdown) {
         let listener = HttpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address().unwrap();
-        let (trigger, shutdown) = Shutdown::new();
-        tokio::spawn(listener.serve(serve_core(answers), shutdown));
-        (address, trigger)
+        let shutdown = Shutdown::default();
+        tokio::spawn(listener.serve(serve_core(answers), shutdown.clone()));
+        (address, shutdown)
     }
 
     async fn ask(address: SocketAddr, request: &str) -> String {
@@ -293,7 +292,7 @@ mod tests {
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut byte = [0];
         stream.read_exact(&mut byte).await.unwrap();
-        trigger.pull();
+        trigger.request();
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
     }

@@ -1,7 +1,9 @@
 //! The Tidegate daemon: the shell around [`tidegate_flow`], and the commands.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod core;
 pub mod core_handle;
 pub mod data_dir;
 pub mod disk;
@@ -16,4 +18,5 @@ mod scratch;
 #[cfg(test)]
 mod serving;
 pub mod shutdown;
+pub mod uplinks;
 mod utc;

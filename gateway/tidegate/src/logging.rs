@@ -23,9 +23,19 @@ use crate::utc::Utc;
 /// # Errors
 /// Something in this process has set up logging before.
 pub fn start(settings: LogSettings) -> anyhow::Result<()> {
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = goes_to_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     subscriber(settings, journal, io::stderr).try_init()?;
     Ok(())
+}
+
+/// Whether standard error is the connection to the journal that `JOURNAL_STREAM` names by device
+/// and inode: a process started from a service inherits the variable with other files.
+fn goes_to_journal(variable: Option<&str>) -> bool {
+    let Some((device, inode)) = variable.and_then(|text| text.split_once(':')) else {
+        return false;
+    };
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
 fn subscriber<W>(settings: LogSettings, journal: bool, writer: W) -> impl Subscriber + Send + Sync
@@ -153,6 +163,15 @@ mod tests {
             "<6>tidegate::disk: opened \"x\" bytes=7\n<7>tidegate::disk: detail\n\
              <4>rumqttc: trouble\n"
         );
+    }
+
+    #[test]
+    fn an_inherited_variable_does_not_make_a_journal() {
+        assert!(!goes_to_journal(None));
+        assert!(!goes_to_journal(Some("0:0")));
+        assert!(!goes_to_journal(Some("x")));
+        let stat = rustix::fs::fstat(io::stderr()).unwrap();
+        assert!(goes_to_journal(Some(&format!("{}:{}", stat.st_dev, stat.st_ino))));
     }
 
     #[test]

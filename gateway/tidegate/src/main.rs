@@ -1,3 +1,7 @@
-//! The Tidegate daemon and its commands.
+//! The one binary: see [`tidegate::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::cli::main()
+}

@@ -93,12 +93,13 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
             family.sample(&[("function", &function.name)], value(function));
         }
     }
-    let counters: [(&str, &str, Value); 7] = [
+    let counters: [(&str, &str, Value); 8] = [
         ("calls", "Calls made.", |f| f.calls),
         ("records", "Records handled and committed.", |f| f.records),
         ("emitted", "Records emitted.", |f| f.emitted),
         ("failures", "Calls that failed.", |f| f.failures),
         ("retries", "Calls made again.", |f| f.retries),
+        ("dropped", "Records that the function dropped.", |f| f.dropped),
         ("dead_letters", "Records given up.", |f| f.dead_letters),
         ("fuel", "Fuel used.", |f| f.fuel),
     ];

@@ -47,6 +47,7 @@ pub(crate) fn status() -> Status {
             emitted: 7,
             failures: 0,
             retries: 0,
+            dropped: 0,
             dead_letters: 0,
             state_keys: 3,
             state_bytes: 60,
@@ -58,6 +59,7 @@ pub(crate) fn status() -> Status {
         uplinks: vec![UplinkStatus {
             name: "cloud".into(),
             state: "waiting".into(),
+            sentence: "waiting 0.5 s after connection refused".into(),
             since_ms: 2_000,
             retry_in_ms: Some(500),
             last_error: Some("connection refused".into()),

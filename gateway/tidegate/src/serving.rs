@@ -45,6 +45,7 @@ fn page(status: &Status, name: &str, from: Option<u64>, max: usize) -> Result<Ta
         unix_ms: 1_700_000_000_000 + i64::try_from(seq).unwrap(),
         topic: "sensors/1/telemetry".into(),
         client: "sensor-1".into(),
+        dead_letter: None,
         payload: if seq % 2 == 0 { vec![0xff, 0] } else { seq.to_string().into_bytes() },
     };
     Ok(TailPage { records: (from..next).map(record).collect(), next })

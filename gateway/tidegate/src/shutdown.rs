@@ -1,43 +1,45 @@
 //! The wish to stop, from the signals to every thread.
 
 use std::process;
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Asks all holders of a [`Shutdown`] to stop. Dropping it asks, too.
-#[derive(Debug)]
-pub struct Trigger(watch::Sender<bool>);
-
-/// Tells when to stop.
+/// Whether to stop; shared by all threads.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown {
+    sender: Arc<watch::Sender<bool>>,
+}
 
-impl Trigger {
-    /// Asks to stop. Asking twice is the same as once.
-    pub fn pull(&self) {
-        self.0.send_replace(true);
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { sender: Arc::new(watch::Sender::new(false)) }
     }
 }
 
 impl Shutdown {
-    /// A pair.
-    pub fn new() -> (Trigger, Self) {
-        let (sender, receiver) = watch::channel(false);
-        (Trigger(sender), Self(receiver))
+    /// Asks everybody to stop. Asking twice is the same as once.
+    pub fn request(&self) {
+        self.sender.send_replace(true);
     }
 
-    /// Whether to stop.
+    /// Whether somebody has asked.
     pub fn requested(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
+        *self.sender.borrow()
     }
 
-    /// Returns when it is time to stop; at once when it already is.
+    /// Turns to `true` when somebody asks.
+    pub fn receiver(&self) -> watch::Receiver<bool> {
+        self.sender.subscribe()
+    }
+
+    /// Returns when somebody asks; at once when it has happened.
     pub async fn wait(&self) {
-        // An error means that nobody can ask any more: that is a reason to stop as well.
-        let _ = self.0.clone().wait_for(|stop| *stop).await;
+        // It fails only without a sender, and `self` is one.
+        let _ = self.receiver().wait_for(|stop| *stop).await;
     }
 }
 
@@ -48,7 +50,8 @@ impl Shutdown {
 /// # Errors
 /// The system gives no thread or no signal handler.
 pub fn on_signals() -> anyhow::Result<Shutdown> {
-    let (trigger, shutdown) = Shutdown::new();
+    let shutdown = Shutdown::default();
+    let asks = shutdown.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let guard = runtime.enter();
     let terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
@@ -57,15 +60,15 @@ pub fn on_signals() -> anyhow::Result<Shutdown> {
     thread::Builder::new()
         .name("signals".to_owned())
         .stack_size(128 << 10)
-        .spawn(move || runtime.block_on(listen(trigger, terminate, interrupt)))
+        .spawn(move || runtime.block_on(listen(asks, terminate, interrupt)))
         .context("cannot start a thread")?;
     Ok(shutdown)
 }
 
-async fn listen(trigger: Trigger, mut terminate: Signal, mut interrupt: Signal) {
+async fn listen(shutdown: Shutdown, mut terminate: Signal, mut interrupt: Signal) {
     let name = either(&mut terminate, &mut interrupt).await;
     tracing::info!(signal = name, "shutting down; the same signal again ends it at once");
-    trigger.pull();
+    shutdown.request();
     let name = either(&mut terminate, &mut interrupt).await;
     tracing::warn!(signal = name, "ended at once; the store is recovered at the next start");
     process::exit(1);
@@ -84,18 +87,19 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_who_waits_is_told() {
-        let (trigger, shutdown) = Shutdown::new();
+        let shutdown = Shutdown::default();
         assert!(!shutdown.requested());
         let other = shutdown.clone();
-        tokio::join!(shutdown.wait(), other.wait(), async { trigger.pull() });
-        assert!(shutdown.requested() && other.requested());
+        let mut receiver = shutdown.receiver();
+        tokio::join!(shutdown.wait(), other.wait(), async { shutdown.request() });
+        assert!(other.requested());
+        assert!(*receiver.wait_for(|stop| *stop).await.unwrap());
     }
 
     #[tokio::test]
-    async fn a_lost_trigger_is_a_reason_to_stop() {
-        let (trigger, shutdown) = Shutdown::new();
-        drop(trigger);
+    async fn who_comes_late_is_told_at_once() {
+        let shutdown = Shutdown::default();
+        shutdown.request();
         shutdown.wait().await;
-        assert!(shutdown.requested());
     }
 }

@@ -57,6 +57,11 @@ impl<'a> Spot<'a> {
     /// Enters a mistake about this value.
     pub(super) fn wrong(&self, out: &mut Mistakes, problem: &str) {
         let shown = self.source.shown(self.span.clone());
+        self.wrong_shown_as(&shown, out, problem);
+    }
+
+    /// Enters a mistake about this value, which is secret in part and shown as `shown`.
+    pub(super) fn wrong_shown_as(&self, shown: &str, out: &mut Mistakes, problem: &str) {
         let line = self.source.line(self.span.start);
         out.add(Some(line), format!("{} = {shown}: {problem}", self.path));
     }
@@ -163,6 +168,11 @@ impl<'a> Section<'a> {
         let text =
             format!("{}.{}: missing; write, for example, {example}{at}", self.path, key.name);
         out.add(self.line, text);
+    }
+
+    /// Enters a mistake about a key that is not there.
+    pub(super) fn wrong_absent(&self, key: &str, out: &mut Mistakes, problem: &str) {
+        out.add(self.line, format!("{}.{key}: {problem}", self.path));
     }
 
     /// Enters a mistake about the section as a whole.

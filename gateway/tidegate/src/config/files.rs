@@ -1,15 +1,13 @@
 //! What the configuration says about this machine: directories and files that must be there.
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 
 use rustix::fs::Access;
+use tidegate_runtime::{Limits, Module};
 
 /// Longest path of a Unix socket on Linux, without the terminating NUL (`unix(7)`).
 const MAX_SOCKET_PATH: usize = 107;
-/// Largest module file; parsing costs a multiple of it in memory.
-pub(super) const MAX_MODULE_BYTES: u64 = 8 << 20;
 
 /// Checks that the data directory can be used, without making it.
 pub(super) fn check_data_dir(path: &Path, socket: &str) -> Result<(), String> {
@@ -35,39 +33,14 @@ pub(super) fn check_data_dir(path: &Path, socket: &str) -> Result<(), String> {
     })
 }
 
-/// Checks that a module is there and is a core WebAssembly module by its header. Whether it
-/// has what a function needs is checked when it is compiled.
-pub(super) fn check_module(path: &Path) -> Result<(), String> {
-    let mut header = [0; 8];
+/// Compiles a module as the daemon will, and throws the result away.
+pub(super) fn check_module(path: &Path, limits: &Limits) -> Result<(), String> {
     let length = readable(path)?;
-    if length > MAX_MODULE_BYTES {
-        return Err(format!("{length} bytes; allowed: at most {MAX_MODULE_BYTES}"));
+    if length > limits.module_bytes as u64 {
+        return Err(format!("{length} bytes; allowed: at most {}", limits.module_bytes));
     }
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    if read.is_err() || header[..4] != *b"\0asm" {
-        return Err("not a WebAssembly module; build it for wasm32-unknown-unknown".to_owned());
-    }
-    if header[4..] != [1, 0, 0, 0] {
-        let help = "build a core module for wasm32-unknown-unknown";
-        return Err(format!("a component or an unknown version of WebAssembly; {help}"));
-    }
-    Ok(())
-}
-
-/// Checks that a file of certificates is there and looks like PEM.
-pub(super) fn check_certificates(path: &Path) -> Result<(), String> {
-    /// More than the certificates of any system.
-    const MAX: u64 = 4 << 20;
-    let length = readable(path)?;
-    if length > MAX {
-        return Err(format!("{length} bytes; allowed: at most {MAX}"));
-    }
-    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let marker = b"-----BEGIN CERTIFICATE-----";
-    if !bytes.windows(marker.len()).any(|window| window == marker) {
-        return Err("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".to_owned());
-    }
-    Ok(())
+    let wasm = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Module::compile(&wasm, limits).map(drop).map_err(|error| error.to_string())
 }
 
 /// The length of a file that can be read.

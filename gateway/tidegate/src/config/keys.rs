@@ -97,7 +97,7 @@ impl Kind {
             Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
             Kind::Input => "{ stream = \"NAME\" }".to_owned(),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
-            Kind::Url => "\"mqtt://HOST:PORT\"".to_owned(),
+            Kind::Url => "\"mqtt://HOST:PORT\" or \"mqtts://USER:PASSWORD@HOST:PORT\"".to_owned(),
         }
     }
 }
@@ -463,7 +463,7 @@ pub(crate) mod uplink {
         name: "url",
         kind: Kind::Url,
         fallback: Fallback::Required(r#"url = "mqtt://cloud.example:1883""#),
-        about: "The upstream broker.",
+        about: "The upstream broker (MQTT 5). User and password are optional; write `%40` for an @ in them. Without a port 1883, with mqtts 8883.",
     };
     pub(crate) const STREAMS: Key = Key {
         name: "streams",
@@ -474,8 +474,26 @@ pub(crate) mod uplink {
     pub(crate) const CA_FILE: Key = Key {
         name: "ca_file",
         kind: Kind::Path,
-        fallback: Fallback::Absent("the system's certificates"),
-        about: "Certificates (PEM) that may sign the upstream's own.",
+        fallback: Fallback::Absent("none; needed with `mqtts`"),
+        about: "Certificates (PEM) of the authorities that may have signed the upstream's.",
+    };
+    pub(crate) const CERT_FILE: Key = Key {
+        name: "cert_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent("none"),
+        about: "The gateway's own certificate chain (PEM), for an upstream that asks for one.",
+    };
+    pub(crate) const KEY_FILE: Key = Key {
+        name: "key_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent("none"),
+        about: "The private key (PEM) of `cert_file`.",
+    };
+    pub(crate) const KEEP_ALIVE: Key = Key {
+        name: "keep_alive",
+        kind: time(Duration::from_secs(5), Duration::from_secs(65_535)),
+        fallback: Fallback::Value(r#""30s""#),
+        about: "Time without traffic after which the upstream is asked whether it is there.",
     };
     pub(crate) const WINDOW: Key = Key {
         name: "window",
@@ -520,6 +538,9 @@ pub(crate) mod uplink {
             &URL,
             &STREAMS,
             &CA_FILE,
+            &CERT_FILE,
+            &KEY_FILE,
+            &KEEP_ALIVE,
             &WINDOW,
             &WINDOW_BYTES,
             &ACK_TIMEOUT,

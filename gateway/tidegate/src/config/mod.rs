@@ -6,6 +6,7 @@ mod files;
 mod json;
 mod keys;
 mod mistakes;
+mod plan;
 mod sections;
 mod settings;
 mod starter;
@@ -13,61 +14,66 @@ mod suggestion;
 #[cfg(test)]
 mod tests;
 mod units;
-mod url;
 mod value;
 
+use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+
+use self::document::Source;
+use self::sections::Depth;
 
 pub use self::mistakes::{Mistake, Mistakes};
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
-    STORE_DIR, Settings, StorageSettings, StreamOverflow, StreamSettings, UplinkSettings,
-    UplinkUrl,
+    STORE_DIR, Settings, StorageSettings, StreamSettings, UplinkSettings,
 };
 pub use self::starter::starter;
+pub(crate) use self::units::{show_bytes, show_duration};
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads and checks a configuration file, with the directories and files that it names.
+/// Reads a configuration file, for a gateway that is to run: what a start can do without (a
+/// module, say) is not looked at.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(file: &Path) -> Result<Settings, Mistakes> {
-    match read(file) {
-        Ok(text) => parse(file, &text),
-        Err(problem) => {
-            let mut mistakes = Mistakes::new(file);
-            mistakes.add(None, problem);
-            Err(mistakes)
-        }
-    }
+    parse(file, &read(file)?, Depth::File)
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    let mut text = Vec::new();
-    let opened = std::fs::File::open(file).map_err(|error| {
-        format!("cannot be read: {error}; `tidegate init` writes a starter configuration")
-    })?;
-    let mut limited = opened.take(MAX_FILE_BYTES + 1);
-    limited.read_to_end(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("longer than {MAX_FILE_BYTES} bytes"));
-    }
-    String::from_utf8(text)
-        .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
-}
-
-/// Checks the text of a configuration file; `file` gives relative paths their base.
+/// Reads a configuration file and looks at everything that it names: the data directory, the
+/// modules.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse(file: &Path, text: &str) -> Result<Settings, Mistakes> {
+pub fn check(file: &Path) -> Result<Settings, Mistakes> {
+    parse(file, &read(file)?, Depth::Machine)
+}
+
+/// The data directory that a configuration file names, whatever else is wrong with it.
+///
+/// # Errors
+/// The file cannot be read, or names none.
+pub fn data_dir_of(file: &Path) -> Result<PathBuf, Mistakes> {
+    let text = read(file)?;
+    walk(file, &text, |source, root, out| sections::read_data_dir(file, source, root, out))
+}
+
+fn parse(file: &Path, text: &str, depth: Depth) -> Result<Settings, Mistakes> {
+    walk(file, text, |source, root, out| sections::read(file, depth, source, root, out))
+}
+
+fn walk<T>(
+    file: &Path,
+    text: &str,
+    read: impl FnOnce(&Source<'_>, &DeTable<'_>, &mut Mistakes) -> T,
+) -> Result<T, Mistakes> {
     let mut mistakes = Mistakes::new(file);
-    let source = document::Source::new(text);
+    let source = Source::new(text);
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let line = error.span().map(|span| source.line(span.start));
@@ -77,6 +83,25 @@ pub fn parse(file: &Path, text: &str) -> Result<Settings, Mistakes> {
     if !errors.is_empty() {
         return Err(mistakes.sorted());
     }
-    let settings = sections::read(file, &source, root.get_ref(), &mut mistakes);
-    mistakes.into_result().map(|()| settings)
+    let value = read(&source, root.get_ref(), &mut mistakes);
+    mistakes.into_result().map(|()| value)
+}
+
+fn read(file: &Path) -> Result<String, Mistakes> {
+    let wrong = |problem: String| {
+        let mut mistakes = Mistakes::new(file);
+        mistakes.add(None, problem);
+        mistakes
+    };
+    let mut text = Vec::new();
+    let opened = File::open(file).map_err(|error| {
+        wrong(format!("cannot be read: {error}; `tidegate init` writes a starter configuration"))
+    })?;
+    let mut limited = opened.take(MAX_FILE_BYTES + 1);
+    limited.read_to_end(&mut text).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(wrong(format!("longer than {MAX_FILE_BYTES} bytes")));
+    }
+    String::from_utf8(text)
+        .map_err(|error| wrong(format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to())))
 }

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tidegate_broker::TopicFilter;
+use tidegate_flow::DEAD_LETTER_STREAM;
+use tidegate_stream::Overflow;
 use toml::de::{DeTable, DeValue};
 
 use super::document::{Section, Source, Spot, report_unknown_sections};
@@ -12,27 +16,36 @@ use super::keys::{
 use super::mistakes::Mistakes;
 use super::settings::{
     ADMIN_SOCKET, FunctionSettings, LogFormat, LogLevel, LogSettings, MqttSettings, Settings,
-    StorageSettings, StreamOverflow, StreamSettings, UplinkSettings,
+    StorageSettings, StreamSettings, UplinkSettings,
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, json, url};
+use super::{files, json};
+use crate::uplinks::{MqttTarget, TargetOptions};
 
-/// The stream that dead-lettered records go to; every gateway has it.
-const DEAD_LETTERS: &str = "dead-letters";
 /// Most streams, functions and uplinks of one gateway.
 const MAX_STREAMS: usize = 256;
 const MAX_FUNCTIONS: usize = 64;
 const MAX_UPLINKS: usize = 16;
 
+/// How much of the machine is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What the settings themselves need. A gateway starts although a module is missing.
+    File,
+    /// The data directory and the modules as well.
+    Machine,
+}
+
 /// Reads a parsed file. What is returned is complete only when `out` is still empty.
 pub(super) fn read(
     file: &Path,
+    depth: Depth,
     source: &Source<'_>,
     root: &DeTable<'_>,
     out: &mut Mistakes,
 ) -> Settings {
-    let reader = Reader { base: base_of(file), source, root };
+    let reader = Reader { base: base_of(file), depth, source, root };
     report_unknown_sections(source, root, out);
     let (gateway, data_dir) = reader.gateway(out);
     let mqtt = reader.mqtt(out);
@@ -42,9 +55,21 @@ pub(super) fn read(
     let streams = reader.streams(out);
     let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
     let functions = reader.functions(&names, out);
-    let uplinks = reader.uplinks(&names, out);
+    let uplinks = reader.uplinks(&gateway, &names, out);
     let file = file.to_owned();
     Settings { file, gateway, data_dir, mqtt, http, log, storage, streams, functions, uplinks }
+}
+
+/// Reads the data directory alone.
+pub(super) fn read_data_dir(
+    file: &Path,
+    source: &Source<'_>,
+    root: &DeTable<'_>,
+    out: &mut Mistakes,
+) -> PathBuf {
+    let mut ignored = Mistakes::new(file);
+    let section = Section::single(source, root, &gateway::SECTION, &mut ignored);
+    base_of(file).join(section.text(&gateway::DATA_DIR, out).unwrap_or_default())
 }
 
 /// Relative paths count from the directory of the file, wherever the command is run.
@@ -54,6 +79,7 @@ fn base_of(file: &Path) -> PathBuf {
 
 struct Reader<'a> {
     base: PathBuf,
+    depth: Depth,
     source: &'a Source<'a>,
     root: &'a DeTable<'a>,
 }
@@ -64,7 +90,8 @@ impl<'a> Reader<'a> {
         let id = section.name(&gateway::ID, out).unwrap_or_default();
         let data_dir = section.text(&gateway::DATA_DIR, out).unwrap_or_default();
         let data_dir = self.base.join(data_dir);
-        if let Some(spot) = section.spot(&gateway::DATA_DIR)
+        if self.depth == Depth::Machine
+            && let Some(spot) = section.spot(&gateway::DATA_DIR)
             && let DeValue::String(_) = spot.value
             && let Err(problem) = files::check_data_dir(&data_dir, ADMIN_SOCKET)
         {
@@ -149,13 +176,13 @@ impl<'a> Reader<'a> {
         let mut streams = Vec::new();
         for (name, section) in sections {
             check_name(name, &section, streams.len(), MAX_STREAMS, out);
-            if name == DEAD_LETTERS {
+            if name == DEAD_LETTER_STREAM {
                 section.wrong(out, RESERVED);
             }
             let overflow = match section.choice(&stream::OVERFLOW, out) {
-                "reject" => StreamOverflow::Reject,
-                "block" => StreamOverflow::Block,
-                _ => StreamOverflow::DropOldest,
+                "reject" => Overflow::Reject,
+                "block" => Overflow::Block,
+                _ => Overflow::DropOldest,
             };
             streams.push(StreamSettings {
                 name: name.to_owned(),
@@ -173,9 +200,9 @@ impl<'a> Reader<'a> {
         let mut functions = Vec::new();
         for (name, section) in sections {
             check_name(name, &section, functions.len(), MAX_FUNCTIONS, out);
-            functions.push(FunctionSettings {
+            let settings = FunctionSettings {
                 name: name.to_owned(),
-                module: self.module(&section, out),
+                module: self.path(&section, &function::MODULE, out).unwrap_or_default(),
                 input: input(&section, streams, out),
                 publish: topics(&section, &function::PUBLISH, out),
                 config: config(&section, out),
@@ -187,59 +214,96 @@ impl<'a> Reader<'a> {
                 fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
                 deadline: section.time(&function::DEADLINE, out),
                 state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
-            });
+            };
+            if self.depth == Depth::Machine
+                && let Some(spot) = section.spot(&function::MODULE)
+                && let DeValue::String(_) = spot.value
+                && let Err(problem) = files::check_module(&settings.module, &settings.limits())
+            {
+                spot.wrong(out, &problem);
+            }
+            functions.push(settings);
         }
         functions
     }
 
-    fn module(&self, section: &Section<'_>, out: &mut Mistakes) -> PathBuf {
-        let module = self.base.join(section.text(&function::MODULE, out).unwrap_or_default());
-        if let Some(spot) = section.spot(&function::MODULE)
-            && let DeValue::String(_) = spot.value
-            && let Err(problem) = files::check_module(&module)
-        {
-            spot.wrong(out, &problem);
-        }
-        module
+    /// A path, relative to the directory of the file.
+    fn path(&self, section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<PathBuf> {
+        Some(self.base.join(section.text(key, out)?))
     }
 
-    fn uplinks(&self, streams: &[&str], out: &mut Mistakes) -> Vec<UplinkSettings> {
+    fn uplinks(&self, gateway: &str, streams: &[&str], out: &mut Mistakes) -> Vec<UplinkSettings> {
         let sections = Section::several(self.source, self.root, &uplink::SECTION, out);
         let mut uplinks = Vec::new();
-        for (name, section) in sections {
-            check_name(name, &section, uplinks.len(), MAX_UPLINKS, out);
-            let settings = UplinkSettings {
-                name: name.to_owned(),
-                url: url::read(&section, out),
-                streams: stream_names(&section, streams, out),
-                ca_file: self.ca_file(&section, out),
-                window: size(section.count(&uplink::WINDOW, out)),
-                window_bytes: size(section.bytes(&uplink::WINDOW_BYTES, out)),
-                ack_timeout: section.time(&uplink::ACK_TIMEOUT, out),
-                connect_timeout: section.time(&uplink::CONNECT_TIMEOUT, out),
-                backoff_min: section.time(&uplink::BACKOFF_MIN, out),
-                backoff_max: section.time(&uplink::BACKOFF_MAX, out),
+        for (index, (name, section)) in sections.into_iter().enumerate() {
+            check_name(name, &section, index, MAX_UPLINKS, out);
+            let names = stream_names(&section, streams, out);
+            let window = size(section.count(&uplink::WINDOW, out));
+            let window_bytes = size(section.bytes(&uplink::WINDOW_BYTES, out));
+            let ack_timeout = section.time(&uplink::ACK_TIMEOUT, out);
+            let connect_timeout = section.time(&uplink::CONNECT_TIMEOUT, out);
+            let (backoff_min, backoff_max) = backoff(&section, out);
+            let options = TargetOptions {
+                ca_file: self.path(&section, &uplink::CA_FILE, out),
+                cert_file: self.path(&section, &uplink::CERT_FILE, out),
+                key_file: self.path(&section, &uplink::KEY_FILE, out),
+                keep_alive: section.time(&uplink::KEEP_ALIVE, out),
+                connect_timeout,
+                window,
+                ..TargetOptions::default()
             };
-            if settings.backoff_min > settings.backoff_max {
-                let spots = [&uplink::BACKOFF_MIN, &uplink::BACKOFF_MAX];
-                if let Some(spot) = spots.into_iter().find_map(|key| section.spot(key)) {
-                    spot.wrong(out, "backoff_min must not be longer than backoff_max");
-                }
-            }
-            uplinks.push(settings);
+            let Some(target) = target(gateway, name, &section, options, out) else { continue };
+            uplinks.push(UplinkSettings {
+                name: name.to_owned(),
+                target,
+                streams: names,
+                window,
+                window_bytes,
+                ack_timeout,
+                connect_timeout,
+                backoff_min,
+                backoff_max,
+            });
         }
         uplinks
     }
+}
 
-    fn ca_file(&self, section: &Section<'_>, out: &mut Mistakes) -> Option<PathBuf> {
-        let path = self.base.join(section.text(&uplink::CA_FILE, out)?);
-        if let Err(problem) = files::check_certificates(&path)
-            && let Some(spot) = section.spot(&uplink::CA_FILE)
-        {
-            spot.wrong(out, &problem);
+/// The server of an uplink; `None` when its URL or its files are wrong.
+fn target(
+    gateway: &str,
+    name: &str,
+    section: &Section<'_>,
+    options: TargetOptions,
+    out: &mut Mistakes,
+) -> Option<MqttTarget> {
+    let url = section.text(&uplink::URL, out)?;
+    let mistakes = match MqttTarget::parse(gateway, name, &url, options) {
+        Ok(target) => return Some(target),
+        Err(mistakes) => mistakes,
+    };
+    for mistake in mistakes {
+        let key = uplink::SECTION.keys.iter().find(|key| key.name == mistake.key);
+        match key.and_then(|key| section.spot(key)) {
+            Some(spot) => {
+                spot.wrong_shown_as(&format!("\"{}\"", mistake.value), out, &mistake.why);
+            }
+            None => section.wrong_absent(mistake.key, out, &mistake.why),
         }
-        Some(path)
     }
+    None
+}
+
+fn backoff(section: &Section<'_>, out: &mut Mistakes) -> (Duration, Duration) {
+    let min = section.time(&uplink::BACKOFF_MIN, out);
+    let max = section.time(&uplink::BACKOFF_MAX, out);
+    if min > max {
+        let spots = [&uplink::BACKOFF_MIN, &uplink::BACKOFF_MAX];
+        if let Some(spot) = spots.into_iter().find_map(|key| section.spot(key)) {
+            spot.wrong(out, "backoff_min must not be longer than backoff_max");
+        }
+    }
+    (min, max)
 }
 
 const RESERVED: &str = "the name is reserved: this stream always exists and takes the records \
@@ -294,25 +358,24 @@ fn refuse_open(
     spot.wrong(out, &problem);
 }
 
-fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<String> {
+fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<TopicFilter> {
     let Kind::Topics { min, max } = key.kind else { return Vec::new() };
     let Some(spot) = section.spot(key) else {
         section.missing(key, out);
         return Vec::new();
     };
     let Some(elements) = list(&spot, min, max, "topic filters", out) else { return Vec::new() };
-    let mut found: Vec<String> = Vec::new();
+    let mut found: Vec<TopicFilter> = Vec::new();
     for element in elements {
         let DeValue::String(text) = element.value else {
             element.wrong(out, &expected("text", element.value));
             continue;
         };
-        if let Err(problem) = check_filter(text) {
-            element.wrong(out, &problem);
-        } else if found.iter().any(|before| before == text) {
-            element.wrong(out, "listed twice");
+        match TopicFilter::parse(text) {
+            Err(error) => element.wrong(out, &format!("{error}")),
+            Ok(filter) if found.contains(&filter) => element.wrong(out, "listed twice"),
+            Ok(filter) => found.push(filter),
         }
-        found.push(text.clone().into_owned());
     }
     found
 }
@@ -336,23 +399,6 @@ fn list<'a>(
     Some(elements)
 }
 
-/// A topic filter [MQTT-4.7.1]: `#` is a whole level and the last, `+` is a whole level.
-fn check_filter(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.len() > 65_535 || text.contains('\0') {
-        return Err("not a topic filter: 1 to 65535 bytes without NUL".to_owned());
-    }
-    let levels: Vec<&str> = text.split('/').collect();
-    for (index, level) in levels.iter().enumerate() {
-        if level.contains('+') && *level != "+" {
-            return Err("not a topic filter: + must stand alone between slashes".to_owned());
-        }
-        if level.contains('#') && (*level != "#" || index + 1 != levels.len()) {
-            return Err("not a topic filter: # must stand alone at the end".to_owned());
-        }
-    }
-    Ok(())
-}
-
 fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String {
     let Some(spot) = section.spot(&function::INPUT) else {
         section.missing(&function::INPUT, out);
@@ -366,7 +412,7 @@ fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String 
     for (key, entry) in entries {
         match (key, entry.value) {
             ("stream", DeValue::String(name)) => {
-                if name == DEAD_LETTERS {
+                if name == DEAD_LETTER_STREAM {
                     entry.wrong(out, "a function cannot read the records that functions gave up");
                 } else {
                     check_stream(&entry, name, streams, out);
@@ -412,7 +458,7 @@ fn stream_names(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> 
         };
         if found.iter().any(|before| before == name) {
             element.wrong(out, "listed twice");
-        } else if name != DEAD_LETTERS {
+        } else if name != DEAD_LETTER_STREAM {
             check_stream(&element, name, streams, out);
         }
         found.push(name.clone().into_owned());

@@ -4,9 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidegate_broker::TopicFilter;
+use tidegate_stream::Overflow;
+
+use crate::uplinks::MqttTarget;
+
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
-/// value of this type has passed every check.
-#[derive(Debug, Clone, PartialEq)]
+/// value of this type has passed every check of the file itself.
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The file that it was read from.
     pub file: PathBuf,
@@ -111,24 +116,13 @@ pub struct StreamSettings {
     /// NAME.
     pub name: String,
     /// Topic filters that feed it.
-    pub topics: Vec<String>,
+    pub topics: Vec<TopicFilter>,
     /// Quota, in bytes.
     pub max_bytes: u64,
     /// What happens at the quota.
-    pub overflow: StreamOverflow,
+    pub overflow: Overflow,
     /// Time kept after every reader has passed.
     pub retain: Duration,
-}
-
-/// What happens when a stream reaches its quota.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamOverflow {
-    /// The oldest records go, and are entered in the loss ledger.
-    DropOldest,
-    /// The publish is refused.
-    Reject,
-    /// The publish waits.
-    Block,
 }
 
 /// `[function.NAME]`
@@ -136,12 +130,13 @@ pub enum StreamOverflow {
 pub struct FunctionSettings {
     /// NAME.
     pub name: String,
-    /// The module's file; readable, a core WebAssembly module by its header.
+    /// The module's file. It need not be there: a gateway starts without it, and the function's
+    /// records wait.
     pub module: PathBuf,
     /// The stream that it reads.
     pub input: String,
     /// Topic filters that it may publish to.
-    pub publish: Vec<String>,
+    pub publish: Vec<TopicFilter>,
     /// Its configuration, as JSON.
     pub config: Vec<u8>,
     /// Most records in one call.
@@ -163,16 +158,14 @@ pub struct FunctionSettings {
 }
 
 /// `[uplink.NAME]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct UplinkSettings {
     /// NAME.
     pub name: String,
-    /// The upstream.
-    pub url: UplinkUrl,
+    /// The upstream, with its certificates and login.
+    pub target: MqttTarget,
     /// Streams that it sends, in the order of the lanes.
     pub streams: Vec<String>,
-    /// Certificates of those that may sign the upstream's.
-    pub ca_file: Option<PathBuf>,
     /// Messages in flight.
     pub window: usize,
     /// Bytes in flight.
@@ -185,28 +178,6 @@ pub struct UplinkSettings {
     pub backoff_min: Duration,
     /// Longest wait.
     pub backoff_max: Duration,
-}
-
-/// Where an uplink goes: `mqtt://HOST:PORT` or `mqtts://HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UplinkUrl {
-    /// Whether the connection is encrypted (`mqtts`).
-    pub tls: bool,
-    /// Host name or address.
-    pub host: String,
-    /// Port; 1883 or 8883 when the URL has none.
-    pub port: u16,
-}
-
-impl std::fmt::Display for UplinkUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
-        }
-    }
 }
 
 impl Settings {

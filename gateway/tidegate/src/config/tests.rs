@@ -15,7 +15,8 @@ impl Place {
     fn new() -> Self {
         let scratch = Scratch::new();
         let file = |name: &str, bytes: &[u8]| fs::write(scratch.path().join(name), bytes).unwrap();
-        file("threshold.wasm", b"\0asm\x01\0\0\0");
+        file("threshold.wasm", &smallest_function());
+        file("unmarked.wasm", b"\0asm\x01\0\0\0");
         file("component.wasm", b"\0asm\x0d\0\x01\0");
         file("text.wasm", b"(module)");
         file("ca.pem", b"-----BEGIN CERTIFICATE-----\n");
@@ -28,7 +29,7 @@ impl Place {
     }
 
     fn parse(&self, text: &str) -> Result<Settings, Mistakes> {
-        parse(&self.file(), text)
+        parse(&self.file(), text, Depth::Machine)
     }
 
     /// The messages without the directory, which differs from run to run.
@@ -36,6 +37,24 @@ impl Place {
         let directory = format!("{}/", self.scratch.path().display());
         self.parse(text).unwrap_err().to_string().replace(&directory, "")
     }
+}
+
+/// The smallest module that is a function of ABI `tg1`; it acknowledges everything.
+fn smallest_function() -> Vec<u8> {
+    let sections: [(u8, &[u8]); 5] = [
+        // () -> (); (i32) -> i32; (i32, i32) -> i32; (i32, i32) -> i64
+        (1, b"\x04\x60\0\0\x60\x01\x7f\x01\x7f\x60\x02\x7f\x7f\x01\x7f\x60\x02\x7f\x7f\x01\x7e"),
+        (3, b"\x04\0\x01\x02\x03"),
+        (5, b"\x01\0\x01"),
+        (7, b"\x05\x06memory\x02\0\x08tg_abi_1\0\0\x09tg_buffer\0\x01\x07tg_init\0\x02\x09tg_handle\0\x03"),
+        (10, b"\x04\x02\0\x0b\x04\0\x41\0\x0b\x04\0\x41\0\x0b\x04\0\x42\0\x0b"),
+    ];
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (id, content) in sections {
+        module.extend([id, u8::try_from(content.len()).unwrap()]);
+        module.extend(content);
+    }
+    module
 }
 
 const MINIMAL: &str = r#"
@@ -82,8 +101,22 @@ fn the_minimal_file_is_read_into_meaning() {
     assert_eq!(function.module, place.scratch.path().join("threshold.wasm"));
     assert_eq!(function.config, br#"{"limit":30.0}"#);
     assert_eq!(function.memory_bytes, 16 << 20);
-    assert_eq!(settings.uplinks[0].url.to_string(), "mqtt://127.0.0.1:18830");
+    assert_eq!(settings.uplinks[0].target.to_string(), "mqtt://127.0.0.1:18830");
     assert_eq!(settings.uplinks[0].streams, ["telemetry", "alerts"]);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_cores() {
+    plan::assert_defaults(&Place::new().parse(MINIMAL).unwrap());
+}
+
+#[test]
+fn a_gateway_may_start_without_its_module_and_its_data_directory() {
+    let place = Place::new();
+    fs::remove_file(place.scratch.path().join("threshold.wasm")).unwrap();
+    let text = MINIMAL.replacen("\"data\"", "\"/dev/null/data\"", 1);
+    assert_eq!(place.parse(&text).unwrap_err().count(), 2);
+    parse(&place.file(), &text, Depth::File).unwrap();
 }
 
 #[test]
@@ -233,12 +266,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"["sensors/+/telemetry"]"#,
         r#"["sensors/+x"]"#,
-        r#"10: stream.telemetry.topics[0] = "sensors/+x": not a topic filter: + must stand alone between slashes"#,
+        r#"10: stream.telemetry.topics[0] = "sensors/+x": has a `+` that is not a whole level"#,
     ),
     (
         r#"publish = ["alerts/#"]"#,
         r#"publish = ["alerts#"]"#,
-        r##"18: function.threshold.publish[0] = "alerts#": not a topic filter: # must stand alone at the end"##,
+        r##"18: function.threshold.publish[0] = "alerts#": has a `#` that is not the whole last level"##,
     ),
     (
         r#"["sensors/+/telemetry"]"#,
@@ -284,12 +317,17 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#""threshold.wasm""#,
         r#""text.wasm""#,
-        r#"16: function.threshold.module = "text.wasm": not a WebAssembly module; build it for wasm32-unknown-unknown"#,
+        r#"16: function.threshold.module = "text.wasm": this is no WebAssembly module: it starts with [28, 6d, 6f, 64], not with 00 61 73 6d; it looks like the text format: translate it with wat2wasm"#,
     ),
     (
         r#""threshold.wasm""#,
         r#""component.wasm""#,
-        r#"16: function.threshold.module = "component.wasm": a component or an unknown version of WebAssembly; build a core module for wasm32-unknown-unknown"#,
+        r#"16: function.threshold.module = "component.wasm": this is a WebAssembly component; build a core module instead (Rust: --target wasm32-unknown-unknown, not wasm32-wasip2)"#,
+    ),
+    (
+        r#""threshold.wasm""#,
+        r#""unmarked.wasm""#,
+        r#"16: function.threshold.module = "unmarked.wasm": the module does not export `tg_abi_1`: it was not written for this gateway, or for another version of the contract"#,
     ),
     (
         "limit = 30.0",
@@ -310,7 +348,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#""mqtt://127.0.0.1:18830""#,
         r#""nats://127.0.0.1:4222""#,
-        r#"25: uplink.cloud.url = "nats://127.0.0.1:4222": this version has no nats uplink; write "mqtt://HOST:PORT""#,
+        r#"25: uplink.cloud.url = "nats://127.0.0.1:4222": scheme "nats" is not mqtt or mqtts; write "mqtt://HOST:PORT" or "mqtts://USER:PASSWORD@HOST:PORT""#,
     ),
     (
         "[uplink.cloud]",
@@ -320,7 +358,17 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[uplink.cloud]",
         "[uplink.cloud]\nca_file = \"empty.pem\"",
-        r#"25: uplink.cloud.ca_file = "empty.pem": holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"#,
+        r#"25: uplink.cloud.ca_file = "empty.pem": has no use with mqtt://; write mqtts:// or leave it out"#,
+    ),
+    (
+        r#""mqtt://127.0.0.1:18830""#,
+        r#""mqtt://bob:secret@cloud:0""#,
+        r#"25: uplink.cloud.url = "mqtt://bob:***@cloud:0": "0" is no port; allowed: 1 to 65535"#,
+    ),
+    (
+        r#""mqtt://127.0.0.1:18830""#,
+        r#""mqtts://cloud.example""#,
+        r#"24: uplink.cloud.ca_file: is needed with mqtts://: a PEM file with the certificate of the authority that signed the one of cloud.example (for a public one, often /etc/ssl/certs/ca-certificates.crt)"#,
     ),
     // keys and sections
     (

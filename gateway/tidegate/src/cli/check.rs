@@ -1,0 +1,60 @@
+//! `tidegate check`
+
+use std::io::Write;
+use std::path::Path;
+
+use tidegate_stream::Overflow;
+
+use super::Failure;
+use super::table::Table;
+use crate::config::{self, Settings, show_bytes, show_duration};
+
+/// Reports every mistake of a configuration, or what would run.
+pub(super) fn check(file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let settings = config::check(file)?;
+    writeln!(out, "{} is correct: gateway {}", file.display(), settings.gateway)?;
+    summary(&settings).write(out)?;
+    Ok(())
+}
+
+fn summary(settings: &Settings) -> Table {
+    let mut table = Table::new();
+    let mut row = |kind: &str, name: &str, text: String| table.row([kind, name, &text]);
+    row("data", "", settings.data_dir.display().to_string());
+    for address in &settings.mqtt.listen {
+        row("mqtt", "", address.to_string());
+    }
+    let http = settings.http.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    row("http", "", http);
+    for stream in &settings.streams {
+        let topics: Vec<&str> = stream.topics.iter().map(|topic| topic.as_str()).collect();
+        let text = format!(
+            "{}, {}, {}, retain {}",
+            topics.join(" "),
+            show_bytes(stream.max_bytes),
+            overflow(stream.overflow),
+            show_duration(stream.retain)
+        );
+        row("stream", &stream.name, text);
+    }
+    for function in &settings.functions {
+        let publish: Vec<&str> = function.publish.iter().map(|topic| topic.as_str()).collect();
+        let publish = if publish.is_empty() { "nothing".to_owned() } else { publish.join(" ") };
+        let module = function.module.display();
+        let text = format!("{module}, reads {}, may publish {publish}", function.input);
+        row("function", &function.name, text);
+    }
+    for uplink in &settings.uplinks {
+        row("uplink", &uplink.name, format!("{} <- {}", uplink.target, uplink.streams.join(", ")));
+    }
+    table
+}
+
+/// As the configuration has it.
+fn overflow(overflow: Overflow) -> &'static str {
+    match overflow {
+        Overflow::DropOldest => "drop-oldest",
+        Overflow::Reject => "reject",
+        Overflow::Block => "block",
+    }
+}

@@ -1,0 +1,46 @@
+//! Finds the configuration, and the gateway that a command is about.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Failure;
+use crate::admin::AdminClient;
+use crate::config::{self, ADMIN_SOCKET};
+
+/// Where a configuration is looked for when none is named.
+const DEFAULTS: [&str; 2] = ["tidegate.toml", "/etc/tidegate/tidegate.toml"];
+
+/// Which gateway a command asks.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// Configuration of the gateway [default: ./tidegate.toml, else /etc/tidegate/tidegate.toml]
+    #[arg(long, short, value_name = "FILE", conflicts_with = "data_dir")]
+    config: Option<PathBuf>,
+    /// Data directory of the gateway, instead of its configuration
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// Connects to the gateway. Of the configuration only the data directory is read: a mistake
+    /// elsewhere in it must not hide a gateway that runs.
+    pub(super) fn connect(&self) -> Result<AdminClient, Failure> {
+        let data_dir = match (&self.data_dir, &self.config) {
+            (Some(data_dir), _) => data_dir.clone(),
+            (None, Some(file)) => config::data_dir_of(file)?,
+            (None, None) => config::data_dir_of(&default_config()?)?,
+        };
+        Ok(AdminClient::connect(&data_dir.join(ADMIN_SOCKET))?)
+    }
+}
+
+/// The configuration in the current directory, or the machine's.
+pub(super) fn default_config() -> Result<PathBuf, Failure> {
+    let found = DEFAULTS.iter().map(Path::new).find(|path| path.exists());
+    found.map(Path::to_owned).ok_or_else(|| {
+        let text = "no configuration: neither ./tidegate.toml nor /etc/tidegate/tidegate.toml is \
+                    there; name one with --config, or write one with `tidegate init`";
+        Failure::Wrong(text.to_owned())
+    })
+}

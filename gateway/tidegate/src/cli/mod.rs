@@ -1,0 +1,206 @@
+//! The commands. Exit codes: 0 success, 1 failure, 2 wrong usage or configuration. Results go to
+//! standard output, errors to standard error.
+
+mod check;
+mod init;
+mod locate;
+mod run;
+mod status;
+mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Mistakes;
+use locate::Place;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    about = "An edge and IoT gateway: MQTT in, WebAssembly functions, durable streams, sync upstream",
+    after_help = "Example:\n  tidegate init gateway && tidegate run --config gateway/tidegate.toml",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or Ctrl-C
+    #[command(after_help = "Example:\n  tidegate run --config /etc/tidegate/tidegate.toml")]
+    Run(ConfigFile),
+    /// Check a configuration: all mistakes at once, or a summary of what would run
+    #[command(after_help = "Example:\n  tidegate check --config tidegate.toml")]
+    Check(ConfigFile),
+    /// Write a commented starter configuration
+    #[command(after_help = "Example:\n  tidegate init /etc/tidegate")]
+    Init {
+        /// Where to write tidegate.toml; made when it is not there
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Show what a running gateway does: disk, MQTT, streams, functions, uplinks
+    #[command(after_help = "Example:\n  tidegate status --data-dir /var/lib/tidegate")]
+    Status {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Look into the streams of a running gateway
+    #[command(subcommand)]
+    Stream(StreamCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum StreamCommand {
+    /// List the streams with their readers
+    #[command(after_help = "Example:\n  tidegate stream ls --json")]
+    Ls {
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the records of a stream
+    #[command(after_help = "Examples:\n  tidegate stream tail telemetry -n 20\n  \
+                      tidegate stream tail dead-letters --from 1\n  \
+                      tidegate stream tail telemetry --follow --json")]
+    Tail(TailArguments),
+}
+
+#[derive(Debug, Args)]
+struct TailArguments {
+    /// Name of the stream
+    name: String,
+    /// Wait for further records, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// One JSON object a record and line
+    #[arg(long)]
+    json: bool,
+    /// How many records: the newest, or with --from the next [default: 10, with --from all]
+    #[arg(short = 'n', long = "records", value_name = "N")]
+    count: Option<u64>,
+    /// First sequence to show
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration [default: ./tidegate.toml, else /etc/tidegate/tidegate.toml]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+enum Failure {
+    /// Wrong usage or configuration: exit code 2.
+    Wrong(String),
+    /// Anything else: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::Wrong(mistakes.to_string())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure
+where
+    E: NotMistakes,
+{
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Errors that are failures, not mistakes of the user.
+trait NotMistakes {}
+impl NotMistakes for anyhow::Error {}
+impl NotMistakes for io::Error {}
+impl NotMistakes for serde_json::Error {}
+impl NotMistakes for crate::admin::AdminError {}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // Nobody is left to be told that the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let mut out = io::stdout().lock();
+    let result = execute(cli.command, &mut out).and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Wrong(text)) => {
+            complain(&text);
+            ExitCode::from(2)
+        }
+        // `tidegate stream tail x | head` ends when head has enough.
+        Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => {
+            complain(&format!("tidegate: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody is left to be told that standard error is gone.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::Run(file) => run::run(&file.found()?),
+        Command::Check(file) => check::check(&file.found()?, out),
+        Command::Init { dir } => init::init(&dir, out),
+        Command::Status { json, place } => status::show(&place, json, out),
+        Command::Stream(StreamCommand::Ls { json, place }) => stream::list(&place, json, out),
+        Command::Stream(StreamCommand::Tail(arguments)) => stream::tail(&arguments, out),
+    }
+}
+
+impl ConfigFile {
+    fn found(&self) -> Result<PathBuf, Failure> {
+        match &self.config {
+            Some(file) => Ok(file.clone()),
+            None => locate::default_config(),
+        }
+    }
+}
+
+/// Runs a command as if it had been typed; for tests.
+#[cfg(test)]
+fn typed(words: &[&str], out: &mut dyn Write) -> Result<(), Failure> {
+    let words = std::iter::once(&"tidegate").chain(words);
+    let cli = Cli::try_parse_from(words).map_err(|error| Failure::Wrong(error.to_string()))?;
+    execute(cli.command, out)
+}

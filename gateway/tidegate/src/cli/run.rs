@@ -1,0 +1,102 @@
+//! `tidegate run`
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, anyhow};
+
+use super::Failure;
+use crate::admin::AdminSocket;
+use crate::config::{self, Settings};
+use crate::core;
+use crate::core_handle::CoreHandle;
+use crate::data_dir::DataDir;
+use crate::http::HttpListener;
+use crate::logging;
+use crate::shutdown::{Shutdown, on_signals};
+
+/// Runs the gateway until it is asked to stop.
+pub(super) fn run(file: &Path) -> Result<(), Failure> {
+    let settings = config::load(file)?;
+    logging::start(settings.log)?;
+    match serve(&settings) {
+        Ok(()) => {
+            tracing::info!("stopped; everything acknowledged is on flash");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Err(Failure::Failed(error))
+        }
+    }
+}
+
+fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(gateway = settings.gateway, version, "starting");
+    let shutdown = on_signals()?;
+    let _lock = DataDir::lock(&settings.data_dir)?;
+    let (handle, requests) = CoreHandle::new();
+    let side = Side::bind(settings)?;
+    let http = side.http_address();
+    let side = side.start(handle, shutdown.clone())?;
+    let ready = |mqtt: &[SocketAddr]| {
+        let mqtt: Vec<String> = mqtt.iter().map(ToString::to_string).collect();
+        tracing::info!(mqtt = mqtt.join(" "), http, "ready");
+    };
+    let result = core::run(settings, requests, shutdown.receiver(), ready);
+    // Without the core nobody answers: the side ends as it would after a signal.
+    shutdown.request();
+    side.join().map_err(|_| anyhow!("the thread for HTTP and administration panicked"))??;
+    result
+}
+
+/// What the side thread serves, bound before the store is opened, so that an address in use is
+/// known at once.
+struct Side {
+    admin: AdminSocket,
+    http: Option<HttpListener>,
+}
+
+impl Side {
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let path = settings.admin_socket();
+        let admin = AdminSocket::bind(&path)
+            .with_context(|| format!("cannot make the administration socket {}", path.display()))?;
+        let bind = |address| {
+            HttpListener::bind(address).with_context(|| {
+                format!(
+                    "http.listen = \"{address}\": cannot listen there; choose another address, \
+                     or set http.listen = \"off\""
+                )
+            })
+        };
+        let http = settings.http.map(bind).transpose()?;
+        Ok(Self { admin, http })
+    }
+
+    fn http_address(&self) -> String {
+        let address = self.http.as_ref().and_then(|http| http.address().ok());
+        address.map_or_else(|| "off".to_owned(), |address| address.to_string())
+    }
+
+    fn start(
+        self,
+        core: CoreHandle,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let serve = async move {
+            let admin = self.admin.serve(core.clone(), shutdown.clone());
+            match self.http {
+                Some(http) => tokio::try_join!(admin, http.serve(core, shutdown)).map(drop),
+                None => admin.await,
+            }
+        };
+        thread::Builder::new()
+            .name("side".to_owned())
+            .spawn(move || runtime.block_on(serve).context("HTTP and administration failed"))
+            .context("cannot start a thread")
+    }
+}

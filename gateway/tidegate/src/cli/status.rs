@@ -1,0 +1,199 @@
+//! `tidegate status`
+
+use std::io::Write;
+
+use tidegate_flow::status::{BrokerStatus, DiskStatus, FunctionStatus, Status, UplinkStatus};
+
+use super::Failure;
+use super::locate::Place;
+use super::stream::streams_table;
+use super::table::Table;
+
+/// Shows a running gateway.
+pub(super) fn show(place: &Place, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let status = place.connect()?.status()?;
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&status)?)?;
+        return Ok(());
+    }
+    write(&status, out)
+}
+
+fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+    let up = span(status.uptime_ms);
+    writeln!(out, "gateway {}, epoch {}, up {up}", status.gateway, status.epoch)?;
+    writeln!(out, "disk    {}", disk(&status.disk))?;
+    writeln!(out, "mqtt    {}", broker(&status.broker))?;
+    writeln!(out)?;
+    streams_table(&status.streams).write(out)?;
+    if !status.functions.is_empty() {
+        writeln!(out)?;
+        functions(&status.functions).write(out)?;
+        for function in &status.functions {
+            if let Some(failure) = &function.last_failure {
+                writeln!(out, "{}: last failure: {}", function.name, one_line(failure))?;
+            }
+        }
+    }
+    if !status.uplinks.is_empty() {
+        writeln!(out)?;
+        uplinks(&status.uplinks).write(out)?;
+        for uplink in &status.uplinks {
+            if let Some(error) = &uplink.last_error {
+                writeln!(out, "{}: last error: {}", uplink.name, one_line(error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn disk(disk: &DiskStatus) -> String {
+    format!(
+        "{}, {} in {} segments and {} spare; {} written for {} of payload in {} syncs, {} failed",
+        disk.state,
+        amount(disk.bytes),
+        disk.segments,
+        disk.spare_segments,
+        amount(disk.bytes_written),
+        amount(disk.payload_bytes),
+        disk.groups,
+        disk.failures
+    )
+}
+
+fn broker(broker: &BrokerStatus) -> String {
+    format!(
+        "{} connections, {} sessions; {} received, {} acknowledged, {} waiting, {} refused, \
+         {} duplicates; {} delivered, {} dropped",
+        broker.connections,
+        broker.sessions,
+        broker.received,
+        broker.acknowledged,
+        broker.pending_acknowledgements,
+        broker.refused,
+        broker.duplicates,
+        broker.delivered,
+        broker.dropped
+    )
+}
+
+fn functions(functions: &[FunctionStatus]) -> Table {
+    let mut table = Table::new();
+    table.row([
+        "FUNCTION",
+        "STREAM",
+        "STATE",
+        "LAG",
+        "RECORDS",
+        "EMITTED",
+        "FAILURES",
+        "DEAD",
+        "STATE SIZE",
+    ]);
+    for function in functions {
+        table.row([
+            function.name.as_str(),
+            &function.stream,
+            &function.state,
+            &function.lag.to_string(),
+            &function.records.to_string(),
+            &function.emitted.to_string(),
+            &function.failures.to_string(),
+            &function.dead_letters.to_string(),
+            &amount(function.state_bytes),
+        ]);
+    }
+    table
+}
+
+fn uplinks(uplinks: &[UplinkStatus]) -> Table {
+    let mut table = Table::new();
+    table.row(["UPLINK", "STATE", "SINCE", "BACKLOG", "IN FLIGHT", "ACKNOWLEDGED", "REJECTED"]);
+    for uplink in uplinks {
+        let state = match uplink.retry_in_ms {
+            Some(ms) => format!("{}, next try in {}", uplink.state, span(ms)),
+            None => uplink.state.clone(),
+        };
+        table.row([
+            uplink.name.as_str(),
+            &state,
+            &span(uplink.since_ms),
+            &uplink.backlog.to_string(),
+            &uplink.in_flight.to_string(),
+            &uplink.acknowledged.to_string(),
+            &uplink.rejected.to_string(),
+        ]);
+    }
+    table
+}
+
+/// Text from outside, on one line and without what a terminal would obey.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Bytes with three significant digits.
+pub(super) fn amount(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut tenths = bytes.saturating_mul(10);
+    while tenths >= 10_240 && unit + 1 < units.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    if unit == 0 || tenths >= 1000 {
+        format!("{} {}", tenths / 10, units[unit])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, units[unit])
+    }
+}
+
+/// Milliseconds in the two largest units that matter.
+pub(super) fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_status_is_shown_for_people() {
+        let mut out = Vec::new();
+        write(&sample::status(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in [
+            "gateway gw-01, epoch 1, up 1 min 1 s",
+            "STREAM     RECORDS  FIRST  NEXT  SIZE     QUOTA    LOST  READERS",
+            "telemetry     1000      1  1001  4.0 KiB  1.0 GiB     0  fn/threshold, uplink/cloud (100 behind)",
+            "threshold  telemetry  idle     0     1000        7         0     0  60 B",
+            "cloud   waiting, next try in 500 ms  2 s        100          0           900         0",
+            "cloud: last error: connection refused",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_and_spans_are_short() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (200 << 20, "200 MiB")]
+        {
+            assert_eq!(amount(bytes), text);
+        }
+        assert_eq!(amount(u64::MAX), "1677721 TiB");
+        for (ms, text) in
+            [(7, "7 ms"), (59_999, "59 s"), (90_000, "1 min 30 s"), (90_061_000, "1 d 1 h")]
+        {
+            assert_eq!(span(ms), text);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The commands as they are typed, against a daemon of which only the core is a stand-in.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::*;
+use crate::admin::AdminSocket;
+use crate::sample;
+use crate::scratch::Scratch;
+use crate::serving::{Answers, serve_core};
+use crate::shutdown::Shutdown;
+
+fn type_in(words: &[&str]) -> (String, Result<(), Failure>) {
+    let mut out = Vec::new();
+    let result = typed(words, &mut out);
+    (String::from_utf8(out).unwrap(), result)
+}
+
+fn wrong(result: Result<(), Failure>) -> String {
+    match result {
+        Err(Failure::Wrong(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(result: Result<(), Failure>) -> String {
+    match result {
+        Err(Failure::Failed(error)) => format!("{error:#}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn path(scratch: &Scratch, name: &str) -> String {
+    scratch.path().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    fn walk(command: &mut clap::Command) {
+        let subcommands: Vec<&mut clap::Command> = command.get_subcommands_mut().collect();
+        let leaf = subcommands.is_empty();
+        for subcommand in subcommands {
+            walk(subcommand);
+        }
+        let help = command.render_help().to_string();
+        assert!(!leaf || command.get_name() == "help" || help.contains("Example"), "{help}");
+    }
+    Cli::command().debug_assert();
+    walk(&mut Cli::command());
+}
+
+#[test]
+fn a_wrong_word_is_wrong_usage() {
+    let text = wrong(type_in(&["stats"]).1);
+    assert!(text.contains("unrecognized subcommand 'stats'"), "{text}");
+    assert!(text.contains("status"), "{text}");
+}
+
+#[test]
+fn init_writes_a_configuration_that_check_accepts_and_never_overwrites() {
+    let scratch = Scratch::new();
+    let dir = path(&scratch, "new/gateway");
+    let file = path(&scratch, "new/gateway/tidegate.toml");
+    let (text, result) = type_in(&["init", &dir]);
+    result.unwrap();
+    assert!(text.contains(&format!("tidegate run --config {file}")), "{text}");
+    let (text, result) = type_in(&["check", "--config", &file]);
+    result.unwrap();
+    assert!(text.contains("is correct: gateway gw-01"), "{text}");
+    assert!(text.contains("stream  telemetry  sensors/+/telemetry, 256MiB, drop-oldest"), "{text}");
+    let before = fs::read(&file).unwrap();
+    let text = failed(type_in(&["init", &dir]).1);
+    assert!(text.ends_with("is there already; remove it first, or name another place"), "{text}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn check_reports_all_mistakes_as_wrong_configuration() {
+    let scratch = Scratch::new();
+    let file = path(&scratch, "tidegate.toml");
+    fs::write(&file, "[gateway]\nid = 7\n[mqtt]\nlistn = 3\n").unwrap();
+    let text = wrong(type_in(&["check", "--config", &file]).1);
+    assert!(text.ends_with("\n3 mistakes"), "{text}");
+    let text = wrong(type_in(&["run", "--config", &file]).1);
+    assert!(text.ends_with("\n3 mistakes"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_wrong_configuration() {
+    let scratch = Scratch::new();
+    let text = wrong(type_in(&["check", "-c", &path(&scratch, "no.toml")]).1);
+    assert!(text.contains("cannot be read: No such file or directory"), "{text}");
+    assert!(text.contains("`tidegate init`"), "{text}");
+}
+
+#[test]
+fn without_a_gateway_the_commands_say_how_to_start_one() {
+    let scratch = Scratch::new();
+    for words in [&["status"][..], &["stream", "ls"], &["stream", "tail", "x"]] {
+        let dir = path(&scratch, "");
+        let words: Vec<&str> = words.iter().copied().chain(["--data-dir", &dir]).collect();
+        let text = failed(type_in(&words).1);
+        assert!(text.starts_with("no gateway runs on "), "{text}");
+    }
+}
+
+struct Daemon {
+    scratch: Scratch,
+    shutdown: Shutdown,
+    served: JoinHandle<io::Result<()>>,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let scratch = Scratch::new();
+        let socket = AdminSocket::bind(&scratch.path().join("admin.sock")).unwrap();
+        let shutdown = Shutdown::default();
+        let core = serve_core(Answers::Status(sample::status()));
+        let served = tokio::spawn(socket.serve(core, shutdown.clone()));
+        Self { scratch, shutdown, served }
+    }
+
+    async fn type_in(&self, words: &[&str]) -> (String, Result<(), Failure>) {
+        let dir = self.scratch.path().to_str().unwrap();
+        let words: Vec<String> =
+            words.iter().copied().chain(["--data-dir", dir]).map(str::to_owned).collect();
+        let act = move || type_in(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        spawn_blocking(act).await.unwrap()
+    }
+
+    async fn shown(&self, words: &[&str]) -> String {
+        let (text, result) = self.type_in(words).await;
+        result.unwrap();
+        text
+    }
+}
+
+#[tokio::test]
+async fn status_is_shown_for_people_and_for_machines() {
+    let daemon = Daemon::start();
+    let text = daemon.shown(&["status"]).await;
+    assert!(text.starts_with("gateway gw-01, epoch 1, up 1 min 1 s\n"), "{text}");
+    let text = daemon.shown(&["status", "--json"]).await;
+    let json: tidegate_flow::status::Status = serde_json::from_str(&text).unwrap();
+    assert_eq!(json, sample::status());
+    let text = daemon.shown(&["stream", "ls", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json[0]["name"], "telemetry");
+}
+
+#[tokio::test]
+async fn the_data_directory_is_found_by_a_configuration_with_mistakes() {
+    let daemon = Daemon::start();
+    let file = daemon.scratch.path().join("tidegate.toml");
+    fs::write(&file, "[gateway]\ndata_dir = \".\"\n[mqtt]\nlisten = 1\n").unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    let act = move || type_in(&["stream", "ls", "--config", &file]);
+    let (text, result) = spawn_blocking(act).await.unwrap();
+    result.unwrap();
+    assert!(text.contains("uplink/cloud (100 behind)"), "{text}");
+}
+
+#[tokio::test]
+async fn tail_shows_the_newest_records_text_or_hex() {
+    let daemon = Daemon::start();
+    let text = daemon.shown(&["stream", "tail", "telemetry", "-n", "2"]).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "     999  2023-11-14T22:13:20.999Z  sensors/1/telemetry  sensor-1  999",
+            "    1000  2023-11-14T22:13:21.000Z  sensors/1/telemetry  sensor-1  0xff00",
+        ]
+    );
+    let text = daemon.shown(&["stream", "tail", "telemetry"]).await;
+    assert_eq!(text.lines().count(), 10);
+}
+
+#[tokio::test]
+async fn tail_shows_everything_from_a_sequence_on() {
+    let daemon = Daemon::start();
+    let words = ["stream", "tail", "telemetry", "--from", "3", "--json"];
+    let text = daemon.shown(&words).await;
+    let seqs: Vec<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|record| record["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, (3..=1000).collect::<Vec<u64>>());
+    let words = ["stream", "tail", "telemetry", "--from", "3", "-n", "4", "--json"];
+    assert_eq!(daemon.shown(&words).await.lines().count(), 4);
+}
+
+#[tokio::test]
+async fn tail_of_an_unknown_stream_names_those_there_are() {
+    let daemon = Daemon::start();
+    let text = failed(daemon.type_in(&["stream", "tail", "weather"]).await.1);
+    assert_eq!(text, "no stream \"weather\"; there is: telemetry");
+}
+
+#[tokio::test]
+async fn follow_goes_on_until_the_gateway_stops() {
+    let daemon = Daemon::start();
+    let words = ["stream", "tail", "telemetry", "-n", "1", "--follow"];
+    let stop = async {
+        // The follower has asked at least once when it can be stopped at all.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        daemon.shutdown.request();
+    };
+    let ((text, result), ()) = tokio::join!(daemon.type_in(&words), stop);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(failed(result).contains("cannot ask the gateway at "));
+    assert!(daemon.served.is_finished());
+}
+
+#[test]
+fn the_default_configuration_is_explained_when_there_is_none() {
+    // The test runs in the crate's directory, which has no configuration.
+    assert!(!PathBuf::from("tidegate.toml").exists());
+    if !PathBuf::from("/etc/tidegate/tidegate.toml").exists() {
+        let text = wrong(type_in(&["check"]).1);
+        assert!(text.starts_with("no configuration: "), "{text}");
+    }
+}

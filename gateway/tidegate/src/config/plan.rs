@@ -1,0 +1,142 @@
+//! What the settings mean to each core.
+
+use tidegate_broker::BrokerLimits;
+use tidegate_flow::{FunctionPlan, Plan, StreamPlan, UplinkPlan};
+use tidegate_runtime::Limits;
+use tidegate_stream::LogOptions;
+use tidegate_uplink::UplinkOptions;
+
+use super::settings::{FunctionSettings, Settings, UplinkSettings};
+use crate::uplinks::MqttTarget;
+
+impl Settings {
+    /// The whole gateway, as the flow core wants it. Everything in it is in the order of the
+    /// settings, so that an index means the same in both.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan {
+            gateway: self.gateway.clone(),
+            broker: self.broker_limits(),
+            log: self.log_options(),
+            streams: self.streams.iter().map(stream_plan).collect(),
+            functions: self.functions.iter().map(function_plan).collect(),
+            uplinks: self.uplinks.iter().map(uplink_plan).collect(),
+            seed: seed(&self.gateway),
+        }
+    }
+
+    /// Where each uplink goes, with its window.
+    #[must_use]
+    pub fn uplink_targets(&self) -> Vec<(MqttTarget, usize)> {
+        self.uplinks.iter().map(|uplink| (uplink.target.clone(), uplink.window)).collect()
+    }
+
+    fn broker_limits(&self) -> BrokerLimits {
+        let mqtt = &self.mqtt;
+        BrokerLimits {
+            max_connections: mqtt.max_connections,
+            max_packet: mqtt.max_packet,
+            receive_maximum: mqtt.receive_maximum,
+            connect_timeout: mqtt.connect_timeout,
+            max_sessions: mqtt.max_sessions,
+            max_session_expiry: mqtt.max_session_expiry,
+            max_queued_bytes_per_session: mqtt.max_session_queue,
+            max_queued_bytes: mqtt.max_queue,
+            max_retained: mqtt.max_retained,
+            max_retained_bytes: mqtt.max_retained_bytes,
+            ..BrokerLimits::default()
+        }
+    }
+
+    fn log_options(&self) -> LogOptions {
+        let storage = &self.storage;
+        LogOptions {
+            segment_bytes: storage.segment_bytes,
+            group_bytes: storage.group_bytes,
+            max_ack_delay: storage.max_ack_delay,
+            quiet: storage.quiet,
+            cache_bytes: storage.cache_bytes,
+            ..LogOptions::default()
+        }
+    }
+}
+
+impl FunctionSettings {
+    /// The bounds of the function's instance.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let limits = Limits::default();
+        Limits {
+            fuel_per_batch: self.fuel_per_batch,
+            fuel_per_message: self.fuel_per_message,
+            deadline: self.deadline,
+            memory_bytes: self.memory_bytes,
+            // A start may take longer than a call, never less.
+            first_call_fuel: limits.first_call_fuel.max(self.fuel_per_batch),
+            start_deadline: limits.start_deadline.max(self.deadline),
+            ..limits
+        }
+    }
+}
+
+fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
+    StreamPlan {
+        name: stream.name.clone(),
+        topics: stream.topics.clone(),
+        max_bytes: stream.max_bytes,
+        overflow: stream.overflow,
+        retain: stream.retain,
+    }
+}
+
+fn function_plan(function: &FunctionSettings) -> FunctionPlan {
+    FunctionPlan {
+        name: function.name.clone(),
+        input: function.input.clone(),
+        publish: function.publish.clone(),
+        batch_records: function.batch_records,
+        batch_bytes: function.batch_bytes,
+        attempts: function.attempts,
+        state_bytes: function.state_bytes,
+    }
+}
+
+fn uplink_plan(uplink: &UplinkSettings) -> UplinkPlan {
+    UplinkPlan {
+        name: uplink.name.clone(),
+        streams: uplink.streams.clone(),
+        options: UplinkOptions {
+            window: uplink.window,
+            window_bytes: uplink.window_bytes,
+            backoff_min: uplink.backoff_min,
+            backoff_max: uplink.backoff_max,
+            ack_timeout: uplink.ack_timeout,
+            connect_timeout: uplink.connect_timeout,
+            ..UplinkOptions::default()
+        },
+    }
+}
+
+/// Gateways retry at different moments because their ids differ (FNV-1a).
+fn seed(gateway: &str) -> u64 {
+    gateway.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Defaults that the cores have too must be the same there: the reference states them once.
+/// `deadline` differs on purpose: on a gateway that is busy elsewhere, a call may be kept off
+/// the processor for longer than a guest needs.
+#[cfg(test)]
+pub(super) fn assert_defaults(settings: &Settings) {
+    let plan = settings.plan();
+    assert_eq!(plan.broker, BrokerLimits::default());
+    assert_eq!(format!("{:?}", plan.log), format!("{:?}", LogOptions::default()));
+    for uplink in &plan.uplinks {
+        assert_eq!(uplink.options, UplinkOptions::default());
+    }
+    for function in &settings.functions {
+        let deadline = std::time::Duration::from_secs(1);
+        assert_eq!(function.limits(), Limits { deadline, ..Limits::default() });
+    }
+}
