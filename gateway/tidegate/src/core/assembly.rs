@@ -1,0 +1,181 @@
+//! Puts the daemon together: store, gateway, threads, listeners.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tidegate_flow::Gateway;
+use tidegate_runtime::Module;
+use tidegate_stream::{Disk, Recovery};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::disks::Disks;
+use super::functions::{FunctionThread, Loaded};
+use super::pump::Pump;
+use super::requests::Tails;
+use super::timer::Timer;
+use super::{Core, Event, clock, links, uplinks};
+use crate::config::{FunctionSettings, Settings};
+use crate::core_handle::CoreRequest;
+use crate::disk::FileDisk;
+
+/// Replies of disk and function threads that wait for the core.
+const EVENTS: usize = 256;
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// Runs the gateway on the calling thread until `shutdown` says so and everything that was taken
+/// in is on flash. `ready` is called when clients are accepted, with the addresses.
+///
+/// # Errors
+/// The store cannot be opened or was written by a newer version, an address cannot be listened
+/// on, or a thread that the gateway cannot do without has died.
+pub fn run(
+    settings: &Settings,
+    requests: Receiver<CoreRequest>,
+    shutdown: watch::Receiver<bool>,
+    ready: impl FnOnce(&[SocketAddr]),
+) -> anyhow::Result<()> {
+    let disk = open_disk(settings)?;
+    let (gateway, recovery) =
+        Gateway::open(settings.plan(), &*disk, clock::now(), entropy()?)
+            .with_context(|| format!("cannot open the store in {}", settings.store_dir().display()))?;
+    report(&recovery);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the core's runtime")?;
+    LocalSet::new().block_on(&runtime, async {
+        let core = Core::new(gateway);
+        let (events, receiver) = channel(EVENTS);
+        let functions = start_functions(settings, &core, &events)?;
+        let (drivers, news) = uplinks::start(settings.uplink_targets())
+            .context("cannot start the uplinks' thread")?;
+        let pump = Pump {
+            core: core.clone(),
+            events: receiver,
+            requests,
+            disks: Disks::start(disk, events).context("cannot start the disk threads")?,
+            functions,
+            uplinks: drivers,
+            news,
+            tails: Tails::default(),
+            timer: Timer::new().context("cannot make a timer")?,
+            shutdown,
+        };
+        let mut addresses = Vec::new();
+        for address in &settings.mqtt.listen {
+            let listener = listen(*address)
+                .with_context(|| format!("mqtt.listen: cannot listen on {address}"))?;
+            addresses.push(listener.local_addr()?);
+            tokio::task::spawn_local(links::accept(core.clone(), listener));
+        }
+        ready(&addresses);
+        pump.run().await
+    })
+}
+
+fn open_disk(settings: &Settings) -> anyhow::Result<Arc<dyn Disk>> {
+    let path = settings.store_dir();
+    let disk = FileDisk::open(&path)
+        .with_context(|| format!("cannot open the store's directory {}", path.display()))?;
+    Ok(Arc::new(disk.with_sync_delay(FileDisk::sync_delay_from_environment()?)))
+}
+
+/// Randomness for the identity of a new store.
+fn entropy() -> anyhow::Result<u64> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn report(recovery: &Recovery) {
+    if recovery.created {
+        tracing::info!("made a new store");
+    } else {
+        tracing::info!(
+            clean = recovery.clean,
+            new_epoch = recovery.new_epoch,
+            segments = recovery.segments,
+            frames_replayed = recovery.frames_replayed,
+            torn_bytes = recovery.torn_bytes,
+            "opened the store"
+        );
+    }
+    for note in &recovery.notes {
+        tracing::warn!("{note}");
+    }
+    for loss in &recovery.losses {
+        tracing::error!(
+            stream = loss.stream.0,
+            first = loss.first.0,
+            last = loss.last.0,
+            reason = ?loss.reason,
+            "records are lost; they are in the loss ledger"
+        );
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A function that cannot be loaded is parked, not fatal: its records wait.
+fn start_functions(
+    settings: &Settings,
+    core: &Core,
+    events: &Sender<Event>,
+) -> anyhow::Result<Vec<Option<FunctionThread>>> {
+    let mut threads = Vec::with_capacity(settings.functions.len());
+    for (index, function) in settings.functions.iter().enumerate() {
+        match load(function) {
+            Ok(module) => {
+                let loaded = Loaded {
+                    index,
+                    name: function.name.clone(),
+                    module,
+                    config: function.config.clone(),
+                };
+                let thread = FunctionThread::start(loaded, events.clone())
+                    .with_context(|| format!("cannot start a thread for {}", function.name))?;
+                threads.push(Some(thread));
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::error!(function = function.name, why, "not loaded; its records wait");
+                core.gateway.borrow_mut().park_function(index, why);
+                threads.push(None);
+            }
+        }
+    }
+    Ok(threads)
+}
+
+fn load(function: &FunctionSettings) -> anyhow::Result<Module> {
+    let limits = function.limits();
+    let wasm = read_module(&function.module, limits.module_bytes)?;
+    Module::compile(&wasm, &limits)
+        .with_context(|| format!("module {} cannot be used", function.module.display()))
+}
+
+fn read_module(path: &Path, max: usize) -> anyhow::Result<Vec<u8>> {
+    let size = std::fs::metadata(path)
+        .with_context(|| format!("cannot read module {}", path.display()))?
+        .len();
+    anyhow::ensure!(
+        size <= max as u64,
+        "module {} has {size} bytes, more than {max}",
+        path.display()
+    );
+    std::fs::read(path).with_context(|| format!("cannot read module {}", path.display()))
+}

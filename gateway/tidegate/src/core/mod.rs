@@ -1,0 +1,105 @@
+//! The core thread: one [`Gateway`], every client's socket, and the loop that carries out what
+//! the gateway decides. Disk, functions, uplinks, HTTP and administration are on other threads
+//! and talk to it by bounded channels.
+
+mod assembly;
+mod clock;
+mod disks;
+mod functions;
+mod links;
+mod pump;
+mod requests;
+mod timer;
+mod uplinks;
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tidegate_broker::ConnId;
+use tidegate_flow::{CallResult, Gateway, Now};
+use tidegate_stream::DiskReply;
+use tokio::sync::Notify;
+
+pub use assembly::run;
+
+use links::Link;
+
+/// What other threads tell the core.
+pub(crate) enum Event {
+    /// A disk request is done.
+    Disk(DiskReply),
+    /// A function call has ended.
+    Called(usize, CallResult),
+}
+
+/// The gateway and the sockets around it, shared by the tasks of the core thread.
+pub(crate) struct Core {
+    gateway: RefCell<Gateway>,
+    links: RefCell<BTreeMap<ConnId, Rc<Link>>>,
+    /// There may be something to carry out.
+    work: Notify,
+    buffer: RefCell<Vec<u8>>,
+    next_conn: Cell<u64>,
+    congested: Cell<bool>,
+}
+
+impl Core {
+    fn new(gateway: Gateway) -> Rc<Core> {
+        Rc::new(Core {
+            gateway: RefCell::new(gateway),
+            links: RefCell::new(BTreeMap::new()),
+            work: Notify::new(),
+            buffer: RefCell::new(Vec::new()),
+            next_conn: Cell::new(1),
+            congested: Cell::new(false),
+        })
+    }
+
+    fn open(&self, link: Rc<Link>, peer: SocketAddr) -> ConnId {
+        let conn = ConnId(self.next_conn.get());
+        self.next_conn.set(conn.0 + 1);
+        self.links.borrow_mut().insert(conn, link);
+        self.gateway.borrow_mut().handle_open(clock::now(), conn, peer.to_string());
+        self.work.notify_one();
+        conn
+    }
+
+    fn received(&self, now: Now, conn: ConnId, bytes: &[u8]) {
+        self.gateway.borrow_mut().handle_bytes(now, conn, bytes);
+        self.work.notify_one();
+    }
+
+    fn closed(&self, conn: ConnId, why: &str) {
+        self.gateway.borrow_mut().handle_closed(clock::now(), conn, why);
+        self.work.notify_one();
+    }
+
+    fn forget(&self, conn: ConnId) {
+        self.links.borrow_mut().remove(&conn);
+    }
+
+    fn link(&self, conn: ConnId) -> Option<Rc<Link>> {
+        self.links.borrow().get(&conn).cloned()
+    }
+
+    /// Sends what the connection's outbox holds. True when something is left.
+    fn flush(&self, conn: ConnId) -> bool {
+        let Some(link) = self.link(conn) else { return false };
+        let mut gateway = self.gateway.borrow_mut();
+        let Some(outbox) = gateway.unsent(conn) else { return false };
+        link.flush(outbox);
+        !outbox.as_slice().is_empty()
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.congested.get()
+    }
+
+    fn read_buffer(&self, len: usize) -> RefMut<'_, Vec<u8>> {
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.resize(len, 0);
+        buffer
+    }
+}

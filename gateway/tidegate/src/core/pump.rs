@@ -1,0 +1,243 @@
+//! The loop of the core thread: take what arrived, let the gateway decide, carry it out.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
+
+use super::disks::Disks;
+use super::functions::FunctionThread;
+use super::timer::Timer;
+use super::requests::Tails;
+use super::uplinks::{Driver, News};
+use super::{Core, Event, clock};
+use crate::core_handle::CoreRequest;
+
+/// Events taken in before the gateway's decisions are carried out.
+const TURN: usize = 256;
+/// How long a shutdown may take to bring everything to flash.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// The core thread's side of everything else.
+pub(crate) struct Pump {
+    pub(crate) core: Rc<Core>,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) requests: Receiver<CoreRequest>,
+    pub(crate) disks: Disks,
+    /// By index in the plan; `None` for a function that could not be loaded.
+    pub(crate) functions: Vec<Option<FunctionThread>>,
+    pub(crate) uplinks: Vec<Driver>,
+    pub(crate) news: News,
+    pub(crate) tails: Tails,
+    pub(crate) timer: Timer,
+    pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+/// What the core's thread wakes up for.
+enum Happened {
+    Event(Option<Event>),
+    Work,
+    Alarm(std::io::Result<()>),
+    News(usize, UplinkEvent),
+    Request(CoreRequest),
+}
+
+impl Pump {
+    /// Runs until the shutdown is done.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            if self.turn().await? {
+                return self.settle().await;
+            }
+            self.carry_out()?;
+        }
+    }
+
+    /// Waits for something to happen and hands it to the gateway. True when the daemon is to end.
+    async fn turn(&mut self) -> anyhow::Result<bool> {
+        let happened = tokio::select! {
+            biased;
+            event = self.events.recv() => Happened::Event(event),
+            () = self.core.work.notified() => Happened::Work,
+            ring = self.timer.ring() => Happened::Alarm(ring),
+            Some((uplink, event)) = self.news.recv() => Happened::News(uplink, event),
+            Some(request) = self.requests.recv() => Happened::Request(request),
+            _ = self.shutdown.wait_for(|stop| *stop) => return Ok(true),
+        };
+        self.take(happened)?;
+        Ok(false)
+    }
+
+    fn take(&mut self, happened: Happened) -> anyhow::Result<()> {
+        match happened {
+            Happened::Event(event) => self.take_events(event.context("the threads are gone")?),
+            Happened::Work => {}
+            Happened::Alarm(ring) => {
+                ring.context("the timer failed")?;
+                self.core.gateway.borrow_mut().handle_timeout(clock::now());
+            }
+            Happened::News(uplink, event) => self.take_news(uplink, event),
+            Happened::Request(request) => self.tails.serve(&self.core, request),
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self, first: Event) {
+        let mut gateway = self.core.gateway.borrow_mut();
+        let more = std::iter::from_fn(|| self.events.try_recv().ok()).take(TURN - 1);
+        for event in std::iter::once(first).chain(more) {
+            let now = clock::now();
+            match event {
+                Event::Disk(reply) => gateway.handle_disk(now, reply),
+                Event::Called(function, result) => gateway.handle_call(now, function, result),
+            }
+        }
+    }
+
+    fn take_news(&mut self, uplink: usize, event: UplinkEvent) {
+        let mut gateway = self.core.gateway.borrow_mut();
+        let more = std::iter::from_fn(|| self.news.try_recv().ok()).take(TURN - 1);
+        for (uplink, event) in std::iter::once((uplink, event)).chain(more) {
+            gateway.handle_uplink(clock::now(), uplink, event);
+        }
+    }
+
+    /// Does what the gateway says until it has nothing more to say, and sets the alarm.
+    fn carry_out(&mut self) -> anyhow::Result<()> {
+        let now = clock::now();
+        loop {
+            let output = self.core.gateway.borrow_mut().poll_output(now);
+            match output {
+                Some(output) => self.carry_out_one(output)?,
+                None => break,
+            }
+        }
+        for driver in &mut self.uplinks {
+            driver.drain();
+        }
+        self.tails.go_on(&self.core);
+        self.watch_congestion();
+        let at = self.core.gateway.borrow().poll_timeout();
+        self.timer.set(now.instant, at).context("cannot set the timer")
+    }
+
+    fn carry_out_one(&mut self, output: Output) -> anyhow::Result<()> {
+        match output {
+            Output::Writable(conn) => {
+                self.core.flush(conn);
+            }
+            Output::Close(conn, why) => {
+                tracing::debug!(conn = conn.0, %why, "closing");
+                if let Some(link) = self.core.link(conn) {
+                    link.close();
+                }
+            }
+            Output::Pause(conn) => self.pause(conn, true),
+            Output::Resume(conn) => self.pause(conn, false),
+            Output::Disk(request) => {
+                anyhow::ensure!(self.disks.submit(request), "a disk thread died");
+            }
+            Output::Call(call) => self.call(call),
+            Output::Uplink(index, action) => {
+                if let Some(driver) = self.uplinks.get_mut(index) {
+                    driver.submit(action);
+                }
+            }
+            Output::Notice(notice) => log(notice),
+        }
+        Ok(())
+    }
+
+    fn pause(&self, conn: tidegate_broker::ConnId, paused: bool) {
+        if let Some(link) = self.core.link(conn) {
+            link.pause(paused);
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        let function = call.function;
+        let submitted = match self.functions.get(function) {
+            Some(Some(thread)) => thread.submit(call),
+            Some(None) | None => false,
+        };
+        if !submitted {
+            let why = "its thread died; restart the daemon".to_owned();
+            let result = CallResult {
+                verdict: CallVerdict::Failed(why.clone()),
+                fuel: 0,
+                elapsed: Duration::ZERO,
+                memory_bytes: 0,
+            };
+            let mut gateway = self.core.gateway.borrow_mut();
+            gateway.handle_call(clock::now(), function, result);
+            gateway.park_function(function, why);
+        }
+    }
+
+    /// Tells every connection when reading stops or goes on because of the log's memory.
+    fn watch_congestion(&self) {
+        let congested = !self.core.gateway.borrow().wants_input();
+        if self.core.congested.replace(congested) && !congested {
+            for link in self.core.links.borrow().values() {
+                link.reconsider();
+            }
+        }
+    }
+
+    /// The way down: no more input, everything to flash.
+    async fn settle(mut self) -> anyhow::Result<()> {
+        self.core.congested.set(true);
+        self.core.gateway.borrow_mut().shut_down(clock::now());
+        self.carry_out()?;
+        let settled = async {
+            while !self.core.gateway.borrow().is_settled() {
+                let happened = tokio::select! {
+                    event = self.events.recv() => Happened::Event(event),
+                    ring = self.timer.ring() => Happened::Alarm(ring),
+                };
+                self.take(happened)?;
+                self.carry_out()?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(SHUTDOWN, settled).await {
+            Ok(result) => result,
+            Err(_) => anyhow::bail!(
+                "the disk did not take everything within {} s; what was acknowledged is on it, \
+                 the rest will be sent again by its publishers",
+                SHUTDOWN.as_secs()
+            ),
+        }
+    }
+}
+
+fn log(notice: Notice) {
+    match notice {
+        Notice::ClientConnected { client, peer } => tracing::debug!(client, peer, "connected"),
+        Notice::ClientDisconnected { client, why } => {
+            tracing::debug!(client, why, "disconnected");
+        }
+        Notice::FunctionLog { function, level, text } => match level {
+            1 => tracing::error!(target: "function", function, "{text}"),
+            2 => tracing::warn!(target: "function", function, "{text}"),
+            3 => tracing::info!(target: "function", function, "{text}"),
+            _ => tracing::debug!(target: "function", function, "{text}"),
+        },
+        Notice::CallFailed { function, records, failure } => {
+            tracing::warn!(function, records, failure, "a call failed; it will be made again");
+        }
+        Notice::DeadLettered { function, stream, seq, reason } => {
+            tracing::warn!(function, stream, seq, reason, "record moved to dead-letters");
+        }
+        Notice::Rejected { uplink, stream, seq, reason } => tracing::error!(
+            uplink,
+            stream,
+            seq,
+            reason,
+            "the upstream will not take this record; it is in the loss ledger"
+        ),
+    }
+}
