@@ -10,10 +10,18 @@ use crate::connection::{Connection, Phase};
 use crate::event::BrokerEvent;
 use crate::message::{Message, QoS};
 use crate::packet::publish::{self, Outbound, TooLarge};
+use crate::retained::Step;
 use crate::session::{Replay, Session, Subscriber};
 
 /// What a message costs in a queue beside its bytes, in round figures.
 pub(crate) const DELIVERY_OVERHEAD: usize = 128;
+
+/// Retained topics looked at for one session without a pause, about a tenth of a millisecond:
+/// subscriptions that match few of many retained messages do not hold up others.
+pub(crate) const WALK_VISITS: usize = 2_000;
+
+/// The pause.
+const WALK_PAUSE: Duration = Duration::from_millis(1);
 
 /// A QoS 1 message on its way to one session.
 #[derive(Debug)]
@@ -350,20 +358,35 @@ impl Broker {
     /// Gives the next retained message to a new subscription.
     fn send_retained(&mut self, now: Instant, slot: u32) -> Attempt {
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
-        let Some(connection) = session.connection.and_then(|slot| self.connections.get_mut(slot))
-        else {
-            return Attempt::Wait;
-        };
+        let connection = session.connection.and_then(|slot| self.connections.get_mut(slot));
+        let Some(connection) = connection else { return Attempt::Wait };
         if connection.outbox.len() >= self.limits.max_unsent_bytes {
             connection.wants_room = true;
             return Attempt::Wait;
         }
-        let Some(Replay { filter, subscription, after }) = session.replays.front_mut() else {
-            return Attempt::Sent;
+        let mut visits = match session.walked {
+            Some((at, left)) if at == now => left,
+            _ => WALK_VISITS,
         };
-        let Some(kept) = self.retained.next(now, filter, after.as_ref()) else {
-            session.replays.pop_front();
-            return Attempt::Sent;
+        if visits == 0 {
+            session.walk_at = now.checked_add(WALK_PAUSE);
+            self.arm_session(slot);
+            return Attempt::Wait;
+        }
+        let Some(replay) = session.replays.front_mut() else { return Attempt::Sent };
+        let Replay { filter, subscription, after } = replay;
+        let step = self.retained.next(now, filter, after.as_ref(), &mut visits);
+        session.walked = Some((now, visits));
+        let kept = match step {
+            Step::Found(kept) => kept,
+            Step::Tired(topic) => {
+                *after = Some(topic);
+                return Attempt::Sent;
+            }
+            Step::End => {
+                session.replays.pop_front();
+                return Attempt::Sent;
+            }
         };
         if session.inflight.len() > 0
             && session.held_bytes + cost(&kept.message) > self.limits.max_queued_bytes_per_session
@@ -371,16 +394,14 @@ impl Broker {
             return Attempt::Wait; // A PUBACK makes room for it.
         }
         *after = Some(kept.message.topic.clone());
-        let subscription = *subscription;
         // [MQTT-3.8.3-3]
         if subscription.no_local && kept.message.publisher.as_ref() == Some(&session.client) {
             return Attempt::Sent;
         }
-        // [MQTT-3.3.1-8] (3.1.1): RETAIN says that it is an old message.
         let target = Target {
             session: slot,
             qos: subscription.qos,
-            retain: true,
+            retain: true, // [MQTT-3.3.1-8] (3.1.1): it is an old message.
             subscription_ids: subscription.id.into_iter().collect(),
         };
         // A QoS 1 message joins the queue, as there is a backlog: this walk. The pump that

@@ -95,6 +95,7 @@ impl Broker {
     fn leave_session(&mut self, now: Instant, open: Open, fate: WillFate) {
         let Some(session) = self.sessions.get_mut(open.session) else { return };
         session.connection = None;
+        session.walk_at = None;
         session.detached_at = Some(now);
         session.ends_at = now.checked_add(session.expiry);
         let ends_now = session.expiry.is_zero();
@@ -119,19 +120,23 @@ impl Broker {
         }
     }
 
-    /// The timer of a session: its will is due, its end has come, or both.
+    /// The timer of a session: its will is due, its end has come, or a walk over the retained
+    /// messages goes on.
     pub(crate) fn session_due(&mut self, now: Instant, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.timer = None;
         if session.will.as_ref().is_some_and(|will| will.at <= now) {
             self.publish_delayed_will(slot);
         }
-        let Some(session) = self.sessions.get(slot) else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         if session.ends_at.is_some_and(|at| at <= now) {
             self.end_session(slot);
-        } else {
-            self.arm_session(slot);
+            return;
         }
+        if session.walk_at.take_if(|at| *at <= now).is_some() {
+            self.pump(now, slot);
+        }
+        self.arm_session(slot);
     }
 
     fn publish_delayed_will(&mut self, slot: u32) {

@@ -16,6 +16,19 @@ pub(crate) struct Retained {
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
+    /// No message expires before this.
+    first_expiry: Option<Instant>,
+}
+
+/// What one stretch of a walk has come to.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// The next message.
+    Found(Kept),
+    /// There are no more.
+    End,
+    /// As many topics as allowed were looked at, up to this one.
+    Tired(TopicName),
 }
 
 /// One of them.
@@ -31,7 +44,13 @@ pub(crate) struct Full;
 
 impl Retained {
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Retained {
-        Retained { messages: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
+        Retained {
+            messages: BTreeMap::new(),
+            bytes: 0,
+            max_messages,
+            max_bytes,
+            first_expiry: None,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -58,6 +77,7 @@ impl Retained {
         }
         self.bytes += bytes;
         let kept = Kept { message: message.clone(), expires_at: expires_at(now, message) };
+        self.first_expiry = [self.first_expiry, kept.expires_at].into_iter().flatten().min();
         self.messages.insert(message.topic.clone(), kept);
         Ok(())
     }
@@ -72,7 +92,11 @@ impl Retained {
         }
     }
 
+    /// Looks at all messages, but only when one may have expired.
     fn drop_expired(&mut self, now: Instant) {
+        if self.first_expiry.is_none_or(|at| at > now) {
+            return;
+        }
         let bytes = &mut self.bytes;
         self.messages.retain(|_, kept| {
             let expired = kept.expires_at.is_some_and(|at| at <= now);
@@ -81,28 +105,37 @@ impl Retained {
             }
             !expired
         });
+        self.first_expiry = self.messages.values().filter_map(|kept| kept.expires_at).min();
     }
 
     /// The first message that matches `filter`, has not expired and whose topic comes after
-    /// `after`. Calling it with the topic found last walks over all of them.
+    /// `after`; each topic looked at costs one of `visits`. Calling it with the topic found
+    /// last walks over all of them.
     pub(crate) fn next(
         &self,
         now: Instant,
         filter: &TopicFilter,
         after: Option<&TopicName>,
-    ) -> Option<Kept> {
+        visits: &mut usize,
+    ) -> Step {
         let prefix = filter.literal_prefix();
         let start = match after {
             Some(topic) => Bound::Excluded(topic.as_str()),
             None => Bound::Included(prefix),
         };
-        self.messages
-            .range::<str, _>((start, Bound::Unbounded))
-            .take_while(|(topic, _)| topic.as_str().starts_with(prefix))
-            .find(|(topic, kept)| {
-                filter.matches(topic) && kept.expires_at.is_none_or(|at| at > now)
-            })
-            .map(|(_, kept)| kept.clone())
+        for (topic, kept) in self.messages.range::<str, _>((start, Bound::Unbounded)) {
+            if !topic.as_str().starts_with(prefix) {
+                break;
+            }
+            *visits = visits.saturating_sub(1);
+            if filter.matches(topic) && kept.expires_at.is_none_or(|at| at > now) {
+                return Step::Found(kept.clone());
+            }
+            if *visits == 0 {
+                return Step::Tired(topic.clone());
+            }
+        }
+        Step::End
     }
 }
 
@@ -122,11 +155,17 @@ mod tests {
         let filter = TopicFilter::parse(filter).unwrap();
         let mut found: Vec<String> = Vec::new();
         let mut after = None;
-        while let Some(kept) = retained.next(now, &filter, after.as_ref()) {
-            found.push(kept.message.topic.to_string());
-            after = Some(kept.message.topic.clone());
+        loop {
+            // One visit at a time: a walk may be cut anywhere.
+            match retained.next(now, &filter, after.as_ref(), &mut 1) {
+                Step::Found(kept) => {
+                    found.push(kept.message.topic.to_string());
+                    after = Some(kept.message.topic.clone());
+                }
+                Step::Tired(topic) => after = Some(topic),
+                Step::End => return found,
+            }
         }
-        found
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests need some instant to start from")]

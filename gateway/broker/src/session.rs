@@ -34,6 +34,11 @@ pub(crate) struct Session {
     pub(crate) held_bytes: usize,
     /// Retained messages still to be given to new subscriptions.
     pub(crate) replays: VecDeque<Replay>,
+    /// When it was last given retained messages, and how many topics may still be looked at for
+    /// it at that time.
+    pub(crate) walked: Option<(Instant, usize)>,
+    /// When the walk goes on that stopped for having taken long enough.
+    pub(crate) walk_at: Option<Instant>,
     pub(crate) dropped: u64,
     /// The delivery this session was last considered for, and its place there: a message that
     /// matches several subscriptions is delivered once.
@@ -80,6 +85,8 @@ impl Session {
             inflight: Inflight::new(limits.max_inflight),
             held_bytes: 0,
             replays: VecDeque::new(),
+            walked: None,
+            walk_at: None,
             dropped: 0,
             considered: (0, 0),
         }
@@ -90,9 +97,9 @@ impl Session {
         !self.queue.is_empty() || !self.replays.is_empty() || self.inflight.has_unsent()
     }
 
-    /// When something has to happen to it while it has no connection.
+    /// When something has to happen to it by itself.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let will = self.will.as_ref().map(|will| will.at);
-        [will, self.ends_at].into_iter().flatten().min()
+        [will, self.ends_at, self.walk_at].into_iter().flatten().min()
     }
 }

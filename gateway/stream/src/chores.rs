@@ -164,6 +164,9 @@ impl Log {
             (Chore::Recycle { spare, .. }, Ok(())) => self.gained_spare(spare),
             (Chore::KeepAside(_), Ok(())) => self.chores.damaged_files += 1,
             (Chore::Remove(_) | Chore::Tidy, Ok(())) => {}
+            // Made by a write that failed before it had this name.
+            (Chore::Recycle { .. } | Chore::Remove(_) | Chore::KeepAside(_), Err(failure))
+                if failure.error.kind() == std::io::ErrorKind::NotFound => {}
             (
                 Chore::Recycle { segment, .. } | Chore::Remove(segment) | Chore::KeepAside(segment),
                 Err(failure),

@@ -1,4 +1,60 @@
-//! Durable segmented log: append, group commit, cursors, retention, recovery.
+//! A durable log for many streams: append, group commit, cursors, tables, retention, recovery.
+//!
+//! The log decides and never acts: it has no threads, files, clock or randomness. Its owner
+//! carries out its disk requests, wherever it likes, and hands the replies back. A commit is
+//! durable when [`Log::durable`] has reached its position, and not before.
+//!
+//! ```
+//! # #[cfg(feature = "simulation")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::{Duration, Instant};
+//! use tidegate_stream::{Log, LogOptions, Overflow, ReadLimit, ReadOutcome, Record, Seq, StreamConfig};
+//! # use tidegate_stream::crash::CrashDisk;
+//! # #[allow(clippy::disallowed_methods)]
+//! # let now = Instant::now();
+//! # let disk = CrashDisk::new();
+//! let (mut log, _recovery) = Log::open(&disk, LogOptions::default(), now, 1_700_000_000_000, 42)?;
+//! let config = StreamConfig {
+//!     max_bytes: 64 << 20,
+//!     overflow: Overflow::DropOldest,
+//!     retain: Duration::from_secs(3600),
+//! };
+//! let telemetry = log.stream("telemetry", config)?;
+//! let record = Record { topic: "sensors/1".into(), payload: b"21.5".to_vec(), ..Record::default() };
+//! let appended = log.append(now, telemetry, &record.as_ref())?;
+//!
+//! log.flush(now);
+//! while let Some(request) = log.poll_disk(now) {
+//!     let reply = request.perform(&disk); // on the disk thread
+//!     log.handle_disk(now, reply);
+//! }
+//! assert!(log.durable() >= appended.position); // now the acknowledgement may go out
+//!
+//! let limit = ReadLimit { records: 100, bytes: 64 << 10 };
+//! let outcome = log.read(now, telemetry, Seq(1), limit, &mut |seq, _epoch, record| {
+//!     assert_eq!((seq, record.payload), (Seq(1), &b"21.5"[..]));
+//! });
+//! assert_eq!(outcome, ReadOutcome::Read { next: Seq(2) });
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "simulation"))]
+//! # fn main() {}
+//! ```
+//!
+//! After every call that changes the log, ask [`Log::poll_disk`] until it has nothing more, then
+//! sleep until [`Log::poll_timeout`] or the next reply.
+//!
+//! Invariants:
+//! - only the reply to a successful sync moves `durable`;
+//! - a transaction is one frame, and a frame is there as a whole or not at all;
+//! - what was appended and is gone is in the ledger, unless every reader had passed it and it
+//!   was older than its stream retains;
+//! - after a failed sync nothing is written to that segment any more, and nothing read back
+//!   from it decides what is durable;
+//! - opening never fails because of damage.
+//!
+//! The files are drawn byte by byte in docs/formats/log.md.
+
 mod checkpoint;
 mod chores;
 #[cfg(any(test, feature = "simulation"))]

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::checkpoint::Checkpointing;
 use crate::disk::DiskRequest;
-use crate::frame::{Kind, SECTION_HEADER};
+use crate::frame::{BLOCK, Kind, SECTION_HEADER};
 use crate::group::{Due, Group, Sealed};
 use crate::ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 use crate::ledger::Loss;
@@ -18,7 +18,7 @@ use crate::options::{
 };
 use crate::reading::Reading;
 use crate::record::{PublisherIdentity, RecordRef, RecordSection};
-use crate::segment::{FIRST_FRAME, Place, SegmentIndex};
+use crate::segment::{Place, SegmentIndex};
 use crate::state::{State, encode_reader_def, encode_stream_def};
 use crate::transaction::Transaction;
 use crate::varint;
@@ -502,10 +502,9 @@ impl Log {
     /// Whether `bytes` fit what is left without the reserve; only asked when no more can be had.
     fn has_disk_room(&self, bytes: usize) -> bool {
         let active = self.active.as_ref().filter(|active| !active.closed);
-        let left = active.map_or(0, |active| active.len - active.offset) as usize;
-        let usable = self.chores.spares.len().saturating_sub(self.options.reserve_segments);
-        let spare = usable * (self.options.segment_bytes - FIRST_FRAME) as usize;
-        left + spare > bytes * 2
+        let left = active.map_or(0, |active| i64::from(active.len - active.offset));
+        let spares = self.chores.spares.len() as i64 - self.options.reserve_segments as i64;
+        left + spares * i64::from(self.options.segment_bytes) > 2 * (bytes + BLOCK) as i64
     }
 
     /// What the gateway already holds from this publisher.
@@ -604,8 +603,8 @@ impl Log {
             self.settle(now, false);
         }
         match self.due() {
-            Due::Now if !self.chore_is_pressing() => self.start_group(now),
-            Due::At(at) if at <= now && !self.chore_is_pressing() => self.start_group(now),
+            Due::Now if !self.chore_is_pressing() => self.start_group(),
+            Due::At(at) if at <= now && !self.chore_is_pressing() => self.start_group(),
             Due::Now | Due::At(_) | Due::Never => self.start_chore(now),
         }
     }

@@ -99,6 +99,8 @@ struct Opening<'d> {
     spares: VecDeque<u64>,
     litter: Vec<String>,
     damaged_files: usize,
+    /// A segment was begun behind the last frame.
+    unused: bool,
     next_file: u64,
     recovery: Recovery,
 }
@@ -168,6 +170,7 @@ impl<'d> Opening<'d> {
             spares: VecDeque::new(),
             litter: Vec::new(),
             damaged_files: 0,
+            unused: false,
             next_file: 1,
             recovery: Recovery::default(),
         };
@@ -433,7 +436,7 @@ impl<'d> Opening<'d> {
         self.candidates = kept;
         for candidate in unused {
             self.give_back(&candidate);
-            self.recovery.torn_bytes += 1;
+            self.unused = true;
         }
         newest
     }
@@ -448,8 +451,9 @@ impl<'d> Opening<'d> {
             None => first_epoch(self.unix_ms, entropy),
             Some(epoch) if clean || self.ends_in_zeros(contents) => epoch,
             Some(epoch) => {
+                // The clock as well, because the newest epoch may have gone with what was lost.
                 self.recovery.new_epoch = true;
-                Epoch(epoch.0.saturating_add(1))
+                first_epoch(self.unix_ms, 0).max(Epoch(epoch.0.saturating_add(1)))
             }
         };
         self.recovery.clean = clean;
@@ -459,7 +463,7 @@ impl<'d> Opening<'d> {
     /// Whether there is no trace of a write behind the last frame. Only then is it sure that
     /// no acknowledged frame was lost there.
     fn ends_in_zeros(&mut self, contents: &Contents) -> bool {
-        if self.recovery.torn_bytes > 0 {
+        if self.unused {
             return false;
         }
         let Some(last) = self.candidates.last() else { return true };

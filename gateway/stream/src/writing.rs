@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::chores::FreeSegment;
 use crate::disk::{DiskReply, DiskRequest, Failure, Reply, Request, Step};
 use crate::frame::{BLOCK, SECTION_HEADER, Seed};
 use crate::group::Sealed;
@@ -37,8 +38,8 @@ pub(crate) struct Flight {
     sealed: Sealed,
     bytes: Bytes,
     place: Place,
-    /// The segment is made for this frame; these names may be left over if that fails.
-    fresh: Option<Vec<String>>,
+    /// The segment is made for this frame, of the file with this name.
+    fresh: Option<String>,
     len: u32,
 }
 
@@ -53,7 +54,7 @@ impl Log {
     }
 
     /// Sends the next group, or the one that failed, to the disk.
-    pub(crate) fn start_group(&mut self, now: Instant) -> Option<DiskRequest> {
+    pub(crate) fn start_group(&mut self) -> Option<DiskRequest> {
         let mut sealed = match self.retry.take() {
             Some(sealed) => sealed,
             None => self.seal_next()?,
@@ -63,8 +64,8 @@ impl Log {
         let (place, len, fresh) = match self.room_in_active(&sealed) {
             Some((place, len)) => (place, len, None),
             None => {
-                let (place, names) = self.fresh_segment(&mut steps);
-                (place, self.options.segment_bytes, Some(names))
+                let (place, from) = self.fresh_segment(&mut steps);
+                (place, self.options.segment_bytes, Some(from))
             }
         };
         let frame = Bytes::from(sealed.frame.seal(self.seed(place.segment), place.offset));
@@ -78,7 +79,6 @@ impl Log {
         if !self.options.acks_before_sync() {
             steps.push(Step::Sync(name));
         }
-        let _ = now;
         self.job = Some(Job::Group(Box::new(Flight { sealed, bytes: frame, place, fresh, len })));
         Some(DiskRequest(Request::Write { steps }))
     }
@@ -112,7 +112,7 @@ impl Log {
     }
 
     /// Seals the active segment and makes a new one, of a spare if there is one.
-    fn fresh_segment(&mut self, steps: &mut Vec<Step>) -> (Place, Vec<String>) {
+    fn fresh_segment(&mut self, steps: &mut Vec<Step>) -> (Place, String) {
         self.footer_steps(steps);
         let segment = SegmentId(self.take_file_number());
         let name = segment_name(segment);
@@ -126,9 +126,9 @@ impl Log {
                 from
             }
         };
-        steps.push(Step::Rename { from: from.clone(), to: name.clone() });
+        steps.push(Step::Rename { from: from.clone(), to: name });
         steps.push(Step::SyncDir);
-        (Place { segment, offset: FIRST_FRAME }, vec![from, name])
+        (Place { segment, offset: FIRST_FRAME }, from)
     }
 
     /// A footer saves reading the segment at the next open; without one it is read.
@@ -180,7 +180,7 @@ impl Log {
         match reply.0 {
             Reply::Read { id, result } => self.read_arrived(id, result),
             Reply::Write { result } => match (self.job.take(), result) {
-                (Some(Job::Group(flight)), Ok(())) => self.group_written(now, *flight),
+                (Some(Job::Group(flight)), Ok(())) => self.group_written(*flight),
                 (Some(Job::Group(flight)), Err(failure)) => {
                     self.group_failed(now, *flight, &failure);
                 }
@@ -191,7 +191,7 @@ impl Log {
         }
     }
 
-    fn group_written(&mut self, _now: Instant, flight: Flight) {
+    fn group_written(&mut self, flight: Flight) {
         let Flight { sealed, bytes, place, fresh, len } = flight;
         if fresh.is_some() {
             self.enter_fresh_segment(place.segment, len, sealed.commit);
@@ -216,6 +216,7 @@ impl Log {
         self.flight_bytes = 0;
         self.backoff = MIN_BACKOFF;
         self.counters.groups += 1;
+        self.disk_full &= self.chores.spares.len() <= self.options.reserve_segments;
         self.bytes_since_checkpoint += u64::from(padded);
         self.reading.keep(place, bytes, self.options.cache_bytes);
         self.release_durable();
@@ -223,6 +224,7 @@ impl Log {
             self.part_written(number, index, place);
         }
         if rotated {
+            self.recycle();
             self.checkpoint_when_due();
         }
     }
@@ -284,13 +286,18 @@ impl Log {
     }
 
     fn group_failed(&mut self, now: Instant, flight: Flight, failure: &Failure) {
-        let Flight { mut sealed, bytes, fresh, .. } = flight;
+        let Flight { mut sealed, bytes, place, fresh, len } = flight;
         sealed.frame.restore(Vec::from(bytes));
         self.retry = Some(sealed);
         if let Some(active) = &mut self.active {
             active.closed = true;
         }
-        self.chores.litter.extend(fresh.into_iter().flatten());
+        if let Some(from) = fresh {
+            // How far it came is not known: whichever of the two names is there.
+            let id = place.segment;
+            self.chores.free.push_back(FreeSegment { id, len, damaged: false });
+            self.chores.litter.push(from);
+        }
         self.note_failure(failure);
         self.retry_at = Some(now + self.backoff);
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);

@@ -213,6 +213,9 @@ impl Run {
                 if !clean {
                     hello.expiry = 20;
                 }
+                if client == 3 {
+                    hello.properties = vec![property::max_packet(120)];
+                }
                 if will {
                     hello = hello.will("a", "w");
                 }
@@ -223,7 +226,9 @@ impl Run {
             }
             Step::Publish { topic, id, retain, size, alias, .. } => {
                 let properties = match (version, alias) {
-                    (Version::V5, 1..) => vec![property::alias(alias), property::user("k", "v")],
+                    (Version::V5, 1..) => {
+                        vec![property::alias(alias), property::message_expiry(alias.into())]
+                    }
                     _ => vec![],
                 };
                 let (topic, payload) = (TOPICS[topic], "x".repeat(size));

@@ -146,6 +146,27 @@ fn more_retained_messages_than_the_socket_takes_at_once_all_arrive_without_a_que
 }
 
 #[test]
+fn a_long_walk_over_the_retained_messages_pauses_for_others_and_comes_to_its_end() {
+    let mut world = World::new();
+    let publisher = world.connect(v3("p"));
+    for i in 0..9_000 {
+        retain(&mut world, publisher, &format!("r/{i:04}"), "x");
+    }
+    retain(&mut world, publisher, "s/last", "found");
+    let conn = world.connect(v5("s"));
+    let wishes = [("+/last", qos(0)), ("+/+", qos(0)), ("+/last", qos(1))];
+    world.send(conn, &subscribe(Version::V5, 1, &wishes, Properties::new()));
+    assert!(world.received(conn).len() <= 2_000);
+    let soon = world.broker.poll_timeout().expect("it goes on by itself");
+    assert!(soon <= world.now + Duration::from_millis(1));
+    world.pass(Duration::from_millis(20));
+    let found = world.received(conn).iter().filter(|r| r.payload == "found").count();
+    assert_eq!(found, 2, "once for each filter");
+    assert_eq!(world.broker.stats().counters.sent_qos0, 9_002);
+    assert_eq!(world.broker.poll_timeout(), None);
+}
+
+#[test]
 fn retained_messages_under_a_small_window_come_as_they_are_acknowledged() {
     let mut world = World::new();
     let publisher = world.connect(v3("p"));

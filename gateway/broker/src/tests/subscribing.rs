@@ -161,5 +161,7 @@ fn a_message_larger_than_the_client_takes_is_dropped_as_if_it_had_been_sent() {
         let stats = world.broker.stats();
         assert_eq!((stats.counters.dropped_too_large, stats.sessions[0].dropped), (1, 1));
         assert_eq!(stats.sessions[0].inflight, usize::from(level));
+        world.send(conn, &puback(1));
+        assert_eq!(world.broker.stats().queued_bytes, 0);
     }
 }

@@ -5,6 +5,7 @@ mod damage;
 mod golden;
 mod keeping;
 mod ordinary;
+mod speed;
 mod trouble;
 
 use std::collections::BTreeMap;
