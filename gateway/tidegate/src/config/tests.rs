@@ -138,6 +138,44 @@ fn the_starter_configuration_works_with_every_comment_removed() {
     assert_eq!((settings.functions.len(), settings.uplinks.len()), (1, 1));
 }
 
+#[test]
+fn ten_mistakes_are_reported_at_once() {
+    let found = Place::new().mistakes(include_str!("golden/ten_mistakes.toml"));
+    assert_eq!(format!("{found}\n"), include_str!("golden/ten_mistakes.txt"));
+}
+
+/// The reference is written for people, and its tables are those of the parser.
+#[test]
+fn the_reference_has_exactly_the_keys_that_the_parser_knows() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let text = fs::read_to_string(file).unwrap();
+    let mut expected = String::new();
+    for section in keys::SECTIONS {
+        let name = if section.named { ".NAME" } else { "" };
+        expected.push_str(&format!("## `[{}{name}]`\n{TABLE_HEAD}", section.name));
+        for key in section.keys {
+            expected.push_str(&format!("{}\n", reference_row(key)));
+        }
+    }
+    let tables: String = text
+        .lines()
+        .filter(|line| line.starts_with("## `[") || line.starts_with('|'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(tables, expected, "the tables that belong there:\n{expected}");
+}
+
+const TABLE_HEAD: &str = "| Key | Allowed | Default | Meaning |\n|---|---|---|---|\n";
+
+fn reference_row(key: &keys::Key) -> String {
+    let default = match &key.fallback {
+        keys::Fallback::Required(example) => format!("required, e.g. `{example}`"),
+        keys::Fallback::Value(literal) => format!("`{literal}`"),
+        keys::Fallback::Absent(meaning) => (*meaning).to_owned(),
+    };
+    format!("| `{}` | {} | {default} | {} |", key.name, key.kind.allowed(), key.about)
+}
+
 /// Each row: what is replaced in the minimal file, by what, and the one mistake that makes.
 #[test]
 fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
