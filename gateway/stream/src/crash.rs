@@ -58,6 +58,8 @@ struct State {
     capacity: Option<u64>,
     fail_syncs: u32,
     fail_writes: u32,
+    fail_reads: u32,
+    bad_sectors: BTreeMap<(u64, usize), ()>,
     operations: u64,
     crash_at: Option<u64>,
     crashed: bool,
@@ -96,9 +98,9 @@ impl CrashDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that all files together may take.
-    pub fn set_capacity(&self, bytes: Option<u64>) {
-        self.lock().capacity = bytes;
+    /// Bytes that all files together may take; `u64::MAX` for no limit.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = (bytes != u64::MAX).then_some(bytes);
     }
 
     /// Bytes that all files together take.
@@ -121,6 +123,19 @@ impl CrashDisk {
     /// The next `count` writes fail half way.
     pub fn fail_writes(&self, count: u32) {
         self.lock().fail_writes = count;
+    }
+
+    /// The next `count` reads fail.
+    pub fn fail_reads(&self, count: u32) {
+        self.lock().fail_reads = count;
+    }
+
+    /// From now on the sector with this byte cannot be read.
+    pub fn make_unreadable(&self, name: &str, offset: usize) {
+        let mut state = self.lock();
+        if let Some(id) = state.names.get(name).copied() {
+            state.bad_sectors.insert((id, offset / SECTOR), ());
+        }
     }
 
     /// Operations that change something, so far.
@@ -169,6 +184,7 @@ impl CrashDisk {
             names,
             files,
             next_file: state.next_file,
+            bad_sectors: state.bad_sectors.clone(),
             capacity: state.capacity,
             ..State::default()
         };
@@ -185,6 +201,7 @@ impl CrashDisk {
             synced_names: state.synced_names.clone(),
             changes: state.changes.clone(),
             next_file: state.next_file,
+            bad_sectors: state.bad_sectors.clone(),
             capacity: state.capacity,
             ..State::default()
         };
@@ -322,6 +339,16 @@ impl Disk for CrashDisk {
         let mut state = self.lock();
         if state.crashed {
             return Err(power_is_off());
+        }
+        if state.fail_reads > 0 {
+            state.fail_reads -= 1;
+            return Err(io::Error::other("a read failed as asked"));
+        }
+        let id = state.names.get(name).copied().ok_or_else(|| not_found(name))?;
+        let end = (offset as usize + buf.len()).div_ceil(SECTOR);
+        let sectors = (id, offset as usize / SECTOR)..(id, end);
+        if state.bad_sectors.range(sectors).next().is_some() {
+            return Err(io::Error::other("a sector cannot be read"));
         }
         let bytes = &state.file(name)?.now;
         let start = (offset as usize).min(bytes.len());

@@ -103,7 +103,7 @@ pub(crate) struct FrameWriter {
 
 impl FrameWriter {
     pub(crate) fn new(store: u64, commit: u64, epoch: Epoch, base_ms: i64, room: usize) -> Self {
-        let mut bytes = Vec::with_capacity(room + HEADER + BLOCK);
+        let mut bytes = Vec::with_capacity((room + HEADER).next_multiple_of(SECTOR));
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&(HEADER as u16).to_le_bytes());
@@ -178,6 +178,8 @@ impl UnsealedFrame {
         let crc = seed.checksum(&bytes[..HEADER - 4]);
         bytes[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
         bytes.resize(padded, 0);
+        // Small frames stay in the cache by the thousand.
+        bytes.shrink_to_fit();
         bytes
     }
 

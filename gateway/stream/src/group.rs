@@ -264,8 +264,8 @@ impl Group {
 }
 
 /// Emptied sections kept for use again, and the most bytes each may hold on to.
-const MAX_SPARE_SECTIONS: usize = 16;
-const MAX_SPARE_BYTES: usize = 256 << 10;
+const MAX_SPARE_SECTIONS: usize = 8;
+const MAX_SPARE_BYTES: usize = 128 << 10;
 
 /// When a group should be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

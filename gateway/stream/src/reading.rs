@@ -21,6 +21,8 @@ use crate::segment::{Chunk, Place, segment_name};
 
 /// Reads under way at a time.
 const MAX_READS: usize = 2;
+/// Memory that a frame in the cache costs besides its bytes.
+const FRAME_COST: usize = 96;
 /// Readers whose place is remembered.
 const MAX_BOOKMARKS: usize = 32;
 
@@ -114,11 +116,11 @@ impl Reading {
 
     /// Keeps a durable frame for readers that are up to date.
     pub(crate) fn keep(&mut self, place: Place, bytes: Bytes, max: usize) {
-        self.recent_bytes += bytes.len();
+        self.recent_bytes += bytes.len() + FRAME_COST;
         self.recent.push_back((place, bytes));
         while self.recent_bytes > max {
             let Some((_, old)) = self.recent.pop_front() else { return };
-            self.recent_bytes -= old.len();
+            self.recent_bytes -= old.len() + FRAME_COST;
         }
     }
 

@@ -165,3 +165,30 @@ fn stale_frames_of_a_recycled_segment_are_not_taken_for_live_ones() {
     }
     assert!(rig.disk.list().expect("a list").len() < 8, "segments were recycled");
 }
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_the_frame_in_it() {
+    let (rig, a) = store(true);
+    let name = segments(&rig.disk).remove(0);
+    for offset in [0, FIRST_FRAME as usize, FIRST_FRAME as usize + 9_000, (64 << 10) - 1] {
+        let disk = rig.disk.after_kill();
+        disk.make_unreadable(&name, offset);
+        check(disk, a, &format!("sector at {offset}"), 20);
+    }
+}
+
+#[test]
+fn a_read_that_fails_once_loses_nothing() {
+    let mut options = small();
+    options.cache_bytes = 0;
+    let mut rig = Rig::new(options);
+    let a = rig.stream("a", keep_all());
+    for n in 0..100 {
+        rig.append(a, &numbered(n, 400)).expect("room");
+        rig.settle();
+    }
+    rig.disk.fail_reads(1);
+    assert_eq!(rig.read_all(a).len(), 100);
+    assert_eq!(rig.log.losses().count(), 0);
+    assert_eq!(rig.log.status().failures, 1);
+}

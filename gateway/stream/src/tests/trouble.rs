@@ -92,7 +92,7 @@ fn a_full_disk_refuses_appends_keeps_reading_and_goes_on_when_there_is_room() {
     let options = small();
     let segment = u64::from(options.segment_bytes);
     let disk = CrashDisk::new();
-    disk.set_capacity(Some(segment * 6));
+    disk.set_capacity(segment * 6);
     let mut rig = Rig::on(disk, options);
     let a = rig.stream("a", keep_all());
     let reader = rig.log.reader(a, "up").expect("a reader");
@@ -131,7 +131,7 @@ fn a_full_disk_refuses_appends_keeps_reading_and_goes_on_when_there_is_room() {
 fn a_full_disk_goes_on_by_itself_when_somebody_else_makes_room() {
     let options = small();
     let disk = CrashDisk::new();
-    disk.set_capacity(Some(u64::from(options.segment_bytes) * 4));
+    disk.set_capacity(u64::from(options.segment_bytes) * 4);
     let mut rig = Rig::on(disk, options);
     let a = rig.stream("a", keep_all());
     let mut n = 0;
@@ -141,7 +141,7 @@ fn a_full_disk_goes_on_by_itself_when_somebody_else_makes_room() {
         rig.step();
     }
     rig.settle();
-    rig.disk.set_capacity(None);
+    rig.disk.set_capacity(u64::MAX);
     for _ in 0..100 {
         rig.pass(Duration::from_millis(100));
         rig.step();
@@ -154,7 +154,7 @@ fn a_full_disk_goes_on_by_itself_when_somebody_else_makes_room() {
 #[test]
 fn a_disk_that_was_always_full_opens_and_refuses() {
     let disk = CrashDisk::new();
-    disk.set_capacity(Some(1_000));
+    disk.set_capacity(1_000);
     let mut rig = Rig::on(disk, small());
     let a = rig.stream("a", keep_all());
     rig.append(a, b"first").expect("nobody knows yet");
@@ -164,7 +164,7 @@ fn a_disk_that_was_always_full_opens_and_refuses() {
     }
     assert_eq!(rig.append(a, b"second"), Err(AppendError::DiskFull));
     assert_eq!(rig.log.durable(), Position(0));
-    rig.disk.set_capacity(None);
+    rig.disk.set_capacity(u64::MAX);
     rig.pass(Duration::from_secs(5));
     rig.settle();
     assert_eq!(rig.payloads(a), BTreeMap::from([(1, b"first".to_vec())]));
