@@ -12,7 +12,9 @@ use tidegate_rig::proxy::{Mode, Proxy};
 use tidegate_rig::publisher::{Publisher, Report, message_id};
 use tidegate_rig::sensors::Random;
 
-use crate::setup::{PATIENCE, Readings, config, explain, gateway, publisher, threshold};
+use crate::setup::{
+    PATIENCE, Readings, beside_others, config, explain, gateway, publisher, threshold,
+};
 
 const KILLS: u64 = 20;
 const PUBLISHERS: u64 = 4;
@@ -55,6 +57,7 @@ fn publishers_with_identity_arrive_exactly_once_over_twenty_kills_with_the_upstr
 }
 
 fn run(upstream: Upstream, kind: Publishers) {
+    let _machine = beside_others();
     let seed = seed();
     println!("TIDEGATE_SEED={seed} repeats the counts of acknowledgements before each kill");
     let mut random = Random::new(seed);

@@ -8,10 +8,13 @@ use tidegate_rig::mosquitto::Mosquitto;
 use tidegate_rig::mqtt::Version;
 use tidegate_rig::proxy::{Mode, Proxy};
 
-use crate::setup::{PATIENCE, Readings, config, explain, gateway, publisher, threshold};
+use crate::setup::{
+    PATIENCE, Readings, beside_others, config, explain, gateway, publisher, threshold,
+};
 
 #[test]
 fn an_uplink_that_died_silently_is_given_up_and_made_anew() {
+    let _machine = beside_others();
     let upstream = Mosquitto::start().unwrap();
     wait_for_listener(upstream.address()).unwrap();
     let consumer = Consumer::start_keeping(upstream.address()).unwrap();

@@ -11,7 +11,7 @@ use tidegate_rig::mqtt::Version;
 
 use crate::binaries;
 use crate::setup::{
-    PATIENCE, Readings, config, explain, gateway, publisher, scratch_with, threshold,
+    PATIENCE, Readings, beside_others, config, explain, gateway, publisher, scratch_with, threshold,
 };
 
 /// A GET; the status line and the body.
@@ -27,6 +27,7 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
 
 #[test]
 fn sigterm_ends_the_gateway_cleanly_and_the_next_start_goes_on() {
+    let _machine = beside_others();
     let upstream = Mosquitto::start().unwrap();
     let consumer = Consumer::start_keeping(upstream.address()).unwrap();
     let mut gateway = gateway(&config(upstream.address(), &threshold(", every = true")));
@@ -56,6 +57,7 @@ fn sigterm_ends_the_gateway_cleanly_and_the_next_start_goes_on() {
 
 #[test]
 fn health_metrics_and_status_answer() {
+    let _machine = beside_others();
     let upstream = Mosquitto::start().unwrap();
     let gateway = gateway(&config(upstream.address(), &threshold("")));
     let (status, body) = get(gateway.http(), "/healthz");
@@ -81,6 +83,7 @@ fn health_metrics_and_status_answer() {
 
 #[test]
 fn check_names_every_mistake_at_once_and_exits_with_2() {
+    let _machine = beside_others();
     let broken = r#"[gateway]
 id = "gw 01"
 data_dir = "data"
@@ -123,6 +126,7 @@ streams = ["telemetri"]
 
 #[test]
 fn check_accepts_a_good_configuration() {
+    let _machine = beside_others();
     let upstream = Mosquitto::start().unwrap();
     let gateway = gateway(&config(upstream.address(), &threshold("")));
     gateway.command(&["check"]).unwrap();

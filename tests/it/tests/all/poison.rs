@@ -11,7 +11,7 @@ use tidegate_rig::publisher::{Next, Publisher, Source, message_id};
 use tidegate_rig::sensors::telemetry_topic;
 
 use crate::binaries;
-use crate::setup::{PATIENCE, config, explain, number, publisher, scratch_with, wait};
+use crate::setup::{PATIENCE, alone, config, explain, number, publisher, scratch_with, wait};
 
 const PUBLISHERS: u64 = 4;
 /// 4 publishers at 500 messages a second for 4 seconds.
@@ -120,6 +120,7 @@ impl Source for Poisoned {
 }
 
 fn run(poison: &str) {
+    let _machine = alone();
     let upstream = Mosquitto::start().unwrap();
     let consumer = Consumer::start(upstream.address()).unwrap();
     let scratch = scratch_with("poison.wasm", &module(poison));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,19 @@ use crate::binaries;
 
 /// No condition is waited for longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The machine's processors: most tests share them, those that measure time have them alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Runs beside other tests.
+pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs while no other test does.
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A configuration with streams `telemetry` and `alerts`, an uplink for both, and the text of the
 /// function sections.

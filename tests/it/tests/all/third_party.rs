@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_rig::mosquitto::Mosquitto;
 
-use crate::setup::{PATIENCE, config, explain, gateway, threshold};
+use crate::setup::{PATIENCE, beside_others, config, explain, gateway, threshold};
 
 /// A child process that is killed at the end of the test.
 struct Killed(Child);
@@ -49,6 +49,7 @@ fn subscribe(port: u16) -> (Killed, Receiver<String>) {
 
 #[test]
 fn mosquitto_sub_upstream_sees_what_mosquitto_pub_sent_and_the_alert() {
+    let _machine = beside_others();
     let upstream = Mosquitto::start().unwrap();
     let (_subscriber, lines) = subscribe(upstream.address().port());
     let gateway = gateway(&config(upstream.address(), &threshold("")));
