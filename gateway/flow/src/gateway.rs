@@ -307,7 +307,7 @@ impl Gateway {
     }
 
     /// Stops taking work: says goodbye to clients, writes a checkpoint, flushes. The shell goes
-    /// on with `poll_output` and `handle_disk` until [`Gateway::is_settled`].
+    /// on with `poll_output` and `handle_disk` until [`Gateway::is_idle`].
     pub fn shut_down(&mut self, now: Now) {
         self.broker.disconnect_all(now.instant);
         self.take_broker_events(now);
@@ -317,6 +317,11 @@ impl Gateway {
     /// Everything taken in is on flash.
     pub fn is_settled(&self) -> bool {
         self.log.durable() >= self.log.end()
+    }
+
+    /// After [`Gateway::shut_down`]: the final checkpoint is on flash too.
+    pub fn is_idle(&self) -> bool {
+        self.log.is_idle()
     }
 
     /// The log, for looking at it.

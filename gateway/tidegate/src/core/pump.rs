@@ -193,7 +193,7 @@ impl Pump {
         self.core.gateway.borrow_mut().shut_down(clock::now());
         self.carry_out()?;
         let settled = async {
-            while !self.core.gateway.borrow().is_settled() {
+            while !self.core.gateway.borrow().is_idle() {
                 let happened = tokio::select! {
                     event = self.events.recv() => Happened::Event(event),
                     ring = self.timer.ring() => Happened::Alarm(ring),

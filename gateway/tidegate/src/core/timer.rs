@@ -26,7 +26,13 @@ impl Timer {
     pub(crate) fn new() -> io::Result<Timer> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Timer { fd: AsyncFd::with_interest(fd, Interest::READABLE)?, set_to: None })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that may give their descriptor away; \
+                      an OwnedFd does not"
+        )]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        Ok(Timer { fd, set_to: None })
     }
 
     /// Sets the alarm; an earlier setting is replaced.
