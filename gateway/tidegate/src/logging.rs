@@ -18,6 +18,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::utc::Utc;
 
+/// The target of messages that functions write.
+pub const FUNCTION_TARGET: &str = "function";
+
 /// Sends the messages of this process to standard error. Called once, by `tidegate run`.
 ///
 /// # Errors
@@ -50,7 +53,7 @@ where
     tracing_subscriber::registry().with(layer.with_filter(filter(settings.level)))
 }
 
-/// Our own messages from the level on; those of libraries when they are warnings, or when
+/// Our own messages and those of functions from the level on; those of libraries when they are warnings, or when
 /// everything is wanted.
 fn filter(level: LogLevel) -> Targets {
     let level = match level {
@@ -61,7 +64,8 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let libraries = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    Targets::new().with_default(libraries).with_target("tidegate", level)
+    let ours = ["tidegate", FUNCTION_TARGET].map(|target| (target, level));
+    Targets::new().with_default(libraries).with_targets(ours)
 }
 
 /// The time of a message.
@@ -140,6 +144,7 @@ mod tests {
             tracing::info!(target: "tidegate::disk", bytes = 7, "opened \"x\"");
             tracing::debug!(target: "tidegate::disk", "detail");
             tracing::info!(target: "rumqttc", "chatter");
+            tracing::info!(target: "function", function = "threshold", "started");
             tracing::warn!(target: "rumqttc", "trouble");
         });
         let bytes = lines.0.lock().unwrap().clone();
@@ -150,9 +155,10 @@ mod tests {
     fn text_has_a_time_a_level_and_the_source() {
         let text = written(LogFormat::Text, LogLevel::Info, false);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
         assert!(lines[0].ends_with("Z INFO  tidegate::disk: opened \"x\" bytes=7"), "{text}");
-        assert!(lines[1].ends_with("Z WARN  rumqttc: trouble"), "{text}");
+        assert!(lines[1].ends_with("Z INFO  function: started function=\"threshold\""), "{text}");
+        assert!(lines[2].ends_with("Z WARN  rumqttc: trouble"), "{text}");
     }
 
     #[test]
@@ -161,7 +167,7 @@ mod tests {
         assert_eq!(
             text,
             "<6>tidegate::disk: opened \"x\" bytes=7\n<7>tidegate::disk: detail\n\
-             <4>rumqttc: trouble\n"
+             <6>function: started function=\"threshold\"\n<4>rumqttc: trouble\n"
         );
     }
 
@@ -183,6 +189,6 @@ mod tests {
         assert_eq!(first["message"], "opened \"x\"");
         assert_eq!(first["bytes"], 7);
         assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
-        assert_eq!(text.lines().count(), 2);
+        assert_eq!(text.lines().count(), 3);
     }
 }

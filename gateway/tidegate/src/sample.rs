@@ -59,7 +59,7 @@ pub(crate) fn status() -> Status {
         uplinks: vec![UplinkStatus {
             name: "cloud".into(),
             state: "waiting".into(),
-            sentence: "waiting 0.5 s after connection refused".into(),
+            sentence: "attempt 5 in 0.5 s: connection refused".into(),
             since_ms: 2_000,
             retry_in_ms: Some(500),
             last_error: Some("connection refused".into()),

@@ -1,6 +1,7 @@
 //! A core for tests: it answers, or it does not.
 
 use tidegate_flow::status::Status;
+use tokio::sync::watch;
 
 use crate::core_handle::{CoreHandle, CoreRequest, TailPage, TailRecord};
 
@@ -15,7 +16,13 @@ pub(crate) enum Answers {
 
 /// Starts the core on the current runtime.
 pub(crate) fn serve_core(answers: Answers) -> CoreHandle {
+    serve_watched_core(answers).0
+}
+
+/// Starts the core, and shows the sequence that a page was last asked from.
+pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiver<Option<u64>>) {
     let (handle, mut requests) = CoreHandle::new();
+    let (asked, watch) = watch::channel(None);
     tokio::spawn(async move {
         let mut unanswered = Vec::new();
         while let Some(request) = requests.recv().await {
@@ -26,11 +33,12 @@ pub(crate) fn serve_core(answers: Answers) -> CoreHandle {
                 }
                 (Answers::Status(status), CoreRequest::Tail { stream, from, max, reply, .. }) => {
                     let _ = reply.send(page(status, &stream, from, max));
+                    asked.send_replace(from);
                 }
             }
         }
     });
-    handle
+    (handle, watch)
 }
 
 fn page(status: &Status, name: &str, from: Option<u64>, max: usize) -> Result<TailPage, String> {

@@ -115,6 +115,8 @@ enum Failure {
     Wrong(String),
     /// Anything else: exit code 1.
     Failed(anyhow::Error),
+    /// The same, and the log has said it.
+    Logged,
 }
 
 impl From<Mistakes> for Failure {
@@ -159,6 +161,7 @@ pub fn main() -> ExitCode {
             complain(&text);
             ExitCode::from(2)
         }
+        Err(Failure::Logged) => ExitCode::FAILURE,
         // `tidegate stream tail x | head` ends when head has enough.
         Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {

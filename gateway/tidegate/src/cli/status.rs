@@ -39,8 +39,8 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out)?;
         uplinks(&status.uplinks).write(out)?;
         for uplink in &status.uplinks {
-            if let Some(error) = &uplink.last_error {
-                writeln!(out, "{}: last error: {}", uplink.name, one_line(error))?;
+            if uplink.state != "connected" {
+                writeln!(out, "{}: {}", uplink.name, one_line(&uplink.sentence))?;
             }
         }
     }
@@ -176,7 +176,7 @@ mod tests {
             "telemetry     1000      1  1001  4.0 KiB  1.0 GiB     0  fn/threshold, uplink/cloud (100 behind)",
             "threshold  telemetry  idle     0     1000        7         0     0  60 B",
             "cloud   waiting, next try in 500 ms  2 s        100          0           900         0",
-            "cloud: last error: connection refused",
+            "cloud: attempt 5 in 0.5 s: connection refused",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
         }

@@ -67,7 +67,7 @@ pub(super) fn tail(arguments: &TailArguments, out: &mut dyn Write) -> Result<(),
     };
     let end = stream.durable_seq;
     let (mut next, mut left) = match (arguments.from, arguments.count) {
-        (Some(from), count) => (from, count.unwrap_or(u64::MAX)),
+        (Some(from), count) => (from.max(1), count.unwrap_or(u64::MAX)),
         (None, count) => {
             let count = count.unwrap_or(DEFAULT_RECORDS);
             let left = if arguments.follow { u64::MAX } else { count };

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::*;
 use crate::admin::AdminSocket;
 use crate::sample;
 use crate::scratch::Scratch;
-use crate::serving::{Answers, serve_core};
+use crate::serving::{Answers, serve_watched_core};
 use crate::shutdown::Shutdown;
 
 fn type_in(words: &[&str]) -> (String, Result<(), Failure>) {
@@ -111,6 +112,7 @@ struct Daemon {
     scratch: Scratch,
     shutdown: Shutdown,
     served: JoinHandle<io::Result<()>>,
+    asked: watch::Receiver<Option<u64>>,
 }
 
 impl Daemon {
@@ -118,9 +120,9 @@ impl Daemon {
         let scratch = Scratch::new();
         let socket = AdminSocket::bind(&scratch.path().join("admin.sock")).unwrap();
         let shutdown = Shutdown::default();
-        let core = serve_core(Answers::Status(sample::status()));
+        let (core, asked) = serve_watched_core(Answers::Status(sample::status()));
         let served = tokio::spawn(socket.serve(core, shutdown.clone()));
-        Self { scratch, shutdown, served }
+        Self { scratch, shutdown, served, asked }
     }
 
     async fn type_in(&self, words: &[&str]) -> (String, Result<(), Failure>) {
@@ -206,8 +208,9 @@ async fn follow_goes_on_until_the_gateway_stops() {
     let daemon = Daemon::start();
     let words = ["stream", "tail", "telemetry", "-n", "1", "--follow"];
     let stop = async {
-        // The follower has asked at least once when it can be stopped at all.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        // It asks for what is not there yet: everything that is there has been shown.
+        let mut asked = daemon.asked.clone();
+        asked.wait_for(|from| *from == Some(1001)).await.unwrap();
         daemon.shutdown.request();
     };
     let ((text, result), ()) = tokio::join!(daemon.type_in(&words), stop);

@@ -49,7 +49,7 @@ pub(super) fn read(
     report_unknown_sections(source, root, out);
     let (gateway, data_dir) = reader.gateway(out);
     let mqtt = reader.mqtt(out);
-    let http = reader.http(out);
+    let http = reader.http(&mqtt.listen, out);
     let log = reader.log(out);
     let storage = reader.storage(out);
     let streams = reader.streams(out);
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn http(&self, out: &mut Mistakes) -> Option<SocketAddr> {
+    fn http(&self, mqtt: &[SocketAddr], out: &mut Mistakes) -> Option<SocketAddr> {
         let section = Section::single(self.source, self.root, &http::SECTION, out);
         let anonymous = section.flag(&http::ALLOW_ANONYMOUS, out);
         let Some(spot) = section.spot(&http::LISTEN) else {
@@ -135,6 +135,9 @@ impl<'a> Reader<'a> {
         }
         let address = address(&spot, out)?;
         refuse_open(&spot, address, anonymous, "http", out);
+        if address.port() != 0 && mqtt.contains(&address) {
+            spot.wrong(out, "the same as in mqtt.listen; choose another port");
+        }
         Some(address)
     }
 

@@ -300,6 +300,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[http]\nlisten = \"[::]:80\"\n[mqtt]",
         r#"7: http.listen = "[::]:80": reachable from other machines, and this version has no authentication; listen on 127.0.0.1, or set allow_anonymous = true in [http] if everybody who reaches the port may use it"#,
     ),
+    (
+        "[mqtt]",
+        "[http]\nlisten = \"127.0.0.1:1883\"\n[mqtt]",
+        r#"7: http.listen = "127.0.0.1:1883": the same as in mqtt.listen; choose another port"#,
+    ),
     // topics
     (
         r#"["sensors/+/telemetry"]"#,
