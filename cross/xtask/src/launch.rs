@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 /// Gateway, embedded cloud, cuttable proxy and sensors.
 pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let functions = wasm::build(workspace)?;
-    release(workspace, &["--package", "tidegate", "--package", "tidegate-rig", "--bins"])?;
+    release(workspace, &["tidegate", "tidegate-rig"])?;
     let mut command = Command::new(workspace.binary("release", "tidegate-rig"));
     command.arg("demo");
     with_gateway(workspace, &functions, &mut command);
@@ -24,7 +24,7 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCo
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     debian::ensure(&[("mosquitto", "mosquitto")])?;
     let functions = wasm::build(workspace)?;
-    release(workspace, &["--package", "tidegate", "--package", "tidegate-bench", "--bins"])?;
+    release(workspace, &["tidegate", "tidegate-bench"])?;
     let mut command = Command::new(workspace.binary("release", "tidegate-bench"));
     let name = arguments.first().filter(|name| !name.starts_with('-'));
     command.args(name);
@@ -34,15 +34,18 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
 
 /// The seeded simulation.
 pub(crate) fn world(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    release(workspace, &["--package", "tidegate-world", "--bin", "tidegate-world"])?;
+    release(workspace, &["tidegate-world"])?;
     let mut command = Command::new(workspace.binary("release", "tidegate-world"));
     become_it(command.args(arguments))
 }
 
-fn release(workspace: &Workspace, what: &[&str]) -> Result<()> {
+/// The release binaries of some packages.
+fn release(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release"]).args(what);
-    let packages: Vec<&str> = what.iter().copied().filter(|word| !word.starts_with("--")).collect();
+    cargo.args(["build", "--release", "--bins"]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
     quietly(&format!("building {} (release)", packages.join(" and ")), &mut cargo)?;
     Ok(())
 }

@@ -17,6 +17,8 @@ const BUDGETS: [(&str, usize); 1] = [("threshold", 24 << 10)];
 const MAX_PAGES: u32 = 2;
 /// The guest's own stack. The linker's default is 1 MiB, sixteen times as much.
 const STACK: &str = "link-arg=-zstack-size=65536";
+/// Addresses take as many bytes as they need, not 5 each: 6 % less code.
+const COMPRESS: &str = "link-arg=--compress-relocations";
 
 /// Builds what is out of date, and returns the folder of the modules.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
@@ -107,7 +109,7 @@ fn compile(workspace: &Workspace, toolchain: &Toolchain, function: &Function) ->
         .args(["rustc", "--package", &function.package, "--lib", "--crate-type", "cdylib"])
         .args(["--profile", "guest", "--target", TARGET])
         .args(extra)
-        .args(["--", "-C", STACK])
+        .args(["--", "-C", STACK, "-C", COMPRESS])
         .env("CARGO_TARGET_DIR", &target)
         // Flags for the machine's own binaries are not for guests.
         .env_remove("RUSTFLAGS")

@@ -347,7 +347,7 @@ fn operation<'a>(
             topic: text,
             payload: bytes,
             qos: Qos::from_code((number % 3) as u8).unwrap(),
-            retain: number % 2 == 0,
+            retain: number.is_multiple_of(2),
             props,
         },
         1 => Operation::Nack { index: small, class: NackClass::Dead, code: small, text },

@@ -90,9 +90,11 @@ impl<'a> Config<'a> {
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
         for (key, _) in self.json.members() {
             if !known.contains(&key.as_ref()) {
-                let known = known.join(", ");
-                let text =
-                    concat(&["unknown key `", &key, "` in the configuration; known are ", &known]);
+                let mut text =
+                    concat(&["unknown key `", &key, "` in the configuration; known are"]);
+                for name in known {
+                    text = concat(&[&text, " ", name]);
+                }
                 return Err(Error::DeadLetter(text));
             }
         }

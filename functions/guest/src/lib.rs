@@ -61,6 +61,8 @@ pub mod json;
 pub mod native;
 mod out;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 #[cfg(target_arch = "wasm32")]

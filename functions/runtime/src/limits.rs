@@ -9,15 +9,16 @@ use std::time::Duration;
 /// translated module (about ten times `module_bytes`, shared by its instances).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Fuel for one call, whatever its size. One unit is about one Wasm instruction: 2 to 3 ns
-    /// on a desktop, 10 to 30 ns on a small gateway. Default 10,000,000.
+    /// Fuel for one call, whatever its size. One unit is one Wasm instruction, but a block is
+    /// paid whole when it is entered, its branches not taken included: 0.2 to 2 ns of a
+    /// desktop, ten times that of a small gateway. Default 10,000,000.
     pub fuel_per_batch: u64,
     /// Fuel that each entry of the batch adds. Default 1,000,000.
     pub fuel_per_message: u64,
     /// Fuel for `_initialize` and `tg_init` together. Default 50,000,000. Translation costs no
     /// fuel: it happens once, when the module is compiled.
     pub first_call_fuel: u64,
-    /// Fuel after which a running guest is halted to look at the clock: 0.1 to 0.3 ms on a
+    /// Fuel after which a running guest is halted to look at the clock: at most 0.3 ms on a
     /// desktop. A call that needs less is never halted. Default 100,000.
     pub fuel_slice: u64,
     /// How long one call may take by the clock on the wall. Default 100 ms.

@@ -3,6 +3,7 @@
 mod install;
 mod running;
 mod state;
+mod threshold;
 
 use crate::{Limits, Module, Outcome, State};
 use std::sync::Arc;

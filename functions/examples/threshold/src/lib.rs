@@ -54,10 +54,12 @@ impl Function for Threshold {
         if hysteresis < 0.0 {
             return Err(Error::new("`hysteresis` in the configuration must not be negative"));
         }
-        let sensor_level = config.number("sensor_level", 2.0)?;
-        if !(0.0..=128.0).contains(&sensor_level) || sensor_level % 1.0 != 0.0 {
+        let level = config.number("sensor_level", 2.0)?;
+        // The cast saturates, so what is negative, huge or broken does not come back the same.
+        let sensor_level = level as u8;
+        if f64::from(sensor_level) != level {
             return Err(Error::new(
-                "`sensor_level` in the configuration must be a whole number from 0 to 128",
+                "`sensor_level` in the configuration must be a whole number from 0 to 255",
             ));
         }
         Ok(Self {
@@ -67,7 +69,7 @@ impl Function for Threshold {
             topic: config.string("topic", "alerts/{sensor}")?,
             field: config.string("field", "value")?,
             id_field: config.string("id_field", "id")?,
-            sensor_level: sensor_level as usize,
+            sensor_level: sensor_level.into(),
             every: config.flag("every", false)?,
         })
     }
