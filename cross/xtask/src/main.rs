@@ -7,6 +7,8 @@
 mod checks;
 mod cli;
 mod debian;
+#[cfg(test)]
+mod graph;
 mod launch;
 mod progress;
 mod toolchain;

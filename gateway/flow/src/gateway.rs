@@ -99,6 +99,18 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// An uplink is connected.
+    UplinkConnected {
+        /// The uplink's name.
+        uplink: String,
+    },
+    /// An uplink lost its connection, or could not get one for the first time since it had one.
+    UplinkDown {
+        /// The uplink's name.
+        uplink: String,
+        /// Why.
+        why: String,
+    },
     /// An uplink will not deliver this record.
     Rejected {
         /// The uplink's name.
@@ -261,8 +273,8 @@ impl Gateway {
 
     /// An uplink's driver reports.
     pub fn handle_uplink(&mut self, now: Now, uplink: usize, event: UplinkEvent) {
-        if let Some(run) = self.uplinks.get_mut(uplink) {
-            run.handle(now, event);
+        if let Some(notice) = self.uplinks.get_mut(uplink).and_then(|run| run.handle(now, event)) {
+            self.emit(Output::Notice(notice));
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct UplinkRun {
     pub(crate) plan: UplinkPlan,
     pub(crate) core: Uplink,
     pub(crate) lanes: Vec<Lane>,
+    /// What the operator was told last.
+    up: Option<bool>,
 }
 
 /// One stream of an uplink.
@@ -47,7 +49,7 @@ impl UplinkRun {
         }
         let cursors = lanes.iter().map(|lane| log.cursor(lane.reader)).collect();
         let core = Uplink::new(plan.options.clone(), cursors, seed);
-        Ok(UplinkRun { plan: plan.clone(), core, lanes })
+        Ok(UplinkRun { plan: plan.clone(), core, lanes, up: None })
     }
 
     /// There may be something to read.
@@ -57,8 +59,29 @@ impl UplinkRun {
         }
     }
 
-    pub(crate) fn handle(&mut self, now: Now, event: UplinkEvent) {
+    /// Takes a driver's event; answers what an operator should read about it: each change
+    /// between up and down once, not each failed attempt.
+    pub(crate) fn handle(&mut self, now: Now, event: UplinkEvent) -> Option<Notice> {
+        let uplink = || self.plan.name.clone();
+        let notice = match &event {
+            UplinkEvent::Connected { .. } if self.up != Some(true) => {
+                Some((true, Notice::UplinkConnected { uplink: uplink() }))
+            }
+            UplinkEvent::Disconnected { why, .. } | UplinkEvent::Expelled { why, .. }
+                if self.up != Some(false) =>
+            {
+                Some((false, Notice::UplinkDown { uplink: uplink(), why: why.clone() }))
+            }
+            UplinkEvent::Connected { .. }
+            | UplinkEvent::Disconnected { .. }
+            | UplinkEvent::Expelled { .. }
+            | UplinkEvent::Acknowledged { .. }
+            | UplinkEvent::Refused { .. } => None,
+        };
         self.core.handle_event(now.instant, event);
+        let (up, notice) = notice?;
+        self.up = Some(up);
+        Some(notice)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

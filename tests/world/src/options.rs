@@ -149,7 +149,7 @@ impl Options {
             sensors,
             window: random.range(1, 40) as usize,
             gap: Duration::from_micros(random.range(300, 40_000)),
-            segment_bytes: 16 * 1024 << random.range(0, 4),
+            segment_bytes: (16 * 1024) << random.range(0, 4),
             cuts,
             partitions: vec![(millis(&mut random, 0, 600), millis(&mut random, 50, silence))],
             full_disks: vec![(millis(&mut random, 0, 800), millis(&mut random, 10, 3_000))],

@@ -226,7 +226,7 @@ impl World {
                     gateway.handle_bytes(now, conn, &bytes);
                 }
             }
-            Event::ToPublisher(index, conn, bytes) => self.to_publisher(index, conn, &bytes),
+            Event::ToPublisher(index, conn, bytes) => self.publisher_receives(index, conn, &bytes),
             Event::Disk(request) => self.disk(request),
             Event::Called(call) => self.called(call),
             Event::UpstreamAnswers { session } => self.upstream_answers(session),
@@ -235,15 +235,16 @@ impl World {
             }
             Event::UpstreamAcknowledges { session, token } => {
                 if !self.partitioned && self.session == Some(session) {
-                    self.to_uplink(UplinkEvent::Acknowledged { session, token });
+                    self.uplink_hears(UplinkEvent::Acknowledged { session, token });
                 }
             }
             Event::DriverGivesUp { session, why } => {
-                self.to_uplink(UplinkEvent::Disconnected { session, why });
+                self.uplink_hears(UplinkEvent::Disconnected { session, why });
             }
             Event::Partition(on) => self.partitioned = on,
             Event::DiskFull(on) => {
-                self.disk.set_capacity(on.then(|| self.disk.used()));
+                let capacity = if on { self.disk.used() } else { u64::MAX };
+                self.disk.set_capacity(capacity);
             }
             Event::SyncFails => self.disk.fail_next_sync(),
             Event::Wake => {
@@ -286,7 +287,7 @@ impl World {
         }
     }
 
-    fn to_publisher(&mut self, index: usize, conn: ConnId, bytes: &[u8]) {
+    fn publisher_receives(&mut self, index: usize, conn: ConnId, bytes: &[u8]) {
         if self.publishers[index].conn == Some(conn) {
             let answer = self.publishers[index].receive(bytes);
             self.send_to_gateway(index, answer);
@@ -324,10 +325,10 @@ impl World {
     fn upstream_answers(&mut self, session: u64) {
         if self.partitioned {
             let why = "no route to host".to_owned();
-            return self.to_uplink(UplinkEvent::Disconnected { session, why });
+            return self.uplink_hears(UplinkEvent::Disconnected { session, why });
         }
         self.session = Some(session);
-        self.to_uplink(UplinkEvent::Connected { session });
+        self.uplink_hears(UplinkEvent::Connected { session });
     }
 
     fn upstream_takes(&mut self, session: u64, token: u64, message: &OutboundMessage) {
@@ -340,7 +341,7 @@ impl World {
         self.after(wait, Event::UpstreamAcknowledges { session, token });
     }
 
-    fn to_uplink(&mut self, event: UplinkEvent) {
+    fn uplink_hears(&mut self, event: UplinkEvent) {
         let now = self.now();
         if let Some(gateway) = &mut self.gateway {
             gateway.handle_uplink(now, 0, event);

@@ -41,9 +41,8 @@ pub fn run(
     ready: impl FnOnce(&[SocketAddr]),
 ) -> anyhow::Result<()> {
     let disk = open_disk(settings)?;
-    let (gateway, recovery) =
-        Gateway::open(settings.plan(), &*disk, clock::now(), entropy()?)
-            .with_context(|| format!("cannot open the store in {}", settings.store_dir().display()))?;
+    let (gateway, recovery) = Gateway::open(settings.plan(), &*disk, clock::now(), entropy()?)
+        .with_context(|| format!("cannot open the store in {}", settings.store_dir().display()))?;
     report(&recovery);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

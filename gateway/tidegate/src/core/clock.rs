@@ -14,10 +14,7 @@ pub(crate) fn now() -> Now {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
     };
-    let clock = if unix_ms < EARLIEST_PLAUSIBLE_MS {
-        ClockQuality::Unsynced
-    } else {
-        ClockQuality::Synced
-    };
+    let clock =
+        if unix_ms < EARLIEST_PLAUSIBLE_MS { ClockQuality::Unsynced } else { ClockQuality::Synced };
     Now { instant: Instant::now(), unix_ms, clock }
 }

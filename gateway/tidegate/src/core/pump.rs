@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::disks::Disks;
 use super::functions::FunctionThread;
-use super::timer::Timer;
 use super::requests::Tails;
+use super::timer::Timer;
 use super::uplinks::{Driver, News};
 use super::{Core, Event, clock};
 use crate::core_handle::CoreRequest;
@@ -231,6 +231,10 @@ fn log(notice: Notice) {
         }
         Notice::DeadLettered { function, stream, seq, reason } => {
             tracing::warn!(function, stream, seq, reason, "record moved to dead-letters");
+        }
+        Notice::UplinkConnected { uplink } => tracing::info!(uplink, "uplink connected"),
+        Notice::UplinkDown { uplink, why } => {
+            tracing::warn!(uplink, why, "uplink down; records wait on flash");
         }
         Notice::Rejected { uplink, stream, seq, reason } => tracing::error!(
             uplink,

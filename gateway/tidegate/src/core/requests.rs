@@ -80,9 +80,14 @@ impl Tail {
                 ReadLimit { records: self.max - self.page.records.len(), bytes: self.max_bytes };
             let records = &mut self.page.records;
             let max_bytes = &mut self.max_bytes;
-            let outcome =
-                gateway.log_mut().read(now, self.stream, self.next, limit, &mut |seq, epoch, record| {
-                    *max_bytes = max_bytes.saturating_sub(record.payload.len().max(1));
+            let outcome = gateway.log_mut().read(
+                now,
+                self.stream,
+                self.next,
+                limit,
+                &mut |seq, epoch, record| {
+                    let bytes = record.payload.len() + record.topic.len() + record.client.len();
+                    *max_bytes = max_bytes.saturating_sub(bytes.max(1));
                     let dead = Attributes::decode(record.attributes).ok().and_then(|a| a.dead);
                     records.push(TailRecord {
                         seq: seq.0,
@@ -99,7 +104,8 @@ impl Tail {
                         }),
                         payload: record.payload.to_vec(),
                     });
-                });
+                },
+            );
             match outcome {
                 ReadOutcome::Read { next } | ReadOutcome::Lost { next } => self.next = next,
                 ReadOutcome::Fetching => return false,

@@ -5,8 +5,8 @@ use std::io;
 use std::thread;
 
 use tidegate_uplink::{Action, UplinkEvent};
-use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::LocalSet;
 
 use crate::uplinks::{MqttTarget, run};
