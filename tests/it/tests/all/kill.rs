@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate_rig::consumer::{Arrivals, Arrived, Consumer};
 use tidegate_rig::gateway::Gateway;
+use tidegate_rig::link::Link;
 use tidegate_rig::mosquitto::Mosquitto;
-use tidegate_rig::mqtt::Version;
+use tidegate_rig::mqtt::{self, Connect, Outbound, Packet, Version};
 use tidegate_rig::proxy::{Mode, Proxy};
 use tidegate_rig::publisher::{Publisher, Report, message_id};
 use tidegate_rig::sensors::Random;
@@ -54,6 +55,45 @@ fn publishers_with_identity_arrive_exactly_once_over_twenty_kills_with_the_upstr
 #[test]
 fn publishers_with_identity_arrive_exactly_once_over_twenty_kills_with_the_upstream_down() {
     run(Upstream::DownUntilTheEnd, Publishers::WithIdentity);
+}
+
+/// All that is in flight is already in the log, and no new message comes to move it along.
+#[test]
+fn what_the_gateway_already_holds_is_acknowledged_again_though_nothing_new_comes() {
+    let _machine = beside_others();
+    let broker = Mosquitto::start().unwrap();
+    let mut gateway = gateway(&config(broker.address(), &threshold("")));
+    send_five(&gateway);
+    send_five(&gateway);
+    gateway.kill().unwrap();
+    gateway.start().unwrap();
+    send_five(&gateway);
+    assert_eq!(crate::setup::number(&gateway, "/streams/0/next_seq"), Some(6));
+}
+
+/// Five messages with the same identities each time; waits for their acknowledgements.
+fn send_five(gateway: &Gateway) {
+    let connect = Connect { version: Version::V5, client: "p0", keep_alive: 60, clean: true };
+    let mut link = Link::open(gateway.mqtt(), &connect, Duration::from_secs(10)).unwrap();
+    let mut bytes = Vec::new();
+    for number in 0..5 {
+        let payload = Readings::payload("p0", number);
+        let seq = (number + 1).to_string();
+        let message = Outbound {
+            topic: "sensors/p0/telemetry",
+            payload: payload.as_bytes(),
+            packet_id: number as u16 + 1,
+            again: false,
+            user: &[("tg-pub-boot", "7"), ("tg-pub-seq", &seq)],
+        };
+        mqtt::encode_publish(&mut bytes, Version::V5, &message);
+    }
+    link.send(&bytes).unwrap();
+    for number in 0..5 {
+        let packet = link.receive(Instant::now() + Duration::from_secs(20)).unwrap();
+        let expected = Packet::PubAck { packet_id: number + 1, reason: 0 };
+        assert_eq!(packet, Some(expected), "{}", explain(gateway));
+    }
 }
 
 fn run(upstream: Upstream, kind: Publishers) {
