@@ -158,6 +158,8 @@ pub struct Gateway {
     pub(crate) scratch: Vec<u8>,
     outputs: VecDeque<Output>,
     released: Position,
+    /// Position of the newest record that a client sent.
+    pub(crate) newest_record: Position,
     next_trim: Instant,
     pub(crate) planted: Option<PlantedBug>,
 }
@@ -209,6 +211,7 @@ impl Gateway {
             started: now.instant,
             broker: Broker::new(plan.broker),
             released: log.durable(),
+            newest_record: log.durable(),
             log,
             routes,
             functions,

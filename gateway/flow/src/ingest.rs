@@ -131,7 +131,7 @@ impl Gateway {
         {
             self.counters.duplicates += 1;
             // The first copy may not be on flash yet: wait for everything taken in so far.
-            self.acknowledge_when_durable(held.ticket);
+            self.acknowledge_when_durable(now, held.ticket);
             return Stored::Already;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -157,7 +157,7 @@ impl Gateway {
         self.scratch = scratch;
         match appended {
             Ok(()) => {
-                self.acknowledge_when_durable(held.ticket);
+                self.acknowledge_when_durable(now, held.ticket);
                 Stored::Yes
             }
             Err(error) => self.what_now(&held.streams, error),
@@ -171,7 +171,7 @@ impl Gateway {
         record: &RecordRef<'_>,
     ) -> Result<(), AppendError> {
         if let [stream] = streams {
-            self.log.append(now.instant, *stream, record)?;
+            self.newest_record = self.log.append(now.instant, *stream, record)?.position;
             return Ok(());
         }
         let mut transaction = Transaction::new();
@@ -179,7 +179,10 @@ impl Gateway {
             transaction.append(*stream, record.to_record());
         }
         match self.log.commit(now.instant, transaction) {
-            Ok(_) => Ok(()),
+            Ok(committed) => {
+                self.newest_record = committed.position;
+                Ok(())
+            }
             Err(CommitError::Append(error)) => Err(error),
             Err(
                 error @ (CommitError::TablesFull { .. }
@@ -189,9 +192,14 @@ impl Gateway {
         }
     }
 
-    fn acknowledge_when_durable(&mut self, ticket: Option<Ticket>) {
-        if let Some(ticket) = ticket {
-            self.waiting.push_back((self.log.end(), Release::Acknowledge(ticket)));
+    /// Acknowledges once the newest record that a client sent, and with it every older one, is on
+    /// flash: at once when it is.
+    fn acknowledge_when_durable(&mut self, now: Now, ticket: Option<Ticket>) {
+        let Some(ticket) = ticket else { return };
+        if self.newest_record <= self.log.durable() {
+            self.acknowledge(now, ticket);
+        } else {
+            self.waiting.push_back((self.newest_record, Release::Acknowledge(ticket)));
         }
     }
 

@@ -396,6 +396,17 @@ fn a_message_with_a_known_publisher_identity_is_acknowledged_and_not_stored_agai
 }
 
 #[test]
+fn a_duplicate_is_acknowledged_though_nothing_new_comes() {
+    let mut bench = Bench::new(plan(), echo());
+    let conn = bench.connect(1, "s1");
+    let identity = [("tg-pub-boot", "4"), ("tg-pub-seq", "9")];
+    bench.publish_with(conn, 1, "sensors/a", "x", &identity);
+    bench.pass(Duration::from_secs(5));
+    bench.publish_with(conn, 2, "sensors/a", "x", &identity);
+    assert_eq!(bench.pubacks(conn), [(1, 0), (2, 0)]);
+}
+
+#[test]
 fn half_a_publisher_identity_is_refused_with_a_reason() {
     let mut bench = Bench::new(plan(), echo());
     let conn = bench.connect(1, "s1");
@@ -419,6 +430,20 @@ fn subscribers_get_inbound_messages_at_once_and_emitted_ones_when_they_are_durab
     bench.let_the_disk_go();
     bench.pass(SETTLE);
     assert_eq!(bench.publishes(listener), 2);
+}
+
+#[test]
+fn what_a_function_emits_to_subscribers_alone_does_not_wait_for_the_next_record() {
+    let mut local = plan();
+    local.streams.pop();
+    local.uplinks.clear();
+    let mut bench = Bench::new(local, echo());
+    let listener = bench.connect(2, "listener");
+    bench.subscribe(listener, "alerts/#");
+    let conn = bench.connect(1, "s1");
+    bench.publish(conn, 1, "sensors/a", "x");
+    bench.pass(Duration::from_millis(30));
+    assert_eq!(bench.publishes(listener), 1);
 }
 
 #[test]

@@ -145,6 +145,9 @@ impl Gateway {
         let deliveries = self.stage_emits(now, index, &effects, &mut transaction);
         let state_bytes = self.stage_state(index, &effects, &mut transaction);
         self.stage_dead_letters(index, &batch, &effects, &mut transaction);
+        if !deliveries.is_empty() {
+            transaction.hurry();
+        }
         let reader = self.functions[index].reader;
         if self.planted == Some(PlantedBug::CursorApart) {
             self.commit_cursor_apart(now, reader, next);

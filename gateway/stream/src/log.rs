@@ -345,7 +345,8 @@ impl Log {
     }
 
     /// Commits a transaction: all of it, in one frame. One without records waits for a group
-    /// to ride in, at most [`LogOptions::cursor_delay`].
+    /// to ride in, at most [`LogOptions::cursor_delay`], unless it is told to
+    /// [`hurry`](Transaction::hurry).
     ///
     /// # Errors
     /// See [`CommitError`].
@@ -361,7 +362,7 @@ impl Log {
         for (stream, record) in &tx.records {
             seqs.push((*stream, self.push_record(*stream, &record.as_ref())?));
         }
-        let urgent = !seqs.is_empty();
+        let urgent = tx.hurried || !seqs.is_empty();
         for change in tx.tables {
             self.open.push_change(change.table, &change.key, change.value.as_deref());
             self.state.change_table(change.table, change.key, change.value);

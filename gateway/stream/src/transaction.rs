@@ -11,6 +11,7 @@ pub struct Transaction {
     pub(crate) tables: Vec<TableChange>,
     pub(crate) cursors: Vec<(ReaderId, Seq)>,
     pub(crate) losses: Vec<Loss>,
+    pub(crate) hurried: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,11 @@ impl Transaction {
     /// Enters a loss into the ledger.
     pub fn loss(&mut self, loss: Loss) {
         self.losses.push(loss);
+    }
+
+    /// Somebody waits for it: it is committed as soon as a record would be, also without one.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Whether it changes nothing.
