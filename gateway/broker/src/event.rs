@@ -16,6 +16,18 @@ pub struct ConnId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// Bits of the number that counts within a connection; the connection's slot is above them.
+    pub(crate) const NUMBER_BITS: u32 = 44;
+
+    /// The same for all tickets of one connection, and different for those of connections that
+    /// are open at the same time.
+    #[must_use]
+    pub const fn connection(self) -> u32 {
+        (self.0 >> Ticket::NUMBER_BITS) as u32
+    }
+}
+
 /// What a publisher is told of its QoS 1 message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

@@ -13,9 +13,6 @@ use crate::packet::frame::{self, Frame};
 use crate::packet::{Version, ack, disconnect, publish};
 use crate::will::WillFate;
 
-/// Bits of a ticket that count publishes; the others are the place of the connection.
-const NUMBER_BITS: u32 = 44;
-
 /// Capacity kept for unread bytes between packets.
 const KEEP_UNREAD: usize = 4 * 1024;
 
@@ -142,7 +139,7 @@ impl Broker {
                 if let Some(next) = self.next_ticket.get_mut(slot as usize) {
                     *next = number + 1;
                 }
-                Some(Ticket(u64::from(slot) << NUMBER_BITS | number))
+                Some(Ticket(u64::from(slot) << Ticket::NUMBER_BITS | number))
             }
         };
         let message = Arc::new(Message {
@@ -163,8 +160,8 @@ impl Broker {
     /// connection has gone, or that has been answered, is ignored.
     pub fn acknowledge(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
         self.now = Some(now);
-        let slot = (ticket.0 >> NUMBER_BITS) as u32;
-        let number = ticket.0 & ((1 << NUMBER_BITS) - 1);
+        let slot = ticket.connection();
+        let number = ticket.0 & ((1 << Ticket::NUMBER_BITS) - 1);
         let Some(open) = self.connections.get_mut(slot).and_then(|c| c.open_mut()) else { return };
         open.pending.answer(number, answer);
         self.send_acks(now, slot);

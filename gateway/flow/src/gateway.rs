@@ -27,6 +27,7 @@ use crate::hold::Hold;
 use crate::plan::Plan;
 use crate::release::Release;
 use crate::route::Routes;
+use crate::standstill::Standstill;
 use crate::uplink::UplinkRun;
 
 /// How often retention, quotas and checkpoints are looked after.
@@ -154,6 +155,7 @@ pub struct Gateway {
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
+    pub(crate) standstill: Standstill,
     pub(crate) counters: Counters,
     pub(crate) scratch: Vec<u8>,
     outputs: VecDeque<Output>,
@@ -218,6 +220,7 @@ impl Gateway {
             uplinks,
             waiting: VecDeque::new(),
             hold: Hold::default(),
+            standstill: Standstill::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
             outputs: VecDeque::new(),
@@ -387,6 +390,7 @@ impl Gateway {
                 self.let_go(now, release);
             }
         }
+        self.standstill.round_ended();
         self.wake_readers();
         self.retry_held(now);
         true
@@ -394,7 +398,10 @@ impl Gateway {
 
     fn let_go(&mut self, now: Now, release: Release) {
         match release {
-            Release::Acknowledge(ticket) => self.acknowledge(now, ticket),
+            Release::Acknowledge(ticket) => {
+                self.standstill.acknowledged(ticket);
+                self.acknowledge(now, ticket);
+            }
             Release::Deliver(message) => {
                 self.broker.publish(now.instant, &message);
             }

@@ -195,11 +195,15 @@ impl Gateway {
     /// Acknowledges once the newest record that a client sent, and with it every older one, is on
     /// flash: at once when it is.
     fn acknowledge_when_durable(&mut self, now: Now, ticket: Option<Ticket>) {
+        let everyone_waits = self.standstill.published(now.instant, ticket);
         let Some(ticket) = ticket else { return };
         if self.newest_record <= self.log.durable() {
-            self.acknowledge(now, ticket);
-        } else {
-            self.waiting.push_back((self.newest_record, Release::Acknowledge(ticket)));
+            self.standstill.acknowledged(ticket);
+            return self.acknowledge(now, ticket);
+        }
+        self.waiting.push_back((self.newest_record, Release::Acknowledge(ticket)));
+        if everyone_waits {
+            self.log.flush(now.instant);
         }
     }
 

@@ -12,6 +12,7 @@ mod plan;
 mod release;
 mod report;
 mod route;
+mod standstill;
 pub mod status;
 mod uplink;
 mod verdict;
