@@ -28,7 +28,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let binaries = ["build", "--package", "tidegate", "--package", "tidegate-rig"];
     check("building the gateway and the rig", workspace.cargo().args(binaries))?;
     let output = check("cargo test", &mut tests(workspace, &functions, arguments))?;
-    let count = Count::of(&String::from_utf8_lossy(&output.stdout));
+    let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
+    // The main job from end to end counts as one test more.
+    let output = check("the demo, 30 s", &mut demo(workspace, &functions))?;
+    if output.status.success() {
+        count.passed += 1;
+    } else {
+        count.failed += 1;
+    }
     if !failed.is_empty() {
         eprintln!("failed: {}", failed.join(", "));
     }
@@ -49,6 +56,18 @@ fn tests(workspace: &Workspace, functions: &Path, arguments: &[String]) -> Comma
         .env("TIDEGATE_RIG", workspace.binary("debug", "tidegate-rig"))
         .env("TIDEGATE_FUNCTIONS", functions);
     cargo
+}
+
+/// The demo on the binaries that the process tests use.
+fn demo(workspace: &Workspace, functions: &Path) -> Command {
+    let mut demo = Command::new(workspace.binary("debug", "tidegate-rig"));
+    demo.arg("demo")
+        .arg("--gateway")
+        .arg(workspace.binary("debug", "tidegate"))
+        .arg("--function")
+        .arg(functions.join("threshold.wasm"))
+        .args(["--seconds", "30", "--json"]);
+    demo
 }
 
 /// Tests, summed over all test binaries.

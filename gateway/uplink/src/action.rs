@@ -105,7 +105,8 @@ pub enum RefuseReason {
         /// The server's limit in bytes, when known.
         max: Option<u64>,
     },
-    /// The server does not accept the topic (MQTT 5 0x90).
+    /// The server does not accept the topic (MQTT 5 0x90). Ends the session: all records of a
+    /// stream share it, so it is the server's configuration and not the record that is at fault.
     TopicInvalid,
     /// The payload is not what it was declared to be (MQTT 5 0x99).
     PayloadFormatInvalid,
@@ -136,10 +137,9 @@ impl RefuseReason {
         match self {
             RefuseReason::QuotaExceeded | RefuseReason::Other { .. } => Verdict::Later,
             RefuseReason::PacketTooLarge { .. }
-            | RefuseReason::TopicInvalid
             | RefuseReason::PayloadFormatInvalid
             | RefuseReason::Unencodable(_) => Verdict::Never,
-            RefuseReason::NotAuthorized => Verdict::Leave,
+            RefuseReason::NotAuthorized | RefuseReason::TopicInvalid => Verdict::Leave,
         }
     }
 }

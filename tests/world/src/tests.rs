@@ -1,5 +1,7 @@
 //! The promises, each under the weather that threatens it.
 
+use std::time::Duration;
+
 use super::{Options, Planted, operations_of_a_calm_run, run};
 
 /// Points of the run at which the power is cut.
@@ -23,6 +25,28 @@ fn a_power_cut_at_any_of_500_points_loses_no_acknowledged_reading_and_doubles_no
         let at = 1 + point * operations / POINTS;
         let wrong = run(Options::power_cut(1, Some(at)));
         assert!(wrong.is_empty(), "{}", replay(&format!("--power-cut 1 --at {at}"), &wrong));
+    }
+}
+
+#[test]
+fn failed_syncs_acknowledge_nothing_that_is_not_there_and_the_gateway_goes_on() {
+    for seed in 0..20 {
+        let failed_syncs = (1..40).map(|n| Duration::from_millis(n * 37 + seed)).collect();
+        let options = Options { failed_syncs, ..Options::power_cut(seed, Some(300 + seed * 50)) };
+        let wrong = run(options);
+        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn a_full_disk_delays_but_loses_nothing_and_work_goes_on_when_space_returns() {
+    for seed in 0..20 {
+        let full =
+            |at, length| (Duration::from_millis(at + seed * 7), Duration::from_millis(length));
+        let full_disks = vec![full(100, 700), full(1_200, 300)];
+        let options = Options { full_disks, ..Options::power_cut(seed, Some(200 + seed * 60)) };
+        let wrong = run(options);
+        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n"));
     }
 }
 

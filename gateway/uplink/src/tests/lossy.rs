@@ -89,7 +89,7 @@ impl Server {
             return self.later(now, UplinkEvent::Expelled { session, reason, why });
         }
         let refusal = if self.unacceptable.contains(&at) {
-            Some(RefuseReason::TopicInvalid)
+            Some(RefuseReason::PayloadFormatInvalid)
         } else if self.happens(self.habits.quota) {
             Some(RefuseReason::QuotaExceeded)
         } else if self.happens(self.habits.not_authorized) {

@@ -348,12 +348,28 @@ fn objections_are_remembered_across_sessions() {
     for _ in 0..3 {
         bench.fill();
         let token = bench.sent[0].0;
-        bench.refuse(token, RefuseReason::TopicInvalid);
+        bench.refuse(token, RefuseReason::PayloadFormatInvalid);
         bench.uplink.handle_disconnected(bench.now, bench.session, "cut".to_owned());
         bench.connect();
     }
-    assert_eq!(bench.rejected, [(0, 1, RefuseReason::TopicInvalid)]);
+    assert_eq!(bench.rejected, [(0, 1, RefuseReason::PayloadFormatInvalid)]);
     assert_eq!(bench.advanced, [2]);
+}
+
+#[test]
+fn a_topic_that_the_server_does_not_accept_ends_the_session_and_loses_no_record() {
+    let mut bench = Bench::connected(window(1), 1);
+    for _ in 0..5 {
+        bench.fill();
+        let token = bench.sent[0].0;
+        bench.refuse(token, RefuseReason::TopicInvalid);
+        assert_eq!(bench.disconnects.len(), 1);
+        bench.disconnects.clear();
+        bench.uplink.handle_disconnected(bench.now, bench.session, "asked to".to_owned());
+        bench.connect();
+    }
+    assert_eq!(bench.rejected, []);
+    assert!(bench.advanced.iter().all(|next| *next == 1), "the record is still there");
 }
 
 #[test]
@@ -460,7 +476,7 @@ fn records_that_are_gone_are_skipped_and_those_before_them_are_not() {
     bench.fill();
     let tokens: Vec<u64> = bench.sent.iter().map(|sent| sent.0).collect();
     [1, 2].iter().for_each(|at| bench.acknowledge(tokens[*at]));
-    bench.refuse(tokens[0], RefuseReason::TopicInvalid);
+    bench.refuse(tokens[0], RefuseReason::PayloadFormatInvalid);
     bench.uplink.skip(LaneId(0), Seq(50));
     bench.drain();
     assert_eq!(bench.advanced, [1], "7 to 49 are gone, 1 is held back and may be there");
