@@ -49,10 +49,11 @@ impl Pump {
     /// Runs until the shutdown is done.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         loop {
+            // First of all: after a restart there is a backlog to send and nobody to ask for it.
+            self.carry_out()?;
             if self.turn().await? {
                 return self.settle().await;
             }
-            self.carry_out()?;
         }
     }
 
