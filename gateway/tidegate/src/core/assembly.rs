@@ -9,7 +9,7 @@ use tidegate_flow::Gateway;
 use tidegate_runtime::Module;
 use tidegate_stream::{Disk, Recovery};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -23,8 +23,6 @@ use crate::config::{FunctionSettings, Settings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
 
-/// Replies of disk and function threads that wait for the core.
-const EVENTS: usize = 256;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
 
@@ -50,7 +48,7 @@ pub fn run(
         .context("cannot start the core's runtime")?;
     LocalSet::new().block_on(&runtime, async {
         let core = Core::new(gateway);
-        let (events, receiver) = channel(EVENTS);
+        let (events, receiver) = unbounded_channel();
         let functions = start_functions(settings, &core, &events)?;
         let (drivers, news) = uplinks::start(settings.uplink_targets())
             .context("cannot start the uplinks' thread")?;
@@ -133,7 +131,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 fn start_functions(
     settings: &Settings,
     core: &Core,
-    events: &Sender<Event>,
+    events: &UnboundedSender<Event>,
 ) -> anyhow::Result<Vec<Option<FunctionThread>>> {
     let mut threads = Vec::with_capacity(settings.functions.len());
     for (index, function) in settings.functions.iter().enumerate() {

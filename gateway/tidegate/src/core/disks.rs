@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use tidegate_stream::{Disk, DiskRequest};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 
@@ -23,7 +23,7 @@ pub(crate) struct Disks {
 
 impl Disks {
     /// Starts both threads; they end when this is dropped.
-    pub(crate) fn start(disk: Arc<dyn Disk>, events: Sender<Event>) -> io::Result<Disks> {
+    pub(crate) fn start(disk: Arc<dyn Disk>, events: UnboundedSender<Event>) -> io::Result<Disks> {
         let start = |name: &str| {
             let (requests, queue) = sync_channel(QUEUE);
             let (disk, events) = (disk.clone(), events.clone());
@@ -44,9 +44,9 @@ impl Disks {
     }
 }
 
-fn serve(disk: &dyn Disk, queue: &Receiver<DiskRequest>, events: &Sender<Event>) {
+fn serve(disk: &dyn Disk, queue: &Receiver<DiskRequest>, events: &UnboundedSender<Event>) {
     while let Ok(request) = queue.recv() {
-        if events.blocking_send(Event::Disk(request.perform(disk))).is_err() {
+        if events.send(Event::Disk(request.perform(disk))).is_err() {
             return;
         }
     }

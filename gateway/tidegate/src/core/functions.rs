@@ -6,7 +6,7 @@ use std::thread;
 
 use tidegate_flow::{Call, CallResult, CallVerdict};
 use tidegate_runtime::{Instance, Level, Module, Verdict};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 
@@ -29,7 +29,10 @@ pub(crate) struct Loaded {
 
 impl FunctionThread {
     /// Starts the thread; it ends when this is dropped.
-    pub(crate) fn start(loaded: Loaded, events: Sender<Event>) -> io::Result<FunctionThread> {
+    pub(crate) fn start(
+        loaded: Loaded,
+        events: UnboundedSender<Event>,
+    ) -> io::Result<FunctionThread> {
         let (calls, queue) = sync_channel(1);
         thread::Builder::new()
             .name(format!("fn-{}", loaded.name))
@@ -44,7 +47,7 @@ impl FunctionThread {
     }
 }
 
-fn serve(loaded: &Loaded, queue: &Receiver<Call>, events: &Sender<Event>) {
+fn serve(loaded: &Loaded, queue: &Receiver<Call>, events: &UnboundedSender<Event>) {
     let mut instance = None;
     while let Ok(call) = queue.recv() {
         if call.fresh {
@@ -54,7 +57,7 @@ fn serve(loaded: &Loaded, queue: &Receiver<Call>, events: &Sender<Event>) {
         if matches!(result.verdict, CallVerdict::Failed(_)) {
             instance = None;
         }
-        if events.blocking_send(Event::Called(loaded.index, result)).is_err() {
+        if events.send(Event::Called(loaded.index, result)).is_err() {
             return;
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::watch;
 
 use super::disks::Disks;
@@ -24,7 +24,9 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// The core thread's side of everything else.
 pub(crate) struct Pump {
     pub(crate) core: Rc<Core>,
-    pub(crate) events: Receiver<Event>,
+    /// Unbounded in form; in substance one reply for each request under way, and those are
+    /// few: a write, a few reads, a call for each function.
+    pub(crate) events: UnboundedReceiver<Event>,
     pub(crate) requests: Receiver<CoreRequest>,
     pub(crate) disks: Disks,
     /// By index in the plan; `None` for a function that could not be loaded.
