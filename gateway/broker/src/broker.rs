@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use crate::connection::{Connection, Phase};
@@ -43,6 +44,8 @@ pub struct Broker {
     pub(crate) events: VecDeque<BrokerEvent>,
     /// Connections whose outbox was handed out while something waited for room.
     pub(crate) handed_out: VecDeque<u32>,
+    /// Unsent bytes of all connections.
+    pub(crate) unsent_total: Arc<AtomicUsize>,
     /// Bytes of the QoS 1 messages of all sessions.
     pub(crate) queued_bytes: usize,
     pub(crate) counters: Counters,
@@ -91,6 +94,7 @@ impl Broker {
         &self.limits
     }
 
+            unsent_total: Arc::default(),
     /// A connection has been accepted from `peer` (for logs only).
     pub fn handle_open(&mut self, now: Instant, conn: ConnId, peer: String) {
         self.now = Some(now);
@@ -102,7 +106,8 @@ impl Broker {
             self.events.push_back(BrokerEvent::Close { conn, why });
             return;
         }
-        let slot = self.connections.insert(Connection::new(conn, peer, now));
+        let outbox = Outbox::counted_in(&self.unsent_total);
+        let slot = self.connections.insert(Connection::new(conn, peer, outbox, now));
         if self.next_ticket.len() <= slot as usize {
             self.next_ticket.resize(slot as usize + 1, 0);
         }
