@@ -182,7 +182,8 @@ pub enum PlantedBug {
 impl Gateway {
     /// Opens the store and prepares everything in the plan.
     ///
-    /// `entropy` makes the identity of a new store; it is not used for an existing one.
+    /// `entropy` makes the identity of a new store, and the identifiers of clients that bring
+    /// none: a fresh random number at each start.
     pub fn open(
         plan: Plan,
         disk: &dyn Disk,
@@ -206,10 +207,12 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop_unplanned_readers(&mut log, &plan);
+        let mut broker = Broker::new(plan.broker);
+        broker.seed_client_ids(entropy);
         let gateway = Gateway {
             name: plan.gateway,
             started: now.instant,
-            broker: Broker::new(plan.broker),
+            broker,
             released: log.durable(),
             newest_record: log.durable(),
             log,
