@@ -263,6 +263,11 @@ impl Gateway {
         !self.hold.is_congested()
     }
 
+    /// The shell stops reading from the clients, or goes on. Meanwhile nobody is late.
+    pub fn handle_reading(&mut self, now: Now, reads: bool) {
+        self.broker.handle_reading(now.instant, reads);
+    }
+
     /// The disk has done a request.
     pub fn handle_disk(&mut self, now: Now, reply: DiskReply) {
         let read = reply.is_read();

@@ -180,7 +180,11 @@ impl Pump {
     /// Tells every connection when reading stops or goes on because of the log's memory.
     fn watch_congestion(&self) {
         let congested = !self.core.gateway.borrow().wants_input();
-        if self.core.congested.replace(congested) && !congested {
+        if self.core.congested.replace(congested) == congested {
+            return;
+        }
+        self.core.gateway.borrow_mut().handle_reading(clock::now(), !congested);
+        if !congested {
             for link in self.core.links.borrow().values() {
                 link.reconsider();
             }
