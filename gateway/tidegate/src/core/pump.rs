@@ -7,6 +7,7 @@ use anyhow::Context;
 use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::disks::Disks;
 use super::functions::FunctionThread;
@@ -33,6 +34,7 @@ pub(crate) struct Pump {
     pub(crate) news: News,
     pub(crate) tails: Tails,
     pub(crate) timer: Timer,
+    pub(crate) listeners: JoinSet<()>,
     pub(crate) shutdown: watch::Receiver<bool>,
 }
 
@@ -193,7 +195,8 @@ impl Pump {
 
     /// The way down: no more input, everything to flash.
     async fn settle(mut self) -> anyhow::Result<()> {
-        self.core.congested.set(true);
+        self.core.stopping.set(true);
+        self.listeners.abort_all();
         self.core.gateway.borrow_mut().shut_down(clock::now());
         self.carry_out()?;
         let settled = async {
