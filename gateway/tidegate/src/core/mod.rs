@@ -10,6 +10,8 @@ mod functions;
 mod links;
 mod pump;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod uplinks;
 

@@ -50,6 +50,9 @@ enum Happened {
 impl Pump {
     /// Runs until the shutdown is done.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        // What the store already holds needs nobody to ask for it: uplinks connect, functions go
+        // on, and the timer is set for the first time.
+        self.carry_out()?;
         loop {
             if self.turn().await? {
                 return self.settle().await;
