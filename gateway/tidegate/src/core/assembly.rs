@@ -130,6 +130,9 @@ fn report(recovery: &Recovery) {
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it: a client without a keep-alive of its own that lost its power
+    // is found out by the kernel's, after two hours, instead of taking a connection for ever.
+    socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
