@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use crate::connection::{Connection, Phase};
@@ -43,6 +44,8 @@ pub struct Broker {
     pub(crate) events: VecDeque<BrokerEvent>,
     /// Connections whose outbox was handed out while something waited for room.
     pub(crate) handed_out: VecDeque<u32>,
+    /// Unsent bytes of all connections.
+    pub(crate) unsent_total: Arc<AtomicUsize>,
     /// Bytes of the QoS 1 messages of all sessions.
     pub(crate) queued_bytes: usize,
     pub(crate) counters: Counters,
@@ -52,6 +55,26 @@ pub struct Broker {
     pub(crate) targets: Vec<Target>,
     /// What client identifiers given out are made of.
     pub(crate) id_seed: u64,
+    pub(crate) hearing: Hearing,
+}
+
+/// Whether the owner reads from the sockets at all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Hearing {
+    /// It does, since then; `None`: it always did.
+    Since(Option<Instant>),
+    /// It does not: nobody's silence is his own.
+    Deaf,
+}
+
+impl Hearing {
+    /// From when on silence counts for somebody last heard at `heard`.
+    fn silent_since(self, now: Instant, heard: Instant) -> Instant {
+        match self {
+            Hearing::Since(since) => since.map_or(heard, |since| since.max(heard)),
+            Hearing::Deaf => now,
+        }
+    }
 }
 
 impl Broker {
@@ -71,11 +94,13 @@ impl Broker {
             timers: Timers::default(),
             events: VecDeque::new(),
             handed_out: VecDeque::new(),
+            unsent_total: Arc::default(),
             queued_bytes: 0,
             counters: Counters::default(),
             deliveries: 0,
             targets: Vec::new(),
             id_seed: 0,
+            hearing: Hearing::Since(None),
             limits,
         }
     }
@@ -102,7 +127,8 @@ impl Broker {
             self.events.push_back(BrokerEvent::Close { conn, why });
             return;
         }
-        let slot = self.connections.insert(Connection::new(conn, peer, now));
+        let outbox = Outbox::counted_in(&self.unsent_total);
+        let slot = self.connections.insert(Connection::new(conn, peer, outbox, now));
         if self.next_ticket.len() <= slot as usize {
             self.next_ticket.resize(slot as usize + 1, 0);
         }
@@ -142,6 +168,18 @@ impl Broker {
         let why = CloseReason::Transport(why.to_owned());
         self.detach(now, slot, why, WillFate::Publish);
         self.forget_connection(slot);
+    }
+
+    /// The owner stops reading from all sockets, or goes on. Meanwhile clients cannot be heard,
+    /// so that no keep-alive and no connect timeout runs out; afterwards they have their full
+    /// time again.
+    pub fn handle_reading(&mut self, now: Instant, reads: bool) {
+        self.now = Some(now);
+        self.hearing = match (reads, self.hearing) {
+            (true, Hearing::Deaf) => Hearing::Since(Some(now)),
+            (true, hears @ Hearing::Since(_)) => hears,
+            (false, _) => Hearing::Deaf,
+        };
     }
 
     /// The time given by [`poll_timeout`](Broker::poll_timeout) has come.
@@ -250,16 +288,22 @@ impl Broker {
     fn connection_due(&mut self, now: Instant, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.timer = None;
+        let silent_since = self.hearing.silent_since(now, connection.heard);
         match &connection.phase {
             Phase::Closing => {}
             Phase::AwaitingConnect => {
+                let deadline = silent_since.checked_add(self.limits.connect_timeout);
+                if deadline.is_none_or(|at| at > now) {
+                    self.arm_connection(slot, deadline);
+                    return;
+                }
                 self.close(now, slot, CloseReason::ConnectTimeout, None, WillFate::Discard);
             }
             Phase::Open(open) => {
                 let Some(patience) = open.patience else { return };
                 // While reading is paused the client cannot be heard.
-                let heard = if connection.paused { now } else { connection.heard };
-                let deadline = heard.checked_add(patience);
+                let silent_since = if connection.paused { now } else { silent_since };
+                let deadline = silent_since.checked_add(patience);
                 if deadline.is_some_and(|at| at <= now) {
                     self.counters.keep_alive_timeouts += 1;
                     let goodbye = Some((Reason::KeepAliveTimeout, None));

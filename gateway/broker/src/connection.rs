@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::{Answer, ConnId};
+use crate::limits::BrokerLimits;
 use crate::outbox::Outbox;
 use crate::packet::Version;
 use crate::packet::fault::{Fault, Reason};
@@ -63,13 +64,13 @@ pub(crate) struct Open {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnId, peer: String, now: Instant) -> Connection {
+    pub(crate) fn new(id: ConnId, peer: String, outbox: Outbox, now: Instant) -> Connection {
         Connection {
             id,
             peer,
             phase: Phase::AwaitingConnect,
             unread: Vec::new(),
-            outbox: Outbox::default(),
+            outbox,
             paused: false,
             wants_room: false,
             listed: false,
@@ -102,14 +103,15 @@ impl Open {
     pub(crate) fn topic(
         &mut self,
         inbound: &Inbound<'_>,
-        alias_maximum: u16,
-        max_levels: usize,
+        limits: &BrokerLimits,
     ) -> Result<TopicName, Fault> {
         const ALIAS: Fault = Fault::new(Reason::TopicAliasInvalid, "the topic alias is not valid");
         let place = match inbound.alias {
             None => None,
             // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-            Some(alias) if alias == 0 || alias > alias_maximum => return Err(ALIAS),
+            Some(alias) if alias == 0 || alias > limits.topic_alias_maximum => {
+                return Err(ALIAS);
+            }
             Some(alias) => Some(usize::from(alias) - 1),
         };
         if inbound.topic.is_empty()
@@ -118,7 +120,7 @@ impl Open {
             let known = self.aliases.get(place).cloned().flatten();
             return known.ok_or(Fault::protocol("the topic alias has not been set up"));
         }
-        let topic = self.named_topic(inbound.topic, max_levels)?;
+        let topic = self.named_topic(inbound.topic, limits)?;
         if let Some(place) = place {
             if self.aliases.len() <= place {
                 self.aliases.resize(place + 1, None);
@@ -128,15 +130,18 @@ impl Open {
         Ok(topic)
     }
 
-    fn named_topic(&mut self, bytes: &[u8], max_levels: usize) -> Result<TopicName, Fault> {
+    fn named_topic(&mut self, bytes: &[u8], limits: &BrokerLimits) -> Result<TopicName, Fault> {
         if let Some(topic) = &self.last_topic
             && topic.as_str().as_bytes() == bytes
         {
             return Ok(topic.clone());
         }
+        if bytes.len() > limits.max_topic_bytes {
+            return Err(Fault::new(Reason::TopicNameInvalid, "the topic is too long"));
+        }
         let invalid = Fault::new(Reason::TopicNameInvalid, "the topic name is not valid");
         let topic = TopicName::parse(topic_text(bytes)?).map_err(|_| invalid)?;
-        if topic.levels().count() > max_levels {
+        if topic.levels().count() > limits.max_topic_levels {
             return Err(Fault::new(Reason::TopicNameInvalid, "the topic has too many levels"));
         }
         self.last_topic = Some(topic.clone());

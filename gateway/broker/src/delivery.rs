@@ -98,7 +98,7 @@ pub(crate) fn append<R>(
     encode: impl FnOnce(&mut Vec<u8>) -> R,
 ) -> R {
     let was_empty = connection.outbox.is_empty();
-    let result = encode(connection.outbox.tail());
+    let result = connection.outbox.append(encode);
     if was_empty && !connection.outbox.is_empty() {
         events.push_back(BrokerEvent::Writable(connection.id));
     }
@@ -203,7 +203,12 @@ impl Broker {
         let Some(slot) = session.connection else { return };
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Phase::Open(open) = &connection.phase else { return };
-        if connection.outbox.len() >= self.limits.max_unsent_bytes {
+        let limits = &self.limits;
+        let bytes = cost(outbound.message) - DELIVERY_OVERHEAD;
+        let (share, total) = (limits.min_unsent_bytes, limits.max_unsent_bytes_total);
+        if connection.outbox.len() >= limits.max_unsent_bytes
+            || connection.outbox.exceeds_share(bytes, share, total)
+        {
             session.dropped += 1;
             self.counters.dropped_qos0 += 1;
             return;

@@ -120,7 +120,7 @@ impl Broker {
             return Ok(());
         };
         let inbound = publish::decode(open.version, flags, body, limits.max_user_properties)?;
-        let topic = open.topic(&inbound, limits.topic_alias_maximum, limits.max_topic_levels)?;
+        let topic = open.topic(&inbound, limits)?;
         let ticket = match inbound.qos {
             QoS::AtMostOnce => {
                 self.counters.received_qos0 += 1;
@@ -210,7 +210,9 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Some(open) = connection.open() else { return };
         let unanswered = waits_for_answers(open, self.limits.receive_maximum);
-        let unsent = connection.outbox.len() > self.limits.max_unsent_bytes;
+        let (share, total) = (self.limits.min_unsent_bytes, self.limits.max_unsent_bytes_total);
+        let unsent = connection.outbox.len() > self.limits.max_unsent_bytes
+            || connection.outbox.exceeds_share(0, share, total);
         if (unanswered || unsent) && !connection.paused {
             connection.paused = true;
             connection.wants_room |= unsent;

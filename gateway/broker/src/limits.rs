@@ -5,9 +5,10 @@ use std::time::Duration;
 
 /// The bounds of one broker. All sizes are in bytes.
 ///
-/// Worst-case memory with the defaults: 64 MiB of queued messages over all sessions, 16 MiB of
-/// retained messages, and for each open connection at most 1 MiB of unsent bytes and half a
-/// megabyte of unread ones.
+/// Worst-case memory with the defaults: 64 MiB of queued messages over all sessions and as much
+/// again of their encoded form, 64 MiB of other unsent bytes, 16 MiB of retained messages, 50 MiB
+/// of filters, and for each open connection 16 KiB of unsent bytes and half a megabyte of unread
+/// ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerLimits {
     /// Open network connections. One more is closed at once, before its first byte is read.
@@ -43,10 +44,21 @@ pub struct BrokerLimits {
     /// Levels of a topic or filter. A deeper topic is refused as invalid. Default 32, at most
     /// [`MAX_LEVELS`](crate::topic::MAX_LEVELS).
     pub max_topic_levels: usize,
+    /// Bytes of a topic or filter: what it costs where it is kept, in subscriptions, aliases and
+    /// queues. A longer topic is refused as invalid, a longer filter with SUBACK 0x8F (0x80 with
+    /// 3.1.1). Default 1,024.
+    pub max_topic_bytes: usize,
     /// Unsent bytes of one connection. Above, QoS 0 messages to it are dropped and counted,
     /// QoS 1 messages wait in its session, and reading from it pauses until half is sent.
     /// Default 1 MiB.
     pub max_unsent_bytes: usize,
+    /// The same over all connections: beyond it, what is said above holds for each connection
+    /// with more than `min_unsent_bytes`. QoS 1 messages are not held back by it, as
+    /// `max_queued_bytes` bounds them. Default 64 MiB.
+    pub max_unsent_bytes_total: usize,
+    /// Unsent bytes that each connection may have whatever the others do, so that clients that
+    /// do not read take nothing from those that do. Default 16 KiB.
+    pub min_unsent_bytes: usize,
     /// QoS 1 messages under way to one client, in addition to what the client allows by its
     /// Receive Maximum. More wait in the session. Default 1,000; 0 counts as 1.
     pub max_inflight: u16,
@@ -90,7 +102,10 @@ impl Default for BrokerLimits {
             max_keep_alive: None,
             max_client_id_bytes: 256,
             max_topic_levels: 32,
+            max_topic_bytes: 1024,
             max_unsent_bytes: 1024 * 1024,
+            max_unsent_bytes_total: 64 * 1024 * 1024,
+            min_unsent_bytes: 16 * 1024,
             max_inflight: 1000,
             max_sessions: 2048,
             max_session_expiry: Duration::from_secs(7 * 24 * 3600),

@@ -40,7 +40,9 @@ impl Broker {
         if filter.is_shared() {
             return Err(Reason::SharedNotSupported);
         }
-        if filter.levels().count() > limits.max_topic_levels {
+        if filter.as_str().len() > limits.max_topic_bytes
+            || filter.levels().count() > limits.max_topic_levels
+        {
             return Err(Reason::TopicFilterInvalid);
         }
         let session = self.sessions.get_mut(slot).ok_or(Reason::ImplementationSpecific)?;

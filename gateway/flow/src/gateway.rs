@@ -184,7 +184,8 @@ pub enum PlantedBug {
 impl Gateway {
     /// Opens the store and prepares everything in the plan.
     ///
-    /// `entropy` makes the identity of a new store; it is not used for an existing one.
+    /// `entropy` makes the identity of a new store, and the identifiers of clients that bring
+    /// none: a fresh random number at each start.
     pub fn open(
         plan: Plan,
         disk: &dyn Disk,
@@ -208,10 +209,12 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop_unplanned_readers(&mut log, &plan);
+        let mut broker = Broker::new(plan.broker);
+        broker.seed_client_ids(entropy);
         let gateway = Gateway {
             name: plan.gateway,
             started: now.instant,
-            broker: Broker::new(plan.broker),
+            broker,
             released: log.durable(),
             newest_record: log.durable(),
             log,
@@ -261,6 +264,11 @@ impl Gateway {
     /// False while the log's memory is full: the shell reads from no client until it is true.
     pub fn wants_input(&self) -> bool {
         !self.hold.is_congested()
+    }
+
+    /// The shell stops reading from the clients, or goes on. Meanwhile nobody is late.
+    pub fn handle_reading(&mut self, now: Now, reads: bool) {
+        self.broker.handle_reading(now.instant, reads);
     }
 
     /// The disk has done a request.

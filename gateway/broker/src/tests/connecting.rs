@@ -429,3 +429,23 @@ fn calls_for_unknown_connections_are_harmless() {
     assert!(world.broker.unsent(conn).is_none());
     assert_eq!(world.broker.poll_event(), None);
 }
+
+#[test]
+fn nobody_is_late_while_the_owner_does_not_read() {
+    let mut world = World::new();
+    let client = world.connect(Hello { keep_alive: 10, ..v5("a") });
+    let stranger = world.open(Version::V5);
+    world.pass(Duration::from_secs(5));
+    world.broker.handle_reading(world.now, false);
+    world.pass(Duration::from_secs(100));
+    assert_eq!((world.closed(client), world.closed(stranger)), (None, None));
+    world.broker.handle_reading(world.now, true);
+    world.pass(Duration::from_millis(9_999));
+    assert_eq!((world.closed(client), world.closed(stranger)), (None, None));
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.closed(stranger), Some(&CloseReason::ConnectTimeout));
+    world.pass(Duration::from_millis(4_999));
+    assert_eq!(world.closed(client), None);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.closed(client), Some(&CloseReason::KeepAliveTimeout));
+}

@@ -399,3 +399,33 @@ fn a_client_that_never_reads_is_not_read_from_for_ever() {
     world.unstick();
     assert_eq!(world.got(conn).len(), 1000, "all is answered once it reads");
 }
+
+#[test]
+fn clients_that_do_not_read_share_a_bound_and_leave_others_theirs() {
+    let limits = BrokerLimits {
+        max_unsent_bytes_total: 20_000,
+        min_unsent_bytes: 1_000,
+        ..BrokerLimits::default()
+    };
+    let mut world = World::with(limits);
+    let mut clients = Vec::new();
+    for client in ["a", "b", "c", "d"] {
+        clients.push(world.subscriber(v3(client), &[("t", qos(0))]));
+    }
+    let late = world.subscriber(v3("late"), &[("late", qos(0))]);
+    world.stuck = true;
+    for _ in 0..100 {
+        world.inject("t", &"x".repeat(500), QoS::AtMostOnce);
+    }
+    let unsent = |world: &mut World, conn| world.broker.unsent(conn).map_or(0, |o| o.len());
+    let total: usize = clients.iter().map(|conn| unsent(&mut world, *conn)).sum();
+    assert!((19_000..=24_000).contains(&total), "{total}");
+    world.inject("late", "x", QoS::AtMostOnce);
+    assert!(unsent(&mut world, late) > 0);
+    world.unstick();
+    clients.iter().for_each(|conn| drop(world.payloads(*conn)));
+    world.inject("t", "again", QoS::AtMostOnce);
+    for conn in clients {
+        assert_eq!(world.payloads(conn), ["again"]);
+    }
+}

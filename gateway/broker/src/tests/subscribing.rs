@@ -165,3 +165,25 @@ fn a_message_larger_than_the_client_takes_is_dropped_as_if_it_had_been_sent() {
         assert_eq!(world.broker.stats().queued_bytes, 0);
     }
 }
+
+#[test]
+fn a_filter_that_is_too_long_is_refused() {
+    let mut world = World::with(BrokerLimits { max_topic_bytes: 10, ..BrokerLimits::default() });
+    let wishes = [("0123456789", qos(0)), ("0123456789a", qos(0))];
+    for (hello, code) in [(v3("a"), 0x80), (v5("b"), 0x8F)] {
+        let version = hello.version;
+        let conn = world.connect(hello);
+        world.send(conn, &subscribe(version, 5, &wishes, Properties::new()));
+        assert_eq!(world.got(conn), [Got::SubAck { id: 5, codes: vec![0, code] }]);
+    }
+}
+
+#[test]
+fn a_topic_that_is_too_long_ends_the_connection() {
+    let mut world = World::with(BrokerLimits { max_topic_bytes: 10, ..BrokerLimits::default() });
+    let conn = world.connect(v5("a"));
+    world.publish(conn, "0123456789", "x", Some(1));
+    assert_eq!(world.got(conn), [Got::PubAck { id: 1, code: 0 }]);
+    world.publish(conn, "0123456789a", "x", Some(2));
+    assert_eq!(world.got(conn), [Got::Disconnect(0x90)]);
+}

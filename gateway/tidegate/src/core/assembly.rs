@@ -11,14 +11,14 @@ use tidegate_stream::{Disk, Recovery};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc::{Receiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::disks::Disks;
 use super::functions::{FunctionThread, Loaded};
 use super::pump::Pump;
 use super::requests::Tails;
 use super::timer::Timer;
-use super::{Core, Event, clock, links, uplinks};
+use super::{Core, Event, clock, descriptors, links, uplinks};
 use crate::config::{FunctionSettings, Settings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
@@ -39,7 +39,10 @@ pub fn run(
     ready: impl FnOnce(&[SocketAddr]),
 ) -> anyhow::Result<()> {
     let disk = open_disk(settings)?;
-    let (gateway, recovery) = Gateway::open(settings.plan(), &*disk, clock::now(), entropy()?)
+    let mut plan = settings.plan();
+    let max_connections = descriptors::make_room(plan.broker.max_connections);
+    plan.broker.max_connections = max_connections;
+    let (gateway, recovery) = Gateway::open(plan, &*disk, clock::now(), entropy()?)
         .with_context(|| format!("cannot open the store in {}", settings.store_dir().display()))?;
     report(&recovery);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -52,7 +55,7 @@ pub fn run(
         let functions = start_functions(settings, &core, &events)?;
         let (drivers, news) = uplinks::start(settings.uplink_targets())
             .context("cannot start the uplinks' thread")?;
-        let pump = Pump {
+        let mut pump = Pump {
             core: core.clone(),
             events: receiver,
             requests,
@@ -62,6 +65,7 @@ pub fn run(
             news,
             tails: Tails::default(),
             timer: Timer::new().context("cannot make a timer")?,
+            listeners: JoinSet::new(),
             shutdown,
         };
         let mut addresses = Vec::new();
@@ -69,7 +73,8 @@ pub fn run(
             let listener = listen(*address)
                 .with_context(|| format!("mqtt.listen: cannot listen on {address}"))?;
             addresses.push(listener.local_addr()?);
-            tokio::task::spawn_local(links::accept(core.clone(), listener));
+            let accept = links::accept(core.clone(), listener, max_connections);
+            pump.listeners.spawn_local(accept);
         }
         ready(&addresses);
         pump.run().await
@@ -123,6 +128,9 @@ fn report(recovery: &Recovery) {
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it: a client without a keep-alive of its own that lost its power
+    // is found out by the kernel's, after two hours, instead of taking a connection for ever.
+    socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

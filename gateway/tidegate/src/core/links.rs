@@ -13,6 +13,7 @@ use tidegate_broker::ConnId;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Sleep, sleep};
 
 use super::{Core, clock};
 
@@ -30,6 +31,8 @@ pub(crate) struct Link {
     waker: RefCell<Option<Waker>>,
     /// The socket's send buffer is full.
     full: Cell<bool>,
+    /// It has taken bytes since somebody looked.
+    moved: Cell<bool>,
     paused: Cell<bool>,
     closing: Cell<bool>,
     broken: Cell<bool>,
@@ -62,7 +65,10 @@ impl Link {
     pub(crate) fn flush(&self, outbox: &mut tidegate_broker::Outbox) {
         while !outbox.as_slice().is_empty() {
             match self.writer.try_write(outbox.as_slice()) {
-                Ok(sent) => outbox.consume(sent),
+                Ok(sent) => {
+                    outbox.consume(sent);
+                    self.moved.set(true);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !self.full.replace(true) {
                         self.wake();
@@ -80,12 +86,23 @@ impl Link {
     }
 }
 
-/// Accepts clients for ever.
-pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
+/// How long a client may take nothing of what waits for it before it counts as gone: one that is
+/// slow takes some, and one whose connection died in silence would be kept for ever.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Accepts clients for ever, at most `max` at a time.
+pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener, max: usize) {
+    let mut crowded = false;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                tokio::task::spawn_local(serve(core.clone(), stream, peer));
+            Ok((stream, peer)) if core.connections() < max => {
+                crowded = false;
+                tokio::task::spawn_local(Session::new(&core, stream, peer).serve());
+            }
+            Ok((_, peer)) => {
+                if !std::mem::replace(&mut crowded, true) {
+                    tracing::warn!(%peer, max, "too many MQTT connections: refusing more");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an MQTT connection; trying again");
@@ -93,29 +110,6 @@ pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener) {
             }
         }
     }
-}
-
-async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-    }
-    let (reader, writer) = stream.into_split();
-    let link = Rc::new(Link {
-        writer,
-        waker: RefCell::new(None),
-        full: Cell::new(false),
-        paused: Cell::new(false),
-        closing: Cell::new(false),
-        broken: Cell::new(false),
-    });
-    let conn = core.open(link.clone(), peer);
-    let mut session = Session { core: core.clone(), conn, link: link.clone(), reader };
-    let why = std::future::poll_fn(|cx| session.poll(cx)).await;
-    if link.closing.get() {
-        drain(&core, conn, &link).await;
-    }
-    core.closed(conn, &why);
-    core.forget(conn);
 }
 
 /// Sends what is left in the outbox of a connection that the broker has closed.
@@ -143,9 +137,38 @@ struct Session {
     conn: ConnId,
     link: Rc<Link>,
     reader: OwnedReadHalf,
+    /// Rings when the client has taken nothing for [`STALL`]; set while the socket is full.
+    stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
+    fn new(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) -> Session {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+        }
+        let (reader, writer) = stream.into_split();
+        let link = Rc::new(Link {
+            writer,
+            waker: RefCell::new(None),
+            full: Cell::new(false),
+            moved: Cell::new(false),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            broken: Cell::new(false),
+        });
+        let conn = core.open(link.clone(), peer);
+        Session { core: core.clone(), conn, link, reader, stall: None }
+    }
+
+    async fn serve(mut self) {
+        let why = std::future::poll_fn(|cx| self.poll(cx)).await;
+        if self.link.closing.get() {
+            drain(&self.core, self.conn, &self.link).await;
+        }
+        self.core.closed(self.conn, &why);
+        self.core.forget(self.conn);
+    }
+
     /// Ready when the connection has ended, with the reason.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         self.link.waker.replace(Some(cx.waker().clone()));
@@ -169,6 +192,9 @@ impl Session {
                     continue;
                 }
             }
+            if self.poll_stall(cx).is_ready() {
+                return Poll::Ready(format!("it took no data for {} s", STALL.as_secs()));
+            }
             if self.link.paused.get() || !self.core.wants_input() {
                 return Poll::Pending;
             }
@@ -182,6 +208,18 @@ impl Session {
                 Err(why) => return Poll::Ready(why),
             }
         }
+    }
+
+    /// Ready when the socket has been full for too long without taking a byte.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.link.full.get() {
+            self.stall = None;
+            return Poll::Pending;
+        }
+        if self.link.moved.replace(false) {
+            self.stall = None;
+        }
+        self.stall.get_or_insert_with(|| Box::pin(sleep(STALL))).as_mut().poll(cx)
     }
 
     /// One read, straight into the core.

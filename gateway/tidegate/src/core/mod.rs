@@ -4,11 +4,14 @@
 
 mod assembly;
 mod clock;
+mod descriptors;
 mod disks;
 mod functions;
 mod links;
 mod pump;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod uplinks;
 
@@ -42,7 +45,10 @@ pub(crate) struct Core {
     work: Notify,
     buffer: RefCell<Vec<u8>>,
     next_conn: Cell<u64>,
+    /// The log's memory is full.
     congested: Cell<bool>,
+    /// The daemon is on its way down: no more input.
+    stopping: Cell<bool>,
 }
 
 impl Core {
@@ -54,6 +60,7 @@ impl Core {
             buffer: RefCell::new(Vec::new()),
             next_conn: Cell::new(1),
             congested: Cell::new(false),
+            stopping: Cell::new(false),
         })
     }
 
@@ -80,6 +87,11 @@ impl Core {
         self.links.borrow_mut().remove(&conn);
     }
 
+    /// Connections there are, those included that only send what is left.
+    fn connections(&self) -> usize {
+        self.links.borrow().len()
+    }
+
     fn link(&self, conn: ConnId) -> Option<Rc<Link>> {
         self.links.borrow().get(&conn).cloned()
     }
@@ -94,7 +106,7 @@ impl Core {
     }
 
     fn wants_input(&self) -> bool {
-        !self.congested.get()
+        !self.congested.get() && !self.stopping.get()
     }
 
     fn read_buffer(&self, len: usize) -> RefMut<'_, Vec<u8>> {

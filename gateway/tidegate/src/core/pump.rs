@@ -7,6 +7,7 @@ use anyhow::Context;
 use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::disks::Disks;
 use super::functions::FunctionThread;
@@ -35,6 +36,7 @@ pub(crate) struct Pump {
     pub(crate) news: News,
     pub(crate) tails: Tails,
     pub(crate) timer: Timer,
+    pub(crate) listeners: JoinSet<()>,
     pub(crate) shutdown: watch::Receiver<bool>,
 }
 
@@ -50,6 +52,9 @@ enum Happened {
 impl Pump {
     /// Runs until the shutdown is done.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        // What the store already holds needs nobody to ask for it: uplinks connect, functions go
+        // on, and the timer is set for the first time.
+        self.carry_out()?;
         loop {
             // First of all: after a restart there is a backlog to send and nobody to ask for it.
             self.carry_out()?;
@@ -183,7 +188,11 @@ impl Pump {
     /// Tells every connection when reading stops or goes on because of the log's memory.
     fn watch_congestion(&self) {
         let congested = !self.core.gateway.borrow().wants_input();
-        if self.core.congested.replace(congested) && !congested {
+        if self.core.congested.replace(congested) == congested {
+            return;
+        }
+        self.core.gateway.borrow_mut().handle_reading(clock::now(), !congested);
+        if !congested {
             for link in self.core.links.borrow().values() {
                 link.reconsider();
             }
@@ -192,7 +201,8 @@ impl Pump {
 
     /// The way down: no more input, everything to flash.
     async fn settle(mut self) -> anyhow::Result<()> {
-        self.core.congested.set(true);
+        self.core.stopping.set(true);
+        self.listeners.abort_all();
         self.core.gateway.borrow_mut().shut_down(clock::now());
         self.carry_out()?;
         let settled = async {
