@@ -3,7 +3,7 @@
 //! has become durable or was trimmed. Their acknowledgement waits, which slows QoS 1 publishers
 //! down; beyond the limit new ones are refused.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidegate_broker::{Message, Ticket};
@@ -20,6 +20,9 @@ const OVERHEAD: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
     queue: VecDeque<Held>,
+    /// The streams that they go to: thousands may wait for one, and each publish to another
+    /// asks.
+    waiting: BTreeSet<StreamId>,
     bytes: usize,
     busy: bool,
 }
@@ -42,7 +45,7 @@ impl Held {
 impl Hold {
     /// True when a publish to these streams must wait behind one that is held already.
     pub(crate) fn is_behind(&self, streams: &[StreamId]) -> bool {
-        self.queue.iter().any(|held| held.streams.iter().any(|stream| streams.contains(stream)))
+        streams.iter().any(|stream| self.waiting.contains(stream))
     }
 
     /// Whether nothing is held.
@@ -56,6 +59,7 @@ impl Hold {
             return Err(held);
         }
         self.bytes += held.bytes();
+        self.waiting.extend(&held.streams);
         self.queue.push_back(held);
         Ok(())
     }
@@ -63,6 +67,7 @@ impl Hold {
     /// Takes everything out, for another try.
     pub(crate) fn take(&mut self) -> VecDeque<Held> {
         self.bytes = 0;
+        self.waiting.clear();
         self.busy = false;
         std::mem::take(&mut self.queue)
     }
@@ -75,5 +80,30 @@ impl Hold {
     /// The shell should stop reading for now.
     pub(crate) fn is_congested(&self) -> bool {
         self.busy && self.bytes > CONGESTED_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_broker::{QoS, TopicName};
+
+    use super::*;
+
+    fn held(streams: &[u16]) -> Held {
+        let message = Message::new(TopicName::parse("t").unwrap(), "", QoS::AtMostOnce);
+        let streams = streams.iter().map(|stream| StreamId(*stream)).collect();
+        Held { ticket: None, client: "c".into(), message: Arc::new(message), streams }
+    }
+
+    #[test]
+    fn a_publish_waits_behind_those_to_one_of_its_streams_only() {
+        let mut hold = Hold::default();
+        assert!(!hold.is_behind(&[StreamId(1)]));
+        hold.push(held(&[1, 2])).unwrap();
+        hold.push(held(&[4])).unwrap();
+        assert!(hold.is_behind(&[StreamId(3), StreamId(2)]));
+        assert!(!hold.is_behind(&[StreamId(3)]));
+        assert_eq!(hold.take().len(), 2);
+        assert!(!hold.is_behind(&[StreamId(1), StreamId(4)]));
     }
 }

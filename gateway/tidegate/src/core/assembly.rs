@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
 use super::functions::{FunctionThread, Loaded};
 use super::pump::Pump;
@@ -66,6 +67,7 @@ pub fn run(
             tails: Tails::default(),
             timer: Timer::new().context("cannot make a timer")?,
             listeners: JoinSet::new(),
+            notes: ClosingNotes::default(),
             shutdown,
         };
         let mut addresses = Vec::new();

@@ -26,6 +26,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client's socket as the core's thread knows it.
 pub(crate) struct Link {
+    peer: SocketAddr,
     writer: OwnedWriteHalf,
     /// The task that reads; woken when something below changes.
     waker: RefCell<Option<Waker>>,
@@ -43,6 +44,11 @@ impl Link {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     pub(crate) fn pause(&self, paused: bool) {
@@ -148,6 +154,7 @@ impl Session {
         }
         let (reader, writer) = stream.into_split();
         let link = Rc::new(Link {
+            peer,
             writer,
             waker: RefCell::new(None),
             full: Cell::new(false),

@@ -4,6 +4,7 @@
 
 mod assembly;
 mod clock;
+mod closing_notes;
 mod descriptors;
 mod disks;
 mod functions;

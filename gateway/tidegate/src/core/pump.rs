@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
 use super::functions::FunctionThread;
 use super::requests::Tails;
@@ -37,6 +38,7 @@ pub(crate) struct Pump {
     pub(crate) tails: Tails,
     pub(crate) timer: Timer,
     pub(crate) listeners: JoinSet<()>,
+    pub(crate) notes: ClosingNotes,
     pub(crate) shutdown: watch::Receiver<bool>,
 }
 
@@ -138,8 +140,8 @@ impl Pump {
                 self.core.flush(conn);
             }
             Output::Close(conn, why) => {
-                tracing::debug!(conn = conn.0, %why, "closing");
                 if let Some(link) = self.core.link(conn) {
+                    self.notes.note(clock::now().instant, link.peer(), &why);
                     link.close();
                 }
             }
