@@ -57,13 +57,10 @@ impl Pump {
         // What the store already holds needs nobody to ask for it: uplinks connect, functions go
         // on, and the timer is set for the first time.
         self.carry_out()?;
-        loop {
-            // First of all: after a restart there is a backlog to send and nobody to ask for it.
+        while !self.turn().await? {
             self.carry_out()?;
-            if self.turn().await? {
-                return self.settle().await;
-            }
         }
+        self.settle().await
     }
 
     /// Waits for something to happen and hands it to the gateway. True when the daemon is to end.
