@@ -58,6 +58,8 @@ struct State {
     capacity: Option<u64>,
     fail_syncs: u32,
     fail_writes: u32,
+    /// Reads that still succeed before `fail_reads` counts.
+    good_reads: u32,
     fail_reads: u32,
     bad_sectors: BTreeMap<(u64, usize), ()>,
     operations: u64,
@@ -127,7 +129,23 @@ impl CrashDisk {
 
     /// The next `count` reads fail.
     pub fn fail_reads(&self, count: u32) {
-        self.lock().fail_reads = count;
+        self.fail_reads_after(0, count);
+    }
+
+    /// After `good` reads, the next `count` fail.
+    pub fn fail_reads_after(&self, good: u32, count: u32) {
+        let mut state = self.lock();
+        (state.good_reads, state.fail_reads) = (good, count);
+    }
+
+    /// Cuts a file short, on the medium.
+    pub fn cut(&self, name: &str, len: usize) {
+        let mut state = self.lock();
+        let Some(id) = state.names.get(name).copied() else { return };
+        if let Some(file) = state.files.get_mut(&id) {
+            file.now.truncate(len);
+            file.synced.truncate(len);
+        }
     }
 
     /// From now on the sector with this byte cannot be read.
@@ -340,7 +358,9 @@ impl Disk for CrashDisk {
         if state.crashed {
             return Err(power_is_off());
         }
-        if state.fail_reads > 0 {
+        if state.good_reads > 0 {
+            state.good_reads -= 1;
+        } else if state.fail_reads > 0 {
             state.fail_reads -= 1;
             return Err(io::Error::other("a read failed as asked"));
         }

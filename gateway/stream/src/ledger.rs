@@ -133,10 +133,23 @@ impl Ledger {
         self.entries.iter()
     }
 
-    /// Whether an entry says that `seq` is gone.
-    pub(crate) fn covers(&self, stream: StreamId, seq: Seq) -> bool {
-        let names = |loss: &Loss| loss.stream == stream && (loss.first..=loss.last).contains(&seq);
-        self.entries.iter().any(names)
+    /// The parts of `first` to `end` (not included) that no entry says are gone, in order.
+    pub(crate) fn untold(&self, stream: StreamId, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
+        let own = self.entries.iter().filter(|loss| loss.stream == stream);
+        let mut told: Vec<_> = own.map(|loss| (loss.first, loss.last.plus(1))).collect();
+        told.sort_unstable();
+        let mut untold = Vec::new();
+        let mut from = first;
+        for (told_from, told_to) in told {
+            if told_from > from && from < end {
+                untold.push((from, told_from.min(end)));
+            }
+            from = from.max(told_to);
+        }
+        if from < end {
+            untold.push((from, end));
+        }
+        untold
     }
 }
 
@@ -175,11 +188,25 @@ mod tests {
             ledger.add(loss(1, n * 10 + 1, n * 10 + 2), 7);
         }
         assert_eq!(ledger.iter().count(), 7);
-        assert!(ledger.covers(StreamId(1), Seq(991)));
-        assert!(!ledger.covers(StreamId(1), Seq(1)));
+        assert_eq!(ledger.untold(StreamId(1), Seq(991), Seq(993)), []);
+        assert_eq!(ledger.untold(StreamId(1), Seq(1), Seq(3)), [(Seq(1), Seq(3))]);
     }
 
     proptest! {
+        #[test]
+        fn what_the_ledger_does_not_tell_is_found(
+            told in proptest::collection::vec((0u16..2, 1u64..40, 0u64..9), 0..12), first in 1u64..40, len in 0u64..20,
+        ) {
+            let mut ledger = Ledger::default();
+            told.iter().for_each(|(stream, from, more)| ledger.add(loss(*stream, *from, from + more), 100));
+            let end = first + len;
+            let names = |seq: &u64| told.iter().any(|(s, from, more)| *s == 1 && (*from..=from + more).contains(seq));
+            let expected: Vec<u64> = (first..end).filter(|seq| !names(seq)).collect();
+            let untold = ledger.untold(StreamId(1), Seq(first), Seq(end));
+            let found: Vec<u64> = untold.iter().flat_map(|(from, to)| from.0..to.0).collect();
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn every_loss_comes_back(
             stream: u16, first: u64, last: u64, records: u64, bytes: u64, unix_ms: i64, reason in 0usize..5,

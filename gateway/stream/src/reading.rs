@@ -385,9 +385,12 @@ impl Log {
         if let Some(segment) = self.segments.get_mut(&chunk.place.segment) {
             segment.damaged = true;
         }
-        if self.state.ledger.covers(chunk.stream, first) || next <= first {
-            return;
+        for (first, next) in self.state.ledger.untold(chunk.stream, first, next) {
+            self.enter_untold(chunk, first, next);
         }
+    }
+
+    fn enter_untold(&mut self, chunk: &Chunk, first: Seq, next: Seq) {
         let records = next.0 - first.0;
         let loss = Loss {
             stream: chunk.stream,
@@ -419,12 +422,13 @@ impl Log {
             Ok(bytes) => {
                 let seed = self.seed(segment);
                 let (frames, verified, need) = verify_piece(&bytes, offset, fetch.limit, seed);
-                if frames.is_empty() && verified == offset && need > fetch.len {
+                let short = frames.is_empty() && verified == offset;
+                if short && need > fetch.len && bytes.len() as u32 == fetch.len {
                     self.reading.fetch(fetch.place, need, fetch.limit, true);
                     return;
                 }
                 // A file that is shorter than it was: the rest is damage.
-                let cut = (bytes.len() as u32) < fetch.len && need == 0;
+                let cut = (bytes.len() as u32) < fetch.len && (need == 0 || frames.is_empty());
                 Piece { segment, start: offset, end: if cut { end } else { verified }, frames }
             }
             Err(error) => {

@@ -101,6 +101,8 @@ struct Opening<'d> {
     damaged_files: usize,
     /// A segment was begun behind the last frame.
     unused: bool,
+    /// Files with blocks that cannot be read: what was there is not known.
+    unreadable: BTreeSet<String>,
     next_file: u64,
     recovery: Recovery,
 }
@@ -171,6 +173,7 @@ impl<'d> Opening<'d> {
             litter: Vec::new(),
             damaged_files: 0,
             unused: false,
+            unreadable: BTreeSet::new(),
             next_file: 1,
             recovery: Recovery::default(),
         };
@@ -226,6 +229,7 @@ impl<'d> Opening<'d> {
         let (bytes, bad) = read_tolerant(self.disk, name, offset, len);
         self.recovery.bytes_read += bytes.len() as u64;
         if bad > 0 {
+            self.unreadable.insert(name.to_owned());
             self.recovery.notes.push(format!("{name}: {bad} blocks cannot be read"));
         }
         bytes
@@ -320,7 +324,10 @@ impl<'d> Opening<'d> {
         let plan: Vec<_> = self.candidates.iter().map(|c| (c.id, c.len, c.cut)).collect();
         for (id, len, cut) in plan {
             let old = start.is_some_and(|start| id < start);
-            if let Some(footer) = old.then(|| self.read_footer(id, len)).flatten() {
+            // One that a restart left behind does not know what was appended after it.
+            let whole = |footer: &Footer| cut.is_none_or(|cut| footer.end == cut);
+            let footer = old.then(|| self.read_footer(id, len)).flatten().filter(whole);
+            if let Some(footer) = footer {
                 contents.footers.insert(id, footer);
                 continue;
             }
@@ -368,7 +375,7 @@ impl<'d> Opening<'d> {
         }
         self.replay(&mut state, &contents, checkpoint.as_ref());
         let newest = self.newest_frames(&contents);
-        let (epoch, clean) = self.end_of(&contents, entropy);
+        let (epoch, clean) = self.end_of(&contents, checkpoint.as_ref(), entropy);
         let mut log = self.empty_log(state, epoch);
         let last = contents.scans.values().rev().find_map(|scan| scan.frames.last());
         log.next_commit = last.map_or(1, |frame| frame.commit + 1);
@@ -442,14 +449,24 @@ impl<'d> Opening<'d> {
     }
 
     /// The epoch to go on with, and whether the end is a clean one.
-    fn end_of(&mut self, contents: &Contents, entropy: u64) -> (Epoch, bool) {
+    fn end_of(
+        &mut self,
+        contents: &Contents,
+        from: Option<&CheckpointFound>,
+        entropy: u64,
+    ) -> (Epoch, bool) {
         let frames = || contents.scans.values().flat_map(|scan| &scan.frames);
         let headers = self.candidates.iter().filter_map(|c| Some(c.header?.epoch));
         let known = frames().map(|frame| frame.epoch).chain(headers).max();
         let clean = frames().last().is_some_and(|frame| frame.clean);
         let epoch = match known {
             None => first_epoch(self.unix_ms, entropy),
-            Some(epoch) if clean || self.ends_in_zeros(contents) => epoch,
+            Some(epoch)
+                if !self.misses_frames(contents, from)
+                    && (clean || self.ends_in_zeros(contents)) =>
+            {
+                epoch
+            }
             Some(epoch) => {
                 // The clock as well, because the newest epoch may have gone with what was lost.
                 self.recovery.new_epoch = true;
@@ -458,6 +475,18 @@ impl<'d> Opening<'d> {
         };
         self.recovery.clean = clean;
         (epoch, clean)
+    }
+
+    /// Whether a frame is missing that the state is made of: a stream may have had records in it
+    /// and none behind it, so that nobody knows which of its sequences are used.
+    fn misses_frames(&self, contents: &Contents, from: Option<&CheckpointFound>) -> bool {
+        if self.options.trusts_stale_frames() {
+            return false;
+        }
+        let first = from.map_or(1, |checkpoint| checkpoint.commit);
+        let frames = contents.scans.values().flat_map(|scan| &scan.frames);
+        let needed = frames.map(|frame| frame.commit).filter(|commit| *commit >= first);
+        !needed.zip(first..).all(|(have, expected)| have == expected)
     }
 
     /// Whether there is no trace of a write behind the last frame. Only then is it sure that
@@ -471,7 +500,11 @@ impl<'d> Opening<'d> {
         let Some(scan) = contents.scans.get(&id).filter(|scan| !scan.damaged) else { return false };
         let bytes = self.read_tail(id, scan.end, len);
         self.recovery.torn_bytes = used_len(&bytes) as u64;
-        self.recovery.torn_bytes == 0
+        self.recovery.torn_bytes == 0 && !self.is_unreadable(id)
+    }
+
+    fn is_unreadable(&self, id: SegmentId) -> bool {
+        self.unreadable.contains(&segment_name(id))
     }
 
     /// What an unfinished write may have touched.
@@ -567,9 +600,12 @@ impl<'d> Opening<'d> {
     }
 
     fn enter_gap(&mut self, log: &mut Log, stream: StreamId, first: Seq, end: Seq) {
-        if log.state.ledger.covers(stream, first) {
-            return;
+        for (first, end) in log.state.ledger.untold(stream, first, end) {
+            self.enter_untold(log, stream, first, end);
         }
+    }
+
+    fn enter_untold(&mut self, log: &mut Log, stream: StreamId, first: Seq, end: Seq) {
         let loss = Loss {
             stream,
             first,
@@ -591,7 +627,7 @@ impl<'d> Opening<'d> {
         let Some(len) = self.candidates.iter().find(|c| c.id == id).map(|c| c.len) else { return };
         let (Some(first), Some(last)) = (scan.frames.first(), scan.frames.last()) else { return };
         log.log_end = Some(Place { segment: id, offset: scan.end });
-        let sound = !scan.damaged && len == self.options.segment_bytes;
+        let sound = !scan.damaged && len == self.options.segment_bytes && !self.is_unreadable(id);
         let proven = clean || self.make_end_durable(id, scan, len);
         log.active = Some(Active {
             id,
@@ -610,9 +646,15 @@ impl<'d> Opening<'d> {
         let name = segment_name(id);
         let mut bytes = self.read(&name, u64::from(last.offset), last.padded as usize);
         bytes.resize(last.padded as usize, 0);
+        if Frame::verify(&bytes, self.seed(id)).is_err() {
+            let note = format!("the last frame of {name} cannot be read any more");
+            self.recovery.notes.push(note);
+            return false;
+        }
         let tail = self.read_tail(id, scan.end, len);
         self.recovery.torn_bytes = self.recovery.torn_bytes.max(used_len(&tail) as u64);
-        if last.offset + last.padded == scan.end {
+        // What cannot be read now may be a frame that can be read later.
+        if last.offset + last.padded == scan.end && !self.is_unreadable(id) {
             bytes.resize(bytes.len() + used_len(&tail), 0);
         }
         let written = self

@@ -89,10 +89,12 @@ impl Log {
 
     /// Drops a chunk that somebody might have wanted.
     fn drop_oldest(&mut self, id: StreamId, reason: LossReason) {
-        let floor = self.state.stream(id).and_then(|stream| self.state.durable_floor(stream));
+        let Some(stream) = self.state.stream(id) else { return };
+        // What all readers had passed is not a loss, nor is what went before: after a restart a
+        // chunk may begin with records that were let go of.
+        let floor = self.state.durable_floor(stream).unwrap_or(stream.first).max(stream.first);
         let Some(chunk) = self.free_oldest(id) else { return };
-        // What all readers had passed is not a loss.
-        let first = chunk.first.max(floor.unwrap_or(chunk.first)).min(chunk.end());
+        let first = chunk.first.max(floor).min(chunk.end());
         let records = chunk.end().0 - first.0;
         let loss = Loss {
             stream: id,

@@ -192,3 +192,113 @@ fn a_read_that_fails_once_loses_nothing() {
     assert_eq!(rig.log.losses().count(), 0);
     assert_eq!(rig.log.status().failures, 1);
 }
+
+/// Where the last frame of the newest segment is.
+fn last_frame(rig: &Rig) -> (String, usize) {
+    let name = segments(&rig.disk).pop().expect("a segment");
+    let mut bytes = vec![0; rig.disk.len(&name).expect("a length") as usize];
+    rig.disk.read_at(&name, 0, &mut bytes).expect("read");
+    let starts = |at: &usize| bytes[*at..].starts_with(b"TGFR");
+    let last = (0..bytes.len()).step_by(SECTOR).rfind(starts).expect("a frame");
+    (name, last)
+}
+
+#[test]
+fn sequences_that_were_behind_an_unreadable_sector_get_a_new_epoch() {
+    let (rig, a) = store(false);
+    let (name, last) = last_frame(&rig);
+    let disk = rig.disk.after_kill();
+    disk.make_unreadable(&name, last);
+    check(disk, a, "the last frame cannot be read", 8);
+}
+
+#[test]
+fn sequences_that_were_in_a_damaged_frame_of_an_older_segment_get_a_new_epoch() {
+    let mut reused = 0;
+    for before in [10, 100, 150, 230] {
+        let mut rig = Rig::new(small());
+        let seldom = rig.stream("seldom", keep_all());
+        let often = rig.stream("often", keep_all());
+        for n in 0..before {
+            rig.append(often, &numbered(n, 400)).expect("room");
+            rig.settle();
+        }
+        rig.append(seldom, b"acknowledged").expect("room");
+        rig.settle();
+        let (name, at) = last_frame(&rig);
+        for n in 0..100 {
+            rig.append(often, &numbered(n, 400)).expect("room");
+            rig.settle();
+            let disk = rig.disk.after_kill();
+            disk.damage(&name, at + 70, 0x10);
+            let after = Rig::on(disk, small());
+            let again = after.log.next_seq(seldom) < Seq(2);
+            reused += u32::from(again && segments(&after.disk).last() != Some(&name));
+            assert!(!again || after.recovery.new_epoch, "{before} before, {n} behind");
+        }
+    }
+    assert!(reused > 0, "the case was met");
+}
+
+#[test]
+fn damage_beside_known_damage_is_told_too() {
+    let mut rig = Rig::new(small());
+    let a = rig.stream("a", keep_all());
+    let mut places = Vec::new();
+    for n in 0..20 {
+        rig.append(a, &numbered(n, 400)).expect("room");
+        rig.settle();
+        places.push(last_frame(&rig));
+    }
+    let disk = rig.disk.after_kill();
+    for at in [10, 9, 11] {
+        disk.damage(&places[at].0, places[at].1 + 100, 1);
+        let mut after = Rig::on(disk.clone(), small());
+        let read = after.payloads(a);
+        for seq in (1..=20).filter(|seq| !read.contains_key(seq)) {
+            let named =
+                after.log.losses().filter(|l| (l.first.0..=l.last.0).contains(&seq)).count();
+            assert_eq!(named, 1, "record {seq}: {:?}", after.log.losses().collect::<Vec<_>>());
+        }
+        after.settle();
+    }
+}
+
+#[test]
+fn a_read_that_fails_while_opening_does_not_destroy_what_was_readable() {
+    let mut rig = Rig::new(small());
+    let a = rig.stream("a", keep_all());
+    for n in 0..20 {
+        rig.append(a, &numbered(n, 400)).expect("room");
+        rig.settle();
+    }
+    for after in 0..12 {
+        let disk = rig.disk.after_kill();
+        disk.fail_reads_after(after, 2);
+        let mut first = Rig::on(disk, small());
+        first.disk.fail_reads(0);
+        let shown = first.payloads(a);
+        for mut again in [first.reopen(), first.crash(after.into())] {
+            assert_eq!(again.payloads(a), shown, "reads fail after {after}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_damage_and_no_endless_wait() {
+    let mut options = small();
+    options.cache_bytes = 0;
+    let mut rig = Rig::new(options);
+    let a = rig.stream("a", keep_all());
+    for n in 0..50 {
+        rig.append(a, &numbered(n, 400)).expect("room");
+        rig.settle();
+    }
+    let name = segments(&rig.disk).remove(0);
+    rig.disk.cut(&name, FIRST_FRAME as usize + 5 * 1024 + 10);
+    let read = rig.payloads(a);
+    assert!(read.len() < 50);
+    for seq in (1..=50).filter(|seq| !read.contains_key(seq)) {
+        assert!(rig.log.losses().any(|l| (l.first.0..=l.last.0).contains(&seq)), "{seq}");
+    }
+}

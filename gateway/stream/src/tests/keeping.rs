@@ -219,3 +219,18 @@ impl Rig {
         panic!("too many disk reads for one record");
     }
 }
+
+#[test]
+fn records_that_expired_before_a_restart_are_not_counted_as_lost_after_it() {
+    let mut rig = Rig::new(small());
+    let a = rig.stream("a", config(30_000, Overflow::DropOldest));
+    fill(&mut rig, a, 10);
+    rig.log.trim(rig.now, rig.ms);
+    assert_eq!(rig.log.first_seq(a), Seq(11));
+    fill(&mut rig, a, 5);
+    let mut rig = rig.reopen();
+    assert_eq!(rig.log.first_seq(a), Seq(11));
+    fill(&mut rig, a, 200);
+    let first = rig.log.losses().next().expect("the quota was reached").first;
+    assert_eq!(first, Seq(11));
+}
