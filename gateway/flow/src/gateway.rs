@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tidegate_broker::{Broker, CloseReason, ConnId, Ticket};
+use tidegate_broker::{Broker, CloseReason, ConnId, Message, Ticket};
 use tidegate_stream::{Disk, DiskReply, DiskRequest, Log, OpenError, Position, Recovery, StreamId};
 use tidegate_uplink::{Action, UplinkEvent};
 
@@ -32,6 +32,9 @@ use crate::uplink::UplinkRun;
 
 /// How often retention, quotas and checkpoints are looked after.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What an emitted message costs beside its bytes while it waits for the disk.
+const MESSAGE_COST: usize = 256;
 
 /// What the shell is to do next.
 #[derive(Debug)]
@@ -163,6 +166,10 @@ pub struct Gateway {
     /// Position of the newest record that a client sent.
     pub(crate) newest_record: Position,
     next_trim: Instant,
+    /// Bytes of the messages in `waiting`.
+    pub(crate) undelivered_bytes: usize,
+    /// The final checkpoint is on its way: nothing more is begun, or the end would not be clean.
+    pub(crate) stopping: bool,
     pub(crate) planted: Option<PlantedBug>,
 }
 
@@ -228,6 +235,8 @@ impl Gateway {
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
+            undelivered_bytes: 0,
+            stopping: false,
             planted: None,
         };
         Ok((gateway, recovery))
@@ -299,7 +308,9 @@ impl Gateway {
             self.take_broker_events(now);
         }
         if now.instant >= self.next_trim {
-            self.log.trim(now.instant, now.unix_ms);
+            if !self.stopping {
+                self.log.trim(now.instant, now.unix_ms);
+            }
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);
         }
@@ -333,10 +344,12 @@ impl Gateway {
     }
 
     /// Stops taking work: says goodbye to clients, writes a checkpoint, flushes. The shell goes
-    /// on with `poll_output` and `handle_disk` until [`Gateway::is_idle`].
+    /// on with `poll_output` and `handle_disk` until [`Gateway::is_idle`]. What a call that is
+    /// still under way has done does not count: its records are handled again after the restart.
     pub fn shut_down(&mut self, now: Now) {
         self.broker.disconnect_all(now.instant);
         self.take_broker_events(now);
+        self.stopping = true;
         self.log.shut_down(now.instant);
     }
 
@@ -377,11 +390,13 @@ impl Gateway {
     /// One round of everything that can move by itself. False when nothing moved.
     fn step(&mut self, now: Now) -> bool {
         let mut moved = self.release_durable(now);
-        for index in 0..self.functions.len() {
-            moved |= self.step_function(now, index);
-        }
-        for index in 0..self.uplinks.len() {
-            moved |= self.step_uplink(now, index);
+        if !self.stopping {
+            for index in 0..self.functions.len() {
+                moved |= self.step_function(now, index);
+            }
+            for index in 0..self.uplinks.len() {
+                moved |= self.step_uplink(now, index);
+            }
         }
         moved | self.take_broker_events(now)
     }
@@ -411,6 +426,8 @@ impl Gateway {
                 self.acknowledge(now, ticket);
             }
             Release::Deliver(message) => {
+                self.undelivered_bytes =
+                    self.undelivered_bytes.saturating_sub(undelivered_bytes(&message));
                 self.broker.publish(now.instant, &message);
             }
         }
@@ -429,6 +446,11 @@ impl Gateway {
             uplink.wake();
         }
     }
+}
+
+/// What a message costs while it waits for the disk.
+pub(crate) fn undelivered_bytes(message: &Message) -> usize {
+    message.payload.len() + message.topic.as_str().len() + message.properties.bytes() + MESSAGE_COST
 }
 
 /// A cursor that nothing moves any more would keep records for ever.

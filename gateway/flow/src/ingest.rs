@@ -71,7 +71,7 @@ impl Gateway {
             return;
         }
         let held = Held { ticket, client, message, streams };
-        if !self.hold.is_empty() && self.hold.is_behind(&held.streams) {
+        if !self.hold.is_empty() && self.hold.is_behind(&held) {
             return self.hold_back(now, held);
         }
         self.store(now, held);
@@ -79,11 +79,11 @@ impl Gateway {
 
     /// Tries again what was held, in order; what depends on something still held stays.
     pub(crate) fn retry_held(&mut self, now: Now) {
-        if self.hold.is_empty() {
+        if self.hold.is_empty() || self.stopping {
             return;
         }
         for held in self.hold.take() {
-            if self.hold.is_behind(&held.streams) {
+            if self.hold.is_behind(&held) {
                 self.hold_back(now, held);
             } else {
                 self.store(now, held);
@@ -236,7 +236,7 @@ impl Gateway {
 }
 
 /// The identity that the publisher gave this message, if it gave one.
-fn publisher_of(message: &Message) -> Result<Option<PublisherIdentity>, String> {
+pub(crate) fn publisher_of(message: &Message) -> Result<Option<PublisherIdentity>, String> {
     let user = &message.properties.user;
     if user.is_empty() {
         return Ok(None);
