@@ -36,6 +36,10 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 /// What an emitted message costs beside its bytes while it waits for the disk.
 const MESSAGE_COST: usize = 256;
 
+/// Wait before publishes that have no room in their stream are tried again. Thousands may wait,
+/// and other streams may bring a thousand groups a second.
+const RETRY_HELD: Duration = Duration::from_millis(10);
+
 /// What the shell is to do next.
 #[derive(Debug)]
 pub enum Output {
@@ -166,6 +170,8 @@ pub struct Gateway {
     /// Position of the newest record that a client sent.
     pub(crate) newest_record: Position,
     next_trim: Instant,
+    /// When publishes that wait for room in their stream are tried again.
+    retry_held_at: Option<Instant>,
     /// Bytes of the messages in `waiting`.
     pub(crate) undelivered_bytes: usize,
     /// The final checkpoint is on its way: nothing more is begun, or the end would not be clean.
@@ -235,6 +241,7 @@ impl Gateway {
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
+            retry_held_at: None,
             undelivered_bytes: 0,
             stopping: false,
             planted: None,
@@ -314,13 +321,17 @@ impl Gateway {
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);
         }
+        if self.retry_held_at.is_some_and(|at| at <= now.instant) {
+            self.retry_held_at = None;
+            self.retry_held(now);
+        }
     }
 
     /// When [`Gateway::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Instant {
         let functions = self.functions.iter().filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter_map(UplinkRun::poll_timeout);
-        [self.broker.poll_timeout(), self.log.poll_timeout()]
+        [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at]
             .into_iter()
             .flatten()
             .chain(functions)
@@ -415,7 +426,11 @@ impl Gateway {
         }
         self.standstill.round_ended();
         self.wake_readers();
-        self.retry_held(now);
+        if self.hold.is_busy() {
+            self.retry_held(now);
+        } else if !self.hold.is_empty() {
+            self.retry_held_at.get_or_insert(now.instant + RETRY_HELD);
+        }
         true
     }
 

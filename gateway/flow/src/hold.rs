@@ -30,6 +30,9 @@ pub(crate) struct Hold {
     numbered: BTreeSet<Arc<str>>,
     bytes: usize,
     busy: bool,
+    /// Publishes tried again so far.
+    #[cfg(test)]
+    pub(crate) retried: u64,
 }
 
 /// One publish held.
@@ -85,12 +88,21 @@ impl Hold {
         self.waiting.clear();
         self.numbered.clear();
         self.busy = false;
+        #[cfg(test)]
+        {
+            self.retried += self.queue.len() as u64;
+        }
         std::mem::take(&mut self.queue)
     }
 
     /// The log said that its memory is full.
     pub(crate) fn set_busy(&mut self) {
         self.busy = true;
+    }
+
+    /// Whether something waits for the log's memory: any progress of the disk makes room there.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// The shell should stop reading for now.

@@ -206,3 +206,30 @@ fn a_gateway_that_shuts_down_starts_no_calls_and_ends_clean_in_the_middle_of_a_b
     assert!(recovery.clean);
     assert_eq!(again.status(now).functions[0].lag, 200, "what was not committed is done again");
 }
+
+#[test]
+fn a_full_stream_with_thousands_of_held_publishes_does_not_slow_another() {
+    let mut plan = large_frames();
+    plan.functions.clear();
+    plan.streams[0].max_bytes = 2_000;
+    let mut bench = Bench::new(plan, echo());
+    let blocked = bench.connect(1, "s1");
+    for _ in 0..15_000 {
+        let mut body = vec![0, 9];
+        body.extend_from_slice(b"sensors/a");
+        body.push(0);
+        body.push(b'x');
+        bench.bytes(blocked, 0x30, &body);
+    }
+    bench.pass(SETTLE);
+    assert!(!bench.gateway.hold.is_empty());
+    let before = bench.gateway.hold.retried;
+    let conn = bench.connect(2, "s2");
+    for id in 1..=1_000 {
+        bench.publish(conn, id, "alerts/a", "x");
+        bench.pass(Duration::from_millis(1));
+    }
+    let retried = bench.gateway.hold.retried - before;
+    assert!(retried < 110 * 15_000, "{retried} tries of held publishes in a second");
+    assert_eq!(bench.pubacks(conn).len(), 1_000);
+}
