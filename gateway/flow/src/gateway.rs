@@ -25,6 +25,7 @@ use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::plan::Plan;
+use crate::refusal::Refusals;
 use crate::release::Release;
 use crate::route::Routes;
 use crate::standstill::Standstill;
@@ -162,6 +163,7 @@ pub struct Gateway {
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
+    pub(crate) refusals: Refusals,
     pub(crate) standstill: Standstill,
     pub(crate) counters: Counters,
     pub(crate) scratch: Vec<u8>,
@@ -236,6 +238,7 @@ impl Gateway {
             uplinks,
             waiting: VecDeque::new(),
             hold: Hold::default(),
+            refusals: Refusals::default(),
             standstill: Standstill::default(),
             counters: Counters::default(),
             scratch: Vec::new(),

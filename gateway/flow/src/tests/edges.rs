@@ -233,3 +233,38 @@ fn a_full_stream_with_thousands_of_held_publishes_does_not_slow_another() {
     assert!(retried < 110 * 15_000, "{retried} tries of held publishes in a second");
     assert_eq!(bench.pubacks(conn).len(), 1_000);
 }
+
+#[test]
+fn a_publish_that_was_refused_for_want_of_room_is_no_duplicate_when_it_comes_again() {
+    let mut plan = plan();
+    plan.functions.clear();
+    plan.uplinks[0].streams = vec!["telemetry".to_owned()];
+    plan.streams[0].max_bytes = 5_000;
+    plan.streams[0].overflow = Overflow::Reject;
+    plan.streams[0].retain = Duration::ZERO;
+    let mut bench = Bench::new(plan, echo());
+    let conn = bench.connect(1, "s1");
+    let large = "x".repeat(900);
+    let mut sent = 0;
+    let publish = |bench: &mut Bench, id: u16, topic: &str| {
+        let seq = id.to_string();
+        let identity = [("tg-pub-boot", "1"), ("tg-pub-seq", seq.as_str())];
+        bench.publish_with(conn, id, topic, &large, &identity);
+        bench.pass(Duration::from_millis(5));
+        bench.pubacks(conn).last().copied().unwrap().1
+    };
+    loop {
+        sent += 1;
+        if publish(&mut bench, sent, "sensors/a") == 0x97 {
+            break;
+        }
+    }
+    assert_eq!(publish(&mut bench, sent + 1, "alerts/a"), 0);
+    bench.upstream = true;
+    bench.pass(Duration::from_secs(120));
+    for _ in 0..2 {
+        assert_eq!(publish(&mut bench, sent, "sensors/a"), 0);
+    }
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(bench.sent.len(), usize::from(sent), "acknowledged, so upstream, once");
+}
