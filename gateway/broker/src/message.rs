@@ -83,7 +83,7 @@ impl Properties {
     }
 
     /// Bytes of the texts, for accounting.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.content_type.as_ref().map_or(0, String::len)
             + self.response_topic.as_ref().map_or(0, String::len)
             + self.correlation_data.as_ref().map_or(0, Vec::len)

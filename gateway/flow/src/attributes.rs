@@ -163,6 +163,28 @@ impl Attributes {
         }
     }
 
+    /// The stored form of these attributes with the reason why the record is a dead letter. When
+    /// that is more than a record may carry, the properties are left out, and the reason says so.
+    pub(crate) fn encode_dead(&self, letter: DeadLetter) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Attributes { dead: Some(letter.clone()), ..self.clone() }.encode(&mut bytes);
+        if bytes.len() <= MAX_ATTRIBUTE_BYTES {
+            return bytes;
+        }
+        let reason = format!("{} (its properties were too long to be kept)", letter.reason);
+        let bare = Attributes {
+            qos: self.qos,
+            retain: self.retain,
+            hops: self.hops,
+            clock: self.clock,
+            dead: Some(DeadLetter { reason, ..letter }),
+            ..Attributes::default()
+        };
+        bytes.clear();
+        bare.encode(&mut bytes);
+        bytes
+    }
+
     /// Reads the stored form.
     pub fn decode(bytes: &[u8]) -> Result<Attributes, AttributeError> {
         let mut attributes = Attributes::default();

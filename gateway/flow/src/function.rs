@@ -22,6 +22,9 @@ use crate::route::Routes;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// While the emitted messages that wait for the disk take more than this, no call is started.
+const MAX_UNDELIVERED_BYTES: usize = 4 << 20;
+
 /// A function and how far it is.
 pub(crate) struct FunctionRun {
     pub(crate) plan: FunctionPlan,
@@ -143,6 +146,7 @@ impl Gateway {
     pub fn park_function(&mut self, index: usize, why: String) {
         if let Some(run) = self.functions.get_mut(index) {
             run.phase = Phase::Parked;
+            run.not_before = None;
             run.tally.last_failure = Some(why);
         }
     }
@@ -154,6 +158,10 @@ impl Gateway {
             return false;
         }
         if run.not_before.is_some_and(|at| now.instant < at) {
+            return false;
+        }
+        // The disk has to catch up first: its next progress comes by here.
+        if self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
             return false;
         }
         run.not_before = None;
@@ -195,6 +203,9 @@ impl Gateway {
 
     /// Turns the end of a call into a commit, a smaller batch, a pause or a dead letter.
     pub(crate) fn take_call_result(&mut self, now: Now, index: usize, result: CallResult) {
+        if self.stopping {
+            return;
+        }
         let Some(run) = self.functions.get_mut(index) else { return };
         let phase = std::mem::replace(&mut run.phase, Phase::Awake);
         let Phase::Running { batch, next } = phase else {
@@ -209,12 +220,17 @@ impl Gateway {
     }
 }
 
+/// A clock that is not set may say any year; nanoseconds end in 2262.
+fn nanoseconds(unix_ms: i64) -> i64 {
+    unix_ms.saturating_mul(1_000_000)
+}
+
 /// The batch as the guest reads it. Time and id are functions of the records, so that a replay
 /// of the same records gives the same output.
 fn input_frame(batch: &[InputRecord], attempts: u16) -> Result<Vec<u8>, FrameTooLarge> {
     let newest_ms = batch.iter().map(|input| input.record.unix_ms).max().unwrap_or(0);
     let batch_id = batch.first().map_or(0, |input| input.seq.0);
-    let mut writer = BatchWriter::new(Kind::Messages, newest_ms * 1_000_000, batch_id);
+    let mut writer = BatchWriter::new(Kind::Messages, nanoseconds(newest_ms), batch_id);
     let mut props = Vec::new();
     for input in batch {
         props.clear();
@@ -223,7 +239,7 @@ fn input_frame(batch: &[InputRecord], attempts: u16) -> Result<Vec<u8>, FrameToo
         }
         writer.push(&MessageRef {
             seq: input.seq.0,
-            ts_ns: input.record.unix_ms * 1_000_000,
+            ts_ns: nanoseconds(input.record.unix_ms),
             topic: &input.record.topic,
             payload: &input.record.payload,
             props: &props,

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tidegate_broker::{Broker, CloseReason, ConnId, Ticket};
+use tidegate_broker::{Broker, CloseReason, ConnId, Message, Ticket};
 use tidegate_stream::{Disk, DiskReply, DiskRequest, Log, OpenError, Position, Recovery, StreamId};
 use tidegate_uplink::{Action, UplinkEvent};
 
@@ -25,6 +25,7 @@ use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::plan::Plan;
+use crate::refusal::Refusals;
 use crate::release::Release;
 use crate::route::Routes;
 use crate::standstill::Standstill;
@@ -32,6 +33,13 @@ use crate::uplink::UplinkRun;
 
 /// How often retention, quotas and checkpoints are looked after.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What an emitted message costs beside its bytes while it waits for the disk.
+const MESSAGE_COST: usize = 256;
+
+/// Wait before publishes that have no room in their stream are tried again. Thousands may wait,
+/// and other streams may bring a thousand groups a second.
+const RETRY_HELD: Duration = Duration::from_millis(10);
 
 /// What the shell is to do next.
 #[derive(Debug)]
@@ -155,6 +163,7 @@ pub struct Gateway {
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
+    pub(crate) refusals: Refusals,
     pub(crate) standstill: Standstill,
     pub(crate) counters: Counters,
     pub(crate) scratch: Vec<u8>,
@@ -163,6 +172,12 @@ pub struct Gateway {
     /// Position of the newest record that a client sent.
     pub(crate) newest_record: Position,
     next_trim: Instant,
+    /// When publishes that wait for room in their stream are tried again.
+    retry_held_at: Option<Instant>,
+    /// Bytes of the messages in `waiting`.
+    pub(crate) undelivered_bytes: usize,
+    /// The final checkpoint is on its way: nothing more is begun, or the end would not be clean.
+    pub(crate) stopping: bool,
     pub(crate) planted: Option<PlantedBug>,
 }
 
@@ -223,11 +238,15 @@ impl Gateway {
             uplinks,
             waiting: VecDeque::new(),
             hold: Hold::default(),
+            refusals: Refusals::default(),
             standstill: Standstill::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
+            retry_held_at: None,
+            undelivered_bytes: 0,
+            stopping: false,
             planted: None,
         };
         Ok((gateway, recovery))
@@ -299,8 +318,14 @@ impl Gateway {
             self.take_broker_events(now);
         }
         if now.instant >= self.next_trim {
-            self.log.trim(now.instant, now.unix_ms);
+            if !self.stopping {
+                self.log.trim(now.instant, now.unix_ms);
+            }
             self.next_trim = now.instant + TRIM_INTERVAL;
+            self.retry_held(now);
+        }
+        if self.retry_held_at.is_some_and(|at| at <= now.instant) {
+            self.retry_held_at = None;
             self.retry_held(now);
         }
     }
@@ -309,7 +334,7 @@ impl Gateway {
     pub fn poll_timeout(&self) -> Instant {
         let functions = self.functions.iter().filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter_map(UplinkRun::poll_timeout);
-        [self.broker.poll_timeout(), self.log.poll_timeout()]
+        [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at]
             .into_iter()
             .flatten()
             .chain(functions)
@@ -333,10 +358,12 @@ impl Gateway {
     }
 
     /// Stops taking work: says goodbye to clients, writes a checkpoint, flushes. The shell goes
-    /// on with `poll_output` and `handle_disk` until [`Gateway::is_idle`].
+    /// on with `poll_output` and `handle_disk` until [`Gateway::is_idle`]. What a call that is
+    /// still under way has done does not count: its records are handled again after the restart.
     pub fn shut_down(&mut self, now: Now) {
         self.broker.disconnect_all(now.instant);
         self.take_broker_events(now);
+        self.stopping = true;
         self.log.shut_down(now.instant);
     }
 
@@ -377,11 +404,13 @@ impl Gateway {
     /// One round of everything that can move by itself. False when nothing moved.
     fn step(&mut self, now: Now) -> bool {
         let mut moved = self.release_durable(now);
-        for index in 0..self.functions.len() {
-            moved |= self.step_function(now, index);
-        }
-        for index in 0..self.uplinks.len() {
-            moved |= self.step_uplink(now, index);
+        if !self.stopping {
+            for index in 0..self.functions.len() {
+                moved |= self.step_function(now, index);
+            }
+            for index in 0..self.uplinks.len() {
+                moved |= self.step_uplink(now, index);
+            }
         }
         moved | self.take_broker_events(now)
     }
@@ -400,7 +429,11 @@ impl Gateway {
         }
         self.standstill.round_ended();
         self.wake_readers();
-        self.retry_held(now);
+        if self.hold.is_busy() {
+            self.retry_held(now);
+        } else if !self.hold.is_empty() {
+            self.retry_held_at.get_or_insert(now.instant + RETRY_HELD);
+        }
         true
     }
 
@@ -411,6 +444,8 @@ impl Gateway {
                 self.acknowledge(now, ticket);
             }
             Release::Deliver(message) => {
+                self.undelivered_bytes =
+                    self.undelivered_bytes.saturating_sub(undelivered_bytes(&message));
                 self.broker.publish(now.instant, &message);
             }
         }
@@ -429,6 +464,11 @@ impl Gateway {
             uplink.wake();
         }
     }
+}
+
+/// What a message costs while it waits for the disk.
+pub(crate) fn undelivered_bytes(message: &Message) -> usize {
+    message.payload.len() + message.topic.as_str().len() + message.properties.bytes() + MESSAGE_COST
 }
 
 /// A cursor that nothing moves any more would keep records for ever.

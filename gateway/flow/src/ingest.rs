@@ -71,7 +71,7 @@ impl Gateway {
             return;
         }
         let held = Held { ticket, client, message, streams };
-        if !self.hold.is_empty() && self.hold.is_behind(&held.streams) {
+        if !self.hold.is_empty() && self.hold.is_behind(&held) {
             return self.hold_back(now, held);
         }
         self.store(now, held);
@@ -79,11 +79,11 @@ impl Gateway {
 
     /// Tries again what was held, in order; what depends on something still held stays.
     pub(crate) fn retry_held(&mut self, now: Now) {
-        if self.hold.is_empty() {
+        if self.hold.is_empty() || self.stopping {
             return;
         }
         for held in self.hold.take() {
-            if self.hold.is_behind(&held.streams) {
+            if self.hold.is_behind(&held) {
                 self.hold_back(now, held);
             } else {
                 self.store(now, held);
@@ -103,20 +103,23 @@ impl Gateway {
                 }
                 self.hold_back(now, held);
             }
-            Stored::Refuse(reason, text) => self.refuse(now, held.ticket, reason, text),
+            Stored::Refuse(reason, text) => self.refuse(now, &held, reason, text),
         }
     }
 
     fn hold_back(&mut self, now: Now, held: Held) {
         if let Err(held) = self.hold.push(held) {
             let text = "the gateway holds as many publishes as it can while it waits for the disk";
-            self.refuse(now, held.ticket, RefuseReason::QuotaExceeded, text.to_owned());
+            self.refuse(now, &held, RefuseReason::QuotaExceeded, text.to_owned());
         }
     }
 
-    fn refuse(&mut self, now: Now, ticket: Option<Ticket>, reason: RefuseReason, text: String) {
+    fn refuse(&mut self, now: Now, held: &Held, reason: RefuseReason, text: String) {
         self.counters.refused += 1;
-        if let Some(ticket) = ticket {
+        if let Some(ticket) = held.ticket {
+            if let Ok(Some(publisher)) = publisher_of(&held.message) {
+                self.refusals.note(&held.client, publisher);
+            }
             self.broker.acknowledge(now.instant, ticket, Answer::Refused { reason, text });
         }
     }
@@ -157,6 +160,9 @@ impl Gateway {
         self.scratch = scratch;
         match appended {
             Ok(()) => {
+                if let Some(publisher) = publisher {
+                    self.refusals.stored(&held.client, publisher);
+                }
                 self.acknowledge_when_durable(now, held.ticket);
                 Stored::Yes
             }
@@ -207,10 +213,11 @@ impl Gateway {
         }
     }
 
-    fn already_holds(&self, client: &str, publisher: PublisherIdentity) -> bool {
+    fn already_holds(&self, client: &Arc<str>, publisher: PublisherIdentity) -> bool {
         self.log
             .publisher_last(client)
             .is_some_and(|last| last.boot == publisher.boot && publisher.seq <= last.seq)
+            && !self.refusals.contains(client, publisher)
     }
 
     fn what_now(&self, streams: &[StreamId], error: AppendError) -> Stored {
@@ -236,7 +243,7 @@ impl Gateway {
 }
 
 /// The identity that the publisher gave this message, if it gave one.
-fn publisher_of(message: &Message) -> Result<Option<PublisherIdentity>, String> {
+pub(crate) fn publisher_of(message: &Message) -> Result<Option<PublisherIdentity>, String> {
     let user = &message.properties.user;
     if user.is_empty() {
         return Ok(None);

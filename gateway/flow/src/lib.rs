@@ -9,6 +9,7 @@ mod gateway;
 mod hold;
 mod ingest;
 mod plan;
+mod refusal;
 mod release;
 mod report;
 mod route;

@@ -1,6 +1,8 @@
 //! The gateway driven by hand: a disk that answers at once, functions that are closures, an
 //! upstream that is a list.
 
+mod edges;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -145,7 +147,9 @@ impl Bench {
                     }
                 }
                 Output::Close(conn, _) => self.closed.push(conn),
-                Output::Disk(request) if self.disk_stands_still => self.held_disk.push(request),
+                Output::Disk(request) if self.disk_stands_still && !request.is_read() => {
+                    self.held_disk.push(request);
+                }
                 Output::Disk(request) => {
                     let reply = request.perform(&self.disk);
                     self.gateway.handle_disk(self.now, reply);

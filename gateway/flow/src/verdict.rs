@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_abi::{NackClass, Operation, OutputReader, properties};
 use tidegate_broker::{Message, QoS, TopicName};
-use tidegate_stream::{AppendError, CommitError, Record, Seq, StreamId, Transaction};
+use tidegate_stream::{
+    AppendError, CommitError, Loss, LossReason, Record, Seq, StreamId, Transaction,
+};
 
 use crate::attributes::{Attributes, DeadLetter};
 use crate::call::CallVerdict;
 use crate::clock::Now;
 use crate::function::InputRecord;
-use crate::gateway::{Gateway, Notice, Output, PlantedBug};
+use crate::gateway::{Gateway, Notice, Output, PlantedBug, undelivered_bytes};
 use crate::plan::{DEAD_LETTER_STREAM, FunctionPlan};
 use crate::release::Release;
 
@@ -157,6 +159,7 @@ impl Gateway {
         match self.log.commit(now.instant, transaction) {
             Ok(committed) => {
                 for message in deliveries {
+                    self.undelivered_bytes += undelivered_bytes(&message);
                     self.waiting.push_back((committed.position, Release::Deliver(message)));
                 }
                 self.functions[index].state_bytes = state_bytes;
@@ -217,7 +220,50 @@ impl Gateway {
             | CommitError::TablesFull { .. }
             | CommitError::UnknownReader(_)
             | CommitError::UnknownTable(_) => {
-                self.failed(now, index, batch, next, error.to_string());
+                let run = &self.functions[index];
+                if batch.len() == 1 && run.attempts >= run.plan.attempts {
+                    self.give_up(now, index, batch, next, &error);
+                } else {
+                    self.failed(now, index, batch, next, error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Not even its copy in the dead-letter stream can be committed: the record is a loss.
+    fn give_up(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        next: Seq,
+        error: &CommitError,
+    ) {
+        let run = &self.functions[index];
+        let mut transaction = Transaction::new();
+        transaction.advance(run.reader, next);
+        for input in &batch {
+            transaction.loss(Loss {
+                stream: run.stream,
+                first: input.seq,
+                last: input.seq,
+                records: 1,
+                bytes: input.record.payload.len() as u64,
+                reason: LossReason::DeadLetter,
+                unix_ms: now.unix_ms,
+            });
+        }
+        let reason = format!("{error}, also as a dead letter: it is in the loss ledger only");
+        match self.log.commit(now.instant, transaction) {
+            Ok(_) => {
+                let dead = (0..batch.len()).map(|at| (at, reason.clone())).collect();
+                let effects = Effects { dead, ..Effects::default() };
+                self.committed(index, &batch, &effects, Vec::new());
+            }
+            Err(error) => {
+                let run = &mut self.functions[index];
+                run.tally.last_failure = Some(error.to_string());
+                run.retry_later(now);
             }
         }
     }
@@ -285,16 +331,13 @@ impl Gateway {
         let run = &self.functions[index];
         for (at, reason) in &effects.dead {
             let input = &batch[*at];
-            let mut attributes = input.attributes.clone();
-            attributes.dead = Some(DeadLetter {
+            let bytes = input.attributes.encode_dead(DeadLetter {
                 function: run.plan.name.clone(),
                 stream: run.plan.input.clone(),
                 seq: input.seq.0,
                 attempts: run.attempts.max(1),
-                reason: reason.clone(),
+                reason: shortened(reason),
             });
-            let mut bytes = Vec::new();
-            attributes.encode(&mut bytes);
             into.append(
                 stream,
                 Record { attributes: bytes, publisher: None, ..input.record.clone() },
@@ -326,7 +369,8 @@ impl Gateway {
         if frame.is_empty() {
             return Ok(effects);
         }
-        let hops = batch.iter().map(|input| input.attributes.hops).max().unwrap_or(0) + 1;
+        let hops = batch.iter().map(|input| input.attributes.hops).max().unwrap_or(0);
+        let hops = hops.saturating_add(1);
         let reader = OutputReader::parse(frame).map_err(|error| format!("bad output: {error}"))?;
         for operation in reader.iter() {
             effects.take(&run.plan, batch, hops, &operation)?;
@@ -414,6 +458,14 @@ impl Effects {
         }
         Ok(())
     }
+}
+
+/// Longest reason in a dead letter, in bytes: a function may write any text.
+const MAX_REASON_BYTES: usize = 1024;
+
+fn shortened(reason: &str) -> String {
+    let cut = reason.floor_char_boundary(MAX_REASON_BYTES);
+    if cut == reason.len() { reason.to_owned() } else { format!("{}…", &reason[..cut]) }
 }
 
 fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {
