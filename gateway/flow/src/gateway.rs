@@ -306,6 +306,9 @@ impl Gateway {
 
     /// An uplink's driver reports.
     pub fn handle_uplink(&mut self, now: Now, uplink: usize, event: UplinkEvent) {
+        if let UplinkEvent::Connected { .. } = &event {
+            self.mark_backlog(uplink);
+        }
         if let Some(notice) = self.uplinks.get_mut(uplink).and_then(|run| run.handle(now, event)) {
             self.emit(Output::Notice(notice));
         }
@@ -427,6 +430,7 @@ impl Gateway {
                 self.let_go(now, release);
             }
         }
+        self.release_seals();
         self.standstill.round_ended();
         self.wake_readers();
         if self.hold.is_busy() {

@@ -13,6 +13,7 @@ mod refusal;
 mod release;
 mod report;
 mod route;
+mod seal;
 mod standstill;
 pub mod status;
 mod uplink;

@@ -42,6 +42,9 @@ pub struct StreamPlan {
     pub overflow: Overflow,
     /// How long records stay after every reader has passed them.
     pub retain: Duration,
+    /// An uplink sends what a stream of a higher priority has before what others have; streams
+    /// of the same priority take turns.
+    pub priority: u8,
 }
 
 /// One function.

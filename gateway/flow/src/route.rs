@@ -25,6 +25,7 @@ pub(crate) struct StreamRoute {
     pub(crate) name: String,
     pub(crate) id: StreamId,
     pub(crate) overflow: Overflow,
+    pub(crate) priority: u8,
 }
 
 impl Routes {
@@ -45,6 +46,7 @@ impl Routes {
                 name: stream.name.clone(),
                 id,
                 overflow: stream.overflow,
+                priority: stream.priority,
             });
         }
         if routes.id(DEAD_LETTER_STREAM).is_none() {
@@ -58,6 +60,7 @@ impl Routes {
                 name: DEAD_LETTER_STREAM.to_owned(),
                 id,
                 overflow: Overflow::DropOldest,
+                priority: 0,
             });
         }
         Ok(routes)
@@ -95,6 +98,11 @@ impl Routes {
             .iter()
             .find(|stream| stream.id == id)
             .map_or(Overflow::DropOldest, |stream| stream.overflow)
+    }
+
+    /// The uplinks' priority of this stream.
+    pub(crate) fn priority(&self, id: StreamId) -> u8 {
+        self.streams.iter().find(|stream| stream.id == id).map_or(0, |stream| stream.priority)
     }
 
     /// All streams, in the order of the plan.

@@ -10,7 +10,7 @@ use tidegate_abi::{BatchReader, NackClass, Operation, OutputWriter, Qos};
 use tidegate_broker::{BrokerLimits, ConnId, TopicFilter};
 use tidegate_stream::crash::CrashDisk;
 use tidegate_stream::{LogOptions, Overflow, ReadLimit, Seq};
-use tidegate_uplink::{Action, OutboundMessage, UplinkEvent, UplinkOptions};
+use tidegate_uplink::{Action, OutboundMessage, OutboundRecord, UplinkEvent, UplinkOptions};
 
 use crate::attributes::Attributes;
 use crate::{
@@ -176,16 +176,22 @@ impl Bench {
 
     fn upstream(&mut self, index: usize, action: Action) {
         let event = match action {
-            Action::Connect { session } if self.upstream => UplinkEvent::Connected { session },
-            Action::Connect { session } => {
+            Action::Connect { session, .. } if self.upstream => {
+                UplinkEvent::Connected { session, held: Vec::new() }
+            }
+            Action::Connect { session, .. } => {
                 UplinkEvent::Disconnected { session, why: "refused".to_owned() }
             }
-            Action::Send { session, token, message } => {
-                self.sent.push(message);
+            Action::Send { session, token, batch } => {
+                let (stream, epoch) = (batch.stream, batch.epoch);
+                let message = |record: OutboundRecord| record.into_message("gw", &stream, epoch);
+                self.sent.extend(batch.records.into_iter().map(message));
                 UplinkEvent::Acknowledged { session, token }
             }
             Action::Disconnect { session, why } => UplinkEvent::Disconnected { session, why },
-            Action::Advance { .. } | Action::Reject { .. } => panic!("not for the driver"),
+            Action::Advance { .. } | Action::Reject { .. } | Action::Seal { .. } => {
+                panic!("not for the driver")
+            }
         };
         self.gateway.handle_uplink(self.now, index, event);
     }
@@ -273,6 +279,7 @@ fn stream(name: &str, topics: &[&str]) -> StreamPlan {
         max_bytes: 1 << 30,
         overflow: Overflow::Block,
         retain: Duration::from_secs(3600),
+        priority: 0,
     }
 }
 

@@ -1,15 +1,14 @@
 //! One uplink at its cursors: reads durable records of its streams, wraps them in the envelope
 //! and offers them to the window; moves a cursor when the window says so.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_stream::{
-    Epoch, Log, Loss, LossReason, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq, StreamId,
+    Log, Loss, LossReason, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq, StreamId,
 };
-use tidegate_uplink::envelope::Clock;
 use tidegate_uplink::{
-    Action, Envelope, LaneId, OutboundMessage, RefuseReason, Uplink, UplinkEvent,
+    Action, Clock, LaneId, LaneStart, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
 };
 use tidegate_wire::PublisherIdentity;
 
@@ -18,12 +17,15 @@ use crate::clock::{ClockQuality, Now};
 use crate::gateway::{BuildError, Gateway, Notice, Output};
 use crate::plan::UplinkPlan;
 use crate::route::Routes;
+use crate::seal::Seals;
 
 /// An uplink and how far it is on each of its streams.
 pub(crate) struct UplinkRun {
     pub(crate) plan: UplinkPlan,
     pub(crate) core: Uplink,
     pub(crate) lanes: Vec<Lane>,
+    /// Boundaries of its batches, for sinks that need them.
+    pub(crate) seals: Seals,
     /// What the operator was told last.
     up: Option<bool>,
 }
@@ -47,9 +49,16 @@ impl UplinkRun {
             let reader = log.reader(stream, &format!("uplink/{}", plan.name))?;
             lanes.push(Lane { stream, reader });
         }
-        let cursors = lanes.iter().map(|lane| log.cursor(lane.reader)).collect();
-        let core = Uplink::new(plan.options.clone(), cursors, seed);
-        Ok(UplinkRun { plan: plan.clone(), core, lanes, up: None })
+        let seals = Seals::define(log, plan)?;
+        let start = |(lane, name): (&Lane, &String)| LaneStart {
+            stream: Arc::from(name.as_str()),
+            cursor: log.cursor(lane.reader),
+            priority: routes.priority(lane.stream),
+            sealed: seals.known(log, name),
+        };
+        let starts = lanes.iter().zip(&plan.streams).map(start).collect();
+        let core = Uplink::new(plan.options.clone(), starts, seed);
+        Ok(UplinkRun { plan: plan.clone(), core, lanes, seals, up: None })
     }
 
     /// There may be something to read.
@@ -67,7 +76,9 @@ impl UplinkRun {
             UplinkEvent::Connected { .. } if self.up != Some(true) => {
                 Some((true, Notice::UplinkConnected { uplink: uplink() }))
             }
-            UplinkEvent::Disconnected { why, .. } | UplinkEvent::Expelled { why, .. }
+            UplinkEvent::Disconnected { why, .. }
+            | UplinkEvent::Expelled { why, .. }
+            | UplinkEvent::Busy { why, .. }
                 if self.up != Some(false) =>
             {
                 Some((false, Notice::UplinkDown { uplink: uplink(), why: why.clone() }))
@@ -75,6 +86,7 @@ impl UplinkRun {
             UplinkEvent::Connected { .. }
             | UplinkEvent::Disconnected { .. }
             | UplinkEvent::Expelled { .. }
+            | UplinkEvent::Busy { .. }
             | UplinkEvent::Acknowledged { .. }
             | UplinkEvent::Refused { .. } => None,
         };
@@ -110,6 +122,14 @@ impl Gateway {
         moved
     }
 
+    /// A session begins: what its streams hold now is what it has to catch up with.
+    pub(crate) fn mark_backlog(&mut self, index: usize) {
+        let Some(run) = self.uplinks.get_mut(index) else { return };
+        for (at, lane) in run.lanes.iter().enumerate() {
+            run.core.set_backlog(LaneId(at), self.log.durable_seq(lane.stream));
+        }
+    }
+
     fn carry_out(&mut self, now: Now, index: usize, action: Action) {
         match action {
             Action::Advance { lane, next } => {
@@ -117,6 +137,7 @@ impl Gateway {
                 self.log.advance(now.instant, reader, next);
             }
             Action::Reject { lane, seq, reason } => self.reject(now, index, lane, seq, reason),
+            Action::Seal { lane, ranges } => self.seal(now, index, lane, &ranges),
             Action::Connect { .. } | Action::Disconnect { .. } | Action::Send { .. } => {
                 self.emit(Output::Uplink(index, action));
             }
@@ -151,16 +172,12 @@ impl Gateway {
     fn fill_lane(&mut self, now: Now, index: usize, lane: LaneId, from: Seq, limit: ReadLimit) {
         let run = &mut self.uplinks[index];
         let stream = run.lanes[lane.0].stream;
-        let stream_name = self.routes.name(stream);
-        let gateway = &self.name;
         let core = &mut run.core;
         let mut accepting = true;
         let outcome = self.log.read(now.instant, stream, from, limit, &mut |seq, epoch, record| {
-            if !accepting {
-                return;
+            if accepting {
+                accepting = core.offer(now.instant, lane, epoch, outbound(seq, &record));
             }
-            let message = outbound(gateway, stream_name, seq, epoch, &record);
-            accepting = core.offer(now.instant, lane, seq, message.len_bytes(), message);
         });
         match outcome {
             ReadOutcome::Read { .. } => {}
@@ -170,24 +187,15 @@ impl Gateway {
     }
 }
 
-/// The record in the envelope in which it leaves the gateway.
-fn outbound(
-    gateway: &str,
-    stream: &str,
-    seq: Seq,
-    epoch: Epoch,
-    record: &RecordRef<'_>,
-) -> OutboundMessage {
+/// The record as it leaves the gateway.
+fn outbound(seq: Seq, record: &RecordRef<'_>) -> OutboundRecord {
     // Attributes are ours; if damage slipped past the checksums, the payload is still worth more
     // with defaults than lost.
     let attributes = Attributes::decode(record.attributes).unwrap_or_default();
-    let envelope = Envelope {
-        gateway,
-        epoch,
-        stream,
+    OutboundRecord {
         seq,
-        topic: record.topic,
-        client: record.client,
+        topic: record.topic.to_owned(),
+        client: record.client.to_owned(),
         unix_ms: record.unix_ms,
         clock: match attributes.clock {
             ClockQuality::Synced => Clock::Synced,
@@ -198,10 +206,11 @@ fn outbound(
             .map(|publisher| PublisherIdentity { boot: publisher.boot, seq: publisher.seq }),
         retain: attributes.retain,
         expiry_s: attributes.expiry_s,
-        response_topic: attributes.response_topic.as_deref(),
-        correlation: attributes.correlation.as_deref().map(Cow::Borrowed),
-        user: attributes.user.iter().map(|(key, value)| (&**key, &**value)).collect(),
-    };
-    let payload = record.payload.to_vec();
-    envelope.encode(payload, attributes.content_type, attributes.payload_utf8)
+        response_topic: attributes.response_topic,
+        correlation: attributes.correlation,
+        user: attributes.user,
+        content_type: attributes.content_type,
+        payload_is_text: attributes.payload_utf8,
+        payload: record.payload.to_vec(),
+    }
 }

@@ -1,8 +1,11 @@
 //! What the core asks for, and what it hears back.
 
 use std::fmt;
+use std::time::Duration;
 
-use tidegate_stream::Seq;
+use tidegate_stream::{Epoch, Seq};
+
+use crate::batch::{Batch, SeqRange};
 
 /// A stream in an uplink, by its place in the list given to [`Uplink::new`](crate::Uplink::new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +18,9 @@ pub enum Action {
     Connect {
         /// Rises by one with each attempt.
         session: u64,
+        /// Which of the uplink's servers, below
+        /// [`UplinkOptions::endpoints`](crate::UplinkOptions::endpoints).
+        endpoint: usize,
     },
     /// Driver: close this session's connection, or give up opening it, at once.
     Disconnect {
@@ -23,14 +29,23 @@ pub enum Action {
         /// For the log.
         why: String,
     },
-    /// Driver: send; answer with the token.
+    /// Driver: send this as one unit; answer with the token.
     Send {
         /// The session on which to send.
         session: u64,
         /// Names this transmission in the answer; never used twice.
         token: u64,
         /// What to send.
-        message: OutboundMessage,
+        batch: Batch,
+    },
+    /// Flow: persist these boundaries of the lane in place of those before, and call
+    /// [`Uplink::handle_sealed`](crate::Uplink::handle_sealed) when they are durable: the batch
+    /// is not sent before.
+    Seal {
+        /// The lane.
+        lane: LaneId,
+        /// All boundaries that are still of use, ascending; the last is that of the batch.
+        ranges: Vec<SeqRange>,
     },
     /// Flow: everything below `next` is done upstream, move the cursor.
     Advance {
@@ -51,7 +66,8 @@ pub enum Action {
     },
 }
 
-/// One message as a driver sends it. Made by [`Envelope::encode`](crate::Envelope::encode).
+/// One record as a message of its own. Made by
+/// [`OutboundRecord::into_message`](crate::OutboundRecord::into_message).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutboundMessage {
     /// Upstream topic, subject or path.
@@ -64,20 +80,6 @@ pub struct OutboundMessage {
     pub content_type: Option<String>,
     /// The publisher declared the payload to be UTF-8 text.
     pub payload_is_text: bool,
-}
-
-impl OutboundMessage {
-    /// Bytes that this message holds in memory and, nearly, on the wire: the measure for
-    /// [`Uplink::offer`](crate::Uplink::offer).
-    #[must_use]
-    pub fn len_bytes(&self) -> usize {
-        /// Lengths and tags around one header in MQTT 5.
-        const PER_HEADER: usize = 5;
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.len() + value.len() + PER_HEADER).sum();
-        let content_type = self.content_type.as_ref().map_or(0, String::len);
-        self.topic.len() + self.payload.len() + headers + content_type
-    }
 }
 
 /// Records that the uplink could send now.
@@ -167,6 +169,18 @@ impl fmt::Display for RefuseReason {
     }
 }
 
+/// A server's word that it has a lane's records up to and including this one: all of the epoch
+/// up to the sequence, and all of older epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The lane.
+    pub lane: LaneId,
+    /// Epoch of the newest record there.
+    pub epoch: Epoch,
+    /// Its sequence.
+    pub seq: Seq,
+}
+
 /// What a driver reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UplinkEvent {
@@ -174,6 +188,19 @@ pub enum UplinkEvent {
     Connected {
         /// As given in [`Action::Connect`].
         session: u64,
+        /// What the server says that it holds already, for lanes of which it knows; empty for
+        /// servers that cannot tell. Those records are not sent.
+        held: Vec<Held>,
+    },
+    /// The server takes nothing for a while. The session is over; what was not acknowledged is
+    /// sent again on a later one.
+    Busy {
+        /// As given in [`Action::Connect`].
+        session: u64,
+        /// How long it asked to be left alone, if it said so.
+        retry_after: Option<Duration>,
+        /// A sentence for the operator, without secrets.
+        why: String,
     },
     /// The server has this message.
     Acknowledged {

@@ -2,11 +2,34 @@
 //! held back after a refusal, and where its cursor may stand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_stream::Seq;
+use tidegate_stream::{Epoch, Seq};
 
+use crate::batch::SeqRange;
 use crate::options::MAX_WINDOW;
+
+/// Where a lane begins, and how it stands to the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStart {
+    /// Name upstream: the stream's.
+    pub stream: Arc<str>,
+    /// The cursor: first record that is not upstream.
+    pub cursor: Seq,
+    /// As long as a lane of a higher priority has something to send, it goes first; lanes of the
+    /// same priority take turns.
+    pub priority: u8,
+    /// Batches whose boundaries are persisted ([`Action::Seal`](crate::Action::Seal)), ascending.
+    pub sealed: Vec<SeqRange>,
+}
+
+impl From<Seq> for LaneStart {
+    /// A lane without a name and of priority 0, for tests.
+    fn from(cursor: Seq) -> LaneStart {
+        LaneStart { stream: Arc::from(""), cursor, priority: 0, sealed: Vec::new() }
+    }
+}
 
 /// A record between "first sent" and "cursor has passed it".
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +63,16 @@ impl Progress {
 /// See the module. Slots ascend by `seq` and end below `next`; the first is never `Done`.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
+    pub(crate) stream: Arc<str>,
+    pub(crate) priority: u8,
+    /// Boundaries of batches above the cursor, ascending, and whether they are durable; at most
+    /// one for each record of the window.
+    sealed: VecDeque<(SeqRange, bool)>,
+    /// Up to here the server says that it has everything: this epoch's records up to this
+    /// sequence, and all of older epochs.
+    held: Option<(Epoch, Seq)>,
+    /// Records below it were there when the connection came about.
+    backlog_end: Seq,
     /// First record never offered on this session.
     next: Seq,
     /// At most `MAX_WINDOW`.
@@ -59,8 +92,16 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(first: Seq) -> Lane {
+    pub(crate) fn new(start: LaneStart) -> Lane {
+        let first = start.cursor;
+        let open = start.sealed.into_iter().filter(|range| range.last >= first);
+        let open = open.map(|range| (range, true));
         Lane {
+            stream: start.stream,
+            priority: start.priority,
+            sealed: open.collect(),
+            held: None,
+            backlog_end: first,
             next: first,
             slots: VecDeque::new(),
             troubled: 0,
@@ -74,6 +115,11 @@ impl Lane {
     /// First record that is not done.
     pub(crate) fn cursor(&self) -> Seq {
         self.slots.front().map_or(self.next, |slot| slot.seq)
+    }
+
+    /// First record never offered on this session.
+    pub(crate) fn next(&self) -> Seq {
+        self.next
     }
 
     /// What to read next, and how many records at most; `None` when there is nothing to read or
@@ -143,9 +189,14 @@ impl Lane {
         self.exhausted = false;
     }
 
-    /// The record is done upstream, or given up.
+    /// The record is given up, or was upstream already.
     pub(crate) fn finish(&mut self, seq: Seq) {
-        self.put(seq, Progress::Done);
+        self.finish_range(SeqRange { first: seq, last: seq });
+    }
+
+    /// These are done upstream.
+    pub(crate) fn finish_range(&mut self, range: SeqRange) {
+        self.put(range, Progress::Done);
         self.settle();
     }
 
@@ -155,9 +206,63 @@ impl Lane {
         self.finish(seq);
     }
 
-    /// Refused: ask for the record again at `until`.
-    pub(crate) fn hold(&mut self, seq: Seq, until: Instant) {
-        self.put(seq, Progress::Held { until });
+    /// Refused: ask for each of these records again at `until`, one by one.
+    pub(crate) fn hold(&mut self, range: SeqRange, until: Instant) {
+        self.put(range, Progress::Held { until });
+    }
+
+    /// What the server says that it has, at the beginning of a session.
+    pub(crate) fn set_held(&mut self, held: Option<(Epoch, Seq)>) {
+        self.held = held;
+    }
+
+    pub(crate) fn is_held(&self, epoch: Epoch, seq: Seq) -> bool {
+        self.held.is_some_and(|held| (epoch, seq) <= held)
+    }
+
+    /// Whether the server said that it has records of this lane.
+    pub(crate) fn is_known(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// At the beginning of a session: what is below `end` is backlog.
+    pub(crate) fn set_backlog(&mut self, end: Seq) {
+        self.backlog_end = end;
+    }
+
+    /// Whether the next record was there before the connection.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.next < self.backlog_end
+    }
+
+    /// The boundaries that were drawn for the batch with this record.
+    pub(crate) fn sealed_range(&self, seq: Seq) -> Option<SeqRange> {
+        self.sealed.iter().map(|(range, _)| *range).find(|range| range.contains(seq))
+    }
+
+    /// Draws the boundaries of a batch, if they are not there yet. `None` when they are durable,
+    /// else all that are to be persisted, these last.
+    pub(crate) fn seal(&mut self, range: SeqRange) -> Option<Vec<SeqRange>> {
+        match self.sealed.iter().find(|(known, _)| *known == range) {
+            Some((_, true)) => return None,
+            Some((_, false)) => {}
+            None => self.sealed.push_back((range, false)),
+        }
+        let ranges = self.sealed.iter().map(|(range, _)| *range);
+        Some(ranges.take_while(|known| known.first <= range.first).collect())
+    }
+
+    /// Boundaries up to `last` are durable.
+    pub(crate) fn sealed_through(&mut self, last: Seq) {
+        for (_, durable) in self.sealed.iter_mut().filter(|(range, _)| range.last <= last) {
+            *durable = true;
+        }
+    }
+
+    /// Whether this record was offered before and is to be sent again.
+    pub(crate) fn is_due(&self, seq: Seq) -> bool {
+        let place = self.slots.binary_search_by_key(&seq, |slot| slot.seq);
+        place.is_ok_and(|place| self.slots[place].progress == Progress::Due)
     }
 
     /// Counts that the server called this record unacceptable; returns how often it has.
@@ -221,8 +326,10 @@ impl Lane {
         }
     }
 
-    fn put(&mut self, seq: Seq, progress: Progress) {
-        if let Some(slot) = self.slot(seq) {
+    fn put(&mut self, range: SeqRange, progress: Progress) {
+        let start = self.slots.partition_point(|slot| slot.seq < range.first);
+        let these = self.slots.iter_mut().skip(start).take_while(|slot| slot.seq <= range.last);
+        for slot in these {
             let before = std::mem::replace(&mut slot.progress, progress);
             self.troubled += usize::from(progress.is_trouble());
             self.troubled -= usize::from(before.is_trouble());
@@ -244,6 +351,9 @@ impl Lane {
         }
         while self.given_up.first().is_some_and(|seq| *seq < cursor) {
             self.given_up.pop_first();
+        }
+        while self.sealed.front().is_some_and(|(range, _)| range.last < cursor) {
+            self.sealed.pop_front();
         }
     }
 }

@@ -6,19 +6,22 @@
 //!
 //! ```
 //! use std::time::Instant;
-//! use tidegate_stream::Seq;
-//! use tidegate_uplink::{Action, LaneId, OutboundMessage, Uplink, UplinkEvent, UplinkOptions};
+//! use tidegate_stream::{Epoch, Seq};
+//! use tidegate_uplink::{
+//!     Action, LaneId, LaneStart, OutboundRecord, Uplink, UplinkEvent, UplinkOptions,
+//! };
 //!
 //! let now = Instant::now();
-//! let mut uplink = Uplink::new(UplinkOptions::default(), vec![Seq(1)], 42);
-//! let Some(Action::Connect { session }) = uplink.poll_action(now) else { panic!() };
-//! uplink.handle_event(now, UplinkEvent::Connected { session });
+//! let alerts = LaneStart { stream: "alerts".into(), ..LaneStart::from(Seq(1)) };
+//! let mut uplink = Uplink::new(UplinkOptions::default(), vec![alerts], 42);
+//! let Some(Action::Connect { session, .. }) = uplink.poll_action(now) else { panic!() };
+//! uplink.handle_event(now, UplinkEvent::Connected { session, held: Vec::new() });
 //!
 //! // It says what it wants; the caller reads that from the log.
 //! let want = uplink.wanted().unwrap();
 //! assert_eq!((want.lane, want.from), (LaneId(0), Seq(1)));
-//! let message = OutboundMessage { topic: "tidegate/gw/alerts".into(), ..Default::default() };
-//! assert!(uplink.offer(now, want.lane, Seq(1), 20, message));
+//! let record = OutboundRecord { seq: Seq(1), payload: b"31.5".to_vec(), ..Default::default() };
+//! assert!(uplink.offer(now, want.lane, Epoch(1), record));
 //! uplink.exhausted(want.lane);
 //!
 //! let Some(Action::Send { session, token, .. }) = uplink.poll_action(now) else { panic!() };
@@ -42,15 +45,23 @@
 
 mod action;
 mod backoff;
+mod batch;
 pub mod envelope;
+mod flights;
 mod lane;
 mod options;
+mod rate;
+mod record;
+mod sending;
 mod status;
 mod uplink;
 
-pub use action::{Action, LaneId, OutboundMessage, RefuseReason, UplinkEvent, Want};
-pub use envelope::{Envelope, EnvelopeError, Identity};
+pub use action::{Action, Held, LaneId, OutboundMessage, RefuseReason, UplinkEvent, Want};
+pub use batch::{Batch, SeqRange};
+pub use envelope::{Clock, Envelope, EnvelopeError, Identity};
+pub use lane::LaneStart;
 pub use options::{MAX_WINDOW, UplinkOptions};
+pub use record::OutboundRecord;
 pub use status::{UplinkState, UplinkStatus};
 pub use uplink::Uplink;
 

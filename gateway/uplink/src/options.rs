@@ -30,6 +30,28 @@ pub struct UplinkOptions {
     /// How often a message that the server calls unacceptable is sent before it is given up and
     /// reported by [`Action::Reject`](crate::Action::Reject). Default 3.
     pub attempts: u32,
+    /// Servers to try in turn, at least 1; they share the cursor, so they must share what they
+    /// hold. Default 1.
+    pub endpoints: usize,
+    /// A batch is sent when it has so many records, at least 1, at most `window`. Default 1: each
+    /// record by itself.
+    pub batch_records: usize,
+    /// A batch is sent when it has so many bytes; exceeded by at most one record. Default 64 KiB.
+    pub batch_bytes: usize,
+    /// A batch is sent when its first record has waited so long. Default 0: a batch is what is
+    /// there, and nothing waits.
+    pub batch_age: Duration,
+    /// Boundaries of batches are persisted before they are sent, so that a batch that is sent
+    /// again is the same batch; such a batch may exceed the window by one batch a lane. Default
+    /// false.
+    pub sealed: bool,
+    /// Most batches a second. Default no limit.
+    pub max_batches_per_second: Option<u64>,
+    /// Most bytes a second, in the caller's measure. Default no limit.
+    pub max_bytes_per_second: Option<u64>,
+    /// Most bytes a second of what was there before the connection, so that catching up leaves
+    /// room for fresh records of other streams. Default no limit.
+    pub max_backfill_bytes_per_second: Option<u64>,
 }
 
 impl Default for UplinkOptions {
@@ -42,6 +64,14 @@ impl Default for UplinkOptions {
             ack_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             attempts: 3,
+            endpoints: 1,
+            batch_records: 1,
+            batch_bytes: 64 * 1024,
+            batch_age: Duration::ZERO,
+            sealed: false,
+            max_batches_per_second: None,
+            max_bytes_per_second: None,
+            max_backfill_bytes_per_second: None,
         }
     }
 }

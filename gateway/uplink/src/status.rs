@@ -39,17 +39,21 @@ pub enum UplinkState {
 pub struct UplinkStatus {
     /// Where the connection stands.
     pub state: UplinkState,
-    /// Messages sent and not answered.
+    /// Which of the uplink's servers is in use, or was tried last.
+    pub endpoint: usize,
+    /// Records sent, or collected for a batch, and not answered.
     pub in_flight: usize,
     /// Their bytes.
     pub in_flight_bytes: usize,
-    /// Transmissions, repeated ones included.
+    /// Records that were not sent because the server said that it has them.
+    pub held: u64,
+    /// Records sent, repeated transmissions included.
     pub sent: u64,
-    /// Messages that the server acknowledged, repeated ones included.
+    /// Records that the server acknowledged, repeated ones included.
     pub acknowledged: u64,
     /// Bytes of those.
     pub acknowledged_bytes: u64,
-    /// Transmissions that the server answered with a refusal.
+    /// Records in transmissions that the server answered with a refusal.
     pub refused: u64,
     /// Records given up after repeated refusals.
     pub rejected: u64,

@@ -1,19 +1,18 @@
 //! The state machine of one uplink.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tidegate_stream::Seq;
 
-use crate::action::{Action, LaneId, OutboundMessage, RefuseReason, UplinkEvent, Verdict, Want};
+use crate::action::{Action, Held, LaneId, RefuseReason, UplinkEvent, Verdict};
 use crate::backoff::Backoff;
-use crate::lane::Lane;
+use crate::batch::{Batch, Collecting, SeqRange};
+use crate::flights::{Flight, Flights};
+use crate::lane::{Lane, LaneStart};
 use crate::options::{MAX_WINDOW, UplinkOptions};
+use crate::rate::Pace;
 use crate::status::{UplinkState, UplinkStatus};
-
-/// Records of one lane in a row before the next lane's turn, so that a long backlog of one
-/// stream does not hold up the alerts of another.
-const TURN_RECORDS: usize = 32;
 
 /// While others are acknowledged, one message may stay unanswered for this many acknowledgement
 /// timeouts; then the server is taken to have lost it.
@@ -30,18 +29,38 @@ const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// One destination. See the crate's documentation.
 #[derive(Debug)]
 pub struct Uplink {
-    options: UplinkOptions,
-    lanes: Vec<Lane>,
-    state: State,
+    pub(crate) options: UplinkOptions,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) state: State,
     session: u64,
-    token: u64,
+    pub(crate) token: u64,
     /// Lane whose turn it is.
-    turn: usize,
-    /// By token, that is in the order of sending; at most `window`.
-    flights: BTreeMap<u64, Flight>,
-    in_flight_bytes: usize,
-    /// Offered, not yet polled; a subset of `flights`.
-    sends: VecDeque<(u64, OutboundMessage)>,
+    pub(crate) turn: usize,
+    /// Which server was tried last.
+    endpoint: usize,
+    /// Servers tried since the last acknowledgement.
+    endpoints_tried: usize,
+    /// At most `window` records, together with `collecting`.
+    pub(crate) flights: Flights,
+    /// By lane: the batch that is not closed yet.
+    pub(crate) collecting: Vec<Option<Collecting>>,
+    pub(crate) collected_records: usize,
+    pub(crate) collected_bytes: usize,
+    /// Closed, not yet polled; a subset of `flights`.
+    pub(crate) sends: VecDeque<(u64, Batch)>,
+    /// Closed, and waiting for their boundaries to be durable; a subset of `flights`.
+    pub(crate) sealing: VecDeque<(u64, Batch)>,
+    /// At most one for each batch in `sealing`.
+    pub(crate) seals: VecDeque<Action>,
+    pub(crate) batch_pace: Option<Pace>,
+    pub(crate) byte_pace: Option<Pace>,
+    pub(crate) backfill_pace: Option<Pace>,
+    /// No batch may go before this.
+    pub(crate) batches_until: Option<Instant>,
+    /// No lane may be read before this.
+    pub(crate) paced_until: Option<Instant>,
+    /// No lane may be read for what it is behind with before this.
+    pub(crate) backfill_until: Option<Instant>,
     disconnect: Option<Action>,
     /// At most one per slot of the lanes.
     rejects: VecDeque<Action>,
@@ -55,11 +74,11 @@ pub struct Uplink {
     /// The record for which the server sent us away: until it (or a later one of its lane) is
     /// acknowledged, what other lanes achieve does not shorten the backoff.
     denied: Option<(usize, Seq)>,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 #[derive(Debug)]
-enum State {
+pub(crate) enum State {
     Waiting {
         retry_at: Option<Instant>,
         why: String,
@@ -77,17 +96,11 @@ enum State {
     Stopped,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Flight {
-    lane: usize,
-    seq: Seq,
-    bytes: usize,
-    sent_at: Instant,
-}
-
 #[derive(Debug, Default)]
-struct Counts {
-    sent: u64,
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    /// Records that the server had already, as it said at the beginning of a session.
+    pub(crate) held: u64,
     acknowledged: u64,
     acknowledged_bytes: u64,
     refused: u64,
@@ -98,12 +111,16 @@ struct Counts {
 }
 
 impl Uplink {
-    /// An uplink that connects at the first [`poll_action`](Self::poll_action). `lanes` are the
-    /// cursors: per stream the first record that is not upstream. `seed` feeds the jitter.
+    /// An uplink that connects at the first [`poll_action`](Self::poll_action). `seed` feeds the
+    /// jitter.
     #[must_use]
-    pub fn new(options: UplinkOptions, lanes: Vec<Seq>, seed: u64) -> Uplink {
+    pub fn new(options: UplinkOptions, lanes: Vec<LaneStart>, seed: u64) -> Uplink {
+        let window = options.window.clamp(1, MAX_WINDOW);
         let options = UplinkOptions {
-            window: options.window.clamp(1, MAX_WINDOW),
+            window,
+            batch_records: options.batch_records.clamp(1, window),
+            batch_age: options.batch_age.min(MAX_DELAY),
+            endpoints: options.endpoints.max(1),
             backoff_min: options.backoff_min.min(MAX_DELAY),
             backoff_max: options.backoff_max.min(MAX_DELAY),
             ack_timeout: options.ack_timeout.min(MAX_DELAY),
@@ -114,15 +131,27 @@ impl Uplink {
         Uplink {
             reconnect: Backoff::new(min, max, seed),
             resend: Backoff::new(min, max, !seed),
+            batch_pace: Pace::new(options.max_batches_per_second),
+            byte_pace: Pace::new(options.max_bytes_per_second),
+            backfill_pace: Pace::new(options.max_backfill_bytes_per_second),
+            batches_until: None,
+            paced_until: None,
+            backfill_until: None,
             options,
+            collecting: lanes.iter().map(|_| None).collect(),
             lanes: lanes.into_iter().map(Lane::new).collect(),
             state: State::Waiting { retry_at: None, why: "not tried yet".to_owned() },
             session: 0,
             token: 0,
             turn: 0,
-            flights: BTreeMap::new(),
-            in_flight_bytes: 0,
+            endpoint: 0,
+            endpoints_tried: 0,
+            flights: Flights::default(),
+            collected_records: 0,
+            collected_bytes: 0,
             sends: VecDeque::new(),
+            sealing: VecDeque::new(),
+            seals: VecDeque::new(),
             disconnect: None,
             rejects: VecDeque::new(),
             refused_token: 0,
@@ -148,14 +177,19 @@ impl Uplink {
                 return Some(Action::Advance { lane: LaneId(at), next });
             }
         }
-        if let Some((token, message)) = self.sends.pop_front() {
-            return Some(Action::Send { session: self.session, token, message });
+        self.close_aged(now);
+        if let Some(seal) = self.seals.pop_front() {
+            return Some(seal);
+        }
+        if let Some((token, batch)) = self.next_send(now) {
+            return Some(Action::Send { session: self.session, token, batch });
         }
         if matches!(self.state, State::Waiting { retry_at, .. } if retry_at.is_none_or(|at| at <= now))
         {
             self.session += 1;
             self.state = State::Connecting { since: now };
-            return Some(Action::Connect { session: self.session });
+            let (session, endpoint) = (self.session, self.endpoint);
+            return Some(Action::Connect { session, endpoint });
         }
         None
     }
@@ -169,8 +203,11 @@ impl Uplink {
             State::Connected { progress, paused, .. } => {
                 let ends = [
                     (!self.flights.is_empty()).then(|| *progress + self.options.ack_timeout),
-                    self.flights.first_key_value().map(|(_, f)| f.sent_at + self.overdue()),
+                    self.flights.oldest().map(|flight| flight.sent_at + self.overdue()),
                     paused.as_ref().map(|(until, _)| *until),
+                    self.paced_until,
+                    self.backfill_until,
+                    self.next_aged(),
                     self.lanes.iter().filter_map(Lane::held_until).min(),
                 ];
                 ends.into_iter().flatten().min()
@@ -179,60 +216,19 @@ impl Uplink {
         }
     }
 
-    /// What could be sent now: lanes take turns. `None` while not connected, pausing, or when
-    /// the window is full. After a read that found nothing, or that has to wait for the disk,
-    /// call [`exhausted`](Self::exhausted), else the same is wanted again.
-    #[must_use]
-    pub fn wanted(&self) -> Option<Want> {
-        let State::Connected { paused: None, .. } = self.state else { return None };
-        let free = self.window().checked_sub(self.flights.len()).filter(|free| *free > 0)?;
-        let bytes = self.options.window_bytes.max(1).checked_sub(self.in_flight_bytes);
-        let bytes = bytes.filter(|bytes| *bytes > 0)?;
-        let count = self.lanes.len();
-        let turns = (0..count).map(|step| (self.turn + step) % count);
-        turns.into_iter().find_map(|at| {
-            let (from, room) = self.lanes[at].wanted(self.options.window)?;
-            let records = room.min(free).min(TURN_RECORDS);
-            Some(Want { lane: LaneId(at), from, records, bytes })
-        })
-    }
-
-    /// Hands over a wanted record; it becomes an [`Action::Send`]. `bytes` counts against the
-    /// window. Returns false, and keeps nothing, for a record that is not the one wanted or
-    /// finds the window full: it will be wanted again.
-    pub fn offer(
-        &mut self,
-        now: Instant,
-        lane: LaneId,
-        seq: Seq,
-        bytes: usize,
-        message: OutboundMessage,
-    ) -> bool {
-        let full = self.flights.len() >= self.window()
-            || self.in_flight_bytes >= self.options.window_bytes.max(1);
-        let idle = self.flights.is_empty();
-        let State::Connected { progress, paused: None, .. } = &mut self.state else { return false };
-        let Some(offered) = self.lanes.get_mut(lane.0) else { return false };
-        if full || !offered.offer(seq) {
-            return false;
-        }
-        if idle {
-            *progress = now;
-        }
-        self.turn = (lane.0 + 1) % self.lanes.len();
-        self.token += 1;
-        self.flights.insert(self.token, Flight { lane: lane.0, seq, bytes, sent_at: now });
-        self.in_flight_bytes += bytes;
-        self.sends.push_back((self.token, message));
-        self.counts.sent += 1;
-        true
-    }
-
     /// The read of the record [`wanted`](Self::wanted) found that from there up to `next` all
     /// are gone; that they are lost is in the ledger already.
     pub fn skip(&mut self, lane: LaneId, next: Seq) {
         if let Some(lane) = self.lanes.get_mut(lane.0) {
             lane.skip(next);
+        }
+    }
+
+    /// At the beginning of a session: records of this lane below `end` are backlog, which has a
+    /// pace of its own.
+    pub fn set_backlog(&mut self, lane: LaneId, end: Seq) {
+        if let Some(lane) = self.lanes.get_mut(lane.0) {
+            lane.set_backlog(end);
         }
     }
 
@@ -253,7 +249,12 @@ impl Uplink {
     /// Takes any event of a driver.
     pub fn handle_event(&mut self, now: Instant, event: UplinkEvent) {
         match event {
-            UplinkEvent::Connected { session } => self.handle_connected(now, session),
+            UplinkEvent::Connected { session, held } => {
+                self.handle_connected(now, session, &held);
+            }
+            UplinkEvent::Busy { session, retry_after, why } => {
+                self.handle_busy(now, session, retry_after, why);
+            }
             UplinkEvent::Acknowledged { session, token } => {
                 self.handle_acknowledged(now, session, token);
             }
@@ -269,12 +270,34 @@ impl Uplink {
         }
     }
 
-    /// The connection stands.
-    pub fn handle_connected(&mut self, now: Instant, session: u64) {
+    /// The connection stands; `held` is what the server says that it has.
+    pub fn handle_connected(&mut self, now: Instant, session: u64, held: &[Held]) {
         if session == self.session && matches!(self.state, State::Connecting { .. }) {
             self.counts.connections += 1;
             self.state =
                 State::Connected { since: now, progress: now, acknowledged: false, paused: None };
+            for (at, lane) in self.lanes.iter_mut().enumerate() {
+                let newest = held.iter().filter(|held| held.lane.0 == at);
+                lane.set_held(newest.map(|held| (held.epoch, held.seq)).max());
+            }
+        }
+    }
+
+    /// The server asked to be left alone.
+    pub fn handle_busy(
+        &mut self,
+        now: Instant,
+        session: u64,
+        retry_after: Option<Duration>,
+        why: String,
+    ) {
+        if !self.is_open(session) {
+            return;
+        }
+        self.end_session(now, why, Ended::ByPeer);
+        let asked = retry_after.map(|wait| now + wait.min(MAX_DELAY));
+        if let State::Waiting { retry_at, .. } = &mut self.state {
+            *retry_at = (*retry_at).max(asked);
         }
     }
 
@@ -285,20 +308,21 @@ impl Uplink {
             *progress = now;
             *acknowledged = true;
         }
-        self.lanes[flight.lane].finish(flight.seq);
+        self.lanes[flight.lane].finish_range(flight.range);
         match self.denied {
-            Some((lane, seq)) if flight.lane != lane || flight.seq < seq => {}
+            Some((lane, seq)) if flight.lane != lane || flight.range.last < seq => {}
             Some(_) | None => {
                 self.denied = None;
                 self.reconnect.succeeded();
             }
         }
+        self.endpoints_tried = 0;
         if token > self.refused_token {
             self.resend.succeeded();
         }
-        self.probation = self.probation.saturating_sub(1);
+        self.probation = self.probation.saturating_sub(flight.records);
         self.fruitless = 0;
-        self.counts.acknowledged += 1;
+        self.counts.acknowledged += flight.records as u64;
         self.counts.acknowledged_bytes += flight.bytes as u64;
         self.counts.last_acknowledged = Some(now);
     }
@@ -306,8 +330,13 @@ impl Uplink {
     /// The server answered, and does not take the message.
     pub fn handle_refused(&mut self, now: Instant, session: u64, token: u64, reason: RefuseReason) {
         let Some(flight) = self.land(session, token) else { return };
-        self.counts.refused += 1;
-        let why = format!("record {} refused: {reason}", flight.seq.0);
+        self.counts.refused += flight.records as u64;
+        let SeqRange { first, last } = flight.range;
+        let why = if first == last {
+            format!("record {} refused: {reason}", first.0)
+        } else {
+            format!("records {} to {} refused: {reason}", first.0, last.0)
+        };
         self.counts.last_error = Some(why.clone());
         // A refusal of a message that was sent before the last pause began is the same trouble.
         let delay = if token > self.refused_token {
@@ -324,14 +353,17 @@ impl Uplink {
                 if delay.is_some() {
                     *paused = Some((until, why));
                 }
-                self.lanes[flight.lane].hold(flight.seq, until);
+                self.lanes[flight.lane].hold(flight.range, until);
             }
             Verdict::Never => {
-                self.lanes[flight.lane].hold(flight.seq, until);
-                self.object(flight, reason);
+                self.lanes[flight.lane].hold(flight.range, until);
+                // Of several, the culprit shows when each is sent by itself.
+                if flight.records == 1 {
+                    self.object(flight, reason);
+                }
             }
             Verdict::Leave => {
-                self.denied = Some((flight.lane, flight.seq));
+                self.denied = Some((flight.lane, flight.range.first));
                 self.end_session(now, why, Ended::ByUs);
             }
         }
@@ -357,19 +389,26 @@ impl Uplink {
         if !self.is_open(session) {
             return;
         }
-        let only = self.flights.first_key_value().map(|(_, flight)| *flight);
-        match (only, reason.verdict()) {
-            (Some(flight), Verdict::Never) if self.flights.len() == 1 => {
+        let oldest = self.flights.oldest();
+        match (oldest, reason.verdict()) {
+            (Some(flight), Verdict::Never) if self.flights.records() == 1 => {
                 // A server that never took anything may object to every message alike: then
                 // giving up one after the other would empty the log into the ledger.
-                if self.counts.acknowledged > 0 {
+                if self.counts.acknowledged > 0 || self.lanes.iter().any(Lane::is_known) {
                     self.object(flight, reason);
                 }
             }
-            (_, Verdict::Never) => self.probation = self.probation.max(self.flights.len()),
+            (_, Verdict::Never) => self.probation = self.probation.max(self.flights.records()),
             (_, Verdict::Later | Verdict::Leave) => {}
         }
         self.end_session(now, why, Ended::ByPeer);
+    }
+
+    /// Ends the session because of something on this side of the link; a new one follows.
+    pub fn fail(&mut self, now: Instant, why: String) {
+        if self.is_open(self.session) {
+            self.end_session(now, why, Ended::ByUs);
+        }
     }
 
     /// Closes the connection and opens none again.
@@ -398,8 +437,10 @@ impl Uplink {
         };
         UplinkStatus {
             state,
-            in_flight: self.flights.len(),
-            in_flight_bytes: self.in_flight_bytes,
+            in_flight: self.in_flight_records(),
+            in_flight_bytes: self.in_flight_bytes(),
+            endpoint: self.endpoint,
+            held: self.counts.held,
             sent: self.counts.sent,
             acknowledged: self.counts.acknowledged,
             acknowledged_bytes: self.counts.acknowledged_bytes,
@@ -417,7 +458,7 @@ impl Uplink {
             && matches!(self.state, State::Connecting { .. } | State::Connected { .. })
     }
 
-    fn window(&self) -> usize {
+    pub(crate) fn window(&self) -> usize {
         if self.probation > 0 { 1 } else { self.options.window }
     }
 
@@ -430,23 +471,26 @@ impl Uplink {
         if session != self.session {
             return None;
         }
-        let flight = self.flights.remove(&token)?;
-        self.in_flight_bytes -= flight.bytes;
-        Some(flight)
+        self.flights.remove(token)
     }
 
     /// The server called this record unacceptable: give it up when it has done so often enough.
     fn object(&mut self, flight: Flight, reason: RefuseReason) {
-        let lane = &mut self.lanes[flight.lane];
-        if lane.object(flight.seq) >= self.options.attempts.max(1) {
-            lane.give_up(flight.seq);
+        let (lane, seq) = (&mut self.lanes[flight.lane], flight.range.first);
+        if lane.object(seq) >= self.options.attempts.max(1) {
+            lane.give_up(seq);
             self.counts.rejected += 1;
             let lane = LaneId(flight.lane);
-            self.rejects.push_back(Action::Reject { lane, seq: flight.seq, reason });
+            self.rejects.push_back(Action::Reject { lane, seq, reason });
         }
     }
 
     fn check_clock(&mut self, now: Instant) {
+        for until in [&mut self.batches_until, &mut self.paced_until, &mut self.backfill_until] {
+            if until.is_some_and(|at| at <= now) {
+                *until = None;
+            }
+        }
         let ack_timeout = self.options.ack_timeout;
         let silence = match &mut self.state {
             State::Connecting { since } if *since + self.options.connect_timeout <= now => {
@@ -456,7 +500,7 @@ impl Uplink {
                 if paused.as_ref().is_some_and(|(until, _)| *until <= now) {
                     *paused = None;
                 }
-                let oldest = self.flights.first_key_value().map(|(_, flight)| flight.sent_at);
+                let oldest = self.flights.oldest().map(|flight| flight.sent_at);
                 match oldest {
                     Some(_) if *progress + ack_timeout <= now => {
                         format!("nothing acknowledged for {ack_timeout:?}, the link is dead")
@@ -496,13 +540,23 @@ impl Uplink {
             let session = self.session;
             self.disconnect = Some(Action::Disconnect { session, why: why.clone() });
         }
-        self.flights.clear();
-        self.in_flight_bytes = 0;
-        self.sends.clear();
+        self.forget_sends();
         self.lanes.iter_mut().for_each(Lane::rewind);
         self.counts.last_error = Some(why.clone());
-        let retry_at = now + self.reconnect.failed();
+        let retry_at = now + self.next_endpoint();
         self.state = State::Waiting { retry_at: Some(retry_at), why };
+    }
+
+    /// Goes on to the next server; at once as long as there is one that was not tried since the
+    /// last acknowledgement, and with a growing delay after each round.
+    fn next_endpoint(&mut self) -> Duration {
+        self.endpoint = (self.endpoint + 1) % self.options.endpoints;
+        self.endpoints_tried += 1;
+        if self.endpoints_tried < self.options.endpoints {
+            return Duration::ZERO;
+        }
+        self.endpoints_tried = 0;
+        self.reconnect.failed()
     }
 }
 

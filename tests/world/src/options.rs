@@ -182,6 +182,7 @@ impl Options {
             max_bytes: 64 * 1024 * 1024,
             overflow: Overflow::Block,
             retain: Duration::ZERO,
+            priority: 0,
         };
         Plan {
             gateway: "gw-sim".to_owned(),

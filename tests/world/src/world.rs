@@ -11,7 +11,7 @@ use tidegate_flow::{
 };
 use tidegate_stream::DiskRequest;
 use tidegate_stream::crash::CrashDisk;
-use tidegate_uplink::{Action, OutboundMessage};
+use tidegate_uplink::{Action, Batch};
 
 use crate::options::Options;
 use crate::publisher::Publisher;
@@ -35,7 +35,7 @@ enum Event {
     Disk(DiskRequest),
     Called(Call),
     UpstreamAnswers { session: u64 },
-    UpstreamTakes { session: u64, token: u64, message: OutboundMessage },
+    UpstreamTakes { session: u64, token: u64, batch: Batch },
     UpstreamAcknowledges { session: u64, token: u64 },
     DriverGivesUp { session: u64, why: String },
     Partition(bool),
@@ -230,8 +230,8 @@ impl World {
             Event::Disk(request) => self.disk(request),
             Event::Called(call) => self.called(call),
             Event::UpstreamAnswers { session } => self.upstream_answers(session),
-            Event::UpstreamTakes { session, token, message } => {
-                self.upstream_takes(session, token, &message);
+            Event::UpstreamTakes { session, token, batch } => {
+                self.upstream_takes(session, token, batch);
             }
             Event::UpstreamAcknowledges { session, token } => {
                 if !self.partitioned && self.session == Some(session) {
@@ -328,15 +328,18 @@ impl World {
             return self.uplink_hears(UplinkEvent::Disconnected { session, why });
         }
         self.session = Some(session);
-        self.uplink_hears(UplinkEvent::Connected { session });
+        self.uplink_hears(UplinkEvent::Connected { session, held: Vec::new() });
     }
 
-    fn upstream_takes(&mut self, session: u64, token: u64, message: &OutboundMessage) {
+    fn upstream_takes(&mut self, session: u64, token: u64, batch: Batch) {
         // A partition is silent: nothing arrives and nobody is told.
         if self.partitioned || self.session != Some(session) {
             return;
         }
-        self.upstream.take(&message.headers, &message.payload);
+        for record in batch.records {
+            let message = record.into_message("gw-sim", &batch.stream, batch.epoch);
+            self.upstream.take(&message.headers, &message.payload);
+        }
         let wait = Duration::from_millis(2);
         self.after(wait, Event::UpstreamAcknowledges { session, token });
     }
@@ -350,11 +353,11 @@ impl World {
 
     fn drive_uplink(&mut self, action: Action) {
         match action {
-            Action::Connect { session } => {
+            Action::Connect { session, .. } => {
                 self.after(Duration::from_millis(5), Event::UpstreamAnswers { session });
             }
-            Action::Send { session, token, message } => {
-                let event = Event::UpstreamTakes { session, token, message };
+            Action::Send { session, token, batch } => {
+                let event = Event::UpstreamTakes { session, token, batch };
                 self.after(Duration::from_millis(2), event);
             }
             Action::Disconnect { session, why } => {
@@ -363,7 +366,7 @@ impl World {
                 }
                 self.after(Duration::from_micros(10), Event::DriverGivesUp { session, why });
             }
-            Action::Advance { .. } | Action::Reject { .. } => {
+            Action::Advance { .. } | Action::Reject { .. } | Action::Seal { .. } => {
                 self.faults.push("the gateway gave its own business to the driver".to_owned());
             }
         }

@@ -62,7 +62,10 @@ pub(crate) enum Kind {
     Json {
         max: usize,
     },
-    Url,
+    /// A URL, or a list of URLs.
+    Urls {
+        max: usize,
+    },
 }
 
 /// What holds when the key is absent.
@@ -97,7 +100,9 @@ impl Kind {
             Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
             Kind::Input => "{ stream = \"NAME\" }".to_owned(),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
-            Kind::Url => "\"mqtt://HOST:PORT\" or \"mqtts://USER:PASSWORD@HOST:PORT\"".to_owned(),
+            Kind::Urls { max } => format!(
+                "\"mqtt://HOST:PORT\" or \"mqtts://USER:PASSWORD@HOST:PORT\", or a list of at most {max}"
+            ),
         }
     }
 }
@@ -352,10 +357,16 @@ pub(crate) mod stream {
         fallback: Fallback::Value(r#""0s""#),
         about: "How long records are kept for replay after every reader has passed them.",
     };
+    pub(crate) const PRIORITY: Key = Key {
+        name: "priority",
+        kind: Kind::Count { min: 0, max: 9 },
+        fallback: Fallback::Value("0"),
+        about: "An uplink sends what a stream of a higher priority has before what others have; streams of the same priority take turns.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "stream",
         named: true,
-        keys: &[&TOPICS, &MAX_BYTES, &OVERFLOW, &RETAIN],
+        keys: &[&TOPICS, &MAX_BYTES, &OVERFLOW, &RETAIN, &PRIORITY],
     };
 }
 
@@ -457,13 +468,13 @@ pub(crate) mod function {
 
 /// `[uplink.NAME]`
 pub(crate) mod uplink {
-    use super::{Duration, Fallback, KIB, Key, Kind, MIB, SectionKeys, time};
+    use super::{Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
 
     pub(crate) const URL: Key = Key {
         name: "url",
-        kind: Kind::Url,
+        kind: Kind::Urls { max: 8 },
         fallback: Fallback::Required(r#"url = "mqtt://cloud.example:1883""#),
-        about: "The upstream broker (MQTT 5). User and password are optional; write `%40` for an @ in them. Without a port 1883, with mqtts 8883.",
+        about: "The upstream broker (MQTT 5). User and password are optional; write `%40` for an @ in them. Without a port 1883, with mqtts 8883. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
     };
     pub(crate) const STREAMS: Key = Key {
         name: "streams",
@@ -499,13 +510,49 @@ pub(crate) mod uplink {
         name: "window",
         kind: Kind::Count { min: 1, max: 1000 },
         fallback: Fallback::Value("100"),
-        about: "Messages sent and not yet acknowledged.",
+        about: "Records sent and not yet acknowledged.",
     };
     pub(crate) const WINDOW_BYTES: Key = Key {
         name: "window_bytes",
         kind: Kind::Bytes { min: 16 * KIB, max: 64 * MIB },
         fallback: Fallback::Value(r#""1MiB""#),
-        about: "The same in bytes; a larger message goes alone.",
+        about: "The same in bytes; a larger record goes alone.",
+    };
+    pub(crate) const BATCH_RECORDS: Key = Key {
+        name: "batch_records",
+        kind: Kind::Count { min: 1, max: 1000 },
+        fallback: Fallback::Absent("1 with MQTT, else 100"),
+        about: "A batch is sent when it has so many records; never more than `window`. With MQTT each record is a message of its own.",
+    };
+    pub(crate) const BATCH_BYTES: Key = Key {
+        name: "batch_bytes",
+        kind: Kind::Bytes { min: KIB, max: 16 * MIB },
+        fallback: Fallback::Absent("64KiB"),
+        about: "A batch is sent when it has so many bytes.",
+    };
+    pub(crate) const BATCH_AGE: Key = Key {
+        name: "batch_age",
+        kind: time(Duration::ZERO, Duration::from_secs(3600)),
+        fallback: Fallback::Absent("0s: a batch is what is there, and nothing waits"),
+        about: "A batch is sent when its first record has waited so long.",
+    };
+    pub(crate) const MAX_BATCHES_PER_SECOND: Key = Key {
+        name: "max_batches_per_second",
+        kind: Kind::Count { min: 1, max: 1_000_000 },
+        fallback: Fallback::Absent("no limit"),
+        about: "Most batches (with MQTT: messages) sent in a second, for servers that count them.",
+    };
+    pub(crate) const MAX_BYTES_PER_SECOND: Key = Key {
+        name: "max_bytes_per_second",
+        kind: Kind::Bytes { min: KIB, max: 16 * GIB },
+        fallback: Fallback::Absent("no limit"),
+        about: "Most bytes sent in a second, before compression.",
+    };
+    pub(crate) const MAX_BACKFILL_PER_SECOND: Key = Key {
+        name: "max_backfill_bytes_per_second",
+        kind: Kind::Bytes { min: KIB, max: 16 * GIB },
+        fallback: Fallback::Absent("no limit"),
+        about: "The same for what was there before the connection: catching up after an outage then leaves room for what is new in other streams.",
     };
     pub(crate) const ACK_TIMEOUT: Key = Key {
         name: "ack_timeout",
@@ -543,6 +590,12 @@ pub(crate) mod uplink {
             &KEEP_ALIVE,
             &WINDOW,
             &WINDOW_BYTES,
+            &BATCH_RECORDS,
+            &BATCH_BYTES,
+            &BATCH_AGE,
+            &MAX_BATCHES_PER_SECOND,
+            &MAX_BYTES_PER_SECOND,
+            &MAX_BACKFILL_PER_SECOND,
             &ACK_TIMEOUT,
             &CONNECT_TIMEOUT,
             &BACKOFF_MIN,

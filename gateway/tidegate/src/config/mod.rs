@@ -14,6 +14,7 @@ mod suggestion;
 #[cfg(test)]
 mod tests;
 mod units;
+mod uplinks;
 mod value;
 
 use std::fs::File;

@@ -7,7 +7,7 @@ use tidegate_stream::LogOptions;
 use tidegate_uplink::UplinkOptions;
 
 use super::settings::{FunctionSettings, Settings, UplinkSettings};
-use crate::uplinks::MqttTarget;
+use crate::uplinks::Target;
 
 impl Settings {
     /// The whole gateway, as the flow core wants it. Everything in it is in the order of the
@@ -27,7 +27,7 @@ impl Settings {
 
     /// Where each uplink goes, with its window.
     #[must_use]
-    pub fn uplink_targets(&self) -> Vec<(MqttTarget, usize)> {
+    pub fn uplink_targets(&self) -> Vec<(Target, usize)> {
         self.uplinks.iter().map(|uplink| (uplink.target.clone(), uplink.window)).collect()
     }
 
@@ -86,6 +86,7 @@ fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
         max_bytes: stream.max_bytes,
         overflow: stream.overflow,
         retain: stream.retain,
+        priority: stream.priority,
     }
 }
 
@@ -112,6 +113,13 @@ fn uplink_plan(uplink: &UplinkSettings) -> UplinkPlan {
             backoff_max: uplink.backoff_max,
             ack_timeout: uplink.ack_timeout,
             connect_timeout: uplink.connect_timeout,
+            endpoints: uplink.target.endpoints(),
+            batch_records: uplink.batch_records,
+            batch_bytes: uplink.batch_bytes,
+            batch_age: uplink.batch_age,
+            max_batches_per_second: uplink.max_batches_per_second,
+            max_bytes_per_second: uplink.max_bytes_per_second,
+            max_backfill_bytes_per_second: uplink.max_backfill_bytes_per_second,
             ..UplinkOptions::default()
         },
     }

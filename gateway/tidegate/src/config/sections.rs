@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
 use tidegate_flow::DEAD_LETTER_STREAM;
@@ -10,23 +9,19 @@ use tidegate_stream::Overflow;
 use toml::de::{DeTable, DeValue};
 
 use super::document::{Section, Source, Spot, report_unknown_sections};
-use super::keys::{
-    Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream, uplink,
-};
+use super::keys::{Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream};
 use super::mistakes::Mistakes;
 use super::settings::{
     ADMIN_SOCKET, FunctionSettings, LogFormat, LogLevel, LogSettings, MqttSettings, Settings,
-    StorageSettings, StreamSettings, UplinkSettings,
+    StorageSettings, StreamSettings,
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, json};
-use crate::uplinks::{MqttTarget, TargetOptions};
+use super::{files, json, uplinks};
 
-/// Most streams, functions and uplinks of one gateway.
+/// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
 const MAX_FUNCTIONS: usize = 64;
-const MAX_UPLINKS: usize = 16;
 
 /// How much of the machine is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +50,7 @@ pub(super) fn read(
     let streams = reader.streams(out);
     let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
     let functions = reader.functions(&names, out);
-    let uplinks = reader.uplinks(&gateway, &names, out);
+    let uplinks = uplinks::read(&reader, &gateway, &names, out);
     let file = file.to_owned();
     Settings { file, gateway, data_dir, mqtt, http, log, storage, streams, functions, uplinks }
 }
@@ -77,11 +72,11 @@ fn base_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     base: PathBuf,
     depth: Depth,
-    source: &'a Source<'a>,
-    root: &'a DeTable<'a>,
+    pub(super) source: &'a Source<'a>,
+    pub(super) root: &'a DeTable<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -193,6 +188,7 @@ impl<'a> Reader<'a> {
                 max_bytes: section.bytes(&stream::MAX_BYTES, out),
                 overflow,
                 retain: section.time(&stream::RETAIN, out),
+                priority: section.count(&stream::PRIORITY, out) as u8,
             });
         }
         streams
@@ -231,88 +227,26 @@ impl<'a> Reader<'a> {
     }
 
     /// A path, relative to the directory of the file.
-    fn path(&self, section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<PathBuf> {
+    pub(super) fn path(
+        &self,
+        section: &Section<'_>,
+        key: &Key,
+        out: &mut Mistakes,
+    ) -> Option<PathBuf> {
         Some(self.base.join(section.text(key, out)?))
     }
-
-    fn uplinks(&self, gateway: &str, streams: &[&str], out: &mut Mistakes) -> Vec<UplinkSettings> {
-        let sections = Section::several(self.source, self.root, &uplink::SECTION, out);
-        let mut uplinks = Vec::new();
-        for (index, (name, section)) in sections.into_iter().enumerate() {
-            check_name(name, &section, index, MAX_UPLINKS, out);
-            let names = stream_names(&section, streams, out);
-            let window = size(section.count(&uplink::WINDOW, out));
-            let window_bytes = size(section.bytes(&uplink::WINDOW_BYTES, out));
-            let ack_timeout = section.time(&uplink::ACK_TIMEOUT, out);
-            let connect_timeout = section.time(&uplink::CONNECT_TIMEOUT, out);
-            let (backoff_min, backoff_max) = backoff(&section, out);
-            let options = TargetOptions {
-                ca_file: self.path(&section, &uplink::CA_FILE, out),
-                cert_file: self.path(&section, &uplink::CERT_FILE, out),
-                key_file: self.path(&section, &uplink::KEY_FILE, out),
-                keep_alive: section.time(&uplink::KEEP_ALIVE, out),
-                connect_timeout,
-                window,
-                ..TargetOptions::default()
-            };
-            let Some(target) = target(gateway, name, &section, options, out) else { continue };
-            uplinks.push(UplinkSettings {
-                name: name.to_owned(),
-                target,
-                streams: names,
-                window,
-                window_bytes,
-                ack_timeout,
-                connect_timeout,
-                backoff_min,
-                backoff_max,
-            });
-        }
-        uplinks
-    }
-}
-
-/// The server of an uplink; `None` when its URL or its files are wrong.
-fn target(
-    gateway: &str,
-    name: &str,
-    section: &Section<'_>,
-    options: TargetOptions,
-    out: &mut Mistakes,
-) -> Option<MqttTarget> {
-    let url = section.text(&uplink::URL, out)?;
-    let mistakes = match MqttTarget::parse(gateway, name, &url, options) {
-        Ok(target) => return Some(target),
-        Err(mistakes) => mistakes,
-    };
-    for mistake in mistakes {
-        let key = uplink::SECTION.keys.iter().find(|key| key.name == mistake.key);
-        match key.and_then(|key| section.spot(key)) {
-            Some(spot) => {
-                spot.wrong_shown_as(&format!("\"{}\"", mistake.value), out, &mistake.why);
-            }
-            None => section.wrong_absent(mistake.key, out, &mistake.why),
-        }
-    }
-    None
-}
-
-fn backoff(section: &Section<'_>, out: &mut Mistakes) -> (Duration, Duration) {
-    let min = section.time(&uplink::BACKOFF_MIN, out);
-    let max = section.time(&uplink::BACKOFF_MAX, out);
-    if min > max {
-        let spots = [&uplink::BACKOFF_MIN, &uplink::BACKOFF_MAX];
-        if let Some(spot) = spots.into_iter().find_map(|key| section.spot(key)) {
-            spot.wrong(out, "backoff_min must not be longer than backoff_max");
-        }
-    }
-    (min, max)
 }
 
 const RESERVED: &str = "the name is reserved: this stream always exists and takes the records \
     that functions gave up; choose another name";
 
-fn check_name(name: &str, section: &Section<'_>, before: usize, max: usize, out: &mut Mistakes) {
+pub(super) fn check_name(
+    name: &str,
+    section: &Section<'_>,
+    before: usize,
+    max: usize,
+    out: &mut Mistakes,
+) {
     if !is_name(name) {
         let allowed = format!("not a name; allowed: 1 to {MAX_NAME} of A-Z a-z 0-9 _ -");
         section.wrong(out, &allowed);
@@ -384,7 +318,7 @@ fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<TopicFilt
 }
 
 /// A list with its length checked.
-fn list<'a>(
+pub(super) fn list<'a>(
     spot: &Spot<'a>,
     min: usize,
     max: usize,
@@ -435,7 +369,7 @@ fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String 
     })
 }
 
-fn check_stream(spot: &Spot<'_>, name: &str, streams: &[&str], out: &mut Mistakes) {
+pub(super) fn check_stream(spot: &Spot<'_>, name: &str, streams: &[&str], out: &mut Mistakes) {
     if streams.contains(&name) {
         return;
     }
@@ -445,28 +379,6 @@ fn check_stream(spot: &Spot<'_>, name: &str, streams: &[&str], out: &mut Mistake
         (None, _) => format!("streams: {}", streams.join(", ")),
     };
     spot.wrong(out, &format!("no such stream; {help}"));
-}
-
-fn stream_names(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> Vec<String> {
-    let Kind::Streams { max } = uplink::STREAMS.kind else { return Vec::new() };
-    let Some(spot) = section.spot(&uplink::STREAMS) else {
-        section.missing(&uplink::STREAMS, out);
-        return Vec::new();
-    };
-    let mut found: Vec<String> = Vec::new();
-    for element in list(&spot, 1, max, "names of streams", out).unwrap_or_default() {
-        let DeValue::String(name) = element.value else {
-            element.wrong(out, &expected("the name of a stream", element.value));
-            continue;
-        };
-        if found.iter().any(|before| before == name) {
-            element.wrong(out, "listed twice");
-        } else if name != DEAD_LETTER_STREAM {
-            check_stream(&element, name, streams, out);
-        }
-        found.push(name.clone().into_owned());
-    }
-    found
 }
 
 fn config(section: &Section<'_>, out: &mut Mistakes) -> Vec<u8> {
@@ -480,16 +392,16 @@ fn config(section: &Section<'_>, out: &mut Mistakes) -> Vec<u8> {
 }
 
 /// A number that its key's range keeps within `usize`.
-fn size(number: u64) -> usize {
+pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A number that its key's range keeps within `u32`.
-fn small(number: u64) -> u32 {
+pub(super) fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// A number that its key's range keeps within `u16`.
-fn short(number: u64) -> u16 {
+pub(super) fn short(number: u64) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_broker::TopicFilter;
 use tidegate_stream::Overflow;
 
-use crate::uplinks::MqttTarget;
+use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
 /// value of this type has passed every check of the file itself.
@@ -123,6 +123,8 @@ pub struct StreamSettings {
     pub overflow: Overflow,
     /// Time kept after every reader has passed.
     pub retain: Duration,
+    /// Uplinks send streams of a higher priority first.
+    pub priority: u8,
 }
 
 /// `[function.NAME]`
@@ -162,14 +164,26 @@ pub struct FunctionSettings {
 pub struct UplinkSettings {
     /// NAME.
     pub name: String,
-    /// The upstream, with its certificates and login.
-    pub target: MqttTarget,
+    /// The upstream's servers, with their certificates and logins.
+    pub target: Target,
     /// Streams that it sends, in the order of the lanes.
     pub streams: Vec<String>,
-    /// Messages in flight.
+    /// Records in flight.
     pub window: usize,
     /// Bytes in flight.
     pub window_bytes: usize,
+    /// Records of one batch.
+    pub batch_records: usize,
+    /// Bytes of one batch.
+    pub batch_bytes: usize,
+    /// Longest wait of a record for its batch to fill.
+    pub batch_age: Duration,
+    /// Batches a second.
+    pub max_batches_per_second: Option<u64>,
+    /// Bytes a second.
+    pub max_bytes_per_second: Option<u64>,
+    /// Bytes a second of what was there before the connection.
+    pub max_backfill_bytes_per_second: Option<u64>,
     /// A link silent for this long is dead.
     pub ack_timeout: Duration,
     /// Time for a connection to be ready.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::LocalSet;
 
-use crate::uplinks::{MqttTarget, run};
+use crate::uplinks::Target;
 
 /// Actions that a driver has not taken yet, beside its window.
 const QUEUE: usize = 64;
@@ -27,7 +27,7 @@ pub(crate) struct Driver {
 pub(crate) type News = UnboundedReceiver<(usize, UplinkEvent)>;
 
 /// Starts the drivers on a thread of their own; they end when the `Driver`s are dropped.
-pub(crate) fn start(targets: Vec<(MqttTarget, usize)>) -> io::Result<(Vec<Driver>, News)> {
+pub(crate) fn start(targets: Vec<(Target, usize)>) -> io::Result<(Vec<Driver>, News)> {
     let (news, receiver) = unbounded_channel();
     let (drivers, queues): (Vec<_>, Vec<_>) = targets
         .into_iter()
@@ -40,7 +40,7 @@ pub(crate) fn start(targets: Vec<(MqttTarget, usize)>) -> io::Result<(Vec<Driver
     thread::Builder::new().name("uplinks".to_owned()).spawn(move || {
         let set = LocalSet::new();
         for (index, (target, queue)) in queues.into_iter().enumerate() {
-            set.spawn_local(run(target, queue, tell(news.clone(), index)));
+            set.spawn_local(target.run(queue, tell(news.clone(), index)));
         }
         drop(news);
         runtime.block_on(set);

@@ -1,14 +1,12 @@
-//! Uplink drivers: one file per kind of sink. A driver opens the connections that an uplink core
-//! asks for, sends what it is given, and reports what it hears; it decides nothing and keeps
+//! Uplink drivers: one folder for each kind of sink. A driver opens the connections that an uplink
+//! core asks for, sends what it is given, and reports what it hears; it decides nothing and keeps
 //! nothing across connections.
 
-mod complaint;
 pub mod mqtt;
-mod packet;
-pub mod target;
+mod target;
+mod tls;
+mod url;
 
-#[cfg(test)]
-mod tests;
-
-pub use mqtt::{run, spawn};
-pub use target::{MqttTarget, TargetError, TargetOptions};
+pub use mqtt::{MqttTarget, TargetOptions};
+pub use target::{Target, TargetError};
+pub use tls::TlsFiles;

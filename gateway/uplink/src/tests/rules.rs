@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_stream::Seq;
+use tidegate_stream::{Epoch, Seq};
 
 use crate::{
-    Action, LaneId, MAX_WINDOW, OutboundMessage, RefuseReason, Uplink, UplinkEvent, UplinkOptions,
-    UplinkState,
+    Action, LaneId, LaneStart, MAX_WINDOW, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
+    UplinkOptions, UplinkState,
 };
 
 const MS: Duration = Duration::from_millis(1);
-const BYTES: usize = 100;
+/// What a record without any text in it counts.
+const BYTES: usize = 160;
 
 /// An uplink whose lanes always have records, and the actions not yet looked at.
 struct Bench {
@@ -27,7 +28,7 @@ struct Bench {
 impl Bench {
     fn new(options: UplinkOptions, lanes: usize) -> Bench {
         Bench {
-            uplink: Uplink::new(options, vec![Seq(1); lanes], 7),
+            uplink: Uplink::new(options, vec![LaneStart::from(Seq(1)); lanes], 7),
             now: Instant::now_for_tests(),
             session: 0,
             sent: Vec::new(),
@@ -51,7 +52,7 @@ impl Bench {
             self.now = self.uplink.poll_timeout().expect("it will try again");
             self.drain();
         }
-        self.uplink.handle_connected(self.now, self.session);
+        self.uplink.handle_connected(self.now, self.session, &[]);
         self.drain();
     }
 
@@ -63,17 +64,18 @@ impl Bench {
     fn drain(&mut self) {
         while let Some(action) = self.uplink.poll_action(self.now) {
             match action {
-                Action::Connect { session } => {
+                Action::Connect { session, .. } => {
                     assert_eq!(session, self.session + 1);
                     self.session = session;
                     self.sent.clear();
                 }
                 Action::Disconnect { session, why } => self.disconnects.push((session, why)),
-                Action::Send { session, token, message } => {
+                Action::Send { session, token, batch } => {
                     assert_eq!(session, self.session);
-                    let (lane, seq) = message.topic.split_once('/').unwrap();
-                    self.sent.push((token, lane.parse().unwrap(), seq.parse().unwrap()));
+                    assert_eq!(batch.records.len(), 1, "every record by itself");
+                    self.sent.push((token, batch.lane.0, batch.records[0].seq.0));
                 }
+                Action::Seal { .. } => panic!("nobody asked for sealed batches"),
                 Action::Advance { lane, next } => {
                     assert!(next.0 > self.advanced[lane.0]);
                     self.advanced[lane.0] = next.0;
@@ -98,8 +100,9 @@ impl Bench {
     }
 
     fn offer(&mut self, lane: usize, seq: u64) -> bool {
-        let message = OutboundMessage { topic: format!("{lane}/{seq}"), ..Default::default() };
-        self.uplink.offer(self.now, LaneId(lane), Seq(seq), BYTES, message)
+        let record = OutboundRecord { seq: Seq(seq), ..Default::default() };
+        assert_eq!(record.len_bytes(), BYTES);
+        self.uplink.offer(self.now, LaneId(lane), Epoch(1), record)
     }
 
     fn acknowledge(&mut self, token: u64) {
@@ -226,7 +229,7 @@ fn connection_that_does_not_come_about_is_given_up() {
     assert_eq!(bench.session, 1);
     bench.pass(10_000 * MS);
     assert_eq!(bench.disconnects, [(1, "no connection within 10s".to_owned())]);
-    bench.uplink.handle_connected(bench.now, 1);
+    bench.uplink.handle_connected(bench.now, 1, &[]);
     assert_eq!(bench.uplink.wanted(), None, "too late: that session is over");
 }
 
@@ -262,11 +265,11 @@ fn events_of_an_earlier_session_change_nothing() {
         UplinkEvent::Acknowledged { session: old, token },
         UplinkEvent::Refused { session: old, token, reason: RefuseReason::NotAuthorized },
         UplinkEvent::Disconnected { session: old, why: "late".to_owned() },
-        UplinkEvent::Connected { session: old },
+        UplinkEvent::Connected { session: old, held: Vec::new() },
         UplinkEvent::Acknowledged { session: bench.session, token },
         UplinkEvent::Acknowledged { session: bench.session, token: 9_999 },
-        UplinkEvent::Connected { session: bench.session },
-        UplinkEvent::Connected { session: bench.session + 1 },
+        UplinkEvent::Connected { session: bench.session, held: Vec::new() },
+        UplinkEvent::Connected { session: bench.session + 1, held: Vec::new() },
     ] {
         bench.uplink.handle_event(bench.now, event);
     }
@@ -493,12 +496,12 @@ fn records_that_are_gone_are_skipped_and_those_before_them_are_not() {
 
 #[test]
 fn bytes_in_flight_exceed_their_window_by_at_most_one_message() {
-    let options = UplinkOptions { window_bytes: 250, ..window(100) };
+    let options = UplinkOptions { window_bytes: 400, ..window(100) };
     let mut bench = Bench::connected(options, 1);
-    assert_eq!(bench.uplink.wanted().unwrap().bytes, 250);
+    assert_eq!(bench.uplink.wanted().unwrap().bytes, 400);
     bench.fill();
     assert_eq!(bench.sent.len(), 3);
-    assert_eq!(bench.uplink.status().in_flight_bytes, 300);
+    assert_eq!(bench.uplink.status().in_flight_bytes, 480);
     assert!(!bench.offer(0, 4));
 
     let options = UplinkOptions { window_bytes: 10, ..window(100) };

@@ -17,9 +17,8 @@ use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, Packet};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
-use tidegate_uplink::{Action, OutboundMessage, RefuseReason, UplinkEvent};
+use tidegate_uplink::{Action, Batch, OutboundMessage, RefuseReason, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::complaint::{self, Stage};
@@ -29,44 +28,33 @@ use super::target::{MAX_PACKET, MqttTarget};
 /// Time for a DISCONNECT to leave when the daemon shuts down.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Starts the driver as a task of the current [`tokio::task::LocalSet`]; see [`run`].
-///
-/// # Panics
-/// Outside of a `LocalSet`, as [`tokio::task::spawn_local`] does.
-pub fn spawn(
-    target: MqttTarget,
-    actions: Receiver<Action>,
-    events: impl Fn(UplinkEvent) + 'static,
-) -> JoinHandle<()> {
-    tokio::task::spawn_local(run(target, actions, events))
-}
-
-/// Carries out the actions of one uplink core until their channel closes, then says goodbye to
-/// the server. `events` must not block, and must not lose anything: per session at most one
-/// answer for each message sent, and two for the connection.
-///
-/// Actions are taken at all times, also while connecting and while a write is stuck; a session
-/// that ends, ends at once, with its socket.
-pub async fn run(target: MqttTarget, mut actions: Receiver<Action>, events: impl Fn(UplinkEvent)) {
+/// See [`Target::run`](crate::uplinks::Target::run).
+pub async fn run(
+    servers: Vec<MqttTarget>,
+    mut actions: Receiver<Action>,
+    events: impl Fn(UplinkEvent),
+) {
     let mut wanted = None;
     loop {
-        let session = match wanted.take() {
-            Some(session) => session,
+        let (session, endpoint) = match wanted.take() {
+            Some(next) => next,
             None => match actions.recv().await {
-                Some(Action::Connect { session }) => session,
+                Some(Action::Connect { session, endpoint }) => (session, endpoint),
                 // Of a session that has ended, or none of ours.
                 Some(
                     Action::Disconnect { .. }
                     | Action::Send { .. }
+                    | Action::Seal { .. }
                     | Action::Advance { .. }
                     | Action::Reject { .. },
                 ) => continue,
                 None => return,
             },
         };
-        match Session::new(&target, session, &events).serve(&mut actions).await {
+        let Some(target) = servers.get(endpoint % servers.len().max(1)) else { return };
+        match Session::new(target, session, &events).serve(&mut actions).await {
             After::Idle => {}
-            After::Connect(session) => wanted = Some(session),
+            After::Connect(session, endpoint) => wanted = Some((session, endpoint)),
             After::Close => return,
         }
     }
@@ -75,7 +63,7 @@ pub async fn run(target: MqttTarget, mut actions: Receiver<Action>, events: impl
 /// What comes after a session.
 enum After {
     Idle,
-    Connect(u64),
+    Connect(u64, usize),
     Close,
 }
 
@@ -148,22 +136,38 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
 
     fn take(&mut self, action: Option<Action>) -> Next {
         match action {
-            Some(Action::Send { session, token, message }) if session == self.session => {
-                self.send(token, message);
+            Some(Action::Send { session, token, batch }) if session == self.session => {
+                self.send_batch(token, batch);
                 Next::Go
             }
             Some(Action::Disconnect { session, .. }) if session == self.session => {
                 Next::End(After::Idle)
             }
-            Some(Action::Connect { session }) => Next::End(After::Connect(session)),
+            Some(Action::Connect { session, endpoint }) => {
+                Next::End(After::Connect(session, endpoint))
+            }
             Some(
                 Action::Send { .. }
+                | Action::Seal { .. }
                 | Action::Disconnect { .. }
                 | Action::Advance { .. }
                 | Action::Reject { .. },
             ) => Next::Go,
             None if self.stage == Stage::Open => Next::Farewell,
             None => Next::End(After::Close),
+        }
+    }
+
+    fn send_batch(&mut self, token: u64, batch: Batch) {
+        let Batch { stream, epoch, mut records, .. } = batch;
+        match (records.pop(), records.len()) {
+            (Some(record), 0) => {
+                self.send(token, record.into_message(self.target.gateway(), &stream, epoch));
+            }
+            (_, more) => {
+                let why = format!("{} records in a message that carries one", more + 1);
+                self.refuse(token, RefuseReason::Unencodable(why));
+            }
         }
     }
 
@@ -232,7 +236,7 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
             event_loop.options.set_keep_alive(self.target.keep_alive());
         }
         self.stage = Stage::Open;
-        (self.events)(UplinkEvent::Connected { session: self.session });
+        (self.events)(UplinkEvent::Connected { session: self.session, held: Vec::new() });
         Ok(())
     }
 

@@ -116,15 +116,15 @@ async fn listen() -> (TcpListener, Driver) {
 /// A driver in session 1, connected.
 async fn connected(limits: impl FnOnce(&mut Limits)) -> (TcpListener, Peer, Driver) {
     let (listener, mut driver) = listen().await;
-    driver.act(Action::Connect { session: 1 }).await;
+    driver.connect(1).await;
     let mut peer = Peer::accept(&listener).await;
     peer.welcome(ConnectReturnCode::Success, limits).await;
-    assert_eq!(driver.event().await, UplinkEvent::Connected { session: 1 });
+    assert_eq!(driver.event().await, UplinkEvent::Connected { session: 1, held: Vec::new() });
     (listener, peer, driver)
 }
 
-fn payload(bytes: Vec<u8>) -> OutboundMessage {
-    OutboundMessage { topic: "tidegate/gw/s".to_owned(), payload: bytes, ..Default::default() }
+fn payload(bytes: Vec<u8>) -> OutboundRecord {
+    OutboundRecord { payload: bytes, ..OutboundRecord::default() }
 }
 
 #[test]
@@ -162,11 +162,16 @@ fn each_acknowledgement_reaches_the_message_it_is_for_in_whatever_order() {
 fn message_beyond_the_servers_limit_is_refused_before_it_is_sent() {
     on_side_thread(async {
         let (_listener, mut peer, mut driver) =
-            connected(|limits| limits.max_packet_size = Some(100)).await;
-        driver.send(1, 1, payload(vec![0; 100])).await;
-        let (bytes, max) = (Some(120), Some(100));
-        let reason = RefuseReason::PacketTooLarge { bytes, max };
-        assert_eq!(driver.event().await, UplinkEvent::Refused { session: 1, token: 1, reason });
+            connected(|limits| limits.max_packet_size = Some(300)).await;
+        driver.send(1, 1, payload(vec![0; 300])).await;
+        match driver.event().await {
+            UplinkEvent::Refused {
+                session: 1,
+                token: 1,
+                reason: RefuseReason::PacketTooLarge { bytes: Some(bytes), max: Some(300) },
+            } => assert!((400..600).contains(&bytes), "{bytes}: payload and envelope"),
+            other => panic!("{other:?}"),
+        }
         driver.send(1, 2, payload(b"small".to_vec())).await;
         assert_eq!(peer.publish().await.1, "small");
     });
@@ -185,10 +190,10 @@ fn disconnect_about_a_message_is_told_apart_from_any_other() {
             other => panic!("{other:?}"),
         }
         peer.closed().await;
-        driver.act(Action::Connect { session: 2 }).await;
+        driver.connect(2).await;
         let mut peer = Peer::accept(&listener).await;
         peer.welcome(ConnectReturnCode::Success, |_| {}).await;
-        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 2 });
+        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 2, held: Vec::new() });
         peer.disconnect(DisconnectReasonCode::ServerShuttingDown).await;
         match driver.event().await {
             UplinkEvent::Disconnected { session: 2, why } => assert!(why.contains("0x8b"), "{why}"),
@@ -243,14 +248,14 @@ fn each_way_not_to_connect_is_reported_as_a_sentence() {
 fn session_ends_at_once_when_told_so_while_the_server_does_not_answer_connect() {
     on_side_thread(async {
         let (listener, mut driver) = listen().await;
-        driver.act(Action::Connect { session: 1 }).await;
+        driver.connect(1).await;
         let mut first = Peer::accept(&listener).await;
         driver.act(Action::Disconnect { session: 1, why: String::new() }).await;
         first.closed().await;
-        driver.act(Action::Connect { session: 2 }).await;
+        driver.connect(2).await;
         let mut second = Peer::accept(&listener).await;
         second.welcome(ConnectReturnCode::Success, |_| {}).await;
-        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 2 });
+        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 2, held: Vec::new() });
     });
 }
 

@@ -8,11 +8,12 @@ use std::rc::Rc;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
-use tidegate_uplink::Identity;
+use tidegate_uplink::{Envelope, Identity};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::*;
+use crate::uplinks::TlsFiles;
 
 /// A broker process of our own; it dies with the test.
 struct Mosquitto {
@@ -203,7 +204,8 @@ fn tls_stands_with_the_right_authority_and_fails_with_another() {
         let target = |authority: &str| {
             let url = format!("mqtts://localhost:{}", mosquitto.port);
             let ca_file = Some(mosquitto.dir.join(authority));
-            let options = TargetOptions { ca_file, ..Default::default() };
+            let tls = TlsFiles { ca_file, ..TlsFiles::default() };
+            let options = TargetOptions { tls, ..TargetOptions::default() };
             MqttTarget::parse("gw", "up", &url, options).unwrap()
         };
         let why = Driver::start(target("stranger.pem")).failure(1).await;

@@ -7,13 +7,14 @@ mod scripted;
 use std::time::{Duration, Instant};
 
 use tidegate_stream::{Epoch, Seq};
-use tidegate_uplink::envelope::Clock;
-use tidegate_uplink::{Action, Envelope, LaneId, OutboundMessage, RefuseReason, UplinkEvent};
-use tidegate_uplink::{Uplink, UplinkOptions};
+use tidegate_uplink::{
+    Action, Batch, Clock, LaneId, LaneStart, OutboundRecord, RefuseReason, SeqRange, Uplink,
+    UplinkEvent, UplinkOptions,
+};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::{MqttTarget, TargetOptions, spawn};
+use super::{MqttTarget, TargetOptions, run};
 
 /// No single wait in these tests is longer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,10 +45,11 @@ impl Driver {
     fn start(target: MqttTarget) -> Driver {
         let (actions, taken) = mpsc::channel(256);
         let (report, events) = mpsc::unbounded_channel();
-        let task = spawn(target, taken, move |event| {
+        let report = move |event| {
             // The test may have ended.
             let _ = report.send(event);
-        });
+        };
+        let task = tokio::task::spawn_local(run(vec![target], taken, report));
         Driver { actions, events, task }
     }
 
@@ -55,8 +57,15 @@ impl Driver {
         self.actions.send(action).await.unwrap();
     }
 
-    async fn send(&self, session: u64, token: u64, message: OutboundMessage) {
-        self.act(Action::Send { session, token, message }).await;
+    async fn send(&self, session: u64, token: u64, record: OutboundRecord) {
+        let range = SeqRange { first: record.seq, last: record.seq };
+        let (lane, stream, epoch, records) = (LaneId(0), "s".into(), Epoch(1), vec![record]);
+        let batch = Batch { lane, stream, epoch, range, records };
+        self.act(Action::Send { session, token, batch }).await;
+    }
+
+    async fn connect(&self, session: u64) {
+        self.act(Action::Connect { session, endpoint: 0 }).await;
     }
 
     async fn event(&mut self) -> UplinkEvent {
@@ -65,7 +74,7 @@ impl Driver {
 
     /// Connects and hears why that failed.
     async fn failure(&mut self, session: u64) -> String {
-        self.act(Action::Connect { session }).await;
+        self.connect(session).await;
         match self.event().await {
             UplinkEvent::Disconnected { session: of, why } if of == session => why,
             other => panic!("{other:?}"),
@@ -87,7 +96,7 @@ const STREAMS: [&str; 2] = ["telemetry", "alerts"];
 impl Gate {
     fn new(target: MqttTarget, options: UplinkOptions, records: u64) -> Gate {
         Gate {
-            uplink: Uplink::new(options, vec![Seq(1); 2], 1),
+            uplink: Uplink::new(options, STREAMS.map(lane).to_vec(), 1),
             driver: Driver::start(target),
             records,
             cursors: [1; 2],
@@ -122,7 +131,7 @@ impl Gate {
         while let Some(action) = self.uplink.poll_action(Instant::now()) {
             match action {
                 Action::Advance { lane, next } => self.cursors[lane.0] = next.0,
-                Action::Reject { .. } => panic!("{action:?}"),
+                Action::Reject { .. } | Action::Seal { .. } => panic!("{action:?}"),
                 Action::Disconnect { ref why, .. } => {
                     self.disconnects.push(why.clone());
                     self.driver.act(action).await;
@@ -139,9 +148,8 @@ impl Gate {
                 self.uplink.exhausted(want.lane);
             }
             for seq in want.from.0..=last {
-                let message = message(want.lane, seq);
-                let bytes = message.len_bytes();
-                if !self.uplink.offer(Instant::now(), want.lane, Seq(seq), bytes, message) {
+                let record = record(want.lane, seq);
+                if !self.uplink.offer(Instant::now(), want.lane, Epoch(1), record) {
                     break;
                 }
             }
@@ -153,22 +161,20 @@ impl Gate {
     }
 }
 
-fn message(lane: LaneId, seq: u64) -> OutboundMessage {
-    let envelope = Envelope {
-        gateway: "gw",
-        epoch: Epoch(1),
-        stream: STREAMS[lane.0],
+fn lane(stream: &str) -> LaneStart {
+    LaneStart { stream: stream.into(), ..LaneStart::from(Seq(1)) }
+}
+
+fn record(lane: LaneId, seq: u64) -> OutboundRecord {
+    OutboundRecord {
         seq: Seq(seq),
-        topic: "sensors/ä/telemetry",
-        client: "sensor",
+        topic: "sensors/ä/telemetry".to_owned(),
+        client: "sensor".to_owned(),
         unix_ms: 1_767_225_600_000,
         clock: Clock::Synced,
-        publisher: None,
-        retain: false,
-        expiry_s: None,
-        response_topic: None,
-        correlation: None,
-        user: vec![("unit", "°C")],
-    };
-    envelope.encode(format!("{}-{seq}", lane.0).into_bytes(), None, true)
+        user: vec![("unit".to_owned(), "°C".to_owned())],
+        payload_is_text: true,
+        payload: format!("{}-{seq}", lane.0).into_bytes(),
+        ..OutboundRecord::default()
+    }
 }

@@ -1,0 +1,209 @@
+//! `[uplink.NAME]`: where it goes, what it sends, how much and how fast.
+
+use std::time::Duration;
+
+use tidegate_flow::DEAD_LETTER_STREAM;
+use toml::de::DeValue;
+
+use super::document::{Section, Spot};
+use super::keys::{Key, Kind, uplink};
+use super::mistakes::Mistakes;
+use super::sections::{Reader, check_name, check_stream, list, size};
+use super::settings::UplinkSettings;
+use super::value::expected;
+use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, TlsFiles};
+
+/// Most uplinks of one gateway.
+const MAX_UPLINKS: usize = 16;
+/// Records and bytes of a batch when the file does not say.
+const BATCH_RECORDS: usize = 100;
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Reads all uplinks.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    gateway: &str,
+    streams: &[&str],
+    out: &mut Mistakes,
+) -> Vec<UplinkSettings> {
+    let sections = Section::several(reader.source, reader.root, &uplink::SECTION, out);
+    let mut uplinks = Vec::new();
+    for (index, (name, section)) in sections.into_iter().enumerate() {
+        check_name(name, &section, index, MAX_UPLINKS, out);
+        uplinks.extend(one(reader, gateway, name, &section, streams, out));
+    }
+    uplinks
+}
+
+/// One uplink; `None` when its URL or its files are wrong.
+fn one(
+    reader: &Reader<'_>,
+    gateway: &str,
+    name: &str,
+    section: &Section<'_>,
+    streams: &[&str],
+    out: &mut Mistakes,
+) -> Option<UplinkSettings> {
+    let streams = stream_names(section, streams, out);
+    let window = size(section.count(&uplink::WINDOW, out));
+    let connect_timeout = section.time(&uplink::CONNECT_TIMEOUT, out);
+    let (backoff_min, backoff_max) = backoff(section, out);
+    let mut settings = UplinkSettings {
+        name: name.to_owned(),
+        target: Target::Mqtt(Vec::new()),
+        streams,
+        window,
+        window_bytes: size(section.bytes(&uplink::WINDOW_BYTES, out)),
+        batch_records: limit(section, &uplink::BATCH_RECORDS, out).map_or(BATCH_RECORDS, size),
+        batch_bytes: limit(section, &uplink::BATCH_BYTES, out).map_or(BATCH_BYTES, size),
+        batch_age: section.time(&uplink::BATCH_AGE, out),
+        max_batches_per_second: limit(section, &uplink::MAX_BATCHES_PER_SECOND, out),
+        max_bytes_per_second: limit(section, &uplink::MAX_BYTES_PER_SECOND, out),
+        max_backfill_bytes_per_second: limit(section, &uplink::MAX_BACKFILL_PER_SECOND, out),
+        ack_timeout: section.time(&uplink::ACK_TIMEOUT, out),
+        connect_timeout,
+        backoff_min,
+        backoff_max,
+    };
+    let options = TargetOptions {
+        tls: TlsFiles {
+            ca_file: reader.path(section, &uplink::CA_FILE, out),
+            cert_file: reader.path(section, &uplink::CERT_FILE, out),
+            key_file: reader.path(section, &uplink::KEY_FILE, out),
+        },
+        keep_alive: section.time(&uplink::KEEP_ALIVE, out),
+        connect_timeout,
+        window,
+        ..TargetOptions::default()
+    };
+    settings.target = target(gateway, name, section, options, out)?;
+    match settings.target {
+        Target::Mqtt(_) => {
+            settings.batch_records = 1;
+            refuse_batches(section, out);
+        }
+    }
+    Some(settings)
+}
+
+/// A limit that holds only when it is written.
+fn limit(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<u64> {
+    section.spot(key)?;
+    match key.kind {
+        Kind::Bytes { .. } => Some(section.bytes(key, out)),
+        _ => Some(section.count(key, out)),
+    }
+}
+
+/// MQTT carries one record a message.
+fn refuse_batches(section: &Section<'_>, out: &mut Mistakes) {
+    for key in [&uplink::BATCH_RECORDS, &uplink::BATCH_BYTES, &uplink::BATCH_AGE] {
+        if let Some(spot) = section.spot(key) {
+            spot.wrong(out, "has no use with mqtt://: each record is a message of its own");
+        }
+    }
+}
+
+/// The servers of an uplink; `None` when a URL or a file is wrong.
+fn target(
+    gateway: &str,
+    name: &str,
+    section: &Section<'_>,
+    options: TargetOptions,
+    out: &mut Mistakes,
+) -> Option<Target> {
+    let urls = urls(section, out)?;
+    let mut servers = Vec::new();
+    let mut told: Vec<TargetError> = Vec::new();
+    for (spot, url) in urls {
+        match MqttTarget::parse(gateway, name, &url, options.clone()) {
+            Ok(server) => servers.push(server),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    // What is wrong with a file is wrong for each server: told once.
+                    if mistake.key == "url" || !told.contains(&mistake) {
+                        report(section, &spot, &mistake, out);
+                        told.push(mistake);
+                    }
+                }
+            }
+        }
+    }
+    told.is_empty().then_some(Target::Mqtt(servers))
+}
+
+fn report(section: &Section<'_>, url: &Spot<'_>, mistake: &TargetError, out: &mut Mistakes) {
+    let shown = format!("\"{}\"", mistake.value);
+    if mistake.key == uplink::URL.name {
+        return url.wrong_shown_as(&shown, out, &mistake.why);
+    }
+    let key = uplink::SECTION.keys.iter().find(|key| key.name == mistake.key);
+    match key.and_then(|key| section.spot(key)) {
+        Some(spot) => spot.wrong_shown_as(&shown, out, &mistake.why),
+        None => section.wrong_absent(mistake.key, out, &mistake.why),
+    }
+}
+
+/// One URL, or a list of them.
+fn urls<'a>(section: &Section<'a>, out: &mut Mistakes) -> Option<Vec<(Spot<'a>, String)>> {
+    let Kind::Urls { max } = uplink::URL.kind else { return None };
+    let Some(spot) = section.spot(&uplink::URL) else {
+        section.missing(&uplink::URL, out);
+        return None;
+    };
+    let spots = match spot.elements() {
+        None => vec![spot],
+        Some(list) if list.is_empty() || list.len() > max => {
+            spot.wrong(out, &format!("a list of {}; allowed: 1 to {max}", list.len()));
+            return None;
+        }
+        Some(list) => list,
+    };
+    let mut found: Vec<(Spot<'a>, String)> = Vec::new();
+    for spot in spots {
+        let DeValue::String(text) = spot.value else {
+            spot.wrong(out, &expected("a URL, or a list of URLs", spot.value));
+            return None;
+        };
+        if found.iter().any(|(_, before)| before == text) {
+            spot.wrong_shown_as("the URL", out, "listed twice");
+        }
+        let text = text.clone().into_owned();
+        found.push((spot, text));
+    }
+    Some(found)
+}
+
+fn backoff(section: &Section<'_>, out: &mut Mistakes) -> (Duration, Duration) {
+    let min = section.time(&uplink::BACKOFF_MIN, out);
+    let max = section.time(&uplink::BACKOFF_MAX, out);
+    if min > max {
+        let spots = [&uplink::BACKOFF_MIN, &uplink::BACKOFF_MAX];
+        if let Some(spot) = spots.into_iter().find_map(|key| section.spot(key)) {
+            spot.wrong(out, "backoff_min must not be longer than backoff_max");
+        }
+    }
+    (min, max)
+}
+
+fn stream_names(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> Vec<String> {
+    let Kind::Streams { max } = uplink::STREAMS.kind else { return Vec::new() };
+    let Some(spot) = section.spot(&uplink::STREAMS) else {
+        section.missing(&uplink::STREAMS, out);
+        return Vec::new();
+    };
+    let mut found: Vec<String> = Vec::new();
+    for element in list(&spot, 1, max, "names of streams", out).unwrap_or_default() {
+        let DeValue::String(name) = element.value else {
+            element.wrong(out, &expected("the name of a stream", element.value));
+            continue;
+        };
+        if found.iter().any(|before| before == name) {
+            element.wrong(out, "listed twice");
+        } else if name != DEAD_LETTER_STREAM {
+            check_stream(&element, name, streams, out);
+        }
+        found.push(name.clone().into_owned());
+    }
+    found
+}

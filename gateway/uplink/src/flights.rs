@@ -1,0 +1,59 @@
+//! What is on its way: sent, or about to be, and not answered.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::batch::SeqRange;
+
+/// One batch on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) lane: usize,
+    pub(crate) range: SeqRange,
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    pub(crate) sent_at: Instant,
+}
+
+/// All of them, by token, that is in the order of sending.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    by_token: BTreeMap<u64, Flight>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Flights {
+    pub(crate) fn insert(&mut self, token: u64, flight: Flight) {
+        self.records += flight.records;
+        self.bytes += flight.bytes;
+        self.by_token.insert(token, flight);
+    }
+
+    pub(crate) fn remove(&mut self, token: u64) -> Option<Flight> {
+        let flight = self.by_token.remove(&token)?;
+        self.records -= flight.records;
+        self.bytes -= flight.bytes;
+        Some(flight)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Flights::default();
+    }
+
+    pub(crate) fn oldest(&self) -> Option<Flight> {
+        self.by_token.first_key_value().map(|(_, flight)| *flight)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_token.is_empty()
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
