@@ -13,11 +13,13 @@
 //!
 //! Deliberately not here: sockets, files, threads, clocks, the Wasm engine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidegate_broker::{Broker, CloseReason, ConnId, Message, Ticket};
-use tidegate_stream::{Disk, DiskReply, DiskRequest, Log, OpenError, Position, Recovery, StreamId};
+use tidegate_stream::{
+    Disk, DiskReply, DiskRequest, Log, OpenError, Position, ReaderId, Recovery, StreamId,
+};
 use tidegate_uplink::{Action, UplinkEvent};
 
 use crate::call::{Call, CallResult};
@@ -223,7 +225,7 @@ impl Gateway {
                 UplinkRun::define(&mut log, &routes, uplink, plan.seed ^ index as u64)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        drop_unplanned_readers(&mut log, &plan);
+        drop_unplanned_readers(&mut log, &functions, &uplinks);
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
         let gateway = Gateway {
@@ -306,11 +308,8 @@ impl Gateway {
 
     /// An uplink's driver reports.
     pub fn handle_uplink(&mut self, now: Now, uplink: usize, event: UplinkEvent) {
-        if let UplinkEvent::Connected { .. } = &event {
-            self.mark_backlog(uplink);
-        }
-        if let Some(notice) = self.uplinks.get_mut(uplink).and_then(|run| run.handle(now, event)) {
-            self.emit(Output::Notice(notice));
+        if let Some(event) = self.admit_session(now, uplink, event) {
+            self.begin(now, uplink, event);
         }
     }
 
@@ -431,6 +430,7 @@ impl Gateway {
             }
         }
         self.release_seals();
+        self.release_sessions(now);
         self.standstill.round_ended();
         self.wake_readers();
         if self.hold.is_busy() {
@@ -476,20 +476,11 @@ pub(crate) fn undelivered_bytes(message: &Message) -> usize {
 }
 
 /// A cursor that nothing moves any more would keep records for ever.
-fn drop_unplanned_readers(log: &mut Log, plan: &Plan) {
-    let planned = |stream: &str, reader: &str| match reader.split_once('/') {
-        Some(("fn", name)) => plan.functions.iter().any(|f| f.name == name && f.input == stream),
-        Some(("uplink", name)) => plan
-            .uplinks
-            .iter()
-            .any(|uplink| uplink.name == name && uplink.streams.iter().any(|s| s == stream)),
-        _ => false,
-    };
-    for stream in log.status().streams {
-        for reader in stream.readers {
-            if !planned(&stream.name, &reader.name) {
-                log.drop_reader(reader.id);
-            }
-        }
-    }
+fn drop_unplanned_readers(log: &mut Log, functions: &[FunctionRun], uplinks: &[UplinkRun]) {
+    let read = functions.iter().map(|run| run.reader);
+    let sent = uplinks.iter().flat_map(|run| run.lanes.iter().map(|lane| lane.reader));
+    let planned: BTreeSet<ReaderId> = read.chain(sent).collect();
+    let unplanned: Vec<ReaderId> =
+        log.readers().map(|(reader, _, _)| reader).filter(|r| !planned.contains(r)).collect();
+    unplanned.into_iter().for_each(|reader| log.drop_reader(reader));
 }

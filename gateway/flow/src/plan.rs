@@ -73,6 +73,9 @@ pub struct UplinkPlan {
     pub name: String,
     /// Names of the streams that it sends, in order of the lanes.
     pub streams: Vec<String>,
+    /// Of those, the ones whose fresh records go before a backlog, which then follows in a lane
+    /// of its own.
+    pub live_first: Vec<String>,
     /// Window, backoff, time-outs.
     pub options: UplinkOptions,
 }

@@ -43,9 +43,9 @@ impl Gateway {
     pub(crate) fn seal(&mut self, now: Now, index: usize, lane: LaneId, ranges: &[SeqRange]) {
         let run = &mut self.uplinks[index];
         let (Some(table), Some(newest)) = (run.seals.table, ranges.last()) else { return };
-        let stream = &run.plan.streams[lane.0];
+        let stream = run.lanes[lane.0].upstream_name(&run.plan);
         let mut tx = Transaction::new();
-        tx.put(table, stream.clone().into_bytes(), encode(ranges));
+        tx.put(table, stream.into_bytes(), encode(ranges));
         tx.hurry();
         match self.log.commit(now.instant, tx) {
             Ok(committed) => {

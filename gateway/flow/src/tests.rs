@@ -2,6 +2,7 @@
 //! upstream that is a list.
 
 mod edges;
+mod lanes;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,6 +29,10 @@ struct Bench {
     guest: Guest,
     calls: u64,
     sent: Vec<OutboundMessage>,
+    /// First and last sequence of each batch sent.
+    ranges: Vec<(u64, u64)>,
+    /// Records that the upstream still takes before it falls silent.
+    takes: usize,
     upstream: bool,
     disk_stands_still: bool,
     held_disk: Vec<tidegate_stream::DiskRequest>,
@@ -51,6 +56,8 @@ impl Bench {
             guest,
             calls: 0,
             sent: Vec::new(),
+            ranges: Vec::new(),
+            takes: usize::MAX,
             upstream: false,
             disk_stands_still: false,
             held_disk: Vec::new(),
@@ -183,6 +190,12 @@ impl Bench {
                 UplinkEvent::Disconnected { session, why: "refused".to_owned() }
             }
             Action::Send { session, token, batch } => {
+                let Some(left) = self.takes.checked_sub(batch.records.len()) else {
+                    self.takes = 0;
+                    return;
+                };
+                self.takes = left;
+                self.ranges.push((batch.range.first.0, batch.range.last.0));
                 let (stream, epoch) = (batch.stream, batch.epoch);
                 let message = |record: OutboundRecord| record.into_message("gw", &stream, epoch);
                 self.sent.extend(batch.records.into_iter().map(message));
@@ -305,6 +318,7 @@ fn plan() -> Plan {
         uplinks: vec![UplinkPlan {
             name: "cloud".to_owned(),
             streams: vec!["telemetry".to_owned(), "alerts".to_owned()],
+            live_first: Vec::new(),
             options: UplinkOptions::default(),
         }],
         seed: 1,

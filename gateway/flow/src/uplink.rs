@@ -15,6 +15,7 @@ use tidegate_wire::PublisherIdentity;
 use crate::attributes::Attributes;
 use crate::clock::{ClockQuality, Now};
 use crate::gateway::{BuildError, Gateway, Notice, Output};
+use crate::late::{Course, Grant, LATE_SUFFIX, LateStreams, Part, Shares};
 use crate::plan::UplinkPlan;
 use crate::route::Routes;
 use crate::seal::Seals;
@@ -26,14 +27,23 @@ pub(crate) struct UplinkRun {
     pub(crate) lanes: Vec<Lane>,
     /// Boundaries of its batches, for sinks that need them.
     pub(crate) seals: Seals,
+    /// Its live-first streams.
+    pub(crate) late: LateStreams,
     /// What the operator was told last.
     up: Option<bool>,
 }
 
-/// One stream of an uplink.
+/// One stream of an uplink, or a part of it.
 pub(crate) struct Lane {
     pub(crate) stream: StreamId,
     pub(crate) reader: ReaderId,
+    /// Index of the stream's name in the plan.
+    pub(crate) name: usize,
+    pub(crate) part: Part,
+    /// Of a live lane: what it leaves to its late lane.
+    pub(crate) shares: Shares,
+    /// Of a live lane: how far it may send.
+    pub(crate) grant: Grant,
 }
 
 impl UplinkRun {
@@ -43,22 +53,23 @@ impl UplinkRun {
         plan: &UplinkPlan,
         seed: u64,
     ) -> Result<UplinkRun, BuildError> {
-        let mut lanes = Vec::new();
-        for name in &plan.streams {
-            let stream = routes.required(name, &format!("uplink \"{}\"", plan.name))?;
-            let reader = log.reader(stream, &format!("uplink/{}", plan.name))?;
-            lanes.push(Lane { stream, reader });
-        }
+        let late = LateStreams::define(log, plan)?;
+        let lanes = lanes(log, routes, plan, &late)?;
         let seals = Seals::define(log, plan)?;
-        let start = |(lane, name): (&Lane, &String)| LaneStart {
-            stream: Arc::from(name.as_str()),
-            cursor: log.cursor(lane.reader),
-            priority: routes.priority(lane.stream),
-            sealed: seals.known(log, name),
-        };
-        let starts = lanes.iter().zip(&plan.streams).map(start).collect();
+        let starts = lanes.iter().map(|lane| {
+            let stream = lane.upstream_name(plan);
+            // Of one stream, what is fresh goes before what is late.
+            let fresh = u8::from(!matches!(lane.part, Part::Late { .. }));
+            LaneStart {
+                cursor: log.cursor(lane.reader),
+                priority: routes.priority(lane.stream).saturating_mul(2).saturating_add(fresh),
+                sealed: seals.known(log, &stream),
+                stream: Arc::from(stream),
+            }
+        });
+        let starts = starts.collect();
         let core = Uplink::new(plan.options.clone(), starts, seed);
-        Ok(UplinkRun { plan: plan.clone(), core, lanes, seals, up: None })
+        Ok(UplinkRun { plan: plan.clone(), core, lanes, seals, late, up: None })
     }
 
     /// There may be something to read.
@@ -101,7 +112,71 @@ impl UplinkRun {
     }
 }
 
+/// The streams in the order of the plan, then the late lanes of those that are, or were, live
+/// first.
+fn lanes(
+    log: &mut Log,
+    routes: &Routes,
+    plan: &UplinkPlan,
+    late: &LateStreams,
+) -> Result<Vec<Lane>, BuildError> {
+    let mut lanes = Vec::new();
+    for (index, name) in plan.streams.iter().enumerate() {
+        let stream = routes.required(name, &format!("uplink \"{}\"", plan.name))?;
+        let reader = log.reader(stream, &format!("uplink/{}", plan.name))?;
+        let shares = late.shares(log, stream, name);
+        let grant = Grant::new(&shares);
+        lanes.push(Lane { stream, reader, name: index, part: Part::Whole, shares, grant });
+    }
+    for live in 0..plan.streams.len() {
+        let name = &plan.streams[live];
+        if !plan.live_first.contains(name) && lanes[live].shares.ranges.is_empty() {
+            continue;
+        }
+        let stream = lanes[live].stream;
+        let reader = log.reader(stream, &late_reader(&plan.name))?;
+        lanes[live].part = Part::Live { late: lanes.len() };
+        let shares = lanes[live].shares.clone();
+        let grant = Grant::new(&shares);
+        lanes.push(Lane { stream, reader, name: live, part: Part::Late { live }, shares, grant });
+    }
+    Ok(lanes)
+}
+
+/// Name of the reader of an uplink's late lanes.
+pub(crate) fn late_reader(uplink: &str) -> String {
+    format!("uplink/{uplink}/late")
+}
+
+impl Lane {
+    /// The name under which its records go up.
+    pub(crate) fn upstream_name(&self, plan: &UplinkPlan) -> String {
+        let stream = &plan.streams[self.name];
+        match self.part {
+            Part::Whole | Part::Live { .. } => stream.clone(),
+            Part::Late { .. } => format!("{stream}{LATE_SUFFIX}"),
+        }
+    }
+}
+
 impl Gateway {
+    /// Names under which this uplink's lanes go up, in their order.
+    pub fn uplink_lanes(&self, index: usize) -> Vec<String> {
+        let run = self.uplinks.get(index);
+        let names = run.map(|run| run.lanes.iter().map(|lane| lane.upstream_name(&run.plan)));
+        names.map(Iterator::collect).unwrap_or_default()
+    }
+
+    /// Hands an event to the uplink's core.
+    pub(crate) fn begin(&mut self, now: Now, index: usize, event: UplinkEvent) {
+        if let UplinkEvent::Connected { .. } = &event {
+            self.mark_backlog(index);
+        }
+        if let Some(notice) = self.uplinks.get_mut(index).and_then(|run| run.handle(now, event)) {
+            self.emit(Output::Notice(notice));
+        }
+    }
+
     /// Sends what the window allows and carries out what the uplink core decides.
     pub(crate) fn step_uplink(&mut self, now: Now, index: usize) -> bool {
         let mut moved = false;
@@ -132,10 +207,7 @@ impl Gateway {
 
     fn carry_out(&mut self, now: Now, index: usize, action: Action) {
         match action {
-            Action::Advance { lane, next } => {
-                let reader = self.uplinks[index].lanes[lane.0].reader;
-                self.log.advance(now.instant, reader, next);
-            }
+            Action::Advance { lane, next } => self.advance_lane(now, index, lane, next),
             Action::Reject { lane, seq, reason } => self.reject(now, index, lane, seq, reason),
             Action::Seal { lane, ranges } => self.seal(now, index, lane, &ranges),
             Action::Connect { .. } | Action::Disconnect { .. } | Action::Send { .. } => {
@@ -170,7 +242,13 @@ impl Gateway {
     }
 
     fn fill_lane(&mut self, now: Now, index: usize, lane: LaneId, from: Seq, limit: ReadLimit) {
+        let course = self.course(now, index, lane, from, limit);
         let run = &mut self.uplinks[index];
+        let limit = match course {
+            Ok(limit) => limit,
+            Err(Course::Skip(next)) => return run.core.skip(lane, next),
+            Err(Course::Rest | Course::Read(_)) => return run.core.exhausted(lane),
+        };
         let stream = run.lanes[lane.0].stream;
         let core = &mut run.core;
         let mut accepting = true;

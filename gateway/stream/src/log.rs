@@ -287,6 +287,12 @@ impl Log {
         Ok(id)
     }
 
+    /// Whether a table of this name was defined, now or in an earlier life of the store.
+    #[must_use]
+    pub fn has_table(&self, name: &str) -> bool {
+        self.state.tables.iter().any(|table| table.name == name)
+    }
+
     /// All streams: id and name.
     pub fn streams(&self) -> impl Iterator<Item = (StreamId, &str)> {
         let named = |(id, stream): (usize, _)| {

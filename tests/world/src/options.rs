@@ -201,6 +201,7 @@ impl Options {
             uplinks: vec![UplinkPlan {
                 name: "cloud".to_owned(),
                 streams: vec!["telemetry".to_owned(), "alerts".to_owned()],
+                live_first: Vec::new(),
                 options: UplinkOptions::default(),
             }],
             seed: self.seed,

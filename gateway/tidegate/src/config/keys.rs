@@ -482,6 +482,12 @@ pub(crate) mod uplink {
         fallback: Fallback::Required(r#"streams = ["telemetry"]"#),
         about: "The streams that it sends, each in order.",
     };
+    pub(crate) const LIVE_FIRST: Key = Key {
+        name: "live_first",
+        kind: Kind::Streams { max: 64 },
+        fallback: Fallback::Absent("none: each stream is sent in order"),
+        about: "Of those, the streams whose fresh records go first after an outage. What came late follows under the name `NAME.late`, in order there.",
+    };
     pub(crate) const CA_FILE: Key = Key {
         name: "ca_file",
         kind: Kind::Path,
@@ -584,6 +590,7 @@ pub(crate) mod uplink {
         keys: &[
             &URL,
             &STREAMS,
+            &LIVE_FIRST,
             &CA_FILE,
             &CERT_FILE,
             &KEY_FILE,

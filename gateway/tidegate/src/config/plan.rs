@@ -106,6 +106,7 @@ fn uplink_plan(uplink: &UplinkSettings) -> UplinkPlan {
     UplinkPlan {
         name: uplink.name.clone(),
         streams: uplink.streams.clone(),
+        live_first: uplink.live_first.clone(),
         options: UplinkOptions {
             window: uplink.window,
             window_bytes: uplink.window_bytes,

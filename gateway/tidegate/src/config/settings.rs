@@ -168,6 +168,8 @@ pub struct UplinkSettings {
     pub target: Target,
     /// Streams that it sends, in the order of the lanes.
     pub streams: Vec<String>,
+    /// Of those, the ones whose fresh records go before a backlog.
+    pub live_first: Vec<String>,
     /// Records in flight.
     pub window: usize,
     /// Bytes in flight.

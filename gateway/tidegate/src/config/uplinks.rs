@@ -44,7 +44,12 @@ fn one(
     streams: &[&str],
     out: &mut Mistakes,
 ) -> Option<UplinkSettings> {
-    let streams = stream_names(section, streams, out);
+    let streams = stream_names(section, &uplink::STREAMS, streams, out);
+    let own: Vec<&str> = streams.iter().map(String::as_str).collect();
+    let live_first = match section.spot(&uplink::LIVE_FIRST) {
+        Some(_) => stream_names(section, &uplink::LIVE_FIRST, &own, out),
+        None => Vec::new(),
+    };
     let window = size(section.count(&uplink::WINDOW, out));
     let connect_timeout = section.time(&uplink::CONNECT_TIMEOUT, out);
     let (backoff_min, backoff_max) = backoff(section, out);
@@ -52,6 +57,7 @@ fn one(
         name: name.to_owned(),
         target: Target::Mqtt(Vec::new()),
         streams,
+        live_first,
         window,
         window_bytes: size(section.bytes(&uplink::WINDOW_BYTES, out)),
         batch_records: limit(section, &uplink::BATCH_RECORDS, out).map_or(BATCH_RECORDS, size),
@@ -186,10 +192,15 @@ fn backoff(section: &Section<'_>, out: &mut Mistakes) -> (Duration, Duration) {
     (min, max)
 }
 
-fn stream_names(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> Vec<String> {
-    let Kind::Streams { max } = uplink::STREAMS.kind else { return Vec::new() };
-    let Some(spot) = section.spot(&uplink::STREAMS) else {
-        section.missing(&uplink::STREAMS, out);
+fn stream_names(
+    section: &Section<'_>,
+    key: &Key,
+    streams: &[&str],
+    out: &mut Mistakes,
+) -> Vec<String> {
+    let Kind::Streams { max } = key.kind else { return Vec::new() };
+    let Some(spot) = section.spot(key) else {
+        section.missing(key, out);
         return Vec::new();
     };
     let mut found: Vec<String> = Vec::new();
