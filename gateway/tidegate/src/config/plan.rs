@@ -7,7 +7,6 @@ use tidegate_stream::LogOptions;
 use tidegate_uplink::UplinkOptions;
 
 use super::settings::{FunctionSettings, Settings, UplinkSettings};
-use crate::uplinks::Target;
 
 impl Settings {
     /// The whole gateway, as the flow core wants it. Everything in it is in the order of the
@@ -23,12 +22,6 @@ impl Settings {
             uplinks: self.uplinks.iter().map(uplink_plan).collect(),
             seed: seed(&self.gateway),
         }
-    }
-
-    /// Where each uplink goes, with its window.
-    #[must_use]
-    pub fn uplink_targets(&self) -> Vec<(Target, usize)> {
-        self.uplinks.iter().map(|uplink| (uplink.target.clone(), uplink.window)).collect()
     }
 
     fn broker_limits(&self) -> BrokerLimits {

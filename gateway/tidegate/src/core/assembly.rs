@@ -19,8 +19,9 @@ use super::functions::{FunctionThread, Loaded};
 use super::pump::Pump;
 use super::requests::Tails;
 use super::timer::Timer;
+use super::uplinks::Sink;
 use super::{Core, Event, clock, descriptors, links, uplinks};
-use crate::config::{FunctionSettings, Settings};
+use crate::config::{FunctionSettings, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
 
@@ -54,8 +55,8 @@ pub fn run(
         let core = Core::new(gateway);
         let (events, receiver) = unbounded_channel();
         let functions = start_functions(settings, &core, &events)?;
-        let (drivers, news) = uplinks::start(settings.uplink_targets())
-            .context("cannot start the uplinks' thread")?;
+        let (drivers, news) =
+            uplinks::start(sinks(settings, &core)).context("cannot start the uplinks' thread")?;
         let mut pump = Pump {
             core: core.clone(),
             events: receiver,
@@ -81,6 +82,17 @@ pub fn run(
         ready(&addresses);
         pump.run().await
     })
+}
+
+/// Where each uplink goes, in the order of the plan.
+fn sinks(settings: &Settings, core: &Core) -> Vec<Sink> {
+    let gateway = core.gateway.borrow();
+    let sink = |(index, uplink): (usize, &UplinkSettings)| Sink {
+        target: uplink.target.clone(),
+        window: uplink.window,
+        lanes: gateway.uplink_lanes(index),
+    };
+    settings.uplinks.iter().enumerate().map(sink).collect()
 }
 
 fn open_disk(settings: &Settings) -> anyhow::Result<Arc<dyn Disk>> {

@@ -26,21 +26,30 @@ pub(crate) struct Driver {
 /// session answers each message of its window once.
 pub(crate) type News = UnboundedReceiver<(usize, UplinkEvent)>;
 
+/// What a driver is started with.
+pub(crate) struct Sink {
+    pub(crate) target: Target,
+    /// The uplink's window, in records.
+    pub(crate) window: usize,
+    /// Names under which its lanes go up.
+    pub(crate) lanes: Vec<String>,
+}
+
 /// Starts the drivers on a thread of their own; they end when the `Driver`s are dropped.
-pub(crate) fn start(targets: Vec<(Target, usize)>) -> io::Result<(Vec<Driver>, News)> {
+pub(crate) fn start(sinks: Vec<Sink>) -> io::Result<(Vec<Driver>, News)> {
     let (news, receiver) = unbounded_channel();
-    let (drivers, queues): (Vec<_>, Vec<_>) = targets
+    let (drivers, queues): (Vec<_>, Vec<_>) = sinks
         .into_iter()
-        .map(|(target, window)| {
-            let (actions, queue) = channel(window + QUEUE);
-            (Driver { actions, waiting: VecDeque::new() }, (target, queue))
+        .map(|sink| {
+            let (actions, queue) = channel(sink.window + QUEUE);
+            (Driver { actions, waiting: VecDeque::new() }, (sink, queue))
         })
         .unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("uplinks".to_owned()).spawn(move || {
         let set = LocalSet::new();
-        for (index, (target, queue)) in queues.into_iter().enumerate() {
-            set.spawn_local(target.run(queue, tell(news.clone(), index)));
+        for (index, (sink, queue)) in queues.into_iter().enumerate() {
+            set.spawn_local(sink.target.run(sink.lanes, queue, tell(news.clone(), index)));
         }
         drop(news);
         runtime.block_on(set);

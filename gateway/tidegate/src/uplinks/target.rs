@@ -43,14 +43,24 @@ impl Target {
     }
 
     /// Carries out the actions of one uplink core until their channel closes, then says goodbye
-    /// to the server. `events` must not block, and must not lose anything: per session at most
+    /// to the server. `lanes` are the names under which the uplink's lanes go up, in their order.
+    /// `events` must not block, and must not lose anything: per session at most
     /// one answer for each batch sent, and two for the connection.
     ///
     /// Actions are taken at all times, also while connecting and while a write is stuck; a
     /// session that ends, ends at once, with its socket.
-    pub async fn run(self, actions: Receiver<Action>, events: impl Fn(UplinkEvent)) {
+    pub async fn run(
+        self,
+        lanes: Vec<String>,
+        actions: Receiver<Action>,
+        events: impl Fn(UplinkEvent),
+    ) {
         match self {
-            Target::Mqtt(servers) => mqtt::run(servers, actions, events).await,
+            // MQTT cannot say what it holds: the lanes' names come with the batches.
+            Target::Mqtt(servers) => {
+                drop(lanes);
+                mqtt::run(servers, actions, events).await;
+            }
         }
     }
 }
