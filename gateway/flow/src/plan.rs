@@ -38,10 +38,14 @@ pub struct StreamPlan {
     pub topics: Vec<TopicFilter>,
     /// The quota, in bytes.
     pub max_bytes: u64,
-    /// What happens at the quota.
+    /// The quota, in records.
+    pub max_records: Option<u64>,
+    /// What happens at a quota.
     pub overflow: Overflow,
     /// How long records stay after every reader has passed them.
     pub retain: Duration,
+    /// How long records stay at most, read or not.
+    pub max_age: Option<Duration>,
 }
 
 /// One function.

@@ -183,6 +183,12 @@ impl UnsealedFrame {
         bytes
     }
 
+    /// A frame that was read, to be written at another place.
+    pub(crate) fn of(bytes: Vec<u8>) -> UnsealedFrame {
+        let total = bytes.len();
+        UnsealedFrame { bytes, total }
+    }
+
     /// Takes back what [`UnsealedFrame::seal`] gave, to seal it again for another place.
     pub(crate) fn restore(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;

@@ -84,8 +84,10 @@ fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
         name: stream.name.clone(),
         topics: stream.topics.clone(),
         max_bytes: stream.max_bytes,
+        max_records: stream.max_records,
         overflow: stream.overflow,
         retain: stream.retain,
+        max_age: stream.max_age,
     }
 }
 
