@@ -267,7 +267,7 @@ impl<'a> Frame<'a> {
     pub(crate) fn verify(bytes: &'a [u8], seed: Seed) -> Result<Frame<'a>, Broken> {
         let frame = Frame::header(bytes, seed)?;
         if bytes.len() < frame.total {
-            return Err(Broken::Short(frame.padded));
+            return Err(Broken::Short(frame.total));
         }
         let frame = Frame { bytes: &bytes[..frame.total], ..frame };
         let mut at = HEADER;

@@ -61,8 +61,12 @@ pub struct Log {
     pub(crate) chores: crate::chores::Chores,
     pub(crate) checkpointing: Option<Checkpointing>,
     pub(crate) checkpoint: Option<Place>,
+    /// The one before: it still serves when the newest is damaged.
+    pub(crate) checkpoint_before: Option<Place>,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) bytes_since_checkpoint: u64,
+    /// Definitions are written that no checkpoint holds a second time.
+    pub(crate) definitions_once: bool,
     /// Segments that lose a chunk once the position is durable.
     pub(crate) releases: VecDeque<(Position, SegmentId)>,
     pub(crate) disk_full: bool,
@@ -344,6 +348,7 @@ impl Log {
         self.open.push_def(kind, id, count, at, payload);
         // Written with the next append, or after `cursor_delay` from the next call with a time.
         self.chores.defined = true;
+        self.definitions_once = true;
     }
 
     /// Appends a record.

@@ -306,18 +306,24 @@ impl<'d> Opening<'d> {
         self.free.push_back(FreeSegment { id, len, damaged: false });
     }
 
-    /// Reads footers up to the newest checkpoint and everything from there on; everything, when
-    /// that leaves no complete checkpoint.
+    /// Reads footers up to the newest checkpoint that is complete, and everything from there on;
+    /// everything, when there is none.
     fn read_contents(&mut self) -> Contents {
         let present: BTreeSet<_> = self.candidates.iter().map(|c| c.id).collect();
-        let mut pointers = self.candidates.iter().rev().filter_map(|c| c.header?.checkpoint);
-        let start = pointers.find(|place| present.contains(&place.segment));
-        let Some(start) = start else { return self.read_from(None) };
-        let contents = self.read_from(Some(start.segment));
-        if find_checkpoint(&contents).is_some() {
-            return contents;
+        let named = self.candidates.iter().rev().filter_map(|c| c.header?.checkpoint);
+        let mut starts: Vec<_> =
+            named.map(|place| place.segment).filter(|id| present.contains(id)).collect();
+        starts.dedup();
+        // Two are kept: see Log::recycle.
+        for start in starts.into_iter().take(2) {
+            let contents = self.read_from(Some(start));
+            if find_checkpoint(&contents).is_some() {
+                return contents;
+            }
+            let name = segment_name(start);
+            let note = format!("the checkpoint in {name} is damaged: reading more");
+            self.recovery.notes.push(note);
         }
-        self.recovery.notes.push("the newest checkpoint is damaged: reading everything".into());
         self.read_from(None)
     }
 
@@ -382,6 +388,7 @@ impl<'d> Opening<'d> {
         let last = contents.scans.values().rev().find_map(|scan| scan.frames.last());
         log.next_commit = last.map_or(1, |frame| frame.commit + 1);
         log.checkpoint = checkpoint.as_ref().map(|checkpoint| checkpoint.place);
+        log.checkpoint_before = self.checkpoint_before(log.checkpoint);
         log.checkpoint_bytes = checkpoint.as_ref().map_or(0, |c| c.body.len() as u64);
         log.bytes_since_checkpoint = bytes_since(&contents, log.checkpoint);
         self.index(&mut log, &contents);
@@ -394,6 +401,12 @@ impl<'d> Opening<'d> {
         self.recovery.damaged_segments = log.segments.values().filter(|s| s.damaged).count();
         self.hand_over(&mut log);
         (log, self.recovery)
+    }
+
+    /// The newest that headers name in front of this one.
+    fn checkpoint_before(&self, newest: Option<Place>) -> Option<Place> {
+        let named = self.candidates.iter().filter_map(|c| c.header?.checkpoint);
+        named.filter(|place| Some(*place) < newest).max()
     }
 
     pub(crate) fn note_malformed(&mut self, sections: usize) {
@@ -488,8 +501,10 @@ impl<'d> Opening<'d> {
             chores: Chores::default(),
             checkpointing: None,
             checkpoint: None,
+            checkpoint_before: None,
             checkpoint_bytes: 0,
             bytes_since_checkpoint: 0,
+            definitions_once: false,
             releases: VecDeque::new(),
             disk_full: false,
             shutting_down: false,

@@ -232,9 +232,11 @@ impl Log {
         self.checkpoint_when_it_frees();
     }
 
-    /// Gives back segments that nobody needs.
+    /// Gives back segments that nobody needs: they are in front of the last checkpoint but one,
+    /// or, when space is short, of the last.
     pub(crate) fn recycle(&mut self) {
-        let Some(checkpoint) = self.checkpoint else { return };
+        let needed = if self.is_short() { self.checkpoint } else { self.checkpoint_before };
+        let Some(checkpoint) = needed else { return };
         let active = self.active.as_ref().map(|active| active.id);
         let unneeded: Vec<_> = self
             .segments
@@ -248,16 +250,19 @@ impl Log {
         }
     }
 
+    fn is_short(&self) -> bool {
+        self.disk_full || self.chores.spares.is_empty()
+    }
+
     /// When space is short, a checkpoint before its time frees the segments in front of it.
     fn checkpoint_when_it_frees(&mut self) {
-        let short = self.disk_full || self.chores.spares.is_empty();
         let from = self.checkpoint.map(|place| place.segment);
         let active = self.active.as_ref().map(|active| active.id);
         let held = self
             .segments
             .iter()
             .any(|(id, info)| info.live == 0 && Some(*id) >= from && Some(*id) != active);
-        if short && held && self.checkpointing.is_none() {
+        if self.is_short() && held && self.checkpointing.is_none() {
             self.begin_checkpoint(false);
         }
     }

@@ -128,6 +128,7 @@ impl Log {
             part: None,
         });
         self.checkpoint = None;
+        self.checkpoint_before = None;
         self.begin_checkpoint(false);
     }
 

@@ -112,7 +112,8 @@ fn damage_that_appears_later_is_found_by_the_reader_and_told_once() {
         rig.settle();
     }
     let name = segments(&rig.disk).remove(0);
-    rig.disk.damage(&name, FIRST_FRAME as usize + 10 * 1024 + 100, 1);
+    // Behind the first frame there is one with a checkpoint.
+    rig.disk.damage(&name, FIRST_FRAME as usize + SECTOR + 10 * 1024 + 100, 1);
     for _ in 0..2 {
         let read = rig.payloads(a);
         let losses: Vec<_> = rig.log.losses().copied().collect();

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod every_byte;
 mod golden;
 mod keeping;
 mod marks;
