@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use tidegate_stream::WallClock;
+
 /// Whether the wall clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockQuality {
@@ -20,4 +22,14 @@ pub struct Now {
     pub unix_ms: i64,
     /// Whether `unix_ms` can be trusted.
     pub clock: ClockQuality,
+}
+
+impl Now {
+    /// The wall clock as the log takes it: what is old goes only by one that can be trusted.
+    pub(crate) fn wall_clock(&self) -> WallClock {
+        match self.clock {
+            ClockQuality::Synced => WallClock::Trusted(self.unix_ms),
+            ClockQuality::Unsynced => WallClock::Untrusted(self.unix_ms),
+        }
+    }
 }

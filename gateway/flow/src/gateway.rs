@@ -233,7 +233,7 @@ impl Gateway {
             started: now.instant,
             broker,
             released: log.durable(),
-            newest_record: log.durable(),
+            newest_record: log.end(),
             log,
             routes,
             functions,
@@ -321,7 +321,7 @@ impl Gateway {
         }
         if now.instant >= self.next_trim {
             if !self.stopping {
-                self.log.trim(now.instant, now.unix_ms);
+                self.log.trim(now.instant, now.wall_clock());
             }
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);

@@ -38,13 +38,17 @@ pub struct StreamPlan {
     pub topics: Vec<TopicFilter>,
     /// The quota, in bytes.
     pub max_bytes: u64,
-    /// What happens at the quota.
+    /// The quota, in records.
+    pub max_records: Option<u64>,
+    /// What happens at a quota.
     pub overflow: Overflow,
     /// How long records stay after every reader has passed them.
     pub retain: Duration,
     /// An uplink sends what a stream of a higher priority has before what others have; streams
     /// of the same priority take turns.
     pub priority: u8,
+    /// How long records stay at most, read or not.
+    pub max_age: Option<Duration>,
 }
 
 /// One function.

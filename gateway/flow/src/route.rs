@@ -11,7 +11,8 @@ use crate::plan::{DEAD_LETTER_STREAM, Plan};
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
 const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Dead letters stay until the quota or an operator removes them: ten years.
+/// Dead letters stay until the quota or an operator removes them, also those that an uplink has
+/// sent: ten years.
 const DEAD_LETTER_RETAIN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The configured streams and the topics that feed them.
@@ -35,8 +36,10 @@ impl Routes {
         for stream in &plan.streams {
             let config = StreamConfig {
                 max_bytes: stream.max_bytes,
+                max_records: stream.max_records,
                 overflow: stream.overflow,
                 retain: stream.retain,
+                max_age: stream.max_age,
             };
             let id = log.stream(&stream.name, config)?;
             for filter in &stream.topics {
@@ -54,6 +57,7 @@ impl Routes {
                 max_bytes: DEAD_LETTER_BYTES,
                 overflow: Overflow::DropOldest,
                 retain: DEAD_LETTER_RETAIN,
+                ..StreamConfig::default()
             };
             let id = log.stream(DEAD_LETTER_STREAM, config)?;
             routes.streams.push(StreamRoute {

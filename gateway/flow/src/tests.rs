@@ -290,9 +290,11 @@ fn stream(name: &str, topics: &[&str]) -> StreamPlan {
         name: name.to_owned(),
         topics: topics.iter().map(|topic| filter(topic)).collect(),
         max_bytes: 1 << 30,
+        max_records: None,
         overflow: Overflow::Block,
         retain: Duration::from_secs(3600),
         priority: 0,
+        max_age: None,
     }
 }
 

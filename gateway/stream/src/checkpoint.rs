@@ -2,7 +2,8 @@
 //!
 //! A checkpoint is the state before the group that carries its first part. Recovery needs all
 //! parts and the frames from the first part on, so no segment from there on is recycled before
-//! a newer checkpoint is complete and durable.
+//! a newer checkpoint is complete and durable; and none from the one before it on, as long as
+//! there is room, so that damage to a checkpoint costs nothing.
 
 use std::collections::VecDeque;
 
@@ -45,6 +46,7 @@ impl Log {
             return;
         }
         self.close_group();
+        self.definitions_once = false;
         let state = self.state.encode();
         let number = self.next_commit;
         let chunks: Vec<&[u8]> = state.chunks(self.part_bytes()).collect();
@@ -66,10 +68,11 @@ impl Log {
         });
     }
 
-    /// Begins one when enough was written since the last.
+    /// Begins one when enough was written since the last, or when definitions stand in one frame
+    /// only: without the name of a stream nobody finds its records.
     pub(crate) fn checkpoint_when_due(&mut self) {
         let least = u64::from(self.options.segment_bytes).max(4 * self.checkpoint_bytes);
-        if self.bytes_since_checkpoint >= least {
+        if self.bytes_since_checkpoint >= least || self.definitions_once {
             self.begin_checkpoint(false);
         }
     }
@@ -89,6 +92,7 @@ impl Log {
             checkpointing.start = Some(place);
         }
         if index + 1 == checkpointing.of && checkpointing.start.is_some() {
+            self.checkpoint_before = self.checkpoint;
             self.checkpoint = checkpointing.start;
             self.checkpoint_bytes = checkpointing.bytes;
             self.bytes_since_checkpoint = 0;

@@ -183,6 +183,12 @@ impl UnsealedFrame {
         bytes
     }
 
+    /// A frame that was read, to be written at another place.
+    pub(crate) fn of(bytes: Vec<u8>) -> UnsealedFrame {
+        let total = bytes.len();
+        UnsealedFrame { bytes, total }
+    }
+
     /// Takes back what [`UnsealedFrame::seal`] gave, to seal it again for another place.
     pub(crate) fn restore(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
@@ -261,7 +267,7 @@ impl<'a> Frame<'a> {
     pub(crate) fn verify(bytes: &'a [u8], seed: Seed) -> Result<Frame<'a>, Broken> {
         let frame = Frame::header(bytes, seed)?;
         if bytes.len() < frame.total {
-            return Err(Broken::Short(frame.padded));
+            return Err(Broken::Short(frame.total));
         }
         let frame = Frame { bytes: &bytes[..frame.total], ..frame };
         let mut at = HEADER;

@@ -8,6 +8,7 @@ use crate::ids::{Epoch, Position, ReaderId, Seq, StreamId, TableId};
 use crate::ledger::Loss;
 use crate::options::LogOptions;
 use crate::record::{RecordRef, RecordSection};
+use crate::segment::Chunk;
 use crate::state::encode_change;
 
 /// A group that is still open, or waits for the one before it.
@@ -58,6 +59,23 @@ pub(crate) struct SealedRecords {
     pub(crate) count: u32,
     pub(crate) bytes: u32,
     pub(crate) newest_ms: i64,
+}
+
+impl SealedRecords {
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Those of a frame that is written again.
+    pub(crate) fn of(chunk: &Chunk) -> SealedRecords {
+        SealedRecords {
+            stream: chunk.stream,
+            first: chunk.first,
+            count: chunk.records,
+            bytes: chunk.bytes,
+            newest_ms: chunk.newest_ms,
+        }
+    }
 }
 
 /// A checkpoint part that rides in a frame.

@@ -18,6 +18,7 @@
 //!     max_bytes: 64 << 20,
 //!     overflow: Overflow::DropOldest,
 //!     retain: Duration::from_secs(3600),
+//!     ..StreamConfig::default()
 //! };
 //! let telemetry = log.stream("telemetry", config)?;
 //! let record = Record { topic: "sensors/1".into(), payload: b"21.5".to_vec(), ..Record::default() };
@@ -47,8 +48,8 @@
 //! Invariants:
 //! - only the reply to a successful sync moves `durable`;
 //! - a transaction is one frame, and a frame is there as a whole or not at all;
-//! - what was appended and is gone is in the ledger, unless every reader had passed it and it
-//!   was older than its stream retains;
+//! - what was appended and is gone is in the ledger, unless there are readers, every one had
+//!   passed it, and it was older than its stream retains;
 //! - after a failed sync nothing is written to that segment any more, and nothing read back
 //!   from it decides what is durable;
 //! - opening never fails because of damage.
@@ -60,23 +61,28 @@ mod chores;
 #[cfg(any(test, feature = "simulation"))]
 pub mod crash;
 mod disk;
+mod expiry;
 mod frame;
 mod group;
 mod ids;
 mod ledger;
 mod log;
+mod marking;
 mod options;
 mod publishers;
 mod reading;
 mod record;
 mod recovery;
+mod replay;
 mod retention;
 mod scan;
 mod segment;
 mod state;
 mod status;
+mod taking_up;
 mod transaction;
 mod varint;
+mod wall_clock;
 mod writing;
 
 #[cfg(test)]
@@ -85,7 +91,7 @@ mod tests;
 pub use disk::{Disk, DiskReply, DiskRequest};
 pub use ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 pub use ledger::{Loss, LossReason};
-pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log};
+pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log, Quota};
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use options::PlantedBug;
 pub use options::{
@@ -97,3 +103,4 @@ pub use record::{PublisherIdentity, Record, RecordRef};
 pub use recovery::{OpenError, Recovery};
 pub use status::{LogStatus, ReaderStatus, StreamStatus};
 pub use transaction::Transaction;
+pub use wall_clock::WallClock;

@@ -1,6 +1,7 @@
 //! The log as its owner sees it: definitions, appends, transactions, cursors.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use crate::frame::{BLOCK, Kind, SECTION_HEADER};
 use crate::group::{Due, Group, Sealed};
 use crate::ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 use crate::ledger::Loss;
+use crate::marking::Marking;
 use crate::options::{
     LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS, MAX_STREAMS,
     MAX_TABLES, StreamConfig,
 };
 use crate::reading::Reading;
 use crate::record::{PublisherIdentity, RecordRef, RecordSection};
+use crate::retention::Need;
 use crate::segment::{Place, SegmentIndex};
 use crate::state::{State, encode_reader_def, encode_stream_def};
 use crate::transaction::Transaction;
@@ -58,12 +61,17 @@ pub struct Log {
     pub(crate) chores: crate::chores::Chores,
     pub(crate) checkpointing: Option<Checkpointing>,
     pub(crate) checkpoint: Option<Place>,
+    /// The one before: it still serves when the newest is damaged.
+    pub(crate) checkpoint_before: Option<Place>,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) bytes_since_checkpoint: u64,
+    /// Definitions are written that no checkpoint holds a second time.
+    pub(crate) definitions_once: bool,
     /// Segments that lose a chunk once the position is durable.
     pub(crate) releases: VecDeque<(Position, SegmentId)>,
     pub(crate) disk_full: bool,
     pub(crate) shutting_down: bool,
+    pub(crate) marking: Marking,
 
     pub(crate) reading: Reading,
     pub(crate) counters: Counters,
@@ -125,17 +133,19 @@ pub struct Committed {
 /// Why a record was not appended. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AppendError {
-    /// The stream is at its quota and does not drop.
+    /// The stream is at one of its quotas and does not drop.
     #[error(
-        "stream \"{stream}\" is full ({bytes} of {max_bytes} bytes): wait for its readers, raise max_bytes or set overflow = \"drop-oldest\""
+        "stream \"{stream}\" is full ({held} of {max} {quota}): wait for its readers, raise max_{quota} or set overflow = \"drop-oldest\""
     )]
     StreamFull {
         /// The stream's name.
         stream: String,
-        /// Bytes kept.
-        bytes: u64,
+        /// Bytes or records kept.
+        held: u64,
         /// The quota.
-        max_bytes: u64,
+        max: u64,
+        /// Which quota it is.
+        quota: Quota,
     },
     /// Too much waits for the disk: append again once something is durable.
     #[error("{pending} bytes wait for the disk, {max} may: try again once it has caught up")]
@@ -159,6 +169,24 @@ pub enum AppendError {
     /// No such stream.
     #[error("stream {0} is not defined")]
     UnknownStream(StreamId),
+}
+
+/// What a stream has too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// [`StreamConfig::max_bytes`]
+    Bytes,
+    /// [`StreamConfig::max_records`]
+    Records,
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Quota::Bytes => "bytes",
+            Quota::Records => "records",
+        })
+    }
 }
 
 /// Why a transaction was not committed. Nothing changed.
@@ -326,6 +354,7 @@ impl Log {
         self.open.push_def(kind, id, count, at, payload);
         // Written with the next append, or after `cursor_delay` from the next call with a time.
         self.chores.defined = true;
+        self.definitions_once = true;
     }
 
     /// Appends a record.
@@ -342,7 +371,7 @@ impl Log {
         let bound = check_record(record)?;
         self.admit(bound)?;
         self.unix_ms = record.unix_ms;
-        self.make_room(stream, bound as u64)?;
+        self.make_room(stream, Need { bytes: bound as u64, records: 1 })?;
         self.fit(bound);
         self.end.0 += 1;
         let seq = self.push_record(stream, record)?;
@@ -359,8 +388,8 @@ impl Log {
     pub fn commit(&mut self, now: Instant, tx: Transaction) -> Result<Committed, CommitError> {
         let bound = tx.bound();
         self.check_transaction(&tx, bound)?;
-        for (stream, bytes) in stream_bytes(&tx) {
-            self.make_room(stream, bytes)?;
+        for (stream, need) in needs(&tx) {
+            self.make_room(stream, need)?;
         }
         self.fit(bound);
         self.end.0 += 1;
@@ -403,21 +432,30 @@ impl Log {
         if bytes > max && bytes > self.state.table_bytes {
             return Err(CommitError::TablesFull { bytes, max });
         }
-        for (stream, bytes) in stream_bytes(tx) {
-            self.check_room(stream, bytes)?;
+        for (stream, need) in needs(tx) {
+            self.check_room(stream, need)?;
         }
         Ok(())
     }
 
     /// Moves a cursor, in no hurry: this rides in the next group, or goes alone after
-    /// [`LogOptions::cursor_delay`]. `next` is the first sequence not yet done.
+    /// [`LogOptions::cursor_delay`]. `next` is the first sequence not yet done; below the oldest
+    /// record kept it counts as that one, behind the stream's end as the end.
     pub fn advance(&mut self, now: Instant, reader: ReaderId, next: Seq) {
+        let next = self.within_stream(reader, next);
         if self.state.reader(reader).is_none_or(|reader| reader.next == next) {
             return;
         }
         self.fit(FRAME_ROOM);
         self.move_cursor(reader, next);
         self.settle(now, false);
+    }
+
+    /// No cursor is below what its stream keeps, or above what it has: recovery takes a cursor
+    /// for a proof that the records before it were there.
+    fn within_stream(&self, reader: ReaderId, next: Seq) -> Seq {
+        let stream = self.state.reader(reader).and_then(|reader| self.state.stream(reader.stream));
+        stream.map_or(next, |stream| next.min(stream.next).max(stream.first))
     }
 
     /// Enters a loss into the ledger, in no hurry.
@@ -430,6 +468,7 @@ impl Log {
     }
 
     fn move_cursor(&mut self, id: ReaderId, next: Seq) {
+        let next = self.within_stream(id, next);
         if let Some(reader) = self.state.reader_mut(id) {
             reader.next = next;
             self.open.push_cursor(id, next);
@@ -612,7 +651,9 @@ impl Log {
         match self.due() {
             Due::Now if !self.chore_is_pressing() => self.start_group(),
             Due::At(at) if at <= now && !self.chore_is_pressing() => self.start_group(),
-            Due::Now | Due::At(_) | Due::Never => self.start_chore(now),
+            Due::Now | Due::At(_) | Due::Never => {
+                self.start_mark(now).or_else(|| self.start_chore(now))
+            }
         }
     }
 
@@ -638,10 +679,7 @@ impl Log {
             Due::At(at) => Some(at),
             Due::Now | Due::Never => None,
         };
-        match (group, self.chore_timeout()) {
-            (Some(group), Some(chore)) => Some(group.min(chore)),
-            (group, chore) => group.or(chore),
-        }
+        [group, self.chore_timeout(), self.mark_at()].into_iter().flatten().min()
     }
 }
 
@@ -664,11 +702,13 @@ fn check_record(record: &RecordRef<'_>) -> Result<usize, AppendError> {
     }
 }
 
-/// The most bytes that a transaction adds to each stream.
-fn stream_bytes(tx: &Transaction) -> BTreeMap<StreamId, u64> {
-    let mut bytes = BTreeMap::new();
+/// The most that a transaction adds to each stream.
+fn needs(tx: &Transaction) -> BTreeMap<StreamId, Need> {
+    let mut needs: BTreeMap<_, Need> = BTreeMap::new();
     for (stream, record) in &tx.records {
-        *bytes.entry(*stream).or_insert(0) += record.as_ref().bound() as u64;
+        let need = needs.entry(*stream).or_default();
+        need.bytes += record.as_ref().bound() as u64;
+        need.records += 1;
     }
-    bytes
+    needs
 }

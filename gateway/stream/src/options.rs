@@ -40,6 +40,10 @@ pub struct LogOptions {
     /// Longest wait of changes that nobody waits for (cursors, tables, losses) for a group to
     /// ride in; default 1 s.
     pub cursor_delay: Duration,
+    /// Pause without records after which a frame of its own proves the end of the log; default
+    /// 10 s. Until then damage to the last frame passes for a torn write. It costs one block a
+    /// pause.
+    pub mark_after: Duration,
     /// Prepared segments kept back, so that cursors and trims work while the disk is full;
     /// default 2.
     pub reserve_segments: usize,
@@ -75,6 +79,7 @@ impl Default for LogOptions {
             max_pending_bytes: 4 << 20,
             cache_bytes: 1 << 20,
             cursor_delay: Duration::from_secs(1),
+            mark_after: Duration::from_secs(10),
             reserve_segments: 2,
             max_spare_segments: 16,
             max_ledger_entries: 1024,
@@ -121,12 +126,32 @@ pub enum PlantedBug {
 /// How one stream is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// The quota: bytes on disk, the stream's share of headers and padding included.
+    /// The quota: bytes on disk, the stream's share of headers and padding included; default
+    /// 256 MiB.
     pub max_bytes: u64,
-    /// What happens at the quota.
+    /// The quota in records; default none.
+    pub max_records: Option<u64>,
+    /// What happens at a quota; the default drops the oldest.
     pub overflow: Overflow,
-    /// How long records stay, by their own time stamp, after every reader has passed them.
+    /// How long records stay, by their own time stamp, after every reader has passed them;
+    /// default zero. In a stream without readers nobody has passed them: they stay until
+    /// another limit is reached.
     pub retain: Duration,
+    /// How long records stay at most, by their own time stamp, whoever has not read them;
+    /// default none, at least a millisecond. What goes unread is a loss.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for StreamConfig {
+    fn default() -> StreamConfig {
+        StreamConfig {
+            max_bytes: 256 << 20,
+            max_records: None,
+            overflow: Overflow::DropOldest,
+            retain: Duration::ZERO,
+            max_age: None,
+        }
+    }
 }
 
 /// What happens when a stream is at its quota. Records that every reader has passed go first,

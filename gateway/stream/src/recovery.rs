@@ -5,11 +5,9 @@
 //!    failed there and its frame was written again later.
 //! 3. From the newest complete checkpoint on, segments are read as a whole; of older ones only
 //!    the footers, or all of it where that is missing or damaged.
-//! 4. The state is the checkpoint's, changed by all frames from its first part on.
+//! 4. The state is the checkpoint's, changed by all frames from its first part on (replay.rs).
 //! 5. Sequences that should be there and are not go into the ledger.
-//! 6. After an unclean end the last frame is written once more, and what is behind it is zeroed,
-//!    and both are synced: what was only in the page cache becomes durable, and what a torn
-//!    write left can never become valid.
+//! 6. The log goes on behind the last frame, once that is durable (taking_up.rs).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -24,7 +22,8 @@ use crate::frame::{BLOCK, FORMAT_VERSION, Frame, SECTOR, Seed, claimed_store};
 use crate::group::Group;
 use crate::ids::{Epoch, Position, SegmentId, Seq, StreamId};
 use crate::ledger::{Loss, LossReason};
-use crate::log::{Active, Counters, Log, SegmentInfo};
+use crate::log::{Counters, Log, SegmentInfo};
+use crate::marking::Marking;
 use crate::options::LogOptions;
 use crate::reading::Reading;
 use crate::scan::{Scan, read_tolerant};
@@ -80,46 +79,48 @@ pub struct Recovery {
 
 /// A file that may be a segment of this store.
 #[derive(Debug)]
-struct Candidate {
-    id: SegmentId,
-    len: u32,
-    header: Option<SegmentHeader>,
+pub(crate) struct Candidate {
+    pub(crate) id: SegmentId,
+    pub(crate) len: u32,
+    pub(crate) header: Option<SegmentHeader>,
     /// Where the segment after it says that it ends.
-    cut: Option<u32>,
+    pub(crate) cut: Option<u32>,
 }
 
 /// The store while it is looked at.
-struct Opening<'d> {
-    disk: &'d dyn Disk,
-    options: LogOptions,
-    unix_ms: i64,
-    store: u64,
-    candidates: Vec<Candidate>,
-    free: VecDeque<FreeSegment>,
-    spares: VecDeque<u64>,
-    litter: Vec<String>,
-    damaged_files: usize,
+pub(crate) struct Opening<'d> {
+    pub(crate) disk: &'d dyn Disk,
+    pub(crate) options: LogOptions,
+    pub(crate) unix_ms: i64,
+    pub(crate) store: u64,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) free: VecDeque<FreeSegment>,
+    pub(crate) spares: VecDeque<u64>,
+    pub(crate) litter: Vec<String>,
+    pub(crate) damaged_files: usize,
     /// A segment was begun behind the last frame.
-    unused: bool,
+    pub(crate) unused: bool,
     /// Files with blocks that cannot be read: what was there is not known.
-    unreadable: BTreeSet<String>,
-    next_file: u64,
-    recovery: Recovery,
+    pub(crate) unreadable: BTreeSet<String>,
+    pub(crate) next_file: u64,
+    /// The newest frame, as it was done again.
+    pub(crate) last_frame: Vec<u8>,
+    pub(crate) recovery: Recovery,
 }
 
 /// The newest complete checkpoint.
-struct CheckpointFound {
-    place: Place,
-    commit: u64,
-    body: Vec<u8>,
+pub(crate) struct CheckpointFound {
+    pub(crate) place: Place,
+    pub(crate) commit: u64,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What segments hold, footers and scans put together.
 #[derive(Default)]
-struct Contents {
+pub(crate) struct Contents {
     /// Segments known by their footer only.
-    footers: BTreeMap<SegmentId, Footer>,
-    scans: BTreeMap<SegmentId, Scan>,
+    pub(crate) footers: BTreeMap<SegmentId, Footer>,
+    pub(crate) scans: BTreeMap<SegmentId, Scan>,
 }
 
 impl Log {
@@ -132,7 +133,7 @@ impl Log {
     pub fn open(
         disk: &dyn Disk,
         options: LogOptions,
-        _now: Instant,
+        now: Instant,
         unix_ms: i64,
         entropy: u64,
     ) -> Result<(Log, Recovery), OpenError> {
@@ -142,7 +143,7 @@ impl Log {
         opening.resolve_void();
         let mut contents = opening.read_contents();
         opening.forget_repeated(&mut contents);
-        Ok(opening.build(contents, entropy))
+        Ok(opening.build(contents, now, entropy))
     }
 }
 
@@ -175,6 +176,7 @@ impl<'d> Opening<'d> {
             unused: false,
             unreadable: BTreeSet::new(),
             next_file: 1,
+            last_frame: Vec::new(),
             recovery: Recovery::default(),
         };
         for name in &names {
@@ -225,7 +227,7 @@ impl<'d> Opening<'d> {
         Ok(())
     }
 
-    fn read(&mut self, name: &str, offset: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn read(&mut self, name: &str, offset: u64, len: usize) -> Vec<u8> {
         let (bytes, bad) = read_tolerant(self.disk, name, offset, len);
         self.recovery.bytes_read += bytes.len() as u64;
         if bad > 0 {
@@ -235,11 +237,11 @@ impl<'d> Opening<'d> {
         bytes
     }
 
-    fn read_segment(&mut self, id: SegmentId, len: u32) -> Vec<u8> {
+    pub(crate) fn read_segment(&mut self, id: SegmentId, len: u32) -> Vec<u8> {
         self.read(&segment_name(id), 0, len as usize)
     }
 
-    fn seed(&self, segment: SegmentId) -> Seed {
+    pub(crate) fn seed(&self, segment: SegmentId) -> Seed {
         if self.options.trusts_stale_frames() {
             Seed::without_segment(self.store)
         } else {
@@ -304,18 +306,24 @@ impl<'d> Opening<'d> {
         self.free.push_back(FreeSegment { id, len, damaged: false });
     }
 
-    /// Reads footers up to the newest checkpoint and everything from there on; everything, when
-    /// that leaves no complete checkpoint.
+    /// Reads footers up to the newest checkpoint that is complete, and everything from there on;
+    /// everything, when there is none.
     fn read_contents(&mut self) -> Contents {
         let present: BTreeSet<_> = self.candidates.iter().map(|c| c.id).collect();
-        let mut pointers = self.candidates.iter().rev().filter_map(|c| c.header?.checkpoint);
-        let start = pointers.find(|place| present.contains(&place.segment));
-        let Some(start) = start else { return self.read_from(None) };
-        let contents = self.read_from(Some(start.segment));
-        if find_checkpoint(&contents).is_some() {
-            return contents;
+        let named = self.candidates.iter().rev().filter_map(|c| c.header?.checkpoint);
+        let mut starts: Vec<_> =
+            named.map(|place| place.segment).filter(|id| present.contains(id)).collect();
+        starts.dedup();
+        // Two are kept: see Log::recycle.
+        for start in starts.into_iter().take(2) {
+            let contents = self.read_from(Some(start));
+            if find_checkpoint(&contents).is_some() {
+                return contents;
+            }
+            let name = segment_name(start);
+            let note = format!("the checkpoint in {name} is damaged: reading more");
+            self.recovery.notes.push(note);
         }
-        self.recovery.notes.push("the newest checkpoint is damaged: reading everything".into());
         self.read_from(None)
     }
 
@@ -365,7 +373,7 @@ impl<'d> Opening<'d> {
         }
     }
 
-    fn build(mut self, contents: Contents, entropy: u64) -> (Log, Recovery) {
+    fn build(mut self, mut contents: Contents, now: Instant, entropy: u64) -> (Log, Recovery) {
         let checkpoint = find_checkpoint(&contents);
         let mut state = State::default();
         if let Some(checkpoint) = &checkpoint {
@@ -373,19 +381,21 @@ impl<'d> Opening<'d> {
             (state, broken) = State::decode(&checkpoint.body, &self.options);
             self.note_malformed(broken);
         }
-        self.replay(&mut state, &contents, checkpoint.as_ref());
+        self.replay(&mut state, &mut contents, checkpoint.as_ref());
         let newest = self.newest_frames(&contents);
         let (epoch, clean) = self.end_of(&contents, checkpoint.as_ref(), entropy);
         let mut log = self.empty_log(state, epoch);
         let last = contents.scans.values().rev().find_map(|scan| scan.frames.last());
         log.next_commit = last.map_or(1, |frame| frame.commit + 1);
         log.checkpoint = checkpoint.as_ref().map(|checkpoint| checkpoint.place);
+        log.checkpoint_before = self.checkpoint_before(log.checkpoint);
         log.checkpoint_bytes = checkpoint.as_ref().map_or(0, |c| c.body.len() as u64);
         log.bytes_since_checkpoint = bytes_since(&contents, log.checkpoint);
         self.index(&mut log, &contents);
         self.find_gaps(&mut log);
         if let Some(id) = newest {
             self.take_up(&mut log, &contents, id, clean);
+            log.prove_end_later(now, &contents, id);
         }
         self.recovery.segments = log.segments.len();
         self.recovery.damaged_segments = log.segments.values().filter(|s| s.damaged).count();
@@ -393,41 +403,17 @@ impl<'d> Opening<'d> {
         (log, self.recovery)
     }
 
-    fn note_malformed(&mut self, sections: usize) {
+    /// The newest that headers name in front of this one.
+    fn checkpoint_before(&self, newest: Option<Place>) -> Option<Place> {
+        let named = self.candidates.iter().filter_map(|c| c.header?.checkpoint);
+        named.filter(|place| Some(*place) < newest).max()
+    }
+
+    pub(crate) fn note_malformed(&mut self, sections: usize) {
         if sections > 0 {
             let note = format!("{sections} sections with valid checksums make no sense");
             self.recovery.notes.push(note);
         }
-    }
-
-    /// Does again what the frames from the checkpoint on say.
-    fn replay(&mut self, state: &mut State, contents: &Contents, from: Option<&CheckpointFound>) {
-        let mut broken = 0;
-        for scan in contents.scans.values() {
-            if from.is_some_and(|from| scan.segment < from.place.segment) {
-                continue;
-            }
-            let Some(len) = self.candidates.iter().find(|c| c.id == scan.segment).map(|c| c.len)
-            else {
-                continue;
-            };
-            let bytes = self.read_segment(scan.segment, len);
-            for frame in &scan.frames {
-                if from.is_some_and(|from| frame.commit < from.commit)
-                    && !self.options.trusts_stale_frames()
-                {
-                    continue;
-                }
-                let range = frame.offset as usize..(frame.offset + frame.total) as usize;
-                let Some(frame) = bytes.get(range).and_then(Frame::trusted) else { continue };
-                self.recovery.frames_replayed += 1;
-                broken += frame
-                    .sections()
-                    .filter(|s| state.apply(s, frame.base_ms, &self.options).is_err())
-                    .count();
-            }
-        }
-        self.note_malformed(broken);
     }
 
     /// The last segment with frames; later ones were begun and never used.
@@ -489,31 +475,6 @@ impl<'d> Opening<'d> {
         !needed.zip(first..).all(|(have, expected)| have == expected)
     }
 
-    /// Whether there is no trace of a write behind the last frame. Only then is it sure that
-    /// no acknowledged frame was lost there.
-    fn ends_in_zeros(&mut self, contents: &Contents) -> bool {
-        if self.unused {
-            return false;
-        }
-        let Some(last) = self.candidates.last() else { return true };
-        let (id, len) = (last.id, last.len);
-        let Some(scan) = contents.scans.get(&id).filter(|scan| !scan.damaged) else { return false };
-        let bytes = self.read_tail(id, scan.end, len);
-        self.recovery.torn_bytes = used_len(&bytes) as u64;
-        self.recovery.torn_bytes == 0 && !self.is_unreadable(id)
-    }
-
-    fn is_unreadable(&self, id: SegmentId) -> bool {
-        self.unreadable.contains(&segment_name(id))
-    }
-
-    /// What an unfinished write may have touched.
-    fn read_tail(&mut self, id: SegmentId, end: u32, len: u32) -> Vec<u8> {
-        let longest = self.options.max_frame_bytes + part_bytes(self.options.max_frame_bytes);
-        let tail = (len.saturating_sub(end) as usize).min(longest + 2 * BLOCK);
-        self.read(&segment_name(id), u64::from(end), tail)
-    }
-
     fn empty_log(&mut self, state: State, epoch: Epoch) -> Log {
         Log {
             store: self.store,
@@ -540,11 +501,14 @@ impl<'d> Opening<'d> {
             chores: Chores::default(),
             checkpointing: None,
             checkpoint: None,
+            checkpoint_before: None,
             checkpoint_bytes: 0,
             bytes_since_checkpoint: 0,
+            definitions_once: false,
             releases: VecDeque::new(),
             disk_full: false,
             shutting_down: false,
+            marking: Marking::default(),
             reading: Reading::default(),
             counters: Counters::default(),
             options: self.options.clone(),
@@ -621,66 +585,12 @@ impl<'d> Opening<'d> {
         self.recovery.losses.push(loss);
     }
 
-    /// Goes on in the newest segment, if that is in order.
-    fn take_up(&mut self, log: &mut Log, contents: &Contents, id: SegmentId, clean: bool) {
-        let Some(scan) = contents.scans.get(&id) else { return };
-        let Some(len) = self.candidates.iter().find(|c| c.id == id).map(|c| c.len) else { return };
-        let (Some(first), Some(last)) = (scan.frames.first(), scan.frames.last()) else { return };
-        log.log_end = Some(Place { segment: id, offset: scan.end });
-        let sound = !scan.damaged && len == self.options.segment_bytes && !self.is_unreadable(id);
-        let proven = clean || self.make_end_durable(id, scan, len);
-        log.active = Some(Active {
-            id,
-            len,
-            offset: scan.end,
-            index: scan.index(),
-            first_commit: first.commit,
-            last_commit: last.commit,
-            closed: !(sound && proven),
-        });
-    }
-
-    /// See the module, step 6.
-    fn make_end_durable(&mut self, id: SegmentId, scan: &Scan, len: u32) -> bool {
-        let Some(last) = scan.frames.last() else { return true };
-        let name = segment_name(id);
-        let mut bytes = self.read(&name, u64::from(last.offset), last.padded as usize);
-        bytes.resize(last.padded as usize, 0);
-        if Frame::verify(&bytes, self.seed(id)).is_err() {
-            let note = format!("the last frame of {name} cannot be read any more");
-            self.recovery.notes.push(note);
-            return false;
-        }
-        let tail = self.read_tail(id, scan.end, len);
-        self.recovery.torn_bytes = self.recovery.torn_bytes.max(used_len(&tail) as u64);
-        // What cannot be read now may be a frame that can be read later.
-        if last.offset + last.padded == scan.end && !self.is_unreadable(id) {
-            bytes.resize(bytes.len() + used_len(&tail), 0);
-        }
-        let written = self
-            .disk
-            .write_at(&name, u64::from(last.offset), &bytes)
-            .and_then(|()| self.disk.sync(&name))
-            .and_then(|()| self.disk.sync_dir());
-        if let Err(error) = &written {
-            let note = format!("cannot write the end of {name} again: {error}; going on behind it");
-            self.recovery.notes.push(note);
-        }
-        written.is_ok()
-    }
-
     fn hand_over(&mut self, log: &mut Log) {
         log.chores.spares = std::mem::take(&mut self.spares);
         log.chores.free = std::mem::take(&mut self.free);
         log.chores.litter = std::mem::take(&mut self.litter);
         log.chores.damaged_files = self.damaged_files;
     }
-}
-
-/// Bytes up to the last that is not zero, in whole sectors.
-fn used_len(bytes: &[u8]) -> usize {
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    used.next_multiple_of(SECTOR).min(bytes.len().next_multiple_of(SECTOR))
 }
 
 /// Greater for every later start of a store, so that a sink never takes records of a new store

@@ -1,43 +1,84 @@
 //! What may go, and when: quotas, retention, and giving segments back.
 //!
 //! A record goes when every reader has durably passed it and it is older than its stream retains,
-//! or when the quota needs its room. The second is a loss when some reader had not passed it, or
-//! when nobody reads the stream, and is entered into the ledger. The unit is a chunk of the
-//! index. A segment goes once no chunk in it is kept, and no loss that freed one is still on its
-//! way to the disk, and the newest checkpoint begins behind it.
+//! or when it is older than the stream allows, or when a quota needs its room. The last two are a
+//! loss when some reader had not passed it, or when nobody reads the stream, and are entered into
+//! the ledger. What goes by time is in expiry.rs. The unit is a chunk of the index, but a quota of
+//! records is kept to the record. A segment goes once no chunk in it is kept, and no loss that
+//! freed one is still on its way to the disk, and the newest checkpoint begins behind it.
 
 use std::time::Instant;
 
 use crate::chores::FreeSegment;
 use crate::ids::{Seq, StreamId};
 use crate::ledger::{Loss, LossReason};
-use crate::log::{AppendError, Log};
+use crate::log::{AppendError, Log, Quota};
 use crate::options::Overflow;
 use crate::segment::Chunk;
+use crate::state::Stream;
+use crate::wall_clock::WallClock;
+
+/// Room that records to come want in a stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Need {
+    pub(crate) bytes: u64,
+    pub(crate) records: u64,
+}
+
+impl Stream {
+    fn held_bytes(&self) -> u64 {
+        self.bytes + self.pending
+    }
+
+    fn held_records(&self) -> u64 {
+        self.next.0.saturating_sub(self.first.0)
+    }
+
+    /// Records that must go for `need` more to be within the quota of records.
+    fn surplus_records(&self, need: Need) -> u64 {
+        let max = self.config.max_records.unwrap_or(u64::MAX);
+        (self.held_records() + need.records).saturating_sub(max)
+    }
+
+    /// Bytes that must go, likewise.
+    fn surplus_bytes(&self, need: Need) -> u64 {
+        (self.held_bytes() + need.bytes).saturating_sub(self.config.max_bytes)
+    }
+
+    fn has_room(&self, need: Need) -> bool {
+        self.surplus_bytes(need) == 0 && self.surplus_records(need) == 0
+    }
+}
 
 impl Log {
-    /// Whether a stream takes `need` more bytes, with what its overflow rule allows.
-    pub(crate) fn check_room(&self, id: StreamId, need: u64) -> Result<(), AppendError> {
+    /// Whether a stream takes what is needed more, with what its overflow rule allows.
+    pub(crate) fn check_room(&self, id: StreamId, need: Need) -> Result<(), AppendError> {
         let stream = self.state.stream(id).ok_or(AppendError::UnknownStream(id))?;
-        let max_bytes = stream.config.max_bytes;
-        let bytes = stream.bytes + stream.pending;
-        if bytes + need <= max_bytes || stream.config.overflow == Overflow::DropOldest {
+        let config = &stream.config;
+        if stream.has_room(need) || config.overflow == Overflow::DropOldest {
             return Ok(());
         }
         let floor = self.state.durable_floor(stream).unwrap_or(Seq(0));
         let passed = stream.chunks.iter().take_while(|chunk| chunk.end() <= floor);
         let free: u64 = passed.map(|chunk| u64::from(chunk.bytes)).sum();
-        if bytes + need <= max_bytes + free {
-            return Ok(());
+        let full = |held, max, quota| {
+            Err(AppendError::StreamFull { stream: stream.name.clone(), held, max, quota })
+        };
+        if stream.surplus_bytes(need) > free {
+            return full(stream.held_bytes(), config.max_bytes, Quota::Bytes);
         }
-        Err(AppendError::StreamFull { stream: stream.name.clone(), bytes, max_bytes })
+        if stream.surplus_records(need) > floor.0.saturating_sub(stream.first.0) {
+            let max = config.max_records.unwrap_or(u64::MAX);
+            return full(stream.held_records(), max, Quota::Records);
+        }
+        Ok(())
     }
 
-    /// Makes room for `need` more bytes in a stream.
+    /// Makes the room that is needed in a stream.
     #[inline]
-    pub(crate) fn make_room(&mut self, id: StreamId, need: u64) -> Result<(), AppendError> {
+    pub(crate) fn make_room(&mut self, id: StreamId, need: Need) -> Result<(), AppendError> {
         let stream = self.state.stream(id).ok_or(AppendError::UnknownStream(id))?;
-        if stream.bytes + stream.pending + need <= stream.config.max_bytes {
+        if stream.has_room(need) {
             return Ok(());
         }
         self.check_room(id, need)?;
@@ -45,24 +86,44 @@ impl Log {
         Ok(())
     }
 
-    /// Drops the oldest chunks until the stream and `need` bytes are within the quota, as far
-    /// as its overflow rule allows.
-    fn shrink(&mut self, id: StreamId, need: u64) {
+    /// Drops the oldest until the stream and what is needed are within the quotas, as far as
+    /// its overflow rule allows.
+    fn shrink(&mut self, id: StreamId, need: Need) {
         while let Some(stream) = self.state.stream(id) {
             let Some(oldest) = stream.chunks.front() else { return };
-            if stream.bytes + stream.pending + need <= stream.config.max_bytes {
+            if stream.has_room(need) {
                 return;
             }
-            let floor = self.state.durable_floor(stream);
-            let passed = floor.is_some_and(|floor| oldest.end() <= floor);
-            if passed {
+            let drops = stream.config.overflow == Overflow::DropOldest;
+            let to = stream.first.plus(stream.surplus_records(need));
+            if stream.surplus_bytes(need) == 0 && to < oldest.end() {
+                let floor = self.state.durable_floor(stream).unwrap_or(Seq(0));
+                self.drop_front(id, if drops { to } else { to.min(floor) });
+                return;
+            }
+            if self.state.has_passed(stream, oldest.end()) {
                 self.free_oldest(id);
-            } else if stream.config.overflow == Overflow::DropOldest {
+            } else if drops {
                 self.drop_oldest(id, LossReason::Quota);
             } else {
                 return;
             }
         }
+    }
+
+    /// Lets go of the records before `to` in the oldest chunk, which stays.
+    fn drop_front(&mut self, id: StreamId, to: Seq) {
+        let Some(stream) = self.state.stream_mut(id) else { return };
+        let Some(chunk) = stream.chunks.front().copied() else { return };
+        let before = stream.first.max(chunk.first);
+        if to <= stream.first {
+            return;
+        }
+        stream.first = to;
+        self.enter_trim(id, to);
+        let stream = self.state.stream(id);
+        let floor = stream.and_then(|stream| self.state.durable_floor(stream)).unwrap_or(before);
+        self.enter_dropped(id, &chunk, floor.max(before), to, LossReason::Quota);
     }
 
     fn take_oldest(&mut self, id: StreamId) -> Option<Chunk> {
@@ -76,37 +137,55 @@ impl Log {
 
     /// Lets go of a chunk that nobody needs. Its segment goes only when that is on the disk, or
     /// recovery would take the gap for damage.
-    fn free_oldest(&mut self, id: StreamId) -> Option<Chunk> {
+    pub(crate) fn free_oldest(&mut self, id: StreamId) -> Option<Chunk> {
         let chunk = self.take_oldest(id)?;
         let first = self.first_seq(id);
-        self.end.0 += 1;
-        self.open.end = self.end;
-        self.open.push_trim(id, first);
-        self.chores.defined = true;
+        self.enter_trim(id, first);
         self.releases.push_back((self.end, chunk.place.segment));
         Some(chunk)
     }
 
+    fn enter_trim(&mut self, id: StreamId, first: Seq) {
+        self.end.0 += 1;
+        self.open.end = self.end;
+        self.open.push_trim(id, first);
+        self.chores.defined = true;
+    }
+
     /// Drops a chunk that somebody might have wanted.
-    fn drop_oldest(&mut self, id: StreamId, reason: LossReason) {
+    pub(crate) fn drop_oldest(&mut self, id: StreamId, reason: LossReason) {
         let Some(stream) = self.state.stream(id) else { return };
-        // What all readers had passed is not a loss, nor is what went before: after a restart a
-        // chunk may begin with records that were let go of.
+        // What all readers had passed is not a loss, nor is what went before: of the oldest
+        // chunk a part may be gone already.
         let floor = self.state.durable_floor(stream).unwrap_or(stream.first).max(stream.first);
         let Some(chunk) = self.free_oldest(id) else { return };
-        let first = chunk.first.max(floor).min(chunk.end());
-        let records = chunk.end().0 - first.0;
-        let loss = Loss {
-            stream: id,
-            first,
-            last: Seq(chunk.end().0 - 1),
-            records,
-            bytes: u64::from(chunk.bytes) * records / u64::from(chunk.records.max(1)),
-            reason,
-            unix_ms: self.unix_ms,
-        };
-        self.open.push_loss(loss);
-        self.state.enter_loss(loss, &self.options);
+        self.enter_dropped(id, &chunk, floor, chunk.end(), reason);
+    }
+
+    /// Enters the records of a chunk from `floor` on and before `end` into the ledger.
+    fn enter_dropped(
+        &mut self,
+        id: StreamId,
+        chunk: &Chunk,
+        floor: Seq,
+        end: Seq,
+        reason: LossReason,
+    ) {
+        let first = chunk.first.max(floor).min(end);
+        let records = end.0 - first.0;
+        if records > 0 {
+            let loss = Loss {
+                stream: id,
+                first,
+                last: Seq(end.0 - 1),
+                records,
+                bytes: u64::from(chunk.bytes) * records / u64::from(chunk.records.max(1)),
+                reason,
+                unix_ms: self.unix_ms,
+            };
+            self.open.push_loss(loss);
+            self.state.enter_loss(loss, &self.options);
+        }
         self.move_lagging_readers(id);
     }
 
@@ -135,14 +214,15 @@ impl Log {
         }
     }
 
-    /// Housekeeping, about once a second: retention, quotas, recycling, checkpoints.
-    pub fn trim(&mut self, now: Instant, unix_ms: i64) {
-        self.unix_ms = unix_ms;
+    /// Housekeeping, about once a second: retention, quotas, recycling, checkpoints. While
+    /// `clock` is not trusted nothing goes by time.
+    pub fn trim(&mut self, now: Instant, clock: WallClock) {
+        self.unix_ms = clock.unix_ms();
         let before = self.end;
         for index in 0..self.state.streams.len() {
             let id = StreamId(index as u16);
-            self.expire(id, unix_ms);
-            self.shrink(id, 0);
+            self.expire(id, clock);
+            self.shrink(id, Need::default());
         }
         if self.end != before {
             self.settle(now, false);
@@ -152,23 +232,11 @@ impl Log {
         self.checkpoint_when_it_frees();
     }
 
-    /// Lets go of what all readers have passed and what is older than the stream retains.
-    fn expire(&mut self, id: StreamId, unix_ms: i64) {
-        while let Some(stream) = self.state.stream(id) {
-            let Some(oldest) = stream.chunks.front() else { return };
-            let retain = i64::try_from(stream.config.retain.as_millis()).unwrap_or(i64::MAX);
-            let old = oldest.newest_ms.saturating_add(retain) <= unix_ms;
-            let floor = self.state.durable_floor(stream);
-            if !old || floor.is_some_and(|floor| oldest.end() > floor) {
-                return;
-            }
-            self.free_oldest(id);
-        }
-    }
-
-    /// Gives back segments that nobody needs.
+    /// Gives back segments that nobody needs: they are in front of the last checkpoint but one,
+    /// or, when space is short, of the last.
     pub(crate) fn recycle(&mut self) {
-        let Some(checkpoint) = self.checkpoint else { return };
+        let needed = if self.is_short() { self.checkpoint } else { self.checkpoint_before };
+        let Some(checkpoint) = needed else { return };
         let active = self.active.as_ref().map(|active| active.id);
         let unneeded: Vec<_> = self
             .segments
@@ -182,16 +250,19 @@ impl Log {
         }
     }
 
+    fn is_short(&self) -> bool {
+        self.disk_full || self.chores.spares.is_empty()
+    }
+
     /// When space is short, a checkpoint before its time frees the segments in front of it.
     fn checkpoint_when_it_frees(&mut self) {
-        let short = self.disk_full || self.chores.spares.is_empty();
         let from = self.checkpoint.map(|place| place.segment);
         let active = self.active.as_ref().map(|active| active.id);
         let held = self
             .segments
             .iter()
             .any(|(id, info)| info.live == 0 && Some(*id) >= from && Some(*id) != active);
-        if short && held && self.checkpointing.is_none() {
+        if self.is_short() && held && self.checkpointing.is_none() {
             self.begin_checkpoint(false);
         }
     }

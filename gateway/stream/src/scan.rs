@@ -1,7 +1,5 @@
 //! Reading a segment as a whole, at recovery: which frames are in it, what is damaged.
 
-use std::io;
-
 use crate::checkpoint::PART_HEADER;
 use crate::disk::{Disk, read_full};
 use crate::frame::{BLOCK, Frame, Kind, SECTION_HEADER, SECTOR, Seed, read_u64};
@@ -20,7 +18,7 @@ pub(crate) struct ScannedFrame {
     /// It ends with the mark of a clean end.
     pub(crate) clean: bool,
     pub(crate) part: Option<ScannedPart>,
-    records: Vec<Chunk>,
+    pub(crate) records: Vec<Chunk>,
 }
 
 /// A part of a checkpoint.
@@ -177,13 +175,16 @@ pub(crate) fn read_tolerant(
     }
 }
 
+/// How often a block is read before it counts as lost.
+const BLOCK_TRIES: usize = 2;
+
 fn read_blocks(disk: &dyn Disk, name: &str, offset: u64, len: usize) -> (Vec<u8>, usize) {
     let mut bytes = vec![0; len];
     let mut bad = 0;
     for (index, block) in bytes.chunks_mut(BLOCK).enumerate() {
         let at = offset + (index * BLOCK) as u64;
-        let read: io::Result<usize> = read_full(disk, name, at, block);
-        if read.is_err() {
+        let readable = (0..BLOCK_TRIES).any(|_| read_full(disk, name, at, block).is_ok());
+        if !readable {
             block.fill(0);
             bad += 1;
         }

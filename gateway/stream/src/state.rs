@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::expiry::Dated;
 use crate::frame::{Kind, Section, put_section, sections};
 use crate::ids::{ReaderId, Seq, StreamId, TableId};
 use crate::ledger::{Ledger, Loss};
@@ -42,6 +43,7 @@ pub(crate) struct Stream {
     pub(crate) lost_bytes: u64,
     /// Records appended since the log was opened.
     pub(crate) appended: u64,
+    pub(crate) dated: Dated,
 }
 
 impl Stream {
@@ -59,6 +61,7 @@ impl Stream {
             lost_records: 0,
             lost_bytes: 0,
             appended: 0,
+            dated: Dated::default(),
         }
     }
 }
@@ -121,7 +124,17 @@ impl State {
 
     /// First sequence that some reader has durably not passed; `None` without readers.
     pub(crate) fn durable_floor(&self, stream: &Stream) -> Option<Seq> {
-        stream.readers.iter().filter_map(|id| Some(self.reader(*id)?.durable)).min()
+        let floor = |id: &ReaderId| {
+            let reader = self.reader(*id)?;
+            // One that has just gone back wants what it had passed.
+            Some(reader.durable.min(reader.next))
+        };
+        stream.readers.iter().filter_map(floor).min()
+    }
+
+    /// Whether every reader has durably passed all before `end`; not without readers.
+    pub(crate) fn has_passed(&self, stream: &Stream, end: Seq) -> bool {
+        self.durable_floor(stream).is_some_and(|floor| end <= floor)
     }
 
     pub(crate) fn define_stream(&mut self, id: StreamId, name: String, config: StreamConfig) {
@@ -139,8 +152,8 @@ impl State {
         while self.streams.len() < len {
             let config = StreamConfig {
                 max_bytes: u64::MAX,
-                overflow: Overflow::DropOldest,
                 retain: Duration::MAX,
+                ..StreamConfig::default()
             };
             self.streams.push(Stream::new(format!("unnamed-{}", self.streams.len()), config));
         }
@@ -361,10 +374,7 @@ impl State {
             let id = id as u16;
             let def = encode_stream_def(&stream.name, &stream.config);
             put_section(&mut out, Kind::StreamDef, id, 1, Seq(0), &def);
-            let mut state = Vec::new();
-            varint::put(&mut state, stream.first.0);
-            varint::put(&mut state, stream.lost_records);
-            varint::put(&mut state, stream.lost_bytes);
+            let state = encode_stream_state(stream);
             put_section(&mut out, Kind::StreamState, id, 1, stream.next, &state);
         }
         for (id, reader) in self.readers.iter().enumerate() {
@@ -388,6 +398,14 @@ impl State {
             sections(bytes, 0).filter(|section| state.apply(section, 0, options).is_err()).count();
         (state, broken)
     }
+}
+
+pub(crate) fn encode_stream_state(stream: &Stream) -> Vec<u8> {
+    let mut out = Vec::new();
+    varint::put(&mut out, stream.first.0);
+    varint::put(&mut out, stream.lost_records);
+    varint::put(&mut out, stream.lost_bytes);
+    out
 }
 
 fn encode_table(out: &mut Vec<u8>, id: u16, table: &Table) {
@@ -419,9 +437,20 @@ pub(crate) fn encode_stream_def(name: &str, config: &StreamConfig) -> Vec<u8> {
         Overflow::Reject => 1,
         Overflow::Block => 2,
     });
-    let retain = u64::try_from(config.retain.as_millis()).unwrap_or(u64::MAX);
-    varint::put(&mut out, retain);
+    varint::put(&mut out, whole_ms(config.retain));
+    // Definitions of older programs end here.
+    if config.max_age.is_some() || config.max_records.is_some() {
+        varint::put(&mut out, config.max_age.map_or(NO_LIMIT, |age| whole_ms(age).max(1)));
+        varint::put(&mut out, config.max_records.map_or(NO_LIMIT, |records| records.max(1)));
+    }
     out
+}
+
+/// In a definition: the stream does not have this limit.
+const NO_LIMIT: u64 = 0;
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn decode_stream_def(bytes: &[u8]) -> Option<(String, StreamConfig)> {
@@ -436,7 +465,13 @@ fn decode_stream_def(bytes: &[u8]) -> Option<(String, StreamConfig)> {
     };
     at += 1;
     let retain = Duration::from_millis(varint::get(bytes, &mut at)?);
-    Some((name, StreamConfig { max_bytes, overflow, retain }))
+    let mut limit = || {
+        if at == bytes.len() { Some(NO_LIMIT) } else { varint::get(bytes, &mut at) }
+    };
+    let (max_age, max_records) = (limit()?, limit()?);
+    let max_age = (max_age != NO_LIMIT).then(|| Duration::from_millis(max_age));
+    let max_records = (max_records != NO_LIMIT).then_some(max_records);
+    Some((name, StreamConfig { max_bytes, max_records, overflow, retain, max_age }))
 }
 
 pub(crate) fn encode_reader_def(stream: StreamId, name: &str) -> Vec<u8> {
@@ -466,9 +501,13 @@ mod tests {
             max_bytes: 1 << 30,
             overflow: Overflow::Block,
             retain: Duration::from_secs(60),
+            ..StreamConfig::default()
         };
-        state.define_stream(StreamId(0), "a".into(), config);
+        let aged = StreamConfig { max_age: Some(Duration::from_secs(90)), ..config };
+        let counted = StreamConfig { max_records: Some(1_000), ..config };
+        state.define_stream(StreamId(0), "a".into(), aged);
         state.define_stream(StreamId(1), "b".into(), config);
+        state.define_stream(StreamId(2), "c".into(), counted);
         state.define_reader(ReaderId(2), StreamId(1), "up".into(), Seq(5));
         state.define_table(TableId(0), "t".into());
         for n in 0..50u8 {
@@ -492,7 +531,8 @@ mod tests {
         assert_eq!(again.encode(), bytes);
         assert_eq!(again.table_bytes, state.table_bytes);
         assert_eq!(again.streams[1].lost_records, 4);
-        assert_eq!(again.streams[1].config, config);
+        let configs: Vec<_> = again.streams.iter().map(|stream| stream.config).collect();
+        assert_eq!(configs, [aged, config, counted]);
     }
 
     proptest! {

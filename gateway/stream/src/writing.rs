@@ -180,7 +180,7 @@ impl Log {
         match reply.0 {
             Reply::Read { id, result } => self.read_arrived(id, result),
             Reply::Write { result } => match (self.job.take(), result) {
-                (Some(Job::Group(flight)), Ok(())) => self.group_written(*flight),
+                (Some(Job::Group(flight)), Ok(())) => self.group_written(now, *flight),
                 (Some(Job::Group(flight)), Err(failure)) => {
                     self.group_failed(now, *flight, &failure);
                 }
@@ -191,7 +191,7 @@ impl Log {
         }
     }
 
-    fn group_written(&mut self, flight: Flight) {
+    fn group_written(&mut self, now: Instant, flight: Flight) {
         let Flight { sealed, bytes, place, fresh, len } = flight;
         if fresh.is_some() {
             self.enter_fresh_segment(place.segment, len, sealed.commit);
@@ -207,6 +207,7 @@ impl Log {
             }
         }
         self.index_frame(&sealed, place, padded);
+        self.note_for_mark(now, &sealed);
         for (id, next) in &sealed.cursors {
             if let Some(reader) = self.state.reader_mut(*id) {
                 reader.durable = *next;

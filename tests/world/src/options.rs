@@ -180,9 +180,11 @@ impl Options {
             name: name.to_owned(),
             topics: vec![filter(topic)],
             max_bytes: 64 * 1024 * 1024,
+            max_records: None,
             overflow: Overflow::Block,
             retain: Duration::ZERO,
             priority: 0,
+            max_age: None,
         };
         Plan {
             gateway: "gw-sim".to_owned(),

@@ -112,7 +112,8 @@ fn damage_that_appears_later_is_found_by_the_reader_and_told_once() {
         rig.settle();
     }
     let name = segments(&rig.disk).remove(0);
-    rig.disk.damage(&name, FIRST_FRAME as usize + 10 * 1024 + 100, 1);
+    // Behind the first frame there is one with a checkpoint.
+    rig.disk.damage(&name, FIRST_FRAME as usize + SECTOR + 10 * 1024 + 100, 1);
     for _ in 0..2 {
         let read = rig.payloads(a);
         let losses: Vec<_> = rig.log.losses().copied().collect();
@@ -153,7 +154,7 @@ fn stale_frames_of_a_recycled_segment_are_not_taken_for_live_ones() {
         rig.append(a, &numbered(n, 100)).expect("room");
         rig.settle();
         rig.log.advance(rig.now, reader, Seq(n + 1));
-        rig.log.trim(rig.now, rig.ms + 1);
+        rig.log.trim(rig.now, WallClock::Trusted(rig.ms + 1));
         if n % 100 == 0 {
             let mut crashed = rig.crash(n);
             assert_eq!(crashed.log.next_seq(a), Seq(n + 2));
@@ -194,7 +195,7 @@ fn a_read_that_fails_once_loses_nothing() {
 }
 
 /// Where the last frame of the newest segment is.
-fn last_frame(rig: &Rig) -> (String, usize) {
+pub(super) fn last_frame(rig: &Rig) -> (String, usize) {
     let name = segments(&rig.disk).pop().expect("a segment");
     let mut bytes = vec![0; rig.disk.len(&name).expect("a length") as usize];
     rig.disk.read_at(&name, 0, &mut bytes).expect("read");
@@ -261,6 +262,38 @@ fn damage_beside_known_damage_is_told_too() {
             assert_eq!(named, 1, "record {seq}: {:?}", after.log.losses().collect::<Vec<_>>());
         }
         after.settle();
+    }
+}
+
+#[test]
+fn a_read_that_fails_for_a_moment_while_opening_costs_nothing() {
+    let (rig, a) = store(false);
+    let table = TableId(0);
+    let entries = rig.log.table_entries(table).clone();
+    for (failing, after) in (1..=2).flat_map(|failing| (0..30).map(move |after| (failing, after))) {
+        let disk = rig.disk.after_kill();
+        disk.fail_reads_after(after, failing);
+        let mut opened = Rig::on(disk, small());
+        opened.disk.fail_reads(0);
+        let what = format!("{failing} reads fail after {after}");
+        assert_eq!(**opened.log.table_entries(table), *entries, "{what}");
+        assert_eq!(opened.payloads(a).len(), 200, "{what}");
+        assert!(opened.log.losses().next().is_none(), "{what}");
+    }
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_a_second_time_is_damage_and_not_skipped_in_silence() {
+    let (rig, a) = store(false);
+    for after in 0..40 {
+        let disk = rig.disk.after_kill();
+        disk.fail_reads_after(after, 12);
+        let what = format!("reads fail for long after {after}");
+        let opened = Rig::on(disk.clone(), small());
+        opened.disk.fail_reads(0);
+        let done = opened.log.table_entries(TableId(0)).len();
+        assert!(done == 20 || !opened.recovery.notes.is_empty(), "{what}");
+        check(disk, a, &what, 200);
     }
 }
 

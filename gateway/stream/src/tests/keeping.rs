@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn fill(rig: &mut Rig, stream: StreamId, records: u64) {
+pub(super) fn fill(rig: &mut Rig, stream: StreamId, records: u64) {
     for n in 0..records {
         rig.append(stream, &numbered(n, 200)).expect("room");
         rig.pass(Duration::from_millis(1));
@@ -32,7 +32,7 @@ fn at_its_quota_a_stream_drops_the_oldest_and_the_ledger_says_which() {
     let limit = ReadLimit { records: 1, bytes: 1 };
     let outcome = rig.log.read(rig.now, a, Seq(3), limit, &mut none);
     assert_eq!(outcome, ReadOutcome::Lost { next: first });
-    rig.log.trim(rig.now, rig.ms);
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms));
     rig.settle();
     let after = rig.crash(1);
     assert_eq!(after.log.losses().copied().collect::<Vec<_>>(), losses);
@@ -71,15 +71,15 @@ fn records_stay_until_every_reader_has_passed_and_they_are_old() {
     fill(&mut rig, a, 2_000);
     rig.log.advance(rig.now, fast, Seq(2_001));
     rig.settle();
-    rig.log.trim(rig.now, rig.ms + 100_000);
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms + 100_000));
     assert_eq!(rig.log.first_seq(a), Seq(1), "slow has not passed");
     rig.log.advance(rig.now, slow, Seq(2_001));
-    rig.log.trim(rig.now, rig.ms + 100_000);
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms + 100_000));
     assert_eq!(rig.log.first_seq(a), Seq(1), "slow's cursor is not durable");
     rig.settle();
-    rig.log.trim(rig.now, rig.ms);
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms));
     assert_eq!(rig.log.first_seq(a), Seq(1), "not old");
-    rig.log.trim(rig.now, rig.ms + 100_000);
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms + 100_000));
     assert_eq!(rig.log.first_seq(a), Seq(2_001));
     rig.settle();
     let after = rig.crash(2);
@@ -97,7 +97,7 @@ fn a_dropped_reader_holds_nothing_back() {
     rig.log.advance(rig.now, up, Seq(501));
     rig.log.drop_reader(gone);
     rig.settle();
-    rig.log.trim(rig.now, rig.ms + 1);
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms + 1));
     rig.settle();
     assert_eq!(rig.log.first_seq(a), Seq(501));
     let mut after = rig.crash(0);
@@ -123,7 +123,7 @@ fn a_checkpoint_larger_than_a_segment_is_found_again() {
         rig.pass(Duration::from_micros(300));
         rig.step();
         if n % 100 == 0 {
-            rig.log.trim(rig.now, rig.ms);
+            rig.log.trim(rig.now, WallClock::Trusted(rig.ms));
         }
     }
     rig.settle();
@@ -224,8 +224,11 @@ impl Rig {
 fn records_that_expired_before_a_restart_are_not_counted_as_lost_after_it() {
     let mut rig = Rig::new(small());
     let a = rig.stream("a", config(30_000, Overflow::DropOldest));
+    let reader = rig.log.reader(a, "up").expect("a reader");
     fill(&mut rig, a, 10);
-    rig.log.trim(rig.now, rig.ms);
+    rig.log.advance(rig.now, reader, Seq(11));
+    rig.settle();
+    rig.log.trim(rig.now, WallClock::Trusted(rig.ms));
     assert_eq!(rig.log.first_seq(a), Seq(11));
     fill(&mut rig, a, 5);
     let mut rig = rig.reopen();

@@ -2,9 +2,12 @@
 
 mod crashes;
 mod damage;
+mod every_byte;
 mod golden;
 mod keeping;
+mod marks;
 mod ordinary;
+mod policies;
 mod speed;
 mod trouble;
 
@@ -15,7 +18,7 @@ use crate::crash::CrashDisk;
 use crate::*;
 
 /// The epoch that a store made by [`Rig`] starts with.
-const EPOCH: u32 = 1_700_000_000;
+const EPOCH: u32 = 1_800_000_000;
 const START_MS: i64 = EPOCH as i64 * 1000;
 
 fn small() -> LogOptions {
@@ -32,11 +35,11 @@ fn small() -> LogOptions {
 }
 
 fn keep_all() -> StreamConfig {
-    StreamConfig { max_bytes: 1 << 40, overflow: Overflow::DropOldest, retain: Duration::MAX }
+    StreamConfig { max_bytes: 1 << 40, retain: Duration::MAX, ..StreamConfig::default() }
 }
 
 fn config(max_bytes: u64, overflow: Overflow) -> StreamConfig {
-    StreamConfig { max_bytes, overflow, retain: Duration::ZERO }
+    StreamConfig { max_bytes, overflow, ..StreamConfig::default() }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere")]

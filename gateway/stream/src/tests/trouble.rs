@@ -115,7 +115,7 @@ fn a_full_disk_refuses_appends_keeps_reading_and_goes_on_when_there_is_room() {
     for seq in 1..=n {
         rig.log.advance(rig.now, reader, Seq(seq + 1));
         rig.pass(Duration::from_millis(200));
-        rig.log.trim(rig.now, rig.ms);
+        rig.log.trim(rig.now, WallClock::Trusted(rig.ms));
         rig.step();
     }
     rig.settle();
@@ -209,6 +209,51 @@ fn a_transaction_is_all_or_nothing_in_memory_too() {
     let mut tx = Transaction::new();
     tx.advance(ReaderId(9), Seq(1));
     assert_eq!(rig.log.commit(rig.now, tx), Err(CommitError::UnknownReader(ReaderId(9))));
+}
+
+#[test]
+fn a_last_frame_that_cannot_be_written_again_counts_only_in_a_new_segment() {
+    for failing_writes in [false, true] {
+        let mut rig = Rig::new(small());
+        let a = rig.stream("a", keep_all());
+        let table = rig.log.table("t").expect("a table");
+        for n in 0..20 {
+            rig.append(a, &numbered(n, 100)).expect("room");
+            rig.settle();
+        }
+        let mut tx = Transaction::new();
+        tx.append(a, record(rig.ms, &numbered(20, 100)));
+        tx.put(table, b"k".to_vec(), b"v".to_vec());
+        rig.log.commit(rig.now, tx).expect("room");
+        rig.disk.fail_syncs(9);
+        rig.log.flush(rig.now);
+        rig.step();
+        // The process ends, and the next one cannot write the end of the log again.
+        let disk = rig.disk.after_kill();
+        if failing_writes {
+            disk.fail_writes(1);
+        } else {
+            disk.fail_syncs(1);
+        }
+        let mut after = Rig::on(disk, small());
+        assert!(after.log.durable() < after.log.end());
+        assert_eq!(after.log.durable_seq(a), Seq(21));
+        for seed in 0..8 {
+            let have = after.crash(seed).read_all(a).len();
+            assert!(have == 20 || have == 21, "{have}: what is durable is there");
+        }
+        after.settle();
+        assert_eq!(after.log.durable_seq(a), Seq(22));
+        after.append(a, &numbered(21, 100)).expect("room");
+        after.settle();
+        for mut again in [after.crash(1), after.reopen(), after] {
+            let read = again.payloads(a);
+            assert_eq!(read.len(), 22);
+            assert!(read.iter().all(|(seq, payload)| *payload == numbered(seq - 1, 100)));
+            assert_eq!(again.log.table_entries(table).len(), 1);
+            assert!(again.log.losses().next().is_none());
+        }
+    }
 }
 
 #[test]

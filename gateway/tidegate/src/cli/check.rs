@@ -28,12 +28,16 @@ fn summary(settings: &Settings) -> Table {
     row("http", "", http);
     for stream in &settings.streams {
         let topics: Vec<&str> = stream.topics.iter().map(|topic| topic.as_str()).collect();
+        let records = stream.max_records.map(|records| format!(", {records} records"));
+        let age = stream.max_age.map(|age| format!(", at most {}", show_duration(age)));
         let text = format!(
-            "{}, {}, {}, retain {}",
+            "{}, {}{}, {}, retain {}{}",
             topics.join(" "),
             show_bytes(stream.max_bytes),
+            records.unwrap_or_default(),
             overflow(stream.overflow),
-            show_duration(stream.retain)
+            show_duration(stream.retain),
+            age.unwrap_or_default()
         );
         row("stream", &stream.name, text);
     }

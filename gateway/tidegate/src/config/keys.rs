@@ -345,17 +345,29 @@ pub(crate) mod stream {
         fallback: Fallback::Value(r#""256MiB""#),
         about: "The stream's quota on disk.",
     };
+    pub(crate) const MAX_RECORDS: Key = Key {
+        name: "max_records",
+        kind: Kind::Count { min: 1, max: 1_000_000_000_000 },
+        fallback: Fallback::Absent("none"),
+        about: "The stream's quota in records.",
+    };
     pub(crate) const OVERFLOW: Key = Key {
         name: "overflow",
         kind: Kind::Choice(&["drop-oldest", "reject", "block"]),
         fallback: Fallback::Value(r#""drop-oldest""#),
-        about: "At the quota: drop the oldest records and enter them in the loss ledger; or refuse the publish (MQTT 5: PUBACK 0x97, 3.1.1: disconnect); or leave it unacknowledged and stop reading.",
+        about: "At a quota: drop the oldest records and enter them in the loss ledger; or refuse the publish (MQTT 5: PUBACK 0x97, 3.1.1: disconnect); or leave it unacknowledged and stop reading.",
     };
     pub(crate) const RETAIN: Key = Key {
         name: "retain",
         kind: time(Duration::ZERO, Duration::from_secs(3650 * DAY)),
         fallback: Fallback::Value(r#""0s""#),
-        about: "How long records are kept for replay after every reader has passed them.",
+        about: "How long records are kept for replay after every reader (function or uplink) has passed them. In a stream without readers they stay until `max_bytes`, `max_records` or `max_age`.",
+    };
+    pub(crate) const MAX_AGE: Key = Key {
+        name: "max_age",
+        kind: time(Duration::from_secs(1), Duration::from_secs(3650 * DAY)),
+        fallback: Fallback::Absent("none"),
+        about: "Records older than this go, read or not; what goes unread is entered in the loss ledger.",
     };
     pub(crate) const PRIORITY: Key = Key {
         name: "priority",
@@ -366,7 +378,7 @@ pub(crate) mod stream {
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "stream",
         named: true,
-        keys: &[&TOPICS, &MAX_BYTES, &OVERFLOW, &RETAIN, &PRIORITY],
+        keys: &[&TOPICS, &MAX_BYTES, &MAX_RECORDS, &OVERFLOW, &RETAIN, &MAX_AGE, &PRIORITY],
     };
 }
 

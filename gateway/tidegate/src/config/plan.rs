@@ -77,9 +77,11 @@ fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
         name: stream.name.clone(),
         topics: stream.topics.clone(),
         max_bytes: stream.max_bytes,
+        max_records: stream.max_records,
         overflow: stream.overflow,
         retain: stream.retain,
         priority: stream.priority,
+        max_age: stream.max_age,
     }
 }
 

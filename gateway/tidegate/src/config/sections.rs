@@ -186,9 +186,11 @@ impl<'a> Reader<'a> {
                 name: name.to_owned(),
                 topics: topics(&section, &stream::TOPICS, out),
                 max_bytes: section.bytes(&stream::MAX_BYTES, out),
+                max_records: section.count_if_set(&stream::MAX_RECORDS, out),
                 overflow,
                 retain: section.time(&stream::RETAIN, out),
                 priority: section.count(&stream::PRIORITY, out) as u8,
+                max_age: section.time_if_set(&stream::MAX_AGE, out),
             });
         }
         streams

@@ -119,12 +119,16 @@ pub struct StreamSettings {
     pub topics: Vec<TopicFilter>,
     /// Quota, in bytes.
     pub max_bytes: u64,
-    /// What happens at the quota.
+    /// Quota, in records.
+    pub max_records: Option<u64>,
+    /// What happens at a quota.
     pub overflow: Overflow,
     /// Time kept after every reader has passed.
     pub retain: Duration,
     /// Uplinks send streams of a higher priority first.
     pub priority: u8,
+    /// Time kept at most, read or not.
+    pub max_age: Option<Duration>,
 }
 
 /// `[function.NAME]`

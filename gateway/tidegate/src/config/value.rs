@@ -43,6 +43,16 @@ impl Section<'_> {
         self.read(key, out, time).unwrap_or_default()
     }
 
+    /// As [`Section::count`], for a key without default.
+    pub(super) fn count_if_set(&self, key: &Key, out: &mut Mistakes) -> Option<u64> {
+        self.read(key, out, count)
+    }
+
+    /// As [`Section::time`], for a key without default.
+    pub(super) fn time_if_set(&self, key: &Key, out: &mut Mistakes) -> Option<Duration> {
+        self.read(key, out, time)
+    }
+
     pub(super) fn choice(&self, key: &Key, out: &mut Mistakes) -> &'static str {
         self.read(key, out, choice).unwrap_or_default()
     }

@@ -1,0 +1,62 @@
+//! The wall clock, as far as its owner vouches for it.
+//!
+//! A clock that was never set must not delete anything, and what was stamped by one must not be
+//! taken for old. So nothing goes by time while the clock is not trusted, and a time that cannot
+//! be right is replaced by the moment when a trusted clock first saw the record.
+
+/// A reading of the wall clock, milliseconds since 1970, and what it is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WallClock {
+    /// It has been set: what is old by it may go.
+    Trusted(i64),
+    /// It may be years off: it stamps, and nothing goes by it.
+    Untrusted(i64),
+}
+
+/// Before 1 January 2026 no clock of a gateway was right: this program is younger.
+const EARLIEST_MS: i64 = 1_767_225_600_000;
+
+impl WallClock {
+    /// What it shows.
+    #[must_use]
+    pub fn unix_ms(self) -> i64 {
+        match self {
+            WallClock::Trusted(unix_ms) | WallClock::Untrusted(unix_ms) => unix_ms,
+        }
+    }
+
+    /// What it shows, if that may be relied on.
+    pub(crate) fn trusted_ms(self) -> Option<i64> {
+        match self {
+            WallClock::Trusted(unix_ms) => Some(unix_ms),
+            WallClock::Untrusted(_) => None,
+        }
+    }
+}
+
+/// The time from which a record counts: its own, when that can be right, or else `now_ms`, when
+/// it is seen. It was not there before `since_ms`.
+pub(crate) fn counted_from(own_ms: i64, since_ms: i64, now_ms: i64) -> i64 {
+    if (since_ms.max(EARLIEST_MS)..=now_ms).contains(&own_ms) { own_ms } else { now_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_right_counts_from_when_it_is_seen() {
+        let now = EARLIEST_MS + 1_000_000;
+        for (own, since, counted) in [
+            (now - 5, i64::MIN, now - 5),
+            (now, i64::MIN, now),
+            (now + 1, i64::MIN, now),
+            (0, i64::MIN, now),
+            (EARLIEST_MS - 1, i64::MIN, now),
+            (EARLIEST_MS, i64::MIN, EARLIEST_MS),
+            (now - 5, now - 4, now),
+        ] {
+            assert_eq!(counted_from(own, since, now), counted, "{own} since {since}");
+        }
+    }
+}
