@@ -18,19 +18,19 @@ use crate::setup::{
 };
 
 const KILLS: u64 = 20;
-const PUBLISHERS: u64 = 4;
-const READINGS: u64 = 5_000;
+pub(crate) const PUBLISHERS: u64 = 4;
+pub(crate) const READINGS: u64 = 5_000;
 
 /// Whether the upstream can be reached while the gateway is killed.
 #[derive(Clone, Copy, PartialEq)]
-enum Upstream {
+pub(crate) enum Upstream {
     Up,
     DownUntilTheEnd,
 }
 
 /// Whether the publishers give their messages an identity.
 #[derive(Clone, Copy, PartialEq)]
-enum Publishers {
+pub(crate) enum Publishers {
     /// MQTT 3.1.1: what was not acknowledged is sent again and may become a second record.
     Plain,
     /// MQTT 5 with `tg-pub-boot` and `tg-pub-seq`.
@@ -127,7 +127,7 @@ fn run(upstream: Upstream, kind: Publishers) {
 }
 
 /// The seed of this run: `TIDEGATE_SEED`, else from the clock.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     match std::env::var("TIDEGATE_SEED") {
         Ok(text) => text.parse().expect("TIDEGATE_SEED is a number"),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
@@ -144,11 +144,16 @@ fn start_publisher(gateway: &Gateway, at: u64, kind: Publishers) -> Publisher {
     publisher(gateway.mqtt(), &name, version, identity, source)
 }
 
-fn acknowledged(publishers: &[Publisher]) -> u64 {
+pub(crate) fn acknowledged(publishers: &[Publisher]) -> u64 {
     publishers.iter().map(|one| one.progress().acknowledged).sum()
 }
 
-fn wait_for_acknowledgements(publishers: &[Publisher], count: u64, gateway: &Gateway, kill: u64) {
+pub(crate) fn wait_for_acknowledgements(
+    publishers: &[Publisher],
+    count: u64,
+    gateway: &Gateway,
+    kill: u64,
+) {
     let deadline = Instant::now() + PATIENCE;
     while acknowledged(publishers) < count {
         if Instant::now() > deadline {
@@ -163,7 +168,7 @@ fn wait_for_acknowledgements(publishers: &[Publisher], count: u64, gateway: &Gat
     }
 }
 
-fn finish(publishers: Vec<Publisher>, gateway: &Gateway) -> Vec<Report> {
+pub(crate) fn finish(publishers: Vec<Publisher>, gateway: &Gateway) -> Vec<Report> {
     let deadline = Instant::now() + PATIENCE;
     let reports: Vec<Report> =
         publishers.into_iter().map(|one| one.finish(deadline).unwrap()).collect();
@@ -181,7 +186,7 @@ fn finish(publishers: Vec<Publisher>, gateway: &Gateway) -> Vec<Report> {
 }
 
 /// Everything acknowledged and its alerts, and nothing left in the gateway that could still come.
-fn wait_until_all_arrived(consumer: &Consumer, gateway: &Gateway, reports: &[Report]) {
+pub(crate) fn wait_until_all_arrived(consumer: &Consumer, gateway: &Gateway, reports: &[Report]) {
     let deadline = Instant::now() + PATIENCE;
     let total = reports.len() as u64 * READINGS;
     let complete = consumer.wait_until(deadline, |arrivals| {
@@ -219,7 +224,7 @@ fn lost(consumer: &Consumer, reports: &[Report]) -> Vec<String> {
     missing.take(10).collect()
 }
 
-fn judge(arrivals: &Arrivals, reports: &[Report], kind: Publishers) {
+pub(crate) fn judge(arrivals: &Arrivals, reports: &[Report], kind: Publishers) {
     assert!(arrivals.oddities.is_empty(), "{:?}", arrivals.oddities);
     assert_eq!(arrivals.foreign, 0, "messages without an id of the publishers");
     assert!(

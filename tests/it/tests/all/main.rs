@@ -8,5 +8,6 @@ mod kill;
 mod link_death;
 mod operation;
 mod poison;
+mod power_cut;
 mod setup;
 mod third_party;
