@@ -15,6 +15,7 @@ use crate::attributes::Attributes;
 use crate::call::{Call, CallResult};
 use crate::clock::Now;
 use crate::gateway::{BuildError, Gateway, Output};
+use crate::latency::Latency;
 use crate::plan::FunctionPlan;
 use crate::route::Routes;
 
@@ -77,6 +78,8 @@ pub(crate) struct Tally {
     pub(crate) busy: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) last_failure: Option<String>,
+    /// From receipt of a record to the end of its handling.
+    pub(crate) latency: Latency,
 }
 
 impl FunctionRun {

@@ -26,6 +26,7 @@ use crate::call::{Call, CallResult};
 use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
+use crate::latency::Latency;
 use crate::plan::Plan;
 use crate::refusal::Refusals;
 use crate::release::Release;
@@ -168,6 +169,8 @@ pub struct Gateway {
     pub(crate) refusals: Refusals,
     pub(crate) standstill: Standstill,
     pub(crate) counters: Counters,
+    /// From the arrival of a publish to its acknowledgement.
+    pub(crate) ack_latency: Latency,
     pub(crate) scratch: Vec<u8>,
     outputs: VecDeque<Output>,
     released: Position,
@@ -243,6 +246,7 @@ impl Gateway {
             refusals: Refusals::default(),
             standstill: Standstill::default(),
             counters: Counters::default(),
+            ack_latency: Latency::default(),
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
@@ -443,7 +447,8 @@ impl Gateway {
 
     fn let_go(&mut self, now: Now, release: Release) {
         match release {
-            Release::Acknowledge(ticket) => {
+            Release::Acknowledge(ticket, arrived) => {
+                self.ack_latency.add(now.instant.saturating_duration_since(arrived), 1);
                 self.standstill.acknowledged(ticket);
                 self.acknowledge(now, ticket);
             }

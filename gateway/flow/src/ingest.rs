@@ -207,7 +207,8 @@ impl Gateway {
             self.standstill.acknowledged(ticket);
             return self.acknowledge(now, ticket);
         }
-        self.waiting.push_back((self.newest_record, Release::Acknowledge(ticket)));
+        let release = Release::Acknowledge(ticket, now.instant);
+        self.waiting.push_back((self.newest_record, release));
         if everyone_waits {
             self.log.flush(now.instant);
         }

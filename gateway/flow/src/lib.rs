@@ -9,6 +9,7 @@ mod gateway;
 mod hold;
 mod ingest;
 mod late;
+pub mod latency;
 mod plan;
 mod refusal;
 mod release;

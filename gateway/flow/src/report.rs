@@ -8,8 +8,10 @@ use tidegate_uplink::UplinkState;
 use crate::clock::Now;
 use crate::function::{FunctionRun, Phase};
 use crate::gateway::Gateway;
+use crate::latency::{Latency, quantile_us};
 use crate::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, ReaderStatus, Status, StreamStatus, UplinkStatus,
+    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, ReaderStatus, Status, StreamStatus,
+    UplinkStatus,
 };
 use crate::uplink::UplinkRun;
 
@@ -28,6 +30,7 @@ impl Gateway {
             streams: streams.collect(),
             functions: self.functions.iter().map(|run| self.function_status(now, run)).collect(),
             uplinks: self.uplinks.iter().map(|run| self.uplink_status(now, run)).collect(),
+            latency: self.latencies(),
             disk: DiskStatus {
                 segments: log.segments as u64,
                 spare_segments: log.spare_segments as u64,
@@ -39,6 +42,18 @@ impl Gateway {
                 state: log.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
             },
         }
+    }
+
+    fn latencies(&self) -> Vec<LatencyStatus> {
+        let mut hops = vec![hop("publish-to-ack", "", &self.ack_latency)];
+        for run in &self.functions {
+            hops.push(hop("receipt-to-function", &run.plan.name, &run.tally.latency));
+        }
+        for run in &self.uplinks {
+            hops.push(hop("receipt-to-upstream", &run.plan.name, &run.latency));
+            hops.push(hop("send-to-upstream-ack", &run.plan.name, &run.round_trip));
+        }
+        hops
     }
 
     fn broker_status(&self) -> BrokerStatus {
@@ -121,6 +136,18 @@ impl Gateway {
 
     fn lag(&self, stream: StreamId, reader: ReaderId) -> u64 {
         self.log.next_seq(stream).0.saturating_sub(self.log.cursor(reader).0)
+    }
+}
+
+fn hop(hop: &str, name: &str, latency: &Latency) -> LatencyStatus {
+    let buckets = latency.counts().to_vec();
+    LatencyStatus {
+        hop: hop.to_owned(),
+        name: name.to_owned(),
+        sum_us: latency.sum_us(),
+        p50_us: quantile_us(&buckets, 0.5),
+        p99_us: quantile_us(&buckets, 0.99),
+        buckets,
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Status {
     pub functions: Vec<FunctionStatus>,
     /// One entry for each uplink.
     pub uplinks: Vec<UplinkStatus>,
+    /// How long records take, hop by hop.
+    pub latency: Vec<LatencyStatus>,
     /// The store.
     pub disk: DiskStatus,
 }
@@ -152,6 +154,23 @@ pub struct UplinkStatus {
     pub rejected: u64,
     /// Records that wait for this uplink, over all its streams.
     pub backlog: u64,
+}
+
+/// How long records took on one hop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// `publish-to-ack`, `receipt-to-function`, `receipt-to-upstream`, `send-to-upstream-ack`.
+    pub hop: String,
+    /// The function or uplink; empty for the broker.
+    pub name: String,
+    /// Records in each bucket of [`BOUNDS_US`](crate::latency::BOUNDS_US), and beyond the last.
+    pub buckets: Vec<u64>,
+    /// Their times added up, in microseconds.
+    pub sum_us: u64,
+    /// Half of them took at most so many microseconds, to the bound of the bucket.
+    pub p50_us: Option<u64>,
+    /// 99 of 100 of them.
+    pub p99_us: Option<u64>,
 }
 
 /// The store.

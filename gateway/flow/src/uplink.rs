@@ -16,6 +16,7 @@ use crate::attributes::Attributes;
 use crate::clock::{ClockQuality, Now};
 use crate::gateway::{BuildError, Gateway, Notice, Output};
 use crate::late::{Course, Grant, LATE_SUFFIX, LateStreams, Part, Shares};
+use crate::latency::Latency;
 use crate::plan::UplinkPlan;
 use crate::route::Routes;
 use crate::seal::Seals;
@@ -29,6 +30,10 @@ pub(crate) struct UplinkRun {
     pub(crate) seals: Seals,
     /// Its live-first streams.
     pub(crate) late: LateStreams,
+    /// From receipt to the upstream's acknowledgement, by the oldest record of each batch.
+    pub(crate) latency: Latency,
+    /// From sending to the upstream's acknowledgement.
+    pub(crate) round_trip: Latency,
     /// What the operator was told last.
     up: Option<bool>,
 }
@@ -69,7 +74,16 @@ impl UplinkRun {
         });
         let starts = starts.collect();
         let core = Uplink::new(plan.options.clone(), starts, seed);
-        Ok(UplinkRun { plan: plan.clone(), core, lanes, seals, late, up: None })
+        Ok(UplinkRun {
+            plan: plan.clone(),
+            core,
+            lanes,
+            seals,
+            late,
+            latency: Latency::default(),
+            round_trip: Latency::default(),
+            up: None,
+        })
     }
 
     /// There may be something to read.
@@ -102,6 +116,10 @@ impl UplinkRun {
             | UplinkEvent::Refused { .. } => None,
         };
         self.core.handle_event(now.instant, event);
+        if let Some(landed) = self.core.take_landed() {
+            self.latency.add_age(landed.oldest_ms, now.unix_ms, landed.records);
+            self.round_trip.add(landed.round_trip, landed.records);
+        }
         let (up, notice) = notice?;
         self.up = Some(up);
         Some(notice)

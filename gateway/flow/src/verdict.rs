@@ -162,7 +162,11 @@ impl Gateway {
                     self.undelivered_bytes += undelivered_bytes(&message);
                     self.waiting.push_back((committed.position, Release::Deliver(message)));
                 }
-                self.functions[index].state_bytes = state_bytes;
+                let run = &mut self.functions[index];
+                for input in &batch {
+                    run.tally.latency.add_age(input.record.unix_ms, now.unix_ms, 1);
+                }
+                run.state_bytes = state_bytes;
                 self.committed(index, &batch, &effects, logs);
             }
             Err(error) => self.not_committed(now, index, batch, next, error),

@@ -2,8 +2,9 @@
 
 use std::fmt::{Display, Write};
 
+use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, Status, StreamStatus, UplinkStatus,
+    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, Status, StreamStatus, UplinkStatus,
 };
 
 /// The content type of the format.
@@ -21,8 +22,29 @@ pub(crate) fn render(status: &Status) -> String {
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
     uplinks(&mut page, &status.uplinks);
+    latency(&mut page, &status.latency);
     disk(&mut page, &status.disk);
     page.text
+}
+
+fn latency(page: &mut Page, hops: &[LatencyStatus]) {
+    let help = "Time that records take, by hop: publish-to-ack, receipt-to-function, \
+                receipt-to-upstream, send-to-upstream-ack.";
+    let name = "tidegate_latency_seconds";
+    page.family(name, "histogram", help);
+    for hop in hops {
+        let own = [("hop", hop.hop.as_str()), ("name", hop.name.as_str())];
+        let mut below = 0;
+        for (at, count) in hop.buckets.iter().enumerate() {
+            below += count;
+            let bound = BOUNDS_US.get(at).map(|us| seconds(*us, 1_000_000).to_string());
+            let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
+            let labels = [own[0], own[1], ("le", bound.as_str())];
+            page.named(&format!("{name}_bucket"), &labels, below);
+        }
+        page.named(&format!("{name}_sum"), &own, seconds(hop.sum_us, 1_000_000));
+        page.named(&format!("{name}_count"), &own, below);
+    }
 }
 
 fn broker(page: &mut Page, broker: &BrokerStatus) {
@@ -189,9 +211,14 @@ impl Page {
     }
 
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let family = self.family.clone();
+        self.named(&family, labels, value);
+    }
+
+    /// A sample under a name that its family only begins, as those of a histogram.
+    fn named(&mut self, family: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<String> =
             labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        let family = self.family.clone();
         if labels.is_empty() {
             self.line(format_args!("{family} {value}"));
         } else {
@@ -230,13 +257,24 @@ mod tests {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert_eq!(name, helped);
-                assert!(kind == "gauge" || kind == "counter");
+                assert!(["gauge", "counter", "histogram"].contains(&kind));
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
                 family = Some((name.to_owned(), kind.to_owned()));
             } else {
                 let (series, value) = line.rsplit_once(' ').unwrap();
                 let name = series.split('{').next().unwrap();
-                assert_eq!(name, family.as_ref().unwrap().0, "{line}");
+                let (family, kind) = family.as_ref().unwrap();
+                let own = match kind.as_str() {
+                    "histogram" => name.strip_prefix(&**family).unwrap_or("none"),
+                    _ => {
+                        if name == family {
+                            ""
+                        } else {
+                            "none"
+                        }
+                    }
+                };
+                assert!(["", "_bucket", "_sum", "_count"].contains(&own), "{line}");
                 assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
                 let before = values.insert(series.to_owned(), value.parse().unwrap());
                 assert_eq!(before, None, "{series} twice");
@@ -257,6 +295,13 @@ mod tests {
             ("tidegate_function_busy_seconds_total{function=\"threshold\"}", 0.25),
             ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
             ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
+            (
+                "tidegate_latency_seconds_bucket{hop=\"publish-to-ack\",name=\"\",le=\"0.0005\"}",
+                7.0,
+            ),
+            ("tidegate_latency_seconds_bucket{hop=\"publish-to-ack\",name=\"\",le=\"+Inf\"}", 8.0),
+            ("tidegate_latency_seconds_count{hop=\"publish-to-ack\",name=\"\"}", 8.0),
+            ("tidegate_latency_seconds_sum{hop=\"publish-to-ack\",name=\"\"}", 0.004),
             ("tidegate_disk_ok", 1.0),
         ] {
             assert_eq!(values.get(series), Some(&value), "{series}");

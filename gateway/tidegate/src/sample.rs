@@ -1,7 +1,9 @@
 //! Statuses for tests.
 
+use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, ReaderStatus, Status, StreamStatus, UplinkStatus,
+    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, ReaderStatus, Status, StreamStatus,
+    UplinkStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -14,6 +16,7 @@ pub(crate) fn empty_status() -> Status {
         streams: Vec::new(),
         functions: Vec::new(),
         uplinks: Vec::new(),
+        latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
 }
@@ -69,6 +72,16 @@ pub(crate) fn status() -> Status {
             acknowledged: 900,
             rejected: 0,
             backlog: 100,
+        }],
+        latency: vec![LatencyStatus {
+            hop: "publish-to-ack".into(),
+            name: String::new(),
+            buckets: (0..=BOUNDS_US.len())
+                .map(|at| [3, 4, 1].get(at).copied().unwrap_or(0))
+                .collect(),
+            sum_us: 4_000,
+            p50_us: Some(500),
+            p99_us: Some(1_000),
         }],
         ..empty_status()
     }

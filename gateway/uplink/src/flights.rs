@@ -13,6 +13,8 @@ pub(crate) struct Flight {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
     pub(crate) sent_at: Instant,
+    /// When the oldest of its records was received, milliseconds since 1970.
+    pub(crate) oldest_ms: i64,
 }
 
 /// All of them, by token, that is in the order of sending.

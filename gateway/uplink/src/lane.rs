@@ -194,21 +194,26 @@ impl Lane {
         self.finish_range(SeqRange { first: seq, last: seq });
     }
 
-    /// These are done upstream.
+    /// Those of these that are in flight are done upstream.
     pub(crate) fn finish_range(&mut self, range: SeqRange) {
-        self.put(range, Progress::Done);
+        self.put(range, Progress::InFlight, Progress::Done);
         self.settle();
     }
 
     /// The record is reported as rejected: done, and never sent again.
     pub(crate) fn give_up(&mut self, seq: Seq) {
         self.given_up.insert(seq);
-        self.finish(seq);
+        if let Some(slot) = self.slot(seq) {
+            let before = std::mem::replace(&mut slot.progress, Progress::Done);
+            self.troubled -= usize::from(before.is_trouble());
+        }
+        self.settle();
     }
 
-    /// Refused: ask for each of these records again at `until`, one by one.
+    /// Refused: ask for each of these records that are in flight again at `until`, one by one. A
+    /// record that was given up between them stays so.
     pub(crate) fn hold(&mut self, range: SeqRange, until: Instant) {
-        self.put(range, Progress::Held { until });
+        self.put(range, Progress::InFlight, Progress::Held { until });
     }
 
     /// What the server says that it has, at the beginning of a session.
@@ -326,13 +331,13 @@ impl Lane {
         }
     }
 
-    fn put(&mut self, range: SeqRange, progress: Progress) {
+    fn put(&mut self, range: SeqRange, from: Progress, to: Progress) {
         let start = self.slots.partition_point(|slot| slot.seq < range.first);
         let these = self.slots.iter_mut().skip(start).take_while(|slot| slot.seq <= range.last);
-        for slot in these {
-            let before = std::mem::replace(&mut slot.progress, progress);
-            self.troubled += usize::from(progress.is_trouble());
-            self.troubled -= usize::from(before.is_trouble());
+        for slot in these.filter(|slot| slot.progress == from) {
+            slot.progress = to;
+            self.troubled += usize::from(to.is_trouble());
+            self.troubled -= usize::from(from.is_trouble());
         }
     }
 

@@ -63,7 +63,7 @@ pub use lane::LaneStart;
 pub use options::{MAX_WINDOW, UplinkOptions};
 pub use record::OutboundRecord;
 pub use status::{UplinkState, UplinkStatus};
-pub use uplink::Uplink;
+pub use uplink::{Landed, Uplink};
 
 #[cfg(test)]
 mod tests;

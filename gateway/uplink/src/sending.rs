@@ -162,7 +162,9 @@ impl Uplink {
         self.collected_records -= records;
         self.collected_bytes -= bytes;
         self.token += 1;
-        self.flights.insert(self.token, Flight { lane: at, range, records, bytes, sent_at: now });
+        let oldest_ms = open.records.iter().map(|record| record.unix_ms).min().unwrap_or(0);
+        let flight = Flight { lane: at, range, records, bytes, sent_at: now, oldest_ms };
+        self.flights.insert(self.token, flight);
         self.counts.sent += records as u64;
         self.count_pace(now, at, bytes as u64);
         let lane = LaneId(at);

@@ -75,6 +75,18 @@ pub struct Uplink {
     /// acknowledged, what other lanes achieve does not shorten the backoff.
     denied: Option<(usize, Seq)>,
     pub(crate) counts: Counts,
+    landed: Option<Landed>,
+}
+
+/// A batch that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landed {
+    /// Its records.
+    pub records: u64,
+    /// When the oldest of them was received, milliseconds since 1970.
+    pub oldest_ms: i64,
+    /// From sending it to the acknowledgement.
+    pub round_trip: Duration,
 }
 
 #[derive(Debug)]
@@ -159,6 +171,7 @@ impl Uplink {
             fruitless: 0,
             denied: None,
             counts: Counts::default(),
+            landed: None,
         }
     }
 
@@ -325,6 +338,11 @@ impl Uplink {
         self.counts.acknowledged += flight.records as u64;
         self.counts.acknowledged_bytes += flight.bytes as u64;
         self.counts.last_acknowledged = Some(now);
+        self.landed = Some(Landed {
+            records: flight.records as u64,
+            oldest_ms: flight.oldest_ms,
+            round_trip: now.saturating_duration_since(flight.sent_at),
+        });
     }
 
     /// The server answered, and does not take the message.
@@ -417,6 +435,11 @@ impl Uplink {
             self.end_session(now, "shutting down".to_owned(), Ended::ByUs);
         }
         self.state = State::Stopped;
+    }
+
+    /// What the last [`handle_event`](Self::handle_event) acknowledged, once.
+    pub fn take_landed(&mut self) -> Option<Landed> {
+        self.landed.take()
     }
 
     /// A snapshot for operators.

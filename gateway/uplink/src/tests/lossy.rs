@@ -502,3 +502,23 @@ proptest! {
         check_all_there(&world);
     }
 }
+
+#[test]
+fn a_record_given_up_in_the_middle_of_a_batch_is_not_given_up_again_when_the_batch_is_refused() {
+    let options = UplinkOptions {
+        window: 50,
+        window_bytes: 1_000,
+        endpoints: 2,
+        batch_records: 3,
+        batch_bytes: 500,
+        ..UplinkOptions::default()
+    };
+    let habits = Habits { lose_acknowledgement: 5, quota: 93, max_delay_ms: 833, ..Habits::good() };
+    let unacceptable = [(0, 23), (1, 114), (1, 135)].into_iter().collect();
+    let trouble = (unacceptable, [(1, 106)].into_iter().collect());
+    let lost = [(1, 0), (1, 4), (119, 26)];
+    // Found by the property above.
+    let mut world = world(options, 2_270_366_287_647_980_091, habits, &trouble, &lost);
+    world.run();
+    check_all_there(&world);
+}
