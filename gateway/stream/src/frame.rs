@@ -8,8 +8,11 @@ use crate::ids::{Epoch, SegmentId, Seq};
 
 /// First bytes of every frame.
 pub(crate) const MAGIC: [u8; 4] = *b"TGFR";
-/// The format that this code writes, and the newest that it reads.
-pub(crate) const FORMAT_VERSION: u16 = 1;
+/// The format that this code writes, and the newest that it reads. Version 1 has no copied
+/// records.
+pub(crate) const FORMAT_VERSION: u16 = 2;
+/// The oldest format that this code reads.
+const OLDEST_VERSION: u16 = 1;
 /// Bytes of a frame's header.
 pub(crate) const HEADER: usize = 64;
 /// Bytes of a section's header.
@@ -34,10 +37,11 @@ pub(crate) enum Kind {
     StreamState,
     Publishers,
     Trims,
+    Copied,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 12] = [
+    pub(crate) const ALL: [Kind; 13] = [
         Kind::StreamDef,
         Kind::ReaderDef,
         Kind::TableDef,
@@ -50,6 +54,7 @@ impl Kind {
         Kind::StreamState,
         Kind::Publishers,
         Kind::Trims,
+        Kind::Copied,
     ];
 
     pub(crate) fn code(self) -> u8 {
@@ -66,12 +71,18 @@ impl Kind {
             Kind::StreamState => 10,
             Kind::Publishers => 11,
             Kind::Trims => 12,
+            Kind::Copied => 13,
         }
     }
 
     fn from_code(code: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.code() == code)
     }
+}
+
+/// Whether this code reads that format.
+pub(crate) fn is_read(version: u16) -> bool {
+    (OLDEST_VERSION..=FORMAT_VERSION).contains(&version)
 }
 
 /// Where checksums start.
@@ -292,7 +303,7 @@ impl<'a> Frame<'a> {
             return Err(Broken::Short(HEADER));
         }
         let known = bytes[..4] == MAGIC
-            && read_u16(bytes, 4) == FORMAT_VERSION
+            && is_read(read_u16(bytes, 4))
             && read_u16(bytes, 6) as usize == HEADER
             && seed.checksum(&bytes[..HEADER - 4]) == read_u32(bytes, HEADER - 4);
         let total = read_u32(bytes, 40) as usize;

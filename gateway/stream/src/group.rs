@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::copied::CopiedSection;
 use crate::frame::{FrameWriter, Kind, SECTION_HEADER, UnsealedFrame};
 use crate::ids::{Epoch, Position, ReaderId, Seq, StreamId, TableId};
 use crate::ledger::Loss;
@@ -18,6 +19,9 @@ pub(crate) struct Group {
     pub(crate) id: u64,
     base_ms: Option<i64>,
     records: Vec<RecordSection>,
+    copies: Vec<CopiedSection>,
+    /// Bytes of `copies`: they wait for a group to ride in, and make none due.
+    copied_bytes: usize,
     /// Index in `records` plus one, by stream; 0: none.
     by_stream: Vec<u16>,
     /// Definitions, in order: kind, id, count, first, payload.
@@ -47,6 +51,8 @@ pub(crate) struct Sealed {
     pub(crate) commit: u64,
     pub(crate) end: Position,
     pub(crate) records: Vec<SealedRecords>,
+    /// Records copied forward.
+    pub(crate) copies: Vec<SealedRecords>,
     pub(crate) cursors: Vec<(ReaderId, Seq)>,
     /// The checkpoint's number and that of its part in it.
     pub(crate) part: Option<(u64, usize)>,
@@ -96,6 +102,8 @@ impl Group {
             id,
             base_ms: None,
             records: Vec::new(),
+            copies: Vec::new(),
+            copied_bytes: 0,
             by_stream: Vec::new(),
             defs: Vec::new(),
             tables: BTreeMap::new(),
@@ -145,6 +153,13 @@ impl Group {
         self.bytes += took;
         self.record_bytes += took;
         took
+    }
+
+    pub(crate) fn push_copied(&mut self, copied: CopiedSection) {
+        let took = SECTION_HEADER + copied.len();
+        self.bytes += took;
+        self.copied_bytes += took;
+        self.copies.push(copied);
     }
 
     pub(crate) fn push_def(&mut self, kind: Kind, id: u16, count: u32, at: Seq, payload: Vec<u8>) {
@@ -216,6 +231,7 @@ impl Group {
                 spare.push(section);
             }
         }
+        let copies = self.seal_copies(&mut frame);
         for (table, (count, bytes)) in &self.tables {
             frame.section(Kind::Table, table.0, *count, Seq(0), bytes);
         }
@@ -232,9 +248,22 @@ impl Group {
             commit,
             end: self.end,
             records,
+            copies,
             cursors: self.cursors.into_iter().collect(),
             part: part.map(|part| (part.number, part.index)),
         }
+    }
+
+    fn seal_copies(&self, frame: &mut FrameWriter) -> Vec<SealedRecords> {
+        let seal = |copied: &CopiedSection| {
+            let section = &copied.section;
+            let (stream, first, count) = (section.stream, section.first, section.count);
+            let payload = copied.payload();
+            frame.section(Kind::Copied, stream.0, count, first, &payload);
+            let (bytes, newest_ms) = (payload.len() as u32, section.newest_ms);
+            SealedRecords { stream, first, count, bytes, newest_ms }
+        };
+        self.copies.iter().map(seal).collect()
     }
 
     fn seal_cursors_and_losses(&self, frame: &mut FrameWriter) {
@@ -263,7 +292,7 @@ impl Group {
 
     /// When it should be written.
     pub(crate) fn due(&self, options: &LogOptions) -> Due {
-        if self.bytes >= options.group_bytes {
+        if self.bytes - self.copied_bytes >= options.group_bytes {
             return Due::Now;
         }
         let quiet = self.last_append.map(|at| at + options.quiet);

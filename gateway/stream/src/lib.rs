@@ -58,6 +58,8 @@
 
 mod checkpoint;
 mod chores;
+mod copied;
+mod copying;
 #[cfg(any(test, feature = "simulation"))]
 pub mod crash;
 mod disk;
@@ -69,6 +71,7 @@ mod ledger;
 mod log;
 mod marking;
 mod options;
+mod placing;
 mod publishers;
 mod reading;
 mod record;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::checkpoint::Checkpointing;
+use crate::copying::Copying;
 use crate::disk::DiskRequest;
 use crate::frame::{BLOCK, Kind, SECTION_HEADER};
 use crate::group::{Due, Group, Sealed};
@@ -21,7 +22,7 @@ use crate::options::{
 use crate::reading::Reading;
 use crate::record::{PublisherIdentity, RecordRef, RecordSection};
 use crate::retention::Need;
-use crate::segment::{Place, SegmentIndex};
+use crate::segment::{Chunk, Place, SegmentIndex};
 use crate::state::{State, encode_reader_def, encode_stream_def};
 use crate::transaction::Transaction;
 use crate::varint;
@@ -68,10 +69,11 @@ pub struct Log {
     /// Definitions are written that no checkpoint holds a second time.
     pub(crate) definitions_once: bool,
     /// Segments that lose a chunk once the position is durable.
-    pub(crate) releases: VecDeque<(Position, SegmentId)>,
+    pub(crate) releases: VecDeque<(Position, Chunk)>,
     pub(crate) disk_full: bool,
     pub(crate) shutting_down: bool,
     pub(crate) marking: Marking,
+    pub(crate) copying: Copying,
 
     pub(crate) reading: Reading,
     pub(crate) counters: Counters,
@@ -86,6 +88,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) end: u32,
     /// Chunks in it that are kept.
     pub(crate) live: u32,
+    /// Their bytes.
+    pub(crate) live_bytes: u64,
     pub(crate) damaged: bool,
 }
 
@@ -492,7 +496,7 @@ impl Log {
 
     /// Makes sure that the open group takes `bound` more bytes.
     #[inline]
-    fn fit(&mut self, bound: usize) {
+    pub(crate) fn fit(&mut self, bound: usize) {
         if self.open.bytes + bound + FRAME_ROOM > self.options.max_frame_bytes {
             self.close_group();
         }
@@ -638,6 +642,7 @@ impl Log {
     /// The next thing for a disk thread to do, if any. Every request must be carried out and
     /// its reply handed to [`Log::handle_disk`]; writes in the order given.
     pub fn poll_disk(&mut self, now: Instant) -> Option<DiskRequest> {
+        self.copy_forward(now);
         if let Some(request) = self.reading.poll() {
             return Some(request);
         }

@@ -44,6 +44,9 @@ pub struct LogOptions {
     /// 10 s. Until then damage to the last frame passes for a torn write. It costs one block a
     /// pause.
     pub mark_after: Duration,
+    /// Bytes of old records copied forward in one round of [`crate::Log::trim`] at most, where
+    /// little of a segment is kept; default 1 MiB, 0 for none.
+    pub copy_bytes: usize,
     /// Prepared segments kept back, so that cursors and trims work while the disk is full;
     /// default 2.
     pub reserve_segments: usize,
@@ -80,6 +83,7 @@ impl Default for LogOptions {
             cache_bytes: 1 << 20,
             cursor_delay: Duration::from_secs(1),
             mark_after: Duration::from_secs(10),
+            copy_bytes: 1 << 20,
             reserve_segments: 2,
             max_spare_segments: 16,
             max_ledger_entries: 1024,

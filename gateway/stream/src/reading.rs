@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::copied::Records;
 use crate::disk::{DiskRequest, Request};
-use crate::frame::{BLOCK, Broken, Frame, Kind, SECTOR, Seed};
+use crate::frame::{BLOCK, Broken, Frame, SECTOR, Seed};
 use crate::ids::{Epoch, SegmentId, Seq, StreamId};
 use crate::ledger::{Loss, LossReason};
 use crate::log::Log;
@@ -59,6 +60,8 @@ pub enum ReadOutcome {
 struct Bookmark {
     stream: StreamId,
     next: Seq,
+    /// Where the chunk begins that it followed.
+    chunk: Place,
     /// The frame to go on with.
     place: Place,
     /// In the middle of that frame's section.
@@ -198,7 +201,7 @@ fn verify_piece(
 }
 
 /// A read in progress.
-struct Visit<'v, 'f> {
+pub(crate) struct Visit<'v, 'f> {
     stream: StreamId,
     next: Seq,
     records: usize,
@@ -207,20 +210,37 @@ struct Visit<'v, 'f> {
     visit: &'v mut (dyn FnMut(Seq, Epoch, RecordRef<'_>) + 'f),
 }
 
-impl Visit<'_, '_> {
+impl<'v, 'f> Visit<'v, 'f> {
+    pub(crate) fn new(
+        stream: StreamId,
+        next: Seq,
+        records: usize,
+        bytes: usize,
+        visit: &'v mut (dyn FnMut(Seq, Epoch, RecordRef<'_>) + 'f),
+    ) -> Visit<'v, 'f> {
+        let (records, bytes) = (records.max(1), bytes.max(1));
+        Visit { stream, next, records, bytes, given: 0, visit }
+    }
+
     fn is_full(&self) -> bool {
         self.given > 0 && (self.records == 0 || self.bytes == 0)
+    }
+
+    fn bookmark(&self, chunk: &Chunk, place: Place, reader: Option<SectionReader>) -> Bookmark {
+        let (stream, next) = (self.stream, self.next);
+        Bookmark { stream, next, chunk: chunk.place, place, reader }
     }
 
     fn outcome(&self, nothing: ReadOutcome) -> ReadOutcome {
         if self.given > 0 { ReadOutcome::Read { next: self.next } } else { nothing }
     }
 
-    /// Gives the records of a section from `next` on, as far as the limit allows.
-    fn give(&mut self, epoch: Epoch, payload: &[u8], reader: &mut SectionReader) {
-        while !self.is_full() {
+    /// Gives the records of a section from `next` on and before `end`, as far as the limit
+    /// allows.
+    fn give(&mut self, records: &Records<'_>, end: Seq, reader: &mut SectionReader) {
+        while !self.is_full() && self.next < end {
             let before = reader.place();
-            let Some((seq, record)) = reader.read(payload) else { return };
+            let Some((seq, record)) = reader.read(records.bytes) else { return };
             if seq < self.next {
                 continue;
             }
@@ -237,9 +257,32 @@ impl Visit<'_, '_> {
             self.records = self.records.saturating_sub(1);
             self.given += 1;
             self.next = seq.plus(1);
-            (self.visit)(seq, epoch, record);
+            (self.visit)(seq, records.epoch, record);
         }
     }
+}
+
+/// The section that has the next record of the visit. Without one: where the chunk goes on, if
+/// this frame has what comes later.
+fn records_at<'f>(
+    frame: &Frame<'f>,
+    visit: &Visit<'_, '_>,
+    end: Seq,
+) -> Result<Records<'f>, Option<Seq>> {
+    let mut later = None;
+    if visit.next >= end {
+        return Err(None);
+    }
+    for section in frame.sections().filter(|section| section.id == visit.stream.0) {
+        let Some(records) = Records::of(frame, &section) else { continue };
+        if (records.first..records.end()).contains(&visit.next) {
+            return Ok(records);
+        }
+        if records.first > visit.next && records.first < end {
+            later = Some(later.map_or(records.first, |later: Seq| later.min(records.first)));
+        }
+    }
+    Err(later)
 }
 
 /// How following a chunk ended.
@@ -271,12 +314,11 @@ impl Log {
         if from >= known.durable {
             return ReadOutcome::End;
         }
-        let (records, bytes) = (limit.records.max(1), limit.bytes.max(1));
-        let mut visit = Visit { stream, next: from, records, bytes, given: 0, visit };
+        let mut visit = Visit::new(stream, from, limit.records, limit.bytes, visit);
         self.read_chunks(&mut visit)
     }
 
-    fn read_chunks(&mut self, visit: &mut Visit<'_, '_>) -> ReadOutcome {
+    pub(crate) fn read_chunks(&mut self, visit: &mut Visit<'_, '_>) -> ReadOutcome {
         loop {
             let Some(stream) = self.state.stream(visit.stream) else { return ReadOutcome::End };
             if visit.next >= stream.durable {
@@ -307,9 +349,8 @@ impl Log {
 
     fn follow(&mut self, chunk: &Chunk, visit: &mut Visit<'_, '_>) -> Step {
         let mark = self.reading.take_bookmark(visit.stream, visit.next);
-        let useful = |mark: &Bookmark| {
-            mark.place.segment == chunk.place.segment && mark.place >= chunk.place
-        };
+        // Another chunk may lie in front of where this reader was, though it is read after it.
+        let useful = |mark: &Bookmark| mark.chunk == chunk.place;
         let mut mark = mark.filter(useful);
         let mut place = mark.as_ref().map_or(chunk.place, |mark| mark.place);
         loop {
@@ -330,54 +371,55 @@ impl Log {
                     // So far nothing of use: the search goes on here when the piece is there.
                     let (stream, next) = (visit.stream, visit.next);
                     let reader = mark.and_then(|mark| mark.reader);
-                    self.reading.put_bookmark(Bookmark { stream, next, place, reader });
+                    let chunk = chunk.place;
+                    self.reading.put_bookmark(Bookmark { stream, next, chunk, place, reader });
                     return Step::Fetching;
                 }
             };
             let Some(frame) = Frame::trusted(&bytes) else { return Step::Gap(chunk.end()) };
             let reader = mark.take().and_then(|mark| mark.reader);
-            if let Some(step) = self.read_frame(&frame, place, reader, visit) {
+            if let Some(step) = self.read_frame(&frame, place, chunk, reader, visit) {
                 return step;
             }
             place.offset += frame.padded as u32;
             if visit.next >= chunk.end() || visit.is_full() {
-                let (stream, next) = (visit.stream, visit.next);
-                self.reading.put_bookmark(Bookmark { stream, next, place, reader: None });
+                self.reading.put_bookmark(visit.bookmark(chunk, place, None));
                 return if visit.is_full() { Step::Full } else { Step::ChunkDone };
             }
         }
     }
 
-    /// Gives what the frame has; `None` when the next frame is to be looked at.
+    /// Gives what the frame has of the chunk; `None` when the next frame is to be looked at. It
+    /// may have several sections of the stream, and copies among them are in no order.
     fn read_frame(
         &mut self,
         frame: &Frame<'_>,
         place: Place,
-        reader: Option<SectionReader>,
+        chunk: &Chunk,
+        mut reader: Option<SectionReader>,
         visit: &mut Visit<'_, '_>,
     ) -> Option<Step> {
-        let own = |s: &crate::frame::Section<'_>| s.kind == Kind::Records && s.id == visit.stream.0;
-        let section = frame.sections().find(own)?;
-        let end = section.first.plus(u64::from(section.count));
-        if end <= visit.next {
-            return None;
+        loop {
+            let records = match records_at(frame, visit, chunk.end()) {
+                Ok(records) => records,
+                Err(later) => return later.map(Step::Gap),
+            };
+            if visit.is_full() {
+                self.reading.put_bookmark(visit.bookmark(chunk, place, None));
+                return Some(Step::Full);
+            }
+            let end = records.end().min(chunk.end());
+            let mut reader = reader.take().unwrap_or_else(|| records.reader());
+            visit.give(&records, end, &mut reader);
+            if visit.next < end && visit.is_full() {
+                self.reading.put_bookmark(visit.bookmark(chunk, place, Some(reader)));
+                return Some(Step::Full);
+            }
+            if visit.next < end {
+                // A section that ends before its count is one that a mistaken program wrote.
+                return Some(Step::Gap(end));
+            }
         }
-        if section.first > visit.next {
-            return Some(Step::Gap(section.first));
-        }
-        let fresh = || SectionReader::new(section.first, section.count, frame.base_ms);
-        let mut reader = reader.unwrap_or_else(fresh);
-        visit.give(frame.epoch, section.payload, &mut reader);
-        if visit.next >= end {
-            return None;
-        }
-        if visit.is_full() {
-            let (stream, next) = (visit.stream, visit.next);
-            self.reading.put_bookmark(Bookmark { stream, next, place, reader: Some(reader) });
-            return Some(Step::Full);
-        }
-        // A section that ends before its count is one that a mistaken program wrote.
-        Some(Step::Gap(end))
     }
 
     /// Enters records that cannot be read into the ledger, once.

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::checkpoint::part_bytes;
 use crate::chores::{Chores, FreeSegment};
+use crate::copying::Copying;
 use crate::disk::Disk;
 use crate::frame::{BLOCK, FORMAT_VERSION, Frame, SECTOR, Seed, claimed_store};
 use crate::group::Group;
@@ -509,6 +510,7 @@ impl<'d> Opening<'d> {
             disk_full: false,
             shutting_down: false,
             marking: Marking::default(),
+            copying: Copying::default(),
             reading: Reading::default(),
             counters: Counters::default(),
             options: self.options.clone(),
@@ -527,9 +529,9 @@ impl<'d> Opening<'d> {
             } else {
                 continue;
             };
-            log.segments.insert(id, SegmentInfo { len, end, live: 0, damaged });
+            log.segments.insert(id, SegmentInfo { len, end, live: 0, live_bytes: 0, damaged });
             for chunk in chunks {
-                add_chunk(log, chunk);
+                log.place(chunk, false);
             }
         }
     }
@@ -601,19 +603,6 @@ fn first_epoch(unix_ms: i64, entropy: u64) -> Epoch {
     match u32::try_from(unix_ms / 1000) {
         Ok(seconds) if seconds >= YEAR_2020 => Epoch(seconds),
         Ok(_) | Err(_) => Epoch(1 + (entropy % u64::from(YEAR_2020 - 1)) as u32),
-    }
-}
-
-fn add_chunk(log: &mut Log, chunk: Chunk) {
-    let Some(stream) = log.state.stream_mut(chunk.stream) else { return };
-    let end = stream.chunks.back().map_or(stream.first, Chunk::end);
-    if chunk.end() <= end || chunk.records == 0 {
-        return;
-    }
-    stream.bytes += u64::from(chunk.bytes);
-    stream.chunks.push_back(chunk);
-    if let Some(info) = log.segments.get_mut(&chunk.place.segment) {
-        info.live += 1;
     }
 }
 

@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use crate::chores::FreeSegment;
-use crate::ids::{Seq, StreamId};
+use crate::ids::{SegmentId, Seq, StreamId};
 use crate::ledger::{Loss, LossReason};
 use crate::log::{AppendError, Log, Quota};
 use crate::options::Overflow;
@@ -141,7 +141,7 @@ impl Log {
         let chunk = self.take_oldest(id)?;
         let first = self.first_seq(id);
         self.enter_trim(id, first);
-        self.releases.push_back((self.end, chunk.place.segment));
+        self.releases.push_back((self.end, chunk));
         Some(chunk)
     }
 
@@ -203,14 +203,12 @@ impl Log {
 
     /// Segments lose the chunks whose loss is on the disk now.
     pub(crate) fn release_durable(&mut self) {
-        while let Some((position, segment)) = self.releases.front().copied() {
+        while let Some((position, chunk)) = self.releases.front().copied() {
             if position > self.durable {
                 return;
             }
             self.releases.pop_front();
-            if let Some(info) = self.segments.get_mut(&segment) {
-                info.live = info.live.saturating_sub(1);
-            }
+            self.release(chunk.place.segment, chunk.bytes, 1);
         }
     }
 
@@ -230,17 +228,17 @@ impl Log {
         self.recycle();
         self.checkpoint_when_due();
         self.checkpoint_when_it_frees();
+        self.allow_copying();
     }
 
     /// Gives back segments that nobody needs: they are in front of the last checkpoint but one,
     /// or, when space is short, of the last.
     pub(crate) fn recycle(&mut self) {
-        let needed = if self.is_short() { self.checkpoint } else { self.checkpoint_before };
-        let Some(checkpoint) = needed else { return };
+        let Some(needed) = self.free_before() else { return };
         let active = self.active.as_ref().map(|active| active.id);
         let unneeded: Vec<_> = self
             .segments
-            .range(..checkpoint.segment)
+            .range(..needed)
             .filter(|(id, info)| info.live == 0 && Some(**id) != active)
             .map(|(id, info)| FreeSegment { id: *id, len: info.len, damaged: info.damaged })
             .collect();
@@ -248,6 +246,12 @@ impl Log {
             self.segments.remove(&segment.id);
             self.chores.free.push_back(segment);
         }
+    }
+
+    /// Segments before this one are given back once nothing in them is kept.
+    pub(crate) fn free_before(&self) -> Option<SegmentId> {
+        let needed = if self.is_short() { self.checkpoint } else { self.checkpoint_before };
+        Some(needed?.segment)
     }
 
     fn is_short(&self) -> bool {

@@ -1,10 +1,10 @@
 //! Reading a segment as a whole, at recovery: which frames are in it, what is damaged.
 
 use crate::checkpoint::PART_HEADER;
+use crate::copied::Records;
 use crate::disk::{Disk, read_full};
 use crate::frame::{BLOCK, Frame, Kind, SECTION_HEADER, SECTOR, Seed, read_u64};
-use crate::ids::{Epoch, SegmentId, Seq, StreamId};
-use crate::record::SectionReader;
+use crate::ids::{Epoch, SegmentId};
 use crate::segment::{Chunk, FIRST_FRAME, Place, SegmentIndex};
 
 /// A valid frame.
@@ -19,6 +19,8 @@ pub(crate) struct ScannedFrame {
     pub(crate) clean: bool,
     pub(crate) part: Option<ScannedPart>,
     pub(crate) records: Vec<Chunk>,
+    /// Records that were copied forward.
+    pub(crate) copies: Vec<Chunk>,
 }
 
 /// A part of a checkpoint.
@@ -88,8 +90,10 @@ impl Scan {
     /// The index of its records.
     pub(crate) fn index(&self) -> SegmentIndex {
         let mut index = SegmentIndex::default();
-        for records in self.frames.iter().flat_map(|frame| &frame.records) {
-            index.add(*records);
+        for frame in &self.frames {
+            frame.records.iter().chain(&frame.copies).for_each(|chunk| {
+                index.add(*chunk);
+            });
         }
         index
     }
@@ -106,9 +110,10 @@ impl ScannedFrame {
             clean: false,
             part: None,
             records: Vec::new(),
+            copies: Vec::new(),
         };
         let own = |len: usize| (len + SECTION_HEADER) as u64;
-        let records = frame.sections().filter(|s| s.kind == Kind::Records);
+        let records = frame.sections().filter(|s| Records::of(frame, s).is_some());
         let all: u64 = records.map(|s| own(s.payload.len())).sum();
         for section in frame.sections() {
             match section.kind {
@@ -121,15 +126,18 @@ impl ScannedFrame {
                         bytes: section.payload[PART_HEADER..].to_vec(),
                     });
                 }
-                Kind::Records => {
+                Kind::Records | Kind::Copied => {
+                    let Some(records) = Records::of(frame, &section) else { continue };
                     let share = frame.padded as u64 * own(section.payload.len()) / all.max(1);
-                    scanned.records.push(Chunk {
-                        stream: StreamId(section.id),
+                    let list =
+                        if records.copied { &mut scanned.copies } else { &mut scanned.records };
+                    list.push(Chunk {
+                        stream: records.stream,
                         place,
-                        first: section.first,
-                        records: section.count,
+                        first: records.first,
+                        records: records.count,
                         bytes: share as u32,
-                        newest_ms: newest_ms(section.payload, section.first, section.count, frame),
+                        newest_ms: records.newest_ms(),
                     });
                 }
                 Kind::StreamDef
@@ -146,15 +154,6 @@ impl ScannedFrame {
         }
         scanned
     }
-}
-
-fn newest_ms(payload: &[u8], first: Seq, count: u32, frame: &Frame<'_>) -> i64 {
-    let mut reader = SectionReader::new(first, count, frame.base_ms);
-    let mut newest = i64::MIN;
-    while let Some((_, record)) = reader.read(payload) {
-        newest = newest.max(record.unix_ms);
-    }
-    newest
 }
 
 /// Reads `len` bytes of a file at `offset`. What cannot be read comes back as zeros, so that

@@ -1,7 +1,7 @@
 //! Segment files: their names, the header that says what a file is, and the footer that lets a
 //! sealed one be used without reading it. Drawn byte by byte in docs/formats/log.md.
 
-use crate::frame::{BLOCK, FORMAT_VERSION, SECTOR, Seed, read_u16, read_u32, read_u64};
+use crate::frame::{BLOCK, FORMAT_VERSION, SECTOR, Seed, is_read, read_u16, read_u32, read_u64};
 use crate::ids::{Epoch, SegmentId, Seq, StreamId};
 
 /// Where the first frame of a segment starts: the header has a block of its own.
@@ -76,6 +76,8 @@ pub(crate) struct Place {
 /// What a segment says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// The format of what is written to the segment.
+    pub(crate) version: u16,
     pub(crate) store: u64,
     pub(crate) segment: SegmentId,
     pub(crate) epoch: Epoch,
@@ -102,7 +104,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER);
         out.extend_from_slice(&HEADER_MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&(HEADER as u16).to_le_bytes());
         out.extend_from_slice(&self.store.to_le_bytes());
         out.extend_from_slice(&self.segment.0.to_le_bytes());
@@ -136,7 +138,7 @@ impl SegmentHeader {
         if version > FORMAT_VERSION {
             return HeaderFound::Newer(version);
         }
-        if version != FORMAT_VERSION || read_u16(bytes, 6) as usize != HEADER {
+        if !is_read(version) || read_u16(bytes, 6) as usize != HEADER {
             return HeaderFound::Unusable;
         }
         let flags = read_u32(bytes, 72);
@@ -147,6 +149,7 @@ impl SegmentHeader {
             })
         };
         HeaderFound::Valid(SegmentHeader {
+            version,
             store: read_u64(bytes, 8),
             segment: SegmentId(read_u64(bytes, 16)),
             epoch: Epoch(read_u32(bytes, 24)),
@@ -234,7 +237,7 @@ impl Footer {
         let seed = Seed::new(store, segment);
         let valid = trailer.len() == HEADER
             && trailer[..4] == TRAILER_MAGIC
-            && read_u16(trailer, 4) == FORMAT_VERSION
+            && is_read(read_u16(trailer, 4))
             && read_u64(trailer, 8) == store
             && read_u64(trailer, 16) == segment.0
             && seed.checksum(&trailer[..HEADER - 4]) == read_u32(trailer, HEADER - 4);
@@ -300,12 +303,13 @@ const CHUNK_SPAN: u32 = 512 << 10;
 impl SegmentIndex {
     /// Adds the records of one section. Gives the chunk's number and whether it is new.
     pub(crate) fn add(&mut self, records: Chunk) -> (usize, bool) {
-        let last = self.chunks.iter().rposition(|chunk| chunk.stream == records.stream);
-        if let Some(index) = last {
+        // Copies may lie between the records that a chunk goes on with, and have chunks of theirs.
+        let goes_on =
+            |chunk: &Chunk| chunk.stream == records.stream && chunk.end() == records.first;
+        if let Some(index) = self.chunks.iter().rposition(goes_on) {
             let chunk = &mut self.chunks[index];
-            let room = chunk.bytes < CHUNK_BYTES
-                && records.place.offset - chunk.place.offset < CHUNK_SPAN
-                && chunk.end() == records.first;
+            let room =
+                chunk.bytes < CHUNK_BYTES && records.place.offset - chunk.place.offset < CHUNK_SPAN;
             if room {
                 chunk.records += records.records;
                 chunk.bytes += records.bytes;
@@ -336,7 +340,7 @@ mod tests {
         ) -> SegmentHeader {
             let (store, segment, epoch, bytes, created_ms, first_commit) = numbers;
             SegmentHeader {
-                store, segment: SegmentId(segment), epoch: Epoch(epoch), bytes, created_ms,
+                version: FORMAT_VERSION, store, segment: SegmentId(segment), epoch: Epoch(epoch), bytes, created_ms,
                 first_commit, previous_end, checkpoint,
             }
         }
@@ -380,6 +384,7 @@ mod tests {
     #[test]
     fn a_header_of_a_newer_format_is_recognised() {
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             store: 1,
             segment: SegmentId(1),
             epoch: Epoch(1),
@@ -390,11 +395,11 @@ mod tests {
             checkpoint: None,
         };
         let mut bytes = header.encode();
-        bytes[4] = 2;
+        bytes[4] = FORMAT_VERSION as u8 + 1;
         assert_eq!(SegmentHeader::decode(&bytes), HeaderFound::Unusable);
         let crc = crc32c::crc32c(&bytes[..HEADER - 4]);
         bytes[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), HeaderFound::Newer(2));
+        assert_eq!(SegmentHeader::decode(&bytes), HeaderFound::Newer(FORMAT_VERSION + 1));
     }
 
     #[test]

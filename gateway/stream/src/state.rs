@@ -276,16 +276,25 @@ impl State {
             Kind::Publishers => {
                 self.publishers.decode(s.payload, s.count, o.max_publishers)?;
             }
+            // Who published them was known when they were appended.
+            Kind::Copied => {
+                limit(MAX_STREAMS)?;
+                self.note_sequences(s);
+            }
             Kind::Checkpoint | Kind::Clean => {}
         }
         Some(())
     }
 
-    fn apply_records(&mut self, s: &Section<'_>, base_ms: i64, options: &LogOptions) {
+    fn note_sequences(&mut self, s: &Section<'_>) {
         self.fill_streams(usize::from(s.id) + 1);
         if let Some(stream) = self.stream_mut(StreamId(s.id)) {
             stream.next = stream.next.max(s.first.plus(u64::from(s.count)));
         }
+    }
+
+    fn apply_records(&mut self, s: &Section<'_>, base_ms: i64, options: &LogOptions) {
+        self.note_sequences(s);
         let mut reader = SectionReader::new(s.first, s.count, base_ms);
         while let Some((_, record)) = reader.read(s.payload) {
             if let Some(identity) = record.publisher {
@@ -537,7 +546,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_applied_without_panic(kind in 0usize..12, id in 0..3u16, count: u32, payload: Vec<u8>) {
+        fn any_bytes_are_applied_without_panic(kind in 0usize..13, id in 0..3u16, count: u32, payload: Vec<u8>) {
             let mut bytes = Vec::new();
             put_section(&mut bytes, Kind::ALL[kind], id, count, Seq(1), &payload);
             State::decode(&bytes, &LogOptions::default());

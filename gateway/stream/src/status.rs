@@ -22,6 +22,8 @@ pub struct LogStatus {
     pub groups: u64,
     /// Bytes written to files, headers, padding and preparation included.
     pub bytes_written: u64,
+    /// Of those, bytes of old records that were copied forward.
+    pub copied_bytes: u64,
     /// Payload bytes appended.
     pub payload_bytes: u64,
     /// Bytes that wait for the disk.
@@ -95,6 +97,7 @@ impl Log {
             disk_bytes: data + spare as u64 * u64::from(self.options.segment_bytes),
             groups: self.counters.groups,
             bytes_written: self.counters.bytes_written,
+            copied_bytes: self.copying.copied_bytes,
             payload_bytes: self.counters.payload_bytes,
             pending_bytes: self.pending_bytes(),
             table_bytes: self.state.table_bytes,

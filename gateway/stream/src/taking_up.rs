@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use crate::checkpoint::part_bytes;
-use crate::frame::{BLOCK, SECTOR, UnsealedFrame};
+use crate::frame::{BLOCK, FORMAT_VERSION, SECTOR, UnsealedFrame};
 use crate::group::{Sealed, SealedRecords};
 use crate::ids::{Position, SegmentId};
 use crate::log::{Active, Log};
@@ -29,7 +29,10 @@ impl Opening<'_> {
         let Some(len) = self.candidates.iter().find(|c| c.id == id).map(|c| c.len) else { return };
         let (Some(first), Some(last)) = (scan.frames.first(), scan.frames.last()) else { return };
         log.log_end = Some(Place { segment: id, offset: scan.end });
-        let sound = !scan.damaged && len == self.options.segment_bytes && !self.is_unreadable(id);
+        let sound = !scan.damaged
+            && len == self.options.segment_bytes
+            && !self.is_unreadable(id)
+            && self.writes_this_format(id);
         let proven = clean || self.make_end_durable(scan, len);
         log.active = Some(Active {
             id,
@@ -44,6 +47,13 @@ impl Opening<'_> {
             let bytes = std::mem::take(&mut self.last_frame);
             log.hold_back(last, Place { segment: id, offset: last.offset }, bytes);
         }
+    }
+
+    /// A program of an older format would take what is written now for a torn write. It refuses
+    /// a store as soon as one header has a newer format.
+    fn writes_this_format(&self, id: SegmentId) -> bool {
+        let header = self.candidates.iter().find(|c| c.id == id).and_then(|c| c.header);
+        header.is_none_or(|header| header.version == FORMAT_VERSION)
     }
 
     /// See the module.
@@ -113,9 +123,6 @@ impl Log {
     fn hold_back(&mut self, frame: &ScannedFrame, place: Place, bytes: Vec<u8>) {
         let records = frame.records.iter().filter(|chunk| self.withdraw(chunk));
         let records = records.map(SealedRecords::of).collect();
-        if let Some(info) = self.segments.get_mut(&place.segment) {
-            info.end = place.offset;
-        }
         self.log_end = Some(place);
         self.end = Position(self.end.0 + 1);
         self.open.end = self.end;
@@ -124,6 +131,7 @@ impl Log {
             commit: frame.commit,
             end: self.end,
             records,
+            copies: frame.copies.iter().map(SealedRecords::of).collect(),
             cursors: Vec::new(),
             part: None,
         });
@@ -140,17 +148,18 @@ impl Log {
         stream.durable = records.first;
         stream.pending += u64::from(records.bytes);
         if last.first < records.first {
-            stream.bytes -= u64::from(records.bytes.min(last.bytes));
-            last.bytes = last.bytes.saturating_sub(records.bytes);
+            let bytes = records.bytes.min(last.bytes);
+            stream.bytes -= u64::from(bytes);
+            last.bytes -= bytes;
             last.records -= records.records;
+            let segment = last.place.segment;
+            self.release(segment, bytes, 0);
             return true;
         }
         stream.bytes -= u64::from(last.bytes);
-        let segment = last.place.segment;
+        let (segment, bytes) = (last.place.segment, last.bytes);
         stream.chunks.pop_back();
-        if let Some(info) = self.segments.get_mut(&segment) {
-            info.live = info.live.saturating_sub(1);
-        }
+        self.release(segment, bytes, 1);
         true
     }
 }

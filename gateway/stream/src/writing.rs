@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use crate::chores::FreeSegment;
 use crate::disk::{DiskReply, DiskRequest, Failure, Reply, Request, Step};
-use crate::frame::{BLOCK, SECTION_HEADER, Seed};
-use crate::group::Sealed;
+use crate::frame::{BLOCK, FORMAT_VERSION, SECTION_HEADER, Seed};
+use crate::group::{Sealed, SealedRecords};
 use crate::ids::SegmentId;
 use crate::log::{Active, Log, SegmentInfo};
 use crate::segment::{
@@ -105,7 +105,7 @@ impl Log {
     /// The place for the frame in the active segment, with room for a footer behind it.
     fn room_in_active(&self, sealed: &Sealed) -> Option<(Place, u32)> {
         let active = self.active.as_ref().filter(|active| !active.closed)?;
-        let chunks = active.index.chunks.len() + sealed.records.len();
+        let chunks = active.index.chunks.len() + sealed.records.len() + sealed.copies.len();
         let end = active.offset as usize + sealed.frame.padded_len(active.offset);
         let fits = end + Footer::len_for(chunks) as usize <= active.len as usize;
         fits.then_some((Place { segment: active.id, offset: active.offset }, active.len))
@@ -154,6 +154,7 @@ impl Log {
 
     fn with_header(&self, segment: SegmentId, first_commit: u64, frame: &Bytes) -> Bytes {
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             store: self.store,
             segment,
             epoch: self.epoch,
@@ -231,7 +232,7 @@ impl Log {
     }
 
     fn enter_fresh_segment(&mut self, id: SegmentId, len: u32, first_commit: u64) {
-        let info = SegmentInfo { len, end: FIRST_FRAME, live: 0, damaged: false };
+        let info = SegmentInfo { len, end: FIRST_FRAME, live: 0, live_bytes: 0, damaged: false };
         self.segments.insert(id, info);
         self.active = Some(Active {
             id,
@@ -245,45 +246,34 @@ impl Log {
     }
 
     fn index_frame(&mut self, sealed: &Sealed, place: Place, padded: u32) {
-        let total: u64 =
-            sealed.records.iter().map(|r| u64::from(r.bytes) + SECTION_HEADER as u64).sum();
+        let own = |sealed: &SealedRecords| u64::from(sealed.bytes) + SECTION_HEADER as u64;
+        let total: u64 = sealed.records.iter().chain(&sealed.copies).map(own).sum();
+        let chunk = |sealed: &SealedRecords| Chunk {
+            stream: sealed.stream,
+            place,
+            first: sealed.first,
+            records: sealed.count,
+            bytes: (u64::from(padded) * own(sealed) / total.max(1)) as u32,
+            newest_ms: sealed.newest_ms,
+        };
         for records in &sealed.records {
-            let own = u64::from(records.bytes) + SECTION_HEADER as u64;
-            let share = (u64::from(padded) * own / total.max(1)) as u32;
-            let chunk = Chunk {
-                stream: records.stream,
-                place,
-                first: records.first,
-                records: records.count,
-                bytes: share,
-                newest_ms: records.newest_ms,
-            };
+            let chunk = chunk(records);
             self.index_records(chunk);
             if let Some(stream) = self.state.stream_mut(records.stream) {
                 stream.pending = stream.pending.saturating_sub(u64::from(records.bytes));
                 stream.durable = chunk.end();
             }
         }
+        for copied in &sealed.copies {
+            self.index_records(chunk(copied));
+            self.copy_written();
+        }
     }
 
     fn index_records(&mut self, chunk: Chunk) {
         let Some(active) = &mut self.active else { return };
         let (_, new) = active.index.add(chunk);
-        let Some(stream) = self.state.stream_mut(chunk.stream) else { return };
-        stream.bytes += u64::from(chunk.bytes);
-        let joins = |last: &&mut Chunk| {
-            !new && last.place.segment == chunk.place.segment && last.end() == chunk.first
-        };
-        if let Some(last) = stream.chunks.back_mut().filter(joins) {
-            last.records += chunk.records;
-            last.bytes += chunk.bytes;
-            last.newest_ms = last.newest_ms.max(chunk.newest_ms);
-            return;
-        }
-        stream.chunks.push_back(chunk);
-        if let Some(info) = self.segments.get_mut(&chunk.place.segment) {
-            info.live += 1;
-        }
+        self.place(chunk, !new);
     }
 
     fn group_failed(&mut self, now: Instant, flight: Flight, failure: &Failure) {

@@ -16,7 +16,7 @@ struct Span {
 /// A store of several segments with footers, checkpoints, spares, trims and losses.
 struct Store {
     disk: CrashDisk,
-    options: LogOptions,
+    keeps: Keeps,
     /// What each stream has to give, by sequence.
     expected: BTreeMap<StreamId, BTreeMap<u64, Vec<u8>>>,
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -35,14 +35,26 @@ fn tiny() -> LogOptions {
     }
 }
 
-fn streams(rig: &mut Rig) -> [StreamId; 2] {
-    let few = StreamConfig { max_records: Some(150), ..keep_all() };
-    [rig.stream("a", few), rig.stream("b", keep_all())]
+/// How many records the store keeps: of many segments, or so few that all before the last
+/// checkpoints is recycled.
+#[derive(Clone, Copy)]
+enum Keeps {
+    Many,
+    Few,
 }
 
-fn store(clean: bool) -> Store {
+fn streams(rig: &mut Rig, keeps: Keeps) -> [StreamId; 2] {
+    let (a, b) = match keeps {
+        Keeps::Many => (Some(150), None),
+        Keeps::Few => (Some(20), Some(5)),
+    };
+    [("a", a), ("b", b)]
+        .map(|(name, max_records)| rig.stream(name, StreamConfig { max_records, ..keep_all() }))
+}
+
+fn store(keeps: Keeps, clean: bool) -> Store {
     let mut rig = Rig::new(tiny());
-    let [a, b] = streams(&mut rig);
+    let [a, b] = streams(&mut rig, keeps);
     let reader = rig.log.reader(a, "up").expect("a reader");
     let table = rig.log.table("t").expect("a table");
     for n in 0..260u64 {
@@ -69,7 +81,7 @@ fn store(clean: bool) -> Store {
     let expected = [a, b].map(|stream| (stream, rig.payloads(stream)));
     Store {
         disk: rig.disk.clone(),
-        options: tiny(),
+        keeps,
         expected: BTreeMap::from(expected),
         entries: (**rig.log.table_entries(table)).clone(),
         frames: frames(&rig),
@@ -85,7 +97,7 @@ fn frames(rig: &Rig) -> BTreeMap<String, Vec<Span>> {
             rig.disk.read_at(&name, 0, &mut bytes).expect("read");
             let scan = Scan::of(id, &bytes, Seed::new(rig.log.store, id), None, false);
             for frame in &scan.frames {
-                let numbers = frame.records.iter().flat_map(|chunk| {
+                let numbers = frame.records.iter().chain(&frame.copies).flat_map(|chunk| {
                     (chunk.first.0..chunk.end().0).map(|seq| (chunk.stream, seq))
                 });
                 let (start, end) = (frame.offset as usize, (frame.offset + frame.total) as usize);
@@ -101,9 +113,9 @@ impl Store {
     /// Opens what became of the store when the frames that `hit` names were damaged.
     fn check(&self, disk: CrashDisk, name: &str, hit: impl Fn(&Span) -> bool, what: &str) {
         let hit: Vec<&Span> = self.frames[name].iter().filter(|span| hit(span)).collect();
-        let mut rig = Rig::on(disk, self.options.clone());
+        let mut rig = Rig::on(disk, tiny());
         let new_epoch = rig.recovery.new_epoch;
-        let ids = streams(&mut rig);
+        let ids = streams(&mut rig, self.keeps);
         assert!(ids.iter().eq(self.expected.keys()), "{what}: the streams have kept their ids");
         if hit.is_empty() {
             assert_eq!(**rig.log.table_entries(TableId(0)), self.entries, "{what}");
@@ -168,10 +180,13 @@ impl Store {
 
 #[test]
 fn the_store_under_test_has_all_that_a_store_can_have() {
-    for clean in [false, true] {
-        let store = store(clean);
-        let count = |prefix: &str| store.frames.keys().filter(|n| n.starts_with(prefix)).count();
-        assert!(count("seg-") >= 4 && count("spare-") >= 1, "{:?}", store.frames.keys());
+    for (keeps, clean) in [(Keeps::Many, false), (Keeps::Many, true), (Keeps::Few, false)] {
+        let store = store(keeps, clean);
+        let names = store.frames.keys().cloned().collect::<Vec<_>>();
+        let count = |prefix: &str| names.iter().filter(|name| name.starts_with(prefix)).count();
+        assert!(count("seg-") >= 3 && count("spare-") >= 1, "{names:?}");
+        let first = names.iter().any(|name| name == "seg-0000000000000001.log");
+        assert_eq!(first, matches!(keeps, Keeps::Many), "{names:?}");
         let rig = Rig::on(store.disk.after_kill(), tiny());
         assert_eq!(rig.recovery.clean, clean);
         assert!(rig.recovery.scanned_segments < rig.recovery.segments, "footers are there");
@@ -182,26 +197,30 @@ fn the_store_under_test_has_all_that_a_store_can_have() {
 
 #[test]
 fn bytes_changed_here_and_there_cost_only_what_they_hit() {
-    store(false).check_flips(7, 149);
-    store(true).check_flips(100, 311);
+    store(Keeps::Many, false).check_flips(7, 149);
+    store(Keeps::Many, true).check_flips(100, 311);
+    store(Keeps::Few, false).check_flips(50, 149);
 }
 
 #[test]
 fn files_cut_here_and_there_cost_only_what_is_behind_the_cut() {
-    store(false).check_cuts(31, 149);
-    store(true).check_cuts(8, 311);
+    store(Keeps::Many, false).check_cuts(31, 149);
+    store(Keeps::Many, true).check_cuts(8, 311);
+    store(Keeps::Few, false).check_cuts(50, 149);
 }
 
 #[test]
 #[ignore = "all bytes; minutes in a release build"]
 fn every_byte_changed_costs_only_what_it_hits() {
-    store(false).check_flips(0, 1);
-    store(true).check_flips(3, 1);
+    store(Keeps::Many, false).check_flips(0, 1);
+    store(Keeps::Many, true).check_flips(3, 1);
+    store(Keeps::Few, false).check_flips(5, 1);
 }
 
 #[test]
 #[ignore = "all lengths; minutes in a release build"]
 fn every_file_cut_at_every_length_costs_only_what_is_behind_the_cut() {
-    store(false).check_cuts(0, 1);
-    store(true).check_cuts(0, 1);
+    store(Keeps::Many, false).check_cuts(0, 1);
+    store(Keeps::Many, true).check_cuts(0, 1);
+    store(Keeps::Few, false).check_cuts(0, 1);
 }

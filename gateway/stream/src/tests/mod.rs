@@ -1,9 +1,11 @@
 //! The log as a whole, against the crashable disk, in simulated time.
 
+mod copies;
 mod crashes;
 mod damage;
 mod every_byte;
 mod golden;
+mod golden_v2;
 mod keeping;
 mod marks;
 mod ordinary;
