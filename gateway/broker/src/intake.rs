@@ -36,8 +36,11 @@ impl Broker {
             let handled = match frame::first(&bytes[used..], max_packet) {
                 Ok(None) => return used,
                 Ok(Some(frame)) => {
+                    if frame.kind == frame::PUBLISH && self.holds_back(slot) {
+                        return used;
+                    }
                     used += frame.bytes;
-                    connection.heard = now;
+                    self.hear(now, slot);
                     self.handle_packet(now, slot, frame)
                 }
                 Err(fault) => Err(fault),
@@ -204,18 +207,37 @@ impl Broker {
         }
     }
 
-    /// Stops reading from a client that does not take its answers, or, as 3.1.1 has no other
-    /// way to hold it back, one with too many unanswered publishes.
+    fn hear(&mut self, now: Instant, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.heard = now;
+        }
+    }
+
+    /// Stops reading at a publish beyond the unanswered ones that are allowed: 3.1.1 has no other
+    /// way to hold a client back. Its pings and acknowledgements up to there still pass.
+    fn holds_back(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let Some(open) = connection.open() else { return false };
+        if !waits_for_answers(open, self.limits.receive_maximum) {
+            return false;
+        }
+        connection.paused = true;
+        self.events.push_back(BrokerEvent::Pause(connection.id));
+        true
+    }
+
+    /// Stops reading from a client that does not take its answers.
     fn pause_if_necessary(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(open) = connection.open() else { return };
-        let unanswered = waits_for_answers(open, self.limits.receive_maximum);
+        if connection.open().is_none() {
+            return;
+        }
         let (share, total) = (self.limits.min_unsent_bytes, self.limits.max_unsent_bytes_total);
         let unsent = connection.outbox.len() > self.limits.max_unsent_bytes
             || connection.outbox.exceeds_share(0, share, total);
-        if (unanswered || unsent) && !connection.paused {
+        if unsent && !connection.paused {
             connection.paused = true;
-            connection.wants_room |= unsent;
+            connection.wants_room = true;
             self.events.push_back(BrokerEvent::Pause(connection.id));
         }
     }

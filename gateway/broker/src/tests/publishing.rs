@@ -212,6 +212,7 @@ fn a_paused_connection_does_not_die_of_its_keep_alive() {
     world.automatic = false;
     let conn = world.connect(Hello { keep_alive: 10, ..v3("p") });
     world.publish(conn, "t", "x", Some(1));
+    world.publish(conn, "t", "x", Some(2));
     world.pass(Duration::from_secs(100));
     assert_eq!(world.closed(conn), None);
     world.answer(world.tickets[0].0, Answer::Success);
@@ -219,6 +220,28 @@ fn a_paused_connection_does_not_die_of_its_keep_alive() {
     assert_eq!(world.closed(conn), None);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.closed(conn), Some(&CloseReason::KeepAliveTimeout));
+}
+
+#[test]
+fn pings_pass_while_publishes_wait_for_their_answers() {
+    let limits = BrokerLimits { receive_maximum: 2, ..BrokerLimits::default() };
+    let mut world = World::with(limits);
+    world.automatic = false;
+    let conn = world.connect(Hello { keep_alive: 10, ..v3("p") });
+    world.publish(conn, "t", "x", Some(1));
+    world.publish(conn, "t", "x", Some(2));
+    for _ in 0..10 {
+        world.pass(Duration::from_secs(9));
+        world.send(conn, b"\xc0\x00");
+    }
+    assert_eq!(world.got(conn), vec![Got::PingResp; 10]);
+    // The next publish is where reading stops; what is behind it has to wait.
+    world.publish(conn, "t", "x", Some(3));
+    world.send(conn, b"\xc0\x00");
+    assert_eq!(world.got(conn), []);
+    world.answer(world.tickets[0].0, Answer::Success);
+    world.answer(world.tickets[1].0, Answer::Success);
+    assert!(world.got(conn).contains(&Got::PingResp));
 }
 
 #[test]
