@@ -226,6 +226,7 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop_unplanned_readers(&mut log, &functions, &uplinks);
+        let refusals = Refusals::define(&mut log)?;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
         let gateway = Gateway {
@@ -240,7 +241,7 @@ impl Gateway {
             uplinks,
             waiting: VecDeque::new(),
             hold: Hold::default(),
-            refusals: Refusals::default(),
+            refusals,
             standstill: Standstill::default(),
             counters: Counters::default(),
             scratch: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_broker::{Answer, BrokerEvent, Message, RefuseReason, Ticket};
 use tidegate_stream::{
-    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId, Transaction,
+    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId,
 };
 
 use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
@@ -156,7 +156,7 @@ impl Gateway {
             attributes: &scratch,
             payload: &held.message.payload,
         };
-        let appended = self.append(now, &held.streams, &record);
+        let appended = self.append(now, held, &record);
         self.scratch = scratch;
         match appended {
             Ok(()) => {
@@ -173,29 +173,20 @@ impl Gateway {
     fn append(
         &mut self,
         now: Now,
-        streams: &[StreamId],
+        held: &Held,
         record: &RecordRef<'_>,
-    ) -> Result<(), AppendError> {
-        if let [stream] = streams {
+    ) -> Result<(), CommitError> {
+        let refused = record.publisher.and_then(|own| self.refusals.changes(&held.client, own));
+        if let ([stream], None) = (held.streams.as_slice(), &refused) {
             self.newest_record = self.log.append(now.instant, *stream, record)?.position;
             return Ok(());
         }
-        let mut transaction = Transaction::new();
-        for stream in streams {
+        let mut transaction = refused.unwrap_or_default();
+        for stream in &held.streams {
             transaction.append(*stream, record.to_record());
         }
-        match self.log.commit(now.instant, transaction) {
-            Ok(committed) => {
-                self.newest_record = committed.position;
-                Ok(())
-            }
-            Err(CommitError::Append(error)) => Err(error),
-            Err(
-                error @ (CommitError::TablesFull { .. }
-                | CommitError::UnknownReader(_)
-                | CommitError::UnknownTable(_)),
-            ) => unreachable!("a transaction of records alone: {error}"),
-        }
+        self.newest_record = self.log.commit(now.instant, transaction)?.position;
+        Ok(())
     }
 
     /// Acknowledges once the newest record that a client sent, and with it every older one, is on
@@ -220,7 +211,16 @@ impl Gateway {
             && !self.refusals.contains(client, publisher)
     }
 
-    fn what_now(&self, streams: &[StreamId], error: AppendError) -> Stored {
+    fn what_now(&self, streams: &[StreamId], error: CommitError) -> Stored {
+        let error = match error {
+            CommitError::Append(error) => error,
+            CommitError::TablesFull { .. } => {
+                return Stored::Refuse(RefuseReason::QuotaExceeded, error.to_string());
+            }
+            CommitError::UnknownReader(_) | CommitError::UnknownTable(_) => {
+                unreachable!("the tables were defined at the start: {error}")
+            }
+        };
         match error {
             AppendError::Busy { .. } => Stored::Hold { busy: true },
             AppendError::DiskFull => Stored::Hold { busy: false },
