@@ -196,6 +196,13 @@ pub(crate) struct Counters {
 pub enum PlantedBug {
     /// A function's cursor is committed in a group of its own, before its outputs.
     CursorApart,
+    /// An uplink's cursor moves when a record is sent, not when it is acknowledged.
+    CursorMovedOnSend,
+    /// A publish that is held back is acknowledged at once.
+    HeldAcknowledged,
+    /// A publish that came before is acknowledged at once, though the first copy may still be on
+    /// its way to the disk.
+    RepeatAcknowledgedEarly,
 }
 
 impl Gateway {

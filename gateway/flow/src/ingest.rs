@@ -9,7 +9,7 @@ use tidegate_stream::{
 
 use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
 use crate::clock::Now;
-use crate::gateway::{Gateway, Notice, Output};
+use crate::gateway::{Gateway, Notice, Output, PlantedBug};
 use crate::hold::Held;
 use crate::release::Release;
 
@@ -107,7 +107,12 @@ impl Gateway {
         }
     }
 
-    fn hold_back(&mut self, now: Now, held: Held) {
+    fn hold_back(&mut self, now: Now, mut held: Held) {
+        if self.planted == Some(PlantedBug::HeldAcknowledged)
+            && let Some(ticket) = held.ticket.take()
+        {
+            self.acknowledge(now, ticket);
+        }
         if let Err(held) = self.hold.push(held) {
             let text = "the gateway holds as many publishes as it can while it waits for the disk";
             self.refuse(now, &held, RefuseReason::QuotaExceeded, text.to_owned());
@@ -133,6 +138,12 @@ impl Gateway {
             && self.already_holds(&held.client, publisher)
         {
             self.counters.duplicates += 1;
+            if self.planted == Some(PlantedBug::RepeatAcknowledgedEarly)
+                && let Some(ticket) = held.ticket
+            {
+                self.acknowledge(now, ticket);
+                return Stored::Already;
+            }
             // The first copy may not be on flash yet: wait for everything taken in so far.
             self.acknowledge_when_durable(now, held.ticket);
             return Stored::Already;
