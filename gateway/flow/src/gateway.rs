@@ -342,8 +342,11 @@ impl Gateway {
 
     /// When [`Gateway::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Instant {
-        let functions = self.functions.iter().filter_map(FunctionRun::poll_timeout);
-        let uplinks = self.uplinks.iter().filter_map(UplinkRun::poll_timeout);
+        // On the way down neither is served any more, so their times would never be met.
+        let served = !self.stopping;
+        let functions = self.functions.iter().filter(|_| served);
+        let functions = functions.filter_map(FunctionRun::poll_timeout);
+        let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
         [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at]
             .into_iter()
             .flatten()

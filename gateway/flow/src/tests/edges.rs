@@ -298,3 +298,20 @@ fn a_refused_publish_is_no_duplicate_after_a_restart_either() {
     }
     assert_eq!(bench.gateway.log().next_seq(telemetry), Seq(u64::from(refused) + 1));
 }
+
+#[test]
+fn a_gateway_that_shuts_down_on_a_slow_disk_does_not_spin_for_its_uplinks() {
+    let mut bench = Bench::new(plan(), echo());
+    let conn = bench.connect(1, "s1");
+    bench.publish(conn, 1, "sensors/a", "x");
+    bench.disk_stands_still = true;
+    bench.gateway.shut_down(bench.now);
+    bench.drain();
+    assert!(!bench.gateway.is_idle());
+    for _ in 0..20 {
+        bench.now.instant = bench.gateway.poll_timeout();
+        bench.gateway.handle_timeout(bench.now);
+        bench.drain();
+        assert!(bench.gateway.poll_timeout() > bench.now.instant, "the shell would spin");
+    }
+}
