@@ -207,6 +207,7 @@ impl Options {
     /// A smaller world in which everything goes wrong that can.
     pub fn storm(seed: u64) -> Options {
         let random = &mut Random::new(seed);
+        let quotas = quotas(random);
         Options {
             sensors: sensors(random),
             window: random.range(1, 40) as usize,
@@ -217,7 +218,7 @@ impl Options {
             ends: ends(random),
             must_bite: true,
             partitions: spells(random, 2, 400),
-            full_disks: spells(random, 1, 400),
+            full_disks: full_disks(random, quotas),
             busy: spells(random, 1, 300),
             failed_syncs: times(random, 3),
             failed_writes: times(random, 2),
@@ -226,7 +227,7 @@ impl Options {
             slow_disk: random.one_in(2).then(|| random.range(20, 200)),
             segment_bytes: random.pick(&[36, 48, 64, 128]) * 1024,
             frame_bytes: random.pick(&[4, 8, 16]) * 1024,
-            quotas: quotas(random),
+            quotas,
             retain: Duration::from_millis(random.pick(&[0, 0, 0, 300, 2_000])),
             uplinks: uplinks(random),
             state: random.pick(&[StateSize::Small, StateSize::Large]),
@@ -283,6 +284,16 @@ fn spells(random: &mut Random, most: u64, length: u64) -> Vec<Spell> {
         Spell { at: random.millis(0, 500), length: random.millis(10, length) }
     };
     (0..count).map(|_| spell(random)).collect()
+}
+
+/// Streams with small quotas never need more room than they had in the beginning: there the disk
+/// is full from then on.
+fn full_disks(random: &mut Random, quotas: Quotas) -> Vec<Spell> {
+    let mut spells = spells(random, 1, 400);
+    if quotas.telemetry < AMPLE {
+        spells.iter_mut().for_each(|spell| spell.at = random.micros(0, 9_000));
+    }
+    spells
 }
 
 fn times(random: &mut Random, most: u64) -> Vec<Duration> {

@@ -12,8 +12,8 @@ use crate::options::{Options, Sensor};
 
 /// Wait before a reading that was refused is sent again.
 const REFUSED_WAIT: Duration = Duration::from_millis(60);
-/// Longest wait for an answer; longer than any world lasts when it begins so.
-const MAX_PATIENCE: Duration = Duration::from_secs(3_600);
+/// How often the wait for an answer doubles.
+const MAX_DOUBLINGS: u32 = 3;
 
 /// One publisher.
 #[derive(Debug)]
@@ -163,9 +163,15 @@ impl Publisher {
             match packet {
                 Incoming::ConnAck => {
                     self.ready = true;
-                    for sent in std::mem::take(&mut self.in_flight) {
+                    // In the order of their numbers: a gateway that has restarted does not know
+                    // of a refusal before the newest number that it holds.
+                    let unanswered = self.in_flight.drain(..).map(|sent| sent.what);
+                    let refused = self.later.drain(..).map(|(_, what)| what);
+                    let mut again: Vec<Reading> = unanswered.chain(refused).collect();
+                    again.sort_unstable_by_key(|what| what.reading);
+                    for what in again {
                         self.sent_again += 1;
-                        self.send(now, sent.what, &mut out);
+                        self.send(now, what, &mut out);
                     }
                 }
                 Incoming::PubAck { id, reason } => self.answered(now, id, reason),
@@ -202,7 +208,8 @@ impl Publisher {
         let unanswered = self.in_flight.front().map_or(self.heard_at.max(self.sent_at), |s| s.at);
         let waits = !self.in_flight.is_empty() || !self.ready || self.sent_at > self.heard_at;
         if waits && unanswered.max(self.heard_at) + self.patience <= now {
-            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+            let longest = self.first_patience * (1 << MAX_DOUBLINGS);
+            self.patience = (self.patience * 2).min(longest);
             return Tick::HangUp;
         }
         let idle = Duration::from_millis(u64::from(self.keep_alive) * 500);

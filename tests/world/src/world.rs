@@ -92,6 +92,9 @@ pub struct World {
     /// Counts the gateway's lives: events of earlier ones are void.
     life: u64,
     wake_at: Option<Duration>,
+    last_wake: Duration,
+    /// Alarms in a row that followed each other at once.
+    spins: u64,
     /// It was told to stop.
     stopping: bool,
     /// It reads from no client, because the log's memory is full.
@@ -126,6 +129,8 @@ impl World {
             weather: Weather::new(&options),
             life: 0,
             wake_at: None,
+            last_wake: Duration::ZERO,
+            spins: 0,
             stopping: false,
             congested: false,
             operations_before: 0,

@@ -8,6 +8,10 @@ use tidegate_stream::DiskRequest;
 use super::{Event, World};
 use crate::function;
 
+/// Alarms that follow each other so closely, and how many of them in a row are too many.
+const SPIN: Duration = Duration::from_micros(2);
+const MAX_SPINS: u64 = 50;
+
 impl World {
     /// Does what the gateway says until it has nothing more to say, and sets the alarm.
     pub(super) fn carry_out(&mut self) {
@@ -55,8 +59,19 @@ impl World {
     }
 
     pub(super) fn wake(&mut self) {
+        if self.wake_at != Some(self.time.clock) {
+            // Set before something more urgent was.
+            return;
+        }
         self.wake_at = None;
         let now = self.time.now();
+        let spins = self.last_wake + SPIN >= self.time.clock;
+        self.last_wake = self.time.clock;
+        self.spins = if spins { self.spins + 1 } else { 0 };
+        if self.spins == MAX_SPINS {
+            let log = self.gateway.as_ref().map(|gateway| gateway.log().status());
+            self.fault(&format!("the gateway wakes up again and again for nothing: {log:?}"));
+        }
         if let Some(gateway) = &mut self.gateway {
             gateway.handle_timeout(now);
         }
