@@ -199,6 +199,13 @@ pub(crate) struct Counters {
 pub enum PlantedBug {
     /// A function's cursor is committed in a group of its own, before its outputs.
     CursorApart,
+    /// An uplink's cursor moves when a record is sent, not when it is acknowledged.
+    CursorMovedOnSend,
+    /// A publish that is held back is acknowledged at once.
+    HeldAcknowledged,
+    /// A publish that came before is acknowledged at once, though the first copy may still be on
+    /// its way to the disk.
+    RepeatAcknowledgedEarly,
 }
 
 impl Gateway {
@@ -229,6 +236,7 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         drop_unplanned_readers(&mut log, &functions, &uplinks);
+        let refusals = Refusals::define(&mut log)?;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
         let gateway = Gateway {
@@ -243,7 +251,7 @@ impl Gateway {
             uplinks,
             waiting: VecDeque::new(),
             hold: Hold::default(),
-            refusals: Refusals::default(),
+            refusals,
             standstill: Standstill::default(),
             counters: Counters::default(),
             ack_latency: Latency::default(),
@@ -338,8 +346,11 @@ impl Gateway {
 
     /// When [`Gateway::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Instant {
-        let functions = self.functions.iter().filter_map(FunctionRun::poll_timeout);
-        let uplinks = self.uplinks.iter().filter_map(UplinkRun::poll_timeout);
+        // On the way down neither is served any more, so their times would never be met.
+        let served = !self.stopping;
+        let functions = self.functions.iter().filter(|_| served);
+        let functions = functions.filter_map(FunctionRun::poll_timeout);
+        let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
         [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at]
             .into_iter()
             .flatten()

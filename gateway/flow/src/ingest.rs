@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tidegate_broker::{Answer, BrokerEvent, Message, RefuseReason, Ticket};
 use tidegate_stream::{
-    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId, Transaction,
+    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId,
 };
 
 use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
 use crate::clock::Now;
-use crate::gateway::{Gateway, Notice, Output};
+use crate::gateway::{Gateway, Notice, Output, PlantedBug};
 use crate::hold::Held;
 use crate::release::Release;
 
@@ -107,7 +107,12 @@ impl Gateway {
         }
     }
 
-    fn hold_back(&mut self, now: Now, held: Held) {
+    fn hold_back(&mut self, now: Now, mut held: Held) {
+        if self.planted == Some(PlantedBug::HeldAcknowledged)
+            && let Some(ticket) = held.ticket.take()
+        {
+            self.acknowledge(now, ticket);
+        }
         if let Err(held) = self.hold.push(held) {
             let text = "the gateway holds as many publishes as it can while it waits for the disk";
             self.refuse(now, &held, RefuseReason::QuotaExceeded, text.to_owned());
@@ -133,6 +138,12 @@ impl Gateway {
             && self.already_holds(&held.client, publisher)
         {
             self.counters.duplicates += 1;
+            if self.planted == Some(PlantedBug::RepeatAcknowledgedEarly)
+                && let Some(ticket) = held.ticket
+            {
+                self.acknowledge(now, ticket);
+                return Stored::Already;
+            }
             // The first copy may not be on flash yet: wait for everything taken in so far.
             self.acknowledge_when_durable(now, held.ticket);
             return Stored::Already;
@@ -156,7 +167,7 @@ impl Gateway {
             attributes: &scratch,
             payload: &held.message.payload,
         };
-        let appended = self.append(now, &held.streams, &record);
+        let appended = self.append(now, held, &record);
         self.scratch = scratch;
         match appended {
             Ok(()) => {
@@ -173,29 +184,20 @@ impl Gateway {
     fn append(
         &mut self,
         now: Now,
-        streams: &[StreamId],
+        held: &Held,
         record: &RecordRef<'_>,
-    ) -> Result<(), AppendError> {
-        if let [stream] = streams {
+    ) -> Result<(), CommitError> {
+        let refused = record.publisher.and_then(|own| self.refusals.changes(&held.client, own));
+        if let ([stream], None) = (held.streams.as_slice(), &refused) {
             self.newest_record = self.log.append(now.instant, *stream, record)?.position;
             return Ok(());
         }
-        let mut transaction = Transaction::new();
-        for stream in streams {
+        let mut transaction = refused.unwrap_or_default();
+        for stream in &held.streams {
             transaction.append(*stream, record.to_record());
         }
-        match self.log.commit(now.instant, transaction) {
-            Ok(committed) => {
-                self.newest_record = committed.position;
-                Ok(())
-            }
-            Err(CommitError::Append(error)) => Err(error),
-            Err(
-                error @ (CommitError::TablesFull { .. }
-                | CommitError::UnknownReader(_)
-                | CommitError::UnknownTable(_)),
-            ) => unreachable!("a transaction of records alone: {error}"),
-        }
+        self.newest_record = self.log.commit(now.instant, transaction)?.position;
+        Ok(())
     }
 
     /// Acknowledges once the newest record that a client sent, and with it every older one, is on
@@ -221,7 +223,16 @@ impl Gateway {
             && !self.refusals.contains(client, publisher)
     }
 
-    fn what_now(&self, streams: &[StreamId], error: AppendError) -> Stored {
+    fn what_now(&self, streams: &[StreamId], error: CommitError) -> Stored {
+        let error = match error {
+            CommitError::Append(error) => error,
+            CommitError::TablesFull { .. } => {
+                return Stored::Refuse(RefuseReason::QuotaExceeded, error.to_string());
+            }
+            CommitError::UnknownReader(_) | CommitError::UnknownTable(_) => {
+                unreachable!("the tables were defined at the start: {error}")
+            }
+        };
         match error {
             AppendError::Busy { .. } => Stored::Hold { busy: true },
             AppendError::DiskFull => Stored::Hold { busy: false },

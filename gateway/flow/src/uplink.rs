@@ -14,7 +14,7 @@ use tidegate_wire::PublisherIdentity;
 
 use crate::attributes::Attributes;
 use crate::clock::{ClockQuality, Now};
-use crate::gateway::{BuildError, Gateway, Notice, Output};
+use crate::gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 use crate::late::{Course, Grant, LATE_SUFFIX, LateStreams, Part, Shares};
 use crate::latency::Latency;
 use crate::plan::UplinkPlan;
@@ -270,11 +270,16 @@ impl Gateway {
         let stream = run.lanes[lane.0].stream;
         let core = &mut run.core;
         let mut accepting = true;
+        let mut sent = from;
         let outcome = self.log.read(now.instant, stream, from, limit, &mut |seq, epoch, record| {
             if accepting {
                 accepting = core.offer(now.instant, lane, epoch, outbound(seq, &record));
+                sent = if accepting { seq.plus(1) } else { sent };
             }
         });
+        if self.planted == Some(PlantedBug::CursorMovedOnSend) {
+            self.log.advance(now.instant, run.lanes[lane.0].reader, sent);
+        }
         match outcome {
             ReadOutcome::Read { .. } => {}
             ReadOutcome::Fetching | ReadOutcome::End => core.exhausted(lane),

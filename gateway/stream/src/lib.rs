@@ -72,6 +72,7 @@ mod log;
 mod marking;
 mod options;
 mod placing;
+mod planted;
 mod publishers;
 mod reading;
 mod record;
@@ -83,6 +84,8 @@ mod segment;
 mod state;
 mod status;
 mod taking_up;
+#[cfg(any(test, feature = "simulation"))]
+pub mod trace;
 mod transaction;
 mod varint;
 mod wall_clock;
@@ -95,12 +98,12 @@ pub use disk::{Disk, DiskReply, DiskRequest};
 pub use ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 pub use ledger::{Loss, LossReason};
 pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log, Quota};
-#[cfg(any(test, feature = "planted-bugs"))]
-pub use options::PlantedBug;
 pub use options::{
     LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS, MAX_STREAMS,
     MAX_TABLES, Overflow, StreamConfig,
 };
+#[cfg(any(test, feature = "planted-bugs"))]
+pub use planted::PlantedBug;
 pub use reading::{ReadLimit, ReadOutcome};
 pub use record::{PublisherIdentity, Record, RecordRef};
 pub use recovery::{OpenError, Recovery};

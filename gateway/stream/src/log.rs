@@ -487,6 +487,11 @@ impl Log {
         stream.next = seq.plus(1);
         stream.pending += took as u64;
         stream.appended += 1;
+        #[cfg(any(test, feature = "simulation"))]
+        if let Some(trace) = &self.options.trace {
+            let (epoch, record) = (self.epoch, record.to_record());
+            trace.note(crate::trace::Traced { stream: id, epoch, seq, record });
+        }
         self.counters.payload_bytes += record.payload.len() as u64;
         if let Some(identity) = record.publisher {
             self.state.publishers.note(record.client, identity, self.options.max_publishers);

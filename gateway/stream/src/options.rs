@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::planted::PlantedBug;
+
 /// Most streams in one log; each costs a few hundred bytes of memory.
 pub const MAX_STREAMS: usize = 1024;
 /// Most readers in one log.
@@ -69,6 +71,9 @@ pub struct LogOptions {
     /// A deliberate mistake, for the simulator to find.
     #[cfg(any(test, feature = "planted-bugs"))]
     pub planted: Option<PlantedBug>,
+    /// Where to note what is appended, for a judge.
+    #[cfg(any(test, feature = "simulation"))]
+    pub trace: Option<crate::trace::Trace>,
 }
 
 impl Default for LogOptions {
@@ -94,6 +99,8 @@ impl Default for LogOptions {
             max_damaged_files: 4,
             #[cfg(any(test, feature = "planted-bugs"))]
             planted: None,
+            #[cfg(any(test, feature = "simulation"))]
+            trace: None,
         }
     }
 }
@@ -101,30 +108,13 @@ impl Default for LogOptions {
 impl LogOptions {
     /// Whether groups are acknowledged without a sync (only ever by a planted bug).
     pub(crate) fn acks_before_sync(&self) -> bool {
-        #[cfg(any(test, feature = "planted-bugs"))]
-        return self.planted == Some(PlantedBug::AckBeforeSync);
-        #[cfg(not(any(test, feature = "planted-bugs")))]
-        false
+        self.plants(PlantedBug::AckBeforeSync)
     }
 
     /// Whether stale frames pass for live ones (only ever by a planted bug).
     pub(crate) fn trusts_stale_frames(&self) -> bool {
-        #[cfg(any(test, feature = "planted-bugs"))]
-        return self.planted == Some(PlantedBug::CrcWithoutSegment);
-        #[cfg(not(any(test, feature = "planted-bugs")))]
-        false
+        self.plants(PlantedBug::CrcWithoutSegment)
     }
-}
-
-/// Mistakes that somebody might make in this crate; the simulator has to notice each.
-#[cfg(any(test, feature = "planted-bugs"))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlantedBug {
-    /// Groups count as durable once written, before they are synced.
-    AckBeforeSync,
-    /// Checksums do not cover the segment's id, and commit numbers may fall: what a recycled
-    /// segment held before passes for live data.
-    CrcWithoutSegment,
 }
 
 /// How one stream is kept.

@@ -26,6 +26,7 @@ use crate::ledger::{Loss, LossReason};
 use crate::log::{Counters, Log, SegmentInfo};
 use crate::marking::Marking;
 use crate::options::LogOptions;
+use crate::planted::PlantedBug;
 use crate::reading::Reading;
 use crate::scan::{Scan, read_tolerant};
 use crate::segment::{
@@ -144,7 +145,9 @@ impl Log {
         opening.resolve_void();
         let mut contents = opening.read_contents();
         opening.forget_repeated(&mut contents);
-        Ok(opening.build(contents, now, entropy))
+        let (mut log, recovery) = opening.build(contents, now, entropy);
+        log.state.trims_by_fastest = log.options.plants(PlantedBug::TrimByFastestReader);
+        Ok((log, recovery))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::ids::{SegmentId, Seq, StreamId};
 use crate::ledger::{Loss, LossReason};
 use crate::log::{AppendError, Log, Quota};
 use crate::options::Overflow;
+use crate::planted::PlantedBug;
 use crate::segment::Chunk;
 use crate::state::Stream;
 use crate::wall_clock::WallClock;
@@ -183,8 +184,10 @@ impl Log {
                 reason,
                 unix_ms: self.unix_ms,
             };
-            self.open.push_loss(loss);
-            self.state.enter_loss(loss, &self.options);
+            if !self.options.plants(PlantedBug::DropWithoutLedger) {
+                self.open.push_loss(loss);
+                self.state.enter_loss(loss, &self.options);
+            }
         }
         self.move_lagging_readers(id);
     }
@@ -204,7 +207,8 @@ impl Log {
     /// Segments lose the chunks whose loss is on the disk now.
     pub(crate) fn release_durable(&mut self) {
         while let Some((position, chunk)) = self.releases.front().copied() {
-            if position > self.durable {
+            let early = self.options.plants(PlantedBug::RecycleBeforeTrim);
+            if position > self.durable && !early {
                 return;
             }
             self.releases.pop_front();

@@ -26,16 +26,22 @@ pub enum Incoming {
     Other(u8),
 }
 
-/// CONNECT with clean start and no keep-alive.
-pub fn connect(version: Version, client: &str) -> Vec<u8> {
+/// CONNECT with clean start; the keep-alive in seconds, 0 for none.
+pub fn connect(version: Version, client: &str, keep_alive: u16) -> Vec<u8> {
     let mut body = Vec::new();
     string(&mut body, "MQTT");
-    body.extend_from_slice(&[if version == Version::V5 { 5 } else { 4 }, 2, 0, 0]);
+    body.extend_from_slice(&[if version == Version::V5 { 5 } else { 4 }, 2]);
+    body.extend_from_slice(&keep_alive.to_be_bytes());
     if version == Version::V5 {
         body.push(0);
     }
     string(&mut body, client);
     packet(0x10, &body)
+}
+
+/// PINGREQ.
+pub fn ping() -> Vec<u8> {
+    vec![0xC0, 0]
 }
 
 /// PUBLISH at QoS 1, with user properties where the version has them.

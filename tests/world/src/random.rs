@@ -1,5 +1,7 @@
 //! The only source of chance in a world: a seed gives the same world for ever.
 
+use std::time::Duration;
+
 /// SplitMix64.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -28,5 +30,20 @@ impl Random {
     /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.bits().is_multiple_of(n)
+    }
+
+    /// A duration in `low..high` microseconds.
+    pub fn micros(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_micros(self.range(low, high))
+    }
+
+    /// A duration in `low..high` milliseconds.
+    pub fn millis(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.range(low, high))
+    }
+
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.range(0, among.len() as u64) as usize]
     }
 }

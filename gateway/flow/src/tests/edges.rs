@@ -268,3 +268,50 @@ fn a_publish_that_was_refused_for_want_of_room_is_no_duplicate_when_it_comes_aga
     bench.pass(Duration::from_secs(10));
     assert_eq!(bench.sent.len(), usize::from(sent), "acknowledged, so upstream, once");
 }
+
+#[test]
+fn a_refused_publish_is_no_duplicate_after_a_restart_either() {
+    let mut plan = plan();
+    plan.functions.clear();
+    plan.uplinks.clear();
+    plan.streams[0].max_bytes = 5_000;
+    plan.streams[0].overflow = Overflow::Reject;
+    let mut bench = Bench::new(plan.clone(), echo());
+    let conn = bench.connect(1, "s1");
+    let large = "x".repeat(900);
+    let publish = |bench: &mut Bench, id: u16, topic: &str| {
+        let seq = id.to_string();
+        let identity = [("tg-pub-boot", "1"), ("tg-pub-seq", seq.as_str())];
+        bench.publish_with(conn, id, topic, &large, &identity);
+        bench.pass(Duration::from_millis(5));
+        bench.pubacks(conn).last().copied().unwrap().1
+    };
+    let refused = (1..).find(|id| publish(&mut bench, *id, "sensors/a") == 0x97).unwrap();
+    assert_eq!(publish(&mut bench, refused + 1, "alerts/a"), 0);
+
+    plan.streams[0].max_bytes = 50_000;
+    let mut bench = Bench::on(bench.disk.after_kill(), plan, echo());
+    bench.connect(1, "s1");
+    let telemetry = bench.gateway.stream("telemetry").unwrap();
+    for _ in 0..2 {
+        assert_eq!(publish(&mut bench, refused, "sensors/a"), 0);
+    }
+    assert_eq!(bench.gateway.log().next_seq(telemetry), Seq(u64::from(refused) + 1));
+}
+
+#[test]
+fn a_gateway_that_shuts_down_on_a_slow_disk_does_not_spin_for_its_uplinks() {
+    let mut bench = Bench::new(plan(), echo());
+    let conn = bench.connect(1, "s1");
+    bench.publish(conn, 1, "sensors/a", "x");
+    bench.disk_stands_still = true;
+    bench.gateway.shut_down(bench.now);
+    bench.drain();
+    assert!(!bench.gateway.is_idle());
+    for _ in 0..20 {
+        bench.now.instant = bench.gateway.poll_timeout();
+        bench.gateway.handle_timeout(bench.now);
+        bench.drain();
+        assert!(bench.gateway.poll_timeout() > bench.now.instant, "the shell would spin");
+    }
+}

@@ -1,0 +1,146 @@
+//! What stands at the other end of an uplink, with the means against duplicates that it really
+//! has. None of them shares code with the gateway.
+
+mod committed;
+mod consumer;
+mod windowed;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use committed::Committed;
+use consumer::Consumer;
+use windowed::Windowed;
+
+/// The kinds of sinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkKind {
+    /// An MQTT 5 broker and behind it a consumer that keeps what docs/formats/envelope.md asks
+    /// for. May refuse single messages for its quota.
+    Consumer,
+    /// A server that keeps the last committed (epoch, sequence) of each stream, in one
+    /// transaction with the records.
+    Committed,
+    /// A server that remembers message ids for a while, and can be asked for the last message of
+    /// a subject.
+    Windowed {
+        /// How long.
+        window: Duration,
+    },
+}
+
+impl SinkKind {
+    /// Name of the uplink.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            SinkKind::Consumer => "mqtt",
+            SinkKind::Committed => "https",
+            SinkKind::Windowed { .. } => "nats",
+        }
+    }
+}
+
+/// What a record is known by at a sink: (stream, epoch, sequence); one gateway a world.
+pub(crate) type Key = (String, u32, u64);
+
+/// A record as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) key: Key,
+    /// Original topic.
+    pub(crate) topic: String,
+    /// Original client.
+    pub(crate) client: String,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Arrived {
+    /// From a message with its envelope in headers.
+    pub(crate) fn from_headers(headers: &[(String, String)], payload: &[u8]) -> Arrived {
+        let value = |name: &str| {
+            let found = headers.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+            found.unwrap_or_else(|| panic!("a message without {name}: {headers:?}")).clone()
+        };
+        let number = |name: &str| value(name).parse::<u64>().expect("a number");
+        Arrived {
+            key: (value("tg-stream"), number("tg-epoch") as u32, number("tg-seq")),
+            topic: value("tg-topic"),
+            client: value("tg-client"),
+            payload: payload.to_vec(),
+        }
+    }
+}
+
+/// A sink and what it has seen.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    rule: Rule,
+    /// First arrivals, whatever became of them.
+    arrivals: BTreeMap<Key, Arrived>,
+    /// What took effect, in order.
+    pub(crate) effects: Vec<Key>,
+    /// Arrivals that the rule did not let take effect.
+    pub(crate) repeated: u64,
+    /// Identities that came again with other content: never allowed.
+    pub(crate) conflicts: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    Consumer(Consumer),
+    Committed(Committed),
+    Windowed(Windowed),
+}
+
+impl Sink {
+    pub(crate) fn new(kind: SinkKind) -> Sink {
+        let rule = match kind {
+            SinkKind::Consumer => Rule::Consumer(Consumer::default()),
+            SinkKind::Committed => Rule::Committed(Committed::default()),
+            SinkKind::Windowed { window } => Rule::Windowed(Windowed::new(window)),
+        };
+        Sink {
+            rule,
+            arrivals: BTreeMap::new(),
+            effects: Vec::new(),
+            repeated: 0,
+            conflicts: Vec::new(),
+        }
+    }
+
+    /// A record arrives at `now`.
+    pub(crate) fn take(&mut self, now: Duration, record: Arrived) {
+        let key = record.key.clone();
+        let new = match &mut self.rule {
+            Rule::Consumer(consumer) => consumer.is_new(&key),
+            Rule::Committed(committed) => committed.is_new(&key),
+            Rule::Windowed(windowed) => windowed.is_new(now, &key),
+        };
+        if new {
+            self.effects.push(key.clone());
+        } else {
+            self.repeated += 1;
+        }
+        match self.arrivals.get(&key) {
+            None => drop(self.arrivals.insert(key, record)),
+            Some(before) if *before == record => {}
+            Some(before) => {
+                self.conflicts.push(format!("{before:?}, then {record:?}"));
+            }
+        }
+    }
+
+    /// What it says it holds of a stream, when it is asked: (epoch, sequence).
+    pub(crate) fn held(&self, stream: &str) -> Option<(u32, u64)> {
+        match &self.rule {
+            Rule::Consumer(_) => None,
+            Rule::Committed(committed) => committed.last(stream),
+            Rule::Windowed(windowed) => windowed.last(stream),
+        }
+    }
+
+    /// The record of this identity, if it arrived.
+    pub(crate) fn arrived(&self, key: &Key) -> Option<&Arrived> {
+        self.arrivals.get(key)
+    }
+}

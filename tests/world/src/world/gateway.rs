@@ -1,0 +1,123 @@
+//! The gateway in the world: carries out what it asks for, and tells it what came of it.
+
+use std::time::Duration;
+
+use tidegate_flow::{Call, CallResult, CallVerdict, Output};
+use tidegate_stream::DiskRequest;
+
+use super::{Event, World};
+use crate::function;
+
+/// Alarms that follow each other so closely, and how many of them in a row are too many.
+const SPIN: Duration = Duration::from_micros(2);
+const MAX_SPINS: u64 = 50;
+
+impl World {
+    /// Does what the gateway says until it has nothing more to say, and sets the alarm.
+    pub(super) fn carry_out(&mut self) {
+        let now = self.time.now();
+        while let Some(output) = self.gateway.as_mut().and_then(|g| g.poll_output(now)) {
+            match output {
+                Output::Writable(conn) => self.flush(conn),
+                Output::Close(conn, _) => self.hang_up(conn),
+                Output::Disk(request) => {
+                    let wait = self.disk_time();
+                    self.time.after(wait, Event::Disk(self.life, request));
+                }
+                Output::Call(call) => {
+                    let wait = self.random.micros(20, 400);
+                    self.time.after(wait, Event::Called(self.life, call));
+                }
+                Output::Uplink(uplink, action) => self.drive_uplink(uplink, action),
+                Output::Pause(conn) => self.pause(conn, true),
+                Output::Resume(conn) => self.pause(conn, false),
+                Output::Notice(_) => {}
+            }
+        }
+        self.appended.extend(self.trace.take());
+        self.watch_congestion();
+        self.set_alarm();
+        if self.stopping && self.gateway.as_ref().is_some_and(|gateway| gateway.is_idle()) {
+            self.stopped();
+        }
+    }
+
+    fn disk_time(&mut self) -> Duration {
+        match self.options.slow_disk {
+            Some(one_in) if self.random.one_in(one_in) => self.random.millis(5, 200),
+            Some(_) | None => self.random.micros(100, 3_000),
+        }
+    }
+
+    fn set_alarm(&mut self) {
+        let Some(gateway) = &self.gateway else { return };
+        let at = self.time.until(gateway.poll_timeout());
+        if self.wake_at.is_none_or(|set| at < set) {
+            self.wake_at = Some(at);
+            self.time.after(at - self.time.clock, Event::Wake(self.life));
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if self.wake_at != Some(self.time.clock) {
+            // Set before something more urgent was.
+            return;
+        }
+        self.wake_at = None;
+        let now = self.time.now();
+        let spins = self.last_wake + SPIN >= self.time.clock;
+        self.last_wake = self.time.clock;
+        self.spins = if spins { self.spins + 1 } else { 0 };
+        if self.spins == MAX_SPINS {
+            let log = self.gateway.as_ref().map(|gateway| gateway.log().status());
+            self.fault(&format!("the gateway wakes up again and again for nothing: {log:?}"));
+        }
+        if let Some(gateway) = &mut self.gateway {
+            gateway.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn disk_works(&mut self, request: DiskRequest) {
+        let reply = request.perform(&self.disk);
+        if self.disk.has_crashed() {
+            return self.life_ends();
+        }
+        let now = self.time.now();
+        if let Some(gateway) = &mut self.gateway {
+            gateway.handle_disk(now, reply);
+        }
+    }
+
+    pub(super) fn called(&mut self, call: Call) {
+        let index = call.function;
+        let fails = self.options.failing_calls.is_some_and(|one_in| self.random.one_in(one_in));
+        let verdict = if fails {
+            CallVerdict::Failed("it trapped".to_owned())
+        } else {
+            match function::call(self.options.state, &call.frame, &call.state) {
+                Ok(frame) => CallVerdict::Done(frame),
+                Err(failure) => CallVerdict::Failed(failure),
+            }
+        };
+        drop(call);
+        let result =
+            CallResult { verdict, fuel: 0, elapsed: Duration::from_micros(50), memory_bytes: 0 };
+        let now = self.time.now();
+        if let Some(gateway) = &mut self.gateway {
+            gateway.handle_call(now, index, result);
+        }
+    }
+
+    /// Tells the gateway when reading from its clients stops or goes on, as the daemon does.
+    fn watch_congestion(&mut self) {
+        let Some(gateway) = &mut self.gateway else { return };
+        let congested = !gateway.wants_input();
+        if std::mem::replace(&mut self.congested, congested) == congested {
+            return;
+        }
+        gateway.handle_reading(self.time.now(), !congested);
+        if !congested {
+            self.feed_all();
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Connections between sensors and gateway: bytes in order, delayed, in portions that respect no
+//! packet; broken in the middle of one, or silent without a word to either end.
+
+use std::time::Duration;
+
+use tidegate_broker::ConnId;
+
+use super::{Event, World};
+use crate::publisher::Tick;
+
+/// How often a sensor looks at the clock.
+const TICK: Duration = Duration::from_millis(40);
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    sensor: usize,
+    /// When the last bytes sent so far arrive: nothing overtakes them.
+    up_at: Duration,
+    down_at: Duration,
+    /// Nothing arrives any more, and nobody is told.
+    silent: bool,
+    /// It broke: what is under way is gone.
+    broken: bool,
+    /// The gateway knows it.
+    accepted: bool,
+    /// The gateway does not read from it.
+    paused: bool,
+    /// Arrived and not read.
+    unread: Vec<u8>,
+}
+
+impl World {
+    pub(super) fn measure(&mut self, index: usize) {
+        let more = self.wants_more();
+        let publisher = &mut self.publishers[index];
+        let extra = !publisher.has_more();
+        if extra && more {
+            publisher.sensor.readings += 1;
+        }
+        let bytes = publisher.measure(self.time.clock);
+        self.send_up(index, bytes);
+        if more || self.publishers[index].has_more() {
+            // Who goes on only because the weather has not bitten yet goes on more slowly.
+            let gap = if extra { self.gap() + Duration::from_millis(4) } else { self.gap() };
+            self.time.after(gap, Event::Measure(index));
+        }
+    }
+
+    pub(super) fn tick(&mut self, index: usize) {
+        match self.publishers[index].tick(self.time.clock) {
+            Tick::Send(bytes) => self.send_up(index, bytes),
+            Tick::HangUp => self.give_up(index),
+        }
+        self.time.after(TICK, Event::Tick(index));
+    }
+
+    /// The sensor closes its connection, and dials again.
+    fn give_up(&mut self, index: usize) {
+        let Some(conn) = self.publishers[index].conn else { return };
+        self.publishers[index].lost();
+        self.redial(index);
+        let Some(link) = self.links.get(&conn).filter(|link| !link.silent) else { return };
+        let wait = link.up_at.saturating_sub(self.time.clock);
+        self.time.after(wait + Duration::from_micros(150), Event::Closed(conn));
+    }
+
+    fn redial(&mut self, index: usize) {
+        let wait = self.random.micros(200, 12_000);
+        self.time.after(wait, Event::Dial(index));
+    }
+
+    pub(super) fn dial(&mut self, index: usize) {
+        if self.publishers[index].conn.is_some() {
+            return;
+        }
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        let clock = self.time.clock;
+        let link = Link {
+            sensor: index,
+            up_at: clock,
+            down_at: clock,
+            silent: false,
+            broken: false,
+            accepted: false,
+            paused: false,
+            unread: Vec::new(),
+        };
+        self.links.insert(conn, link);
+        self.publishers[index].dials(conn);
+        let wait = self.random.micros(80, 600);
+        self.time.after(wait, Event::Accept(conn));
+    }
+
+    pub(super) fn accept(&mut self, conn: ConnId) {
+        let now = self.time.now();
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let index = link.sensor;
+        let Some(gateway) = self.gateway.as_mut().filter(|_| !self.stopping) else {
+            self.time.after(Duration::from_millis(2), Event::Lost(conn));
+            return;
+        };
+        link.accepted = true;
+        gateway.handle_open(now, conn, format!("sensor-{index}"));
+        if self.publishers[index].conn == Some(conn) {
+            let bytes = self.publishers[index].connect(self.time.clock);
+            self.send_up(index, bytes);
+        }
+    }
+
+    /// Bytes leave a sensor, whole or in two portions.
+    fn send_up(&mut self, index: usize, mut bytes: Vec<u8>) {
+        let Some(conn) = self.publishers[index].conn else { return };
+        if bytes.is_empty() {
+            return;
+        }
+        if bytes.len() > 1 && self.random.one_in(6) {
+            let rest = bytes.split_off(self.random.range(1, bytes.len() as u64) as usize);
+            self.portion_up(conn, bytes);
+            bytes = rest;
+        }
+        self.portion_up(conn, bytes);
+    }
+
+    fn portion_up(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        let latency = self.random.micros(80, 1_500);
+        let clock = self.time.clock;
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.up_at = link.up_at.max(clock + latency);
+        self.time.after(link.up_at - clock, Event::ToGateway(conn, bytes));
+    }
+
+    pub(super) fn arrive(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        if link.silent || link.broken {
+            return;
+        }
+        if self.gateway.is_none() {
+            // The machine is off: not even a reset comes back.
+            return;
+        }
+        if !link.accepted {
+            self.time.after(Duration::from_micros(200), Event::Lost(conn));
+            return;
+        }
+        link.unread.extend(bytes);
+        self.feed(conn);
+    }
+
+    /// The gateway reads what has arrived, unless it does not want to.
+    fn feed(&mut self, conn: ConnId) {
+        let now = self.time.now();
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let Some(gateway) = &mut self.gateway else { return };
+        if link.paused || link.unread.is_empty() || !gateway.wants_input() {
+            return;
+        }
+        let bytes = std::mem::take(&mut link.unread);
+        gateway.handle_bytes(now, conn, &bytes);
+    }
+
+    pub(super) fn feed_all(&mut self) {
+        let waiting = self.links.iter().filter(|(_, link)| !link.unread.is_empty());
+        for conn in waiting.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.feed(conn);
+        }
+    }
+
+    pub(super) fn pause(&mut self, conn: ConnId, paused: bool) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.paused = paused;
+        }
+        if !paused {
+            self.feed(conn);
+        }
+    }
+
+    /// The gateway has bytes for a sensor.
+    pub(super) fn flush(&mut self, conn: ConnId) {
+        let Some(outbox) = self.gateway.as_mut().and_then(|g| g.unsent(conn)) else { return };
+        let bytes = outbox.as_slice().to_vec();
+        outbox.consume(bytes.len());
+        let latency = self.random.micros(80, 1_500);
+        let clock = self.time.clock;
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.down_at = link.down_at.max(clock + latency);
+            self.time.after(link.down_at - clock, Event::ToSensor(conn, bytes));
+        }
+    }
+
+    pub(super) fn deliver(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let index = link.sensor;
+        if link.silent || link.broken || self.publishers[index].conn != Some(conn) {
+            return;
+        }
+        let answer = self.publishers[index].receive(self.time.clock, bytes);
+        self.send_up(index, answer);
+    }
+
+    pub(super) fn lose(&mut self, conn: ConnId) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let index = link.sensor;
+        if !link.accepted {
+            self.links.remove(&conn);
+        }
+        if self.publishers[index].conn == Some(conn) {
+            self.publishers[index].lost();
+            self.redial(index);
+        }
+    }
+
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        let now = self.time.now();
+        let Some(link) = self.links.remove(&conn) else { return };
+        if let Some(gateway) = self.gateway.as_mut().filter(|_| link.accepted) {
+            gateway.handle_closed(now, conn, "the connection was reset");
+        }
+    }
+
+    /// The gateway closes a connection: what it has still to say arrives before.
+    pub(super) fn hang_up(&mut self, conn: ConnId) {
+        self.flush(conn);
+        let now = self.time.now();
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.accepted = false;
+        if !link.silent {
+            let wait = link.down_at.saturating_sub(self.time.clock);
+            self.time.after(wait + Duration::from_micros(50), Event::Lost(conn));
+        }
+        if let Some(gateway) = &mut self.gateway {
+            gateway.handle_closed(now, conn, "closed");
+        }
+    }
+
+    /// The gateway is gone. A killed process leaves a system that resets its connections; after
+    /// a power cut nobody says anything.
+    pub(super) fn cut_links(&mut self, resets: bool) {
+        for (conn, link) in &mut self.links {
+            link.accepted = false;
+            link.unread.clear();
+            if resets && !link.silent {
+                self.time.after(Duration::from_micros(300), Event::Lost(*conn));
+            }
+        }
+        if !resets {
+            let silent = self.links.iter().filter(|(_, link)| link.silent);
+            for conn in silent.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+                self.links.remove(&conn);
+            }
+        }
+    }
+
+    /// Something happens to one of the sensors' connections.
+    pub(super) fn link_trouble(&mut self) {
+        let Some(mean) = self.options.link_trouble else { return };
+        let wait = self.random.micros(0, 2 * mean.as_micros() as u64);
+        self.time.after(wait, Event::LinkTrouble);
+        let index = self.random.range(0, self.publishers.len() as u64) as usize;
+        let Some(conn) = self.publishers[index].conn else { return };
+        let kind = self.random.range(0, 20);
+        let delay = self.random.millis(5, 600);
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        match kind {
+            0..6 => {
+                self.tally.broken_links += 1;
+                link.broken = true;
+                let (up, down) = (self.random.micros(0, 4_000), self.random.micros(0, 4_000));
+                self.time.after(down, Event::Lost(conn));
+                self.time.after(up, Event::Closed(conn));
+            }
+            6..11 => {
+                self.tally.silent_links += 1;
+                link.silent = true;
+            }
+            11 => {
+                self.tally.sensor_restarts += 1;
+                self.publishers[index].restart();
+                self.redial(index);
+                self.time.after(Duration::from_micros(100), Event::Closed(conn));
+            }
+            _ => {
+                link.up_at = link.up_at.max(self.time.clock + delay);
+                link.down_at = link.down_at.max(self.time.clock + delay / 2);
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The gateway's lives: how one ends, and how the next begins.
+
+use std::time::Duration;
+
+use tidegate_flow::Gateway;
+
+use super::{Event, World};
+use crate::options::End;
+
+/// How long the gateway is off after a power cut, and after a kill.
+const POWER_OFF: Duration = Duration::from_millis(20);
+const RESTART: Duration = Duration::from_millis(3);
+/// How long it may take to stop; then it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl World {
+    /// Arms what ends the present life.
+    pub(super) fn arm_end(&mut self) {
+        match self.end() {
+            Some(End::PowerCut(operation) | End::Kill(operation)) => self.disk.crash_at(operation),
+            Some(End::Restart(after)) => self.time.after(after, Event::Stop(self.life)),
+            None => {}
+        }
+    }
+
+    /// How the present life ends: as the options say, and beyond them by power cuts until one
+    /// has hit work.
+    fn end(&self) -> Option<End> {
+        let planned = self.options.ends.get(self.life as usize).copied();
+        let more = self.options.must_bite && !self.weather.cut_bit;
+        planned.or_else(|| more.then_some(End::PowerCut(50 + 37 * (self.life % 7))))
+    }
+
+    /// The disk has failed in the middle of an operation: power, or only the process.
+    pub(super) fn life_ends(&mut self) {
+        let killed = matches!(self.end(), Some(End::Kill(_)));
+        if killed {
+            self.tally.kills += 1;
+        } else {
+            self.tally.power_cuts += 1;
+            let unsynced = self.gateway.as_ref().is_some_and(|gateway| !gateway.is_settled());
+            if unsynced || self.has_work() {
+                self.tally.power_cuts_bit += 1;
+                self.weather.cut_bit = true;
+            }
+        }
+        self.operations_before += self.disk.operations();
+        self.disk =
+            if killed { self.disk.after_kill() } else { self.disk.crash(self.random.bits()) };
+        self.begin_next_life(killed);
+        self.time.after(if killed { RESTART } else { POWER_OFF }, Event::PowerOn);
+    }
+
+    fn begin_next_life(&mut self, resets: bool) {
+        self.appended.extend(self.trace.take());
+        self.life += 1;
+        self.gateway = None;
+        self.wake_at = None;
+        self.stopping = false;
+        self.congested = false;
+        let until = self.time.clock + self.random.micros(0, 6_000);
+        self.upstreams.iter_mut().for_each(|upstream| upstream.abandon(until));
+        self.cut_links(resets);
+        self.arm_end();
+    }
+
+    /// It is told to stop.
+    pub(super) fn stop(&mut self) {
+        let now = self.time.now();
+        let Some(gateway) = &mut self.gateway else { return };
+        self.stopping = true;
+        gateway.shut_down(now);
+        self.time.after(STOP_TIMEOUT, Event::StopTimeout(self.life));
+    }
+
+    /// It has stopped.
+    pub(super) fn stopped(&mut self) {
+        self.tally.restarts += 1;
+        self.ended_by_itself();
+    }
+
+    /// It does not stop: its supervisor kills it.
+    pub(super) fn stop_timeout(&mut self) {
+        if self.stopping {
+            self.tally.kills += 1;
+            self.ended_by_itself();
+        }
+    }
+
+    fn ended_by_itself(&mut self) {
+        self.operations_before += self.disk.operations();
+        self.disk = self.disk.after_kill();
+        self.begin_next_life(true);
+        self.time.after(RESTART, Event::PowerOn);
+    }
+
+    pub(super) fn power_on(&mut self) {
+        if self.options.unsynced_boot {
+            self.time.lose_wall_clock();
+            let wait = self.random.millis(1, 700);
+            self.time.after(wait, Event::ClockSet(self.life));
+        }
+        let now = self.time.now();
+        let plan = self.options.plan(&self.trace);
+        let opened = Gateway::open(plan, &self.disk, now, self.random.bits());
+        if self.disk.has_crashed() {
+            return self.life_ends();
+        }
+        match opened {
+            Ok((gateway, recovery)) => {
+                self.gateway = Some(self.options.plant(gateway));
+                self.tally.epochs += u64::from(recovery.new_epoch);
+                if !recovery.losses.is_empty() {
+                    self.fault(&format!("losses without damage: {:?}", recovery.losses));
+                }
+            }
+            Err(error) => self.fault(&format!("the gateway refused to start: {error}")),
+        }
+    }
+
+    /// When all is done: what the disk holds says the same after one more power cut.
+    pub(super) fn audit(&mut self) {
+        self.tally_operations();
+        self.disk.set_capacity(u64::MAX);
+        self.disk = self.disk.crash(self.random.bits());
+        let plan = self.options.plan(&self.trace);
+        match Gateway::open(plan, &self.disk, self.time.now(), 0) {
+            Ok((gateway, recovery)) => {
+                if !recovery.losses.is_empty() {
+                    self.fault(&format!("losses in the end: {:?}", recovery.losses));
+                }
+                let log = gateway.log();
+                let behind = log.readers().find(|r| log.cursor(r.0) < log.next_seq(r.1));
+                if let Some((_, stream, name)) = behind {
+                    self.fault(&format!("{name} has gone back in stream {stream}"));
+                }
+                self.gateway = Some(gateway);
+            }
+            Err(error) => self.fault(&format!("the gateway refused to start: {error}")),
+        }
+    }
+
+    fn tally_operations(&mut self) {
+        self.operations_before += self.disk.operations();
+        self.tally.operations = self.operations_before;
+    }
+}
