@@ -69,6 +69,7 @@ Usage: cargo xtask bench [NAME] [--json] [ARGUMENTS OF THE BENCHMARK]
 Examples:
   cargo xtask bench broker --json
   cargo xtask bench footprint --json
+  cargo xtask bench streams --json
 ";
 
 const WORLD: &str = "\

@@ -164,6 +164,7 @@ impl Case {
             in_flight: settings.in_flight,
             payload_bytes: PAYLOAD_BYTES,
             subscriber: true,
+            ..Load::default()
         }
     }
 

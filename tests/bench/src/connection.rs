@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -23,11 +24,11 @@ impl Poller {
         Ok(Poller { epoll })
     }
 
-    /// Waits up to 100 ms and returns the numbers of the connections that are ready.
-    pub(crate) fn wait(&self, ready: &mut Vec<usize>) -> Result<()> {
+    /// Waits up to `limit` and returns the numbers of the connections that are ready.
+    pub(crate) fn wait(&self, limit: Duration, ready: &mut Vec<usize>) -> Result<()> {
         let mut events =
             [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; MAX_EVENTS];
-        let limit = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let limit = rustix::event::Timespec::try_from(limit).context("a wait beyond all time")?;
         ready.clear();
         match epoll::wait(&self.epoll, &mut events, Some(&limit)) {
             Ok(count) => {
@@ -81,7 +82,7 @@ impl Connection {
         let stream = TcpStream::connect(address)
             .with_context(|| format!("{client} cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut connection = Connection {
             stream,
             number,

@@ -22,6 +22,12 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// All topics of the load are below this one, and a stream of ours takes them all.
 pub(crate) const TOPIC_ROOT: &str = "bench";
 
+/// The longest `quiet` that a gateway takes.
+const MAX_QUIET: Duration = Duration::from_secs(1);
+
+/// Where a gateway's data directory is, below its directory.
+pub(crate) const DATA: &str = "data";
+
 /// The diagnostic environment variable that makes the gateway wait so many milliseconds more in
 /// each sync.
 const SYNC_DELAY_VARIABLE: &str = "TIDEGATE_SYNC_DELAY_MS";
@@ -49,12 +55,40 @@ pub(crate) struct Mosquitto {
 pub(crate) struct Gateway {
     /// The program.
     pub(crate) program: PathBuf,
-    /// A function to load, on a stream of its own that the load does not feed.
+    /// A function to load.
     pub(crate) function: Option<PathBuf>,
     /// An uplink for every stream.
     pub(crate) uplink: Option<String>,
     /// Time added to each sync.
     pub(crate) sync_delay: Duration,
+    /// How the load is kept.
+    pub(crate) keeping: Keeping,
+}
+
+/// How a gateway keeps the load, and what reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    /// `retain` of its stream.
+    pub(crate) retain: &'static str,
+    /// `max_ack_delay`, and `quiet` as long, or a second; `None`: as they are by default.
+    pub(crate) ack_delay: Option<Duration>,
+    /// What the function reads.
+    pub(crate) function_reads: FunctionReads,
+}
+
+/// What the function reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FunctionReads {
+    /// A stream that the load does not feed.
+    Another,
+    /// The load: its payloads must be readings.
+    TheLoad,
+}
+
+impl Default for Keeping {
+    fn default() -> Keeping {
+        Keeping { retain: "24h", ack_delay: None, function_reads: FunctionReads::Another }
+    }
 }
 
 impl Mosquitto {
@@ -87,23 +121,33 @@ impl Mosquitto {
 impl Gateway {
     /// Documented in the configuration reference; keys as in the minimal configuration.
     fn config(&self, dir: &Path, port: u16, http_port: u16) -> Result<String> {
-        let data_dir = quoted(&dir.join("data"))?;
+        let data_dir = quoted(&dir.join(DATA))?;
+        let Keeping { retain, ack_delay, function_reads } = self.keeping;
         let mut text = format!(
             "[gateway]\nid = \"bench\"\ndata_dir = {data_dir}\n\n\
              [mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\n\
              [stream.bench]\ntopics = [\"{TOPIC_ROOT}/#\"]\nmax_bytes = \"4GiB\"\n\
-             overflow = \"drop-oldest\"\nretain = \"24h\"\n"
+             overflow = \"drop-oldest\"\nretain = \"{retain}\"\n"
         );
+        if let Some(delay) = ack_delay {
+            let (delay, quiet) = (delay.as_millis(), delay.min(MAX_QUIET).as_millis());
+            let keys = format!("max_ack_delay = \"{delay}ms\"\nquiet = \"{quiet}ms\"");
+            write!(text, "\n[storage]\n{keys}\n")?;
+        }
         let mut streams = "\"bench\"";
         if let Some(function) = &self.function {
             let module = quoted(function)?;
+            let input = match function_reads {
+                FunctionReads::Another => "telemetry",
+                FunctionReads::TheLoad => "bench",
+            };
             write!(
                 text,
                 "\n[stream.telemetry]\ntopics = [\"sensors/+/telemetry\"]\nmax_bytes = \"64MiB\"\n\
                  overflow = \"drop-oldest\"\nretain = \"24h\"\n\n\
                  [stream.alerts]\ntopics = [\"alerts/#\"]\n\n\
-                 [function.threshold]\nmodule = {module}\ninput = {{ stream = \"telemetry\" }}\n\
+                 [function.threshold]\nmodule = {module}\ninput = {{ stream = \"{input}\" }}\n\
                  publish = [\"alerts/#\"]\nconfig = {{ limit = 30.0 }}\n"
             )?;
             streams = "\"bench\", \"telemetry\", \"alerts\"";
@@ -140,8 +184,8 @@ impl Contender {
     /// When the program cannot be started, ends, or accepts no CONNECT within a minute; with the
     /// end of its log.
     pub(crate) fn start(&self, dir: &Path) -> Result<Running> {
-        let port = free_port()?;
-        let mut command = self.prepare(dir, port)?;
+        let (port, http) = (free_port()?, free_port()?);
+        let mut command = self.prepare(dir, port, http)?;
         let log = dir.join("broker.log");
         let output = std::fs::File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -150,14 +194,15 @@ impl Contender {
             format!("cannot start {:?}: is the path right?", command.get_program())
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut running = Running { leash, address, log, ready_after: Duration::ZERO };
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
+        let mut running = Running { leash, address, http, log, ready_after: Duration::ZERO };
         running
             .wait_until_ready(start)
             .with_context(|| format!("{} does not serve {address}", self.label()))?;
         Ok(running)
     }
 
-    fn prepare(&self, dir: &Path, port: u16) -> Result<Command> {
+    fn prepare(&self, dir: &Path, port: u16, http: u16) -> Result<Command> {
         match self {
             Contender::Mosquitto(mosquitto) => {
                 let config = dir.join("mosquitto.conf");
@@ -168,8 +213,8 @@ impl Contender {
             }
             Contender::Tidegate(gateway) => {
                 let config = dir.join("tidegate.toml");
-                std::fs::create_dir_all(dir.join("data"))?;
-                std::fs::write(&config, gateway.config(dir, port, free_port()?)?)?;
+                std::fs::create_dir_all(dir.join(DATA))?;
+                std::fs::write(&config, gateway.config(dir, port, http)?)?;
                 let mut command = Command::new(&gateway.program);
                 command.arg("run").arg("--config").arg(config).env_remove(SYNC_DELAY_VARIABLE);
                 if !gateway.sync_delay.is_zero() {
@@ -189,6 +234,8 @@ pub(crate) struct Running {
     log: PathBuf,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where a gateway serves HTTP.
+    http: SocketAddr,
     /// Time from before its exec to the first CONNACK.
     pub(crate) ready_after: Duration,
 }
@@ -221,6 +268,17 @@ impl Running {
             Some((Packet::PubAck { id: 1 }, _)) => Ok(socket.write_all(&packet::DISCONNECT)?),
             other => bail!("PUBLISH to {topic:?} got {other:?}"),
         }
+    }
+
+    /// A gateway's `/v1/status`.
+    pub(crate) fn status(&self) -> Result<serde_json::Value> {
+        let mut socket = TcpStream::connect(self.http).context("no HTTP")?;
+        socket.set_read_timeout(Some(START_LIMIT))?;
+        socket.write_all(b"GET /v1/status HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+        serde_json::from_str(body).with_context(|| format!("not a status: {answer:?}"))
     }
 
     /// The end of what it logged, for an error message.
@@ -288,12 +346,16 @@ mod tests {
             function: Some("/modules/threshold.wasm".into()),
             uplink: Some("mqtt://127.0.0.1:9".into()),
             sync_delay: Duration::ZERO,
+            keeping: Keeping { ack_delay: Some(Duration::from_secs(1)), ..Keeping::default() },
         };
         let text = gateway.config(Path::new("/store/a \"b\""), 1883, 8080).unwrap();
         for line in [
             "data_dir = \"/store/a \\\"b\\\"/data\"",
             "listen = \"127.0.0.1:1883\"",
             "topics = [\"bench/#\"]",
+            "retain = \"24h\"",
+            "max_ack_delay = \"1000ms\"",
+            "quiet = \"1000ms\"",
             "module = \"/modules/threshold.wasm\"",
             "input = { stream = \"telemetry\" }",
             "url = \"mqtt://127.0.0.1:9\"",

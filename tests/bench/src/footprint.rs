@@ -1,13 +1,12 @@
 //! What a gateway takes when it has nothing to do: memory, time to start, bytes on disk.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::Advice;
 
 use crate::contender::{Contender, Gateway, Mosquitto, Running, free_port};
+use crate::directory::{bytes_below, drop_from_page_cache};
 use crate::elf;
 use crate::leftovers::ScratchDir;
 use crate::load::{Generator, Load};
@@ -227,6 +226,7 @@ fn fill_load(record_bytes: usize) -> Load {
         in_flight: 0,
         payload_bytes: record_bytes,
         subscriber: false,
+        ..Load::default()
     }
 }
 
@@ -247,37 +247,6 @@ fn leave_unclean(ours: &Contender, dir: &Path) -> Result<()> {
     broker.kill()
 }
 
-/// Clean pages only; the store's own syncs have cleaned those that matter.
-fn drop_from_page_cache(dir: &Path) -> Result<()> {
-    each_file(dir, &mut |path| {
-        let file = File::open(path)?;
-        file.sync_all()?;
-        Ok(rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?)
-    })
-}
-
-fn bytes_below(dir: &Path) -> Result<u64> {
-    let mut sum = 0;
-    each_file(dir, &mut |path| {
-        sum += path.metadata()?.len();
-        Ok(())
-    })?;
-    Ok(sum)
-}
-
-fn each_file(dir: &Path, visit: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            each_file(&entry.path(), visit)?;
-        } else if kind.is_file() {
-            visit(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 fn mega(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
@@ -289,17 +258,6 @@ fn millis(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_size_of_a_directory_counts_every_file_below_it() {
-        let scratch = ScratchDir::new(&std::env::temp_dir()).unwrap();
-        std::fs::write(scratch.path().join("a"), [0; 100]).unwrap();
-        std::fs::create_dir(scratch.path().join("deeper")).unwrap();
-        std::fs::write(scratch.path().join("deeper/b"), [0; 23]).unwrap();
-        assert_eq!(bytes_below(scratch.path()).unwrap(), 123);
-        drop_from_page_cache(scratch.path()).unwrap();
-        assert_eq!(std::fs::read(scratch.path().join("a")).unwrap(), [0; 100]);
-    }
 
     #[test]
     fn the_binary_row_names_profile_and_size() {

@@ -59,6 +59,7 @@ fn clear_and_exit() -> ! {
         let _ = rustix::process::kill_process_group(child, Signal::KILL);
     }
     for dir in &listed.dirs {
+        tidegate_volume::detach_below(dir);
         // A dying child may still write: once more, then it is gone.
         if std::fs::remove_dir_all(dir).is_err() && dir.exists() {
             std::thread::sleep(Duration::from_millis(100));

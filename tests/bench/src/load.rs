@@ -5,10 +5,12 @@
 //! - QoS 0 has no acknowledgement, so a publisher that is not held back only measures how a
 //!   broker drops. Publishing therefore pauses while `in_flight` messages are on their way between
 //!   publishers and subscriber.
+//! - With a pace, messages are sent when they are due, whatever the broker does (an open loop),
+//!   and their latency counts from then.
 //! - Each message carries publisher and sequence, so losses and duplicates are counted, not
 //!   estimated.
 //!
-//! Deliberately not here: rates, jitter, reconnects.
+//! Deliberately not here: reconnects.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,7 +20,9 @@ use anyhow::{Context, Result};
 
 use crate::connection::{Connection, Poller, Room};
 use crate::contender::TOPIC_ROOT;
-use crate::packet::{self, MessageTag, Packet, PublishTemplate, Qos};
+use crate::packet::{self, MessageTag, Packet, Qos};
+use crate::random::Random;
+use crate::template::{Filling, PublishTemplate};
 
 /// Messages that a QoS 0 publisher hands over in one turn.
 const BURST: usize = 20;
@@ -26,8 +30,12 @@ const BURST: usize = 20;
 const MAX_UNSENT: usize = 64 * 1024;
 /// No progress for so long ends a phase: what is missing by then is lost.
 const STALL: Duration = Duration::from_secs(5);
+/// The same with a pace: the gateway may wait 10 s for messages to share a sync.
+const PACED_STALL: Duration = Duration::from_secs(20);
 /// Messages in; acknowledgements out.
 const SUBSCRIBER_ROOM: Room = Room { inbox: 256 * 1024, unsent: 16 * 1024 };
+/// Longest wait for something to happen.
+const TURN: Duration = Duration::from_millis(100);
 /// Acknowledgements in; the window bounds what is out.
 const PUBLISHER_ROOM: Room = Room { inbox: 8 * 1024, unsent: usize::MAX };
 
@@ -44,8 +52,58 @@ pub(crate) struct Load {
     pub(crate) in_flight: u64,
     /// Bytes of a payload, at least 12.
     pub(crate) payload_bytes: usize,
+    /// What they hold.
+    pub(crate) filling: Filling,
     /// Without a subscriber nothing is delivered and `in_flight` does not apply.
     pub(crate) subscriber: bool,
+    /// When messages are due; `None`: whenever the windows allow it. With a pace neither the
+    /// windows nor `in_flight` apply.
+    pub(crate) pace: Option<Pace>,
+}
+
+impl Default for Load {
+    /// One QoS 1 publisher with a window of 20, 128 B of text, nobody who subscribes.
+    fn default() -> Load {
+        Load {
+            qos: Qos::One,
+            publishers: 1,
+            window: 20,
+            in_flight: 0,
+            payload_bytes: 128,
+            filling: Filling::Text,
+            subscriber: false,
+            pace: None,
+        }
+    }
+}
+
+/// An open loop of all publishers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Messages a second.
+    pub(crate) per_second: u32,
+    /// How they are spread.
+    pub(crate) arrivals: Arrivals,
+}
+
+/// How messages are spread over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrivals {
+    /// The same time between any two.
+    Even,
+    /// Independent of each other, as those of many sensors are (a Poisson process).
+    Random,
+}
+
+impl Pace {
+    /// Time to the next message.
+    fn gap(self, random: &mut Random) -> Duration {
+        let mean = 1.0 / f64::from(self.per_second);
+        Duration::from_secs_f64(match self.arrivals {
+            Arrivals::Even => mean,
+            Arrivals::Random => -random.unit().ln() * mean,
+        })
+    }
 }
 
 /// What came of one phase.
@@ -77,6 +135,9 @@ pub(crate) struct Generator {
     publishers: Vec<Publisher>,
     subscriber: Option<Subscriber>,
     turn: usize,
+    /// When the next message is due, with a pace.
+    due: Instant,
+    random: Random,
     published: u64,
     acknowledged: u64,
     latencies: Vec<u32>,
@@ -108,7 +169,8 @@ impl Generator {
             connection.stop_blocking()?;
             let topic = format!("{TOPIC_ROOT}/{number}");
             let publisher = u32::try_from(number).context("too many publishers")?;
-            let template = PublishTemplate::new(&topic, load.qos, publisher, load.payload_bytes);
+            let Load { qos, payload_bytes, filling, .. } = load;
+            let template = PublishTemplate::new(&topic, qos, publisher, payload_bytes, filling);
             let unacknowledged = VecDeque::with_capacity(load.window);
             publishers.push(Publisher { connection, template, next_seq: 0, unacknowledged });
         }
@@ -128,6 +190,8 @@ impl Generator {
             publishers,
             subscriber,
             turn: 0,
+            due: Instant::now(),
+            random: Random::new(1),
             published: 0,
             acknowledged: 0,
             latencies: Vec::new(),
@@ -142,19 +206,30 @@ impl Generator {
         self.latencies.clear();
         let cpu = own_cpu();
         let start = Instant::now();
+        self.due = start;
         let mut last_progress = start;
         let mut ready = Vec::new();
         loop {
             let publishing = self.published < published + messages && start.elapsed() < limit;
             if publishing {
-                self.publish(published + messages - self.published)?;
-            } else if self.settled() || last_progress.elapsed() > STALL {
+                let remaining = published + messages - self.published;
+                match self.load.pace {
+                    None => self.publish(remaining)?,
+                    Some(pace) => self.publish_due(pace, remaining)?,
+                }
+            } else if self.settled() || last_progress.elapsed() > self.stall() {
                 break;
             }
-            if publishing && last_progress.elapsed() > STALL {
+            if publishing && last_progress.elapsed() > self.stall() {
                 break;
             }
-            self.poller.wait(&mut ready)?;
+            let turn = match self.load.pace {
+                Some(_) if publishing => {
+                    TURN.min(self.due.saturating_duration_since(Instant::now()))
+                }
+                Some(_) | None => TURN,
+            };
+            self.poller.wait(turn, &mut ready)?;
             let moved = self.acknowledged + self.tally().delivered;
             for &number in &ready {
                 self.handle_ready(number)?;
@@ -179,6 +254,10 @@ impl Generator {
             latencies,
             generator_cpu: own_cpu().saturating_sub(cpu),
         })
+    }
+
+    fn stall(&self) -> Duration {
+        if self.load.pace.is_some() { PACED_STALL } else { STALL }
     }
 
     /// Everything published has been acknowledged and has reached the subscriber, or is known to
@@ -224,6 +303,24 @@ impl Generator {
             room -= count as u64;
             self.published += count as u64;
         }
+        self.flush()
+    }
+
+    /// Sends what is due by now, publisher after publisher.
+    fn publish_due(&mut self, pace: Pace, remaining: u64) -> Result<()> {
+        let (now, mut room) = (Instant::now(), remaining);
+        while self.due <= now && room > 0 {
+            let index = self.turn;
+            self.turn = (self.turn + 1) % self.publishers.len();
+            self.publishers[index].send(self.load.qos, self.due);
+            self.due += pace.gap(&mut self.random);
+            self.published += 1;
+            room -= 1;
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
         for publisher in &mut self.publishers {
             if publisher.connection.unsent() > 0 {
                 publisher.connection.flush(&self.poller)?;
@@ -359,7 +456,8 @@ impl Tally {
     }
 }
 
-fn own_cpu() -> Duration {
+/// Processor time of this process so far.
+pub(crate) fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use contender::{Contender, Gateway, Mosquitto};
+use contender::{Contender, Gateway, Keeping, Mosquitto};
 use medium::Medium;
 use report::{Judgement, Machine};
 
 mod broker;
 mod connection;
 mod contender;
+mod directory;
 mod elf;
 mod footprint;
 mod leftovers;
@@ -25,7 +26,10 @@ mod medium;
 mod packet;
 mod procfs;
 mod quantile;
+mod random;
 mod report;
+mod streams;
+mod template;
 
 /// What an SD card adds to a sync, roughly.
 const SD_CARD_SYNC: Duration = Duration::from_millis(20);
@@ -44,6 +48,7 @@ Examples:
   tidegate-bench broker --gateway target/release/tidegate --quick
   tidegate-bench broker --gateway target/dist/tidegate --json --strict
   tidegate-bench footprint --gateway target/dist/tidegate --function threshold.wasm
+  tidegate-bench streams --gateway target/release/tidegate --function threshold.wasm --parts wear
 
 Exit codes: 0 measured, 1 failed (or, with --strict, a bar was missed), 2 wrong usage, 130 interrupted.";
 
@@ -53,6 +58,11 @@ enum Bench {
     Broker(BrokerArgs),
     /// Idle memory, time to start with a backlog, size of the binary
     Footprint(FootprintArgs),
+    /// The durable log: beside sled, redb and SQLite, what it writes to flash, a large backlog
+    Streams(StreamsArgs),
+    /// One task on one store, for `streams`
+    #[command(hide = true)]
+    StoreWorker(streams::worker::WorkerArgs),
     /// Names the benchmarks
     List {
         /// One JSON object a line
@@ -127,6 +137,27 @@ struct FootprintArgs {
     record_bytes: u32,
 }
 
+#[derive(Debug, Args)]
+struct StreamsArgs {
+    /// The gateway's program
+    #[arg(long, value_name = "PATH")]
+    gateway: PathBuf,
+    /// A function's module for the gateway to load
+    #[arg(long, value_name = "MODULE.wasm")]
+    function: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Parts to measure [default: all]
+    #[arg(long, value_name = "PART,..", value_delimiter = ',')]
+    parts: Option<Vec<streams::Part>>,
+    /// Payload bytes of the backlog [default: 1000000000]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1_000_000..=3_000_000_000))]
+    backlog: Option<u64>,
+    /// Seconds of each measurement of what is written [default: 30]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+}
+
 fn publishers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1_000) => Ok(number),
@@ -145,6 +176,10 @@ fn main() -> ExitCode {
     let result = match cli.bench {
         Bench::Broker(args) => broker(args),
         Bench::Footprint(args) => footprint(args),
+        Bench::Streams(args) => streams(args),
+        Bench::StoreWorker(args) => {
+            streams::worker::run(&args).map(|()| ExitCode::SUCCESS).map_err(Failure::Bench)
+        }
         Bench::List { json } => list(json).map_err(Failure::Bench),
     };
     match result {
@@ -212,12 +247,41 @@ fn footprint(args: FootprintArgs) -> Result<ExitCode, Failure> {
     measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
 }
 
+fn streams(args: StreamsArgs) -> Result<ExitCode, Failure> {
+    let StreamsArgs { gateway, function, common, parts, backlog, seconds } = args;
+    let default = streams::Settings::default();
+    let fraction = if common.quick { 10 } else { 1 };
+    let settings = streams::Settings {
+        runs: common.runs(default.runs),
+        store_milliseconds: default.store_milliseconds / fraction,
+        store_records: default.store_records / fraction,
+        wear_seconds: seconds.unwrap_or(default.wear_seconds / fraction),
+        backlog_bytes: backlog.unwrap_or(default.backlog_bytes / fraction),
+        parts: parts.unwrap_or(default.parts),
+    };
+    let (upstream, medium) = common.prepare().map_err(Failure::Usage)?;
+    let gateway = gateway_at(gateway, Some(function)).map_err(Failure::Usage)?;
+    streams::need_peers(&settings).map_err(Failure::Usage)?;
+    let field = streams::wear::Field { gateway, upstream };
+    let measure = || {
+        leftovers::clear_on_signals()?;
+        let machine = Machine::examine(&medium, streams::notes(&settings, &medium)?)?;
+        let rows = streams::run(&settings, &field, &medium)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
 fn list(json: bool) -> Result<ExitCode> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     for (name, what) in [
         ("broker", "messages through the broker beside mosquitto: rate, CPU, latency, memory"),
         ("footprint", "idle memory, time to start with a backlog, size of the binary"),
+        (
+            "streams",
+            "the durable log beside sled, redb and SQLite, bytes written to flash, a backlog",
+        ),
     ] {
         if json {
             writeln!(out, "{}", serde_json::json!({ "bench": name, "what": what }))?;
@@ -235,7 +299,13 @@ fn gateway_at(program: PathBuf, function: Option<PathBuf>) -> Result<Gateway> {
     }
     // Started from another directory, a path without a slash would be looked up in PATH.
     let program = std::path::absolute(program).context("--gateway")?;
-    Ok(Gateway { program, function, uplink: None, sync_delay: Duration::ZERO })
+    Ok(Gateway {
+        program,
+        function,
+        uplink: None,
+        sync_delay: Duration::ZERO,
+        keeping: Keeping::default(),
+    })
 }
 
 impl Common {

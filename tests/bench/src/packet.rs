@@ -167,45 +167,8 @@ impl MessageTag {
     }
 }
 
-/// A PUBLISH of one publisher, encoded once; only identifier and sequence change per message.
-#[derive(Debug)]
-pub(crate) struct PublishTemplate {
-    bytes: Vec<u8>,
-    id_at: Option<usize>,
-    seq_at: usize,
-}
-
-impl PublishTemplate {
-    /// `payload_bytes` includes the tag; shorter payloads are filled up to hold it.
-    pub(crate) fn new(topic: &str, qos: Qos, publisher: u32, payload_bytes: usize) -> Self {
-        let payload_bytes = payload_bytes.max(MessageTag::BYTES);
-        let id_bytes = match qos {
-            Qos::Zero => 0,
-            Qos::One => 2,
-        };
-        let mut bytes = vec![0x30 | (qos.level() << 1)];
-        push_length(&mut bytes, 2 + topic.len() + id_bytes + payload_bytes);
-        push_text(&mut bytes, topic);
-        let id_at = (id_bytes > 0).then_some(bytes.len());
-        bytes.resize(bytes.len() + id_bytes, 0);
-        bytes.extend_from_slice(&publisher.to_be_bytes());
-        let seq_at = bytes.len();
-        // Printable filling that does not compress to nothing.
-        bytes.extend((4..payload_bytes).map(|at| b'!' + ((at * 37 + at / 7) % 94) as u8));
-        PublishTemplate { bytes, id_at, seq_at }
-    }
-
-    /// Appends message number `seq` to `out`.
-    pub(crate) fn encode(&mut self, out: &mut Vec<u8>, id: u16, seq: u64) {
-        if let Some(at) = self.id_at {
-            self.bytes[at..at + 2].copy_from_slice(&id.to_be_bytes());
-        }
-        self.bytes[self.seq_at..self.seq_at + 8].copy_from_slice(&seq.to_be_bytes());
-        out.extend_from_slice(&self.bytes);
-    }
-}
-
-fn push_length(out: &mut Vec<u8>, mut length: usize) {
+/// 2.2.3.
+pub(crate) fn push_length(out: &mut Vec<u8>, mut length: usize) {
     loop {
         let digit = (length & 0x7f) as u8;
         length >>= 7;
@@ -217,7 +180,8 @@ fn push_length(out: &mut Vec<u8>, mut length: usize) {
     }
 }
 
-fn push_text(out: &mut Vec<u8>, text: &str) {
+/// 1.5.3: a length of two bytes, then the text, cut at what these can say.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
@@ -226,6 +190,7 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::{Filling, PublishTemplate};
     use proptest::prelude::*;
 
     #[test]
@@ -245,7 +210,7 @@ mod tests {
     #[test]
     fn a_128_byte_publish_comes_back_with_its_tag() {
         for (qos, id) in [(Qos::Zero, None), (Qos::One, Some(515))] {
-            let mut template = PublishTemplate::new("bench/7", qos, 7, 128);
+            let mut template = PublishTemplate::new("bench/7", qos, 7, 128, Filling::Text);
             let mut out = Vec::new();
             template.encode(&mut out, 515, 1 << 40);
             let (packet, used) = decode(&out).unwrap().unwrap();
@@ -284,7 +249,7 @@ mod tests {
     #[test]
     fn a_cut_packet_waits_for_more_at_every_length() {
         let mut out = Vec::new();
-        PublishTemplate::new("bench/0", Qos::One, 0, 300).encode(&mut out, 1, 1);
+        PublishTemplate::new("bench/0", Qos::One, 0, 300, Filling::Text).encode(&mut out, 1, 1);
         for cut in 0..out.len() {
             assert_eq!(decode(&out[..cut]), Ok(None), "cut at {cut}");
         }
@@ -319,7 +284,7 @@ mod tests {
         #[test]
         fn every_payload_size_round_trips(size in 12usize..20_000, id in 1u16.., seq: u64) {
             let mut out = Vec::new();
-            PublishTemplate::new("t", Qos::One, 3, size).encode(&mut out, id, seq);
+            PublishTemplate::new("t", Qos::One, 3, size, Filling::Text).encode(&mut out, id, seq);
             let (packet, used) = decode(&out).unwrap().unwrap();
             prop_assert_eq!(used, out.len());
             let Packet::Publish { id: found, payload, .. } = packet else {

@@ -115,6 +115,15 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Bytes that `pid` has caused to be written to a block device, as the kernel counts them where
+/// pages become dirty: neither the file system's journal nor what is written later by others.
+pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
+    let text = read(format!("/proc/{pid}/io"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|number| number.parse().ok())
+        .with_context(|| format!("/proc/{pid}/io has no write_bytes: {text:?}"))
+}
+
 /// All memory of the machine, in bytes.
 pub(crate) fn memory_bytes() -> Result<u64> {
     let text = read("/proc/meminfo")?;
@@ -217,6 +226,7 @@ mod tests {
         let before = cpu_time(pid).unwrap();
         assert!(cpu_time(pid).unwrap().since(&before) < Duration::from_secs(60));
         assert!(memory_bytes().unwrap() > 0);
+        assert!(written_bytes(pid).is_ok());
         assert!(cpu_time_when_idle(pid, Duration::from_millis(100)).is_ok());
         assert_eq!(file_system(Path::new("/proc/self/")).unwrap(), "proc");
     }

@@ -1,0 +1,97 @@
+//! The log of this repository on its real files, driven on one thread as its peers are: append,
+//! write, sync, return.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use tidegate::disk::FileDisk;
+use tidegate_stream::{
+    Log, LogOptions, Overflow, Position, PublisherIdentity, RecordRef, StreamConfig, StreamId,
+};
+
+use super::store::{Entry, STREAMS, Store};
+
+/// Nothing is dropped in a measurement.
+const MAX_BYTES: u64 = 64 << 30;
+
+/// The log, one publisher a stream.
+pub(crate) struct Ours {
+    log: Log,
+    disk: FileDisk,
+    streams: Vec<(StreamId, String, String)>,
+}
+
+impl Ours {
+    /// Opens the store in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Ours> {
+        let disk = FileDisk::open(dir)?;
+        let mut log = open_log(&disk)?;
+        let mut streams = Vec::new();
+        for number in 0..STREAMS {
+            let config = StreamConfig {
+                max_bytes: MAX_BYTES,
+                overflow: Overflow::Reject,
+                retain: Duration::MAX,
+            };
+            let id = log.stream(&format!("stream-{number}"), config)?;
+            streams.push((id, format!("sensors/{number}/telemetry"), format!("sensor-{number}")));
+        }
+        Ok(Ours { log, disk, streams })
+    }
+
+    /// Carries out what the log asks for until `position` is durable.
+    fn until_durable(&mut self, position: Position) -> Result<()> {
+        self.log.flush(Instant::now());
+        while self.log.durable() < position {
+            let now = Instant::now();
+            let Some(request) = self.log.poll_disk(now) else {
+                let status = self.log.status();
+                bail!("the log waits: {:?}", status.last_error);
+            };
+            let reply = request.perform(&self.disk);
+            self.log.handle_disk(now, reply);
+        }
+        Ok(())
+    }
+}
+
+/// The log as the daemon has it by default.
+pub(crate) fn open_log(disk: &FileDisk) -> Result<Log> {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    let unix_ms = i64::try_from(unix_ms).context("a clock beyond all time")?;
+    let (log, _) = Log::open(disk, LogOptions::default(), Instant::now(), unix_ms, 42)?;
+    Ok(log)
+}
+
+impl Store for Ours {
+    fn keep(&mut self, batch: &[Entry]) -> Result<()> {
+        let now = Instant::now();
+        for entry in batch {
+            let (stream, topic, client) = &self.streams[usize::from(entry.stream)];
+            let record = RecordRef {
+                unix_ms: entry.unix_ms,
+                topic,
+                client,
+                publisher: Some(PublisherIdentity { boot: 1, seq: entry.seq }),
+                attributes: &[],
+                payload: &entry.payload,
+            };
+            self.log.append(now, *stream, &record)?;
+        }
+        self.until_durable(self.log.end())
+    }
+
+    /// Prepares the segments that it keeps in reserve.
+    fn settle(&mut self) -> Result<()> {
+        while let Some(request) = self.log.poll_disk(Instant::now()) {
+            let reply = request.perform(&self.disk);
+            self.log.handle_disk(Instant::now(), reply);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<u64> {
+        Ok(self.log.status().streams.iter().map(|stream| stream.records).sum())
+    }
+}
