@@ -101,6 +101,7 @@ pub(crate) fn notes(settings: &Settings, field: &Field) -> Vec<String> {
         format!("publishing pauses while {in_flight} messages are between publishers and subscriber, so that no broker has a reason to drop QoS 0"),
         format!("tidegate stores every message durably before it acknowledges; {peer} stores none (Debian's defaults, but max_queued_messages 0, so that it never drops QoS 1)"),
         "CPU is counted until the broker is idle again: mosquitto 2.0.11 reads one packet of a client in turn, so a busy subscriber's acknowledgements, and the memory of what they acknowledge, wait until the load ends".to_owned(),
+        "cpu_of_the_syncs_alone: what the kernel takes for 4 KiB written and synced after 20 ms of sleep, once for each 20 messages, measured by a thread that does nothing else; a broker that syncs each group cannot be below it".to_owned(),
         "the generator is one thread on the same machine; generator_cpu is its share of a core: near 1, it is the limit and not the broker".to_owned(),
     ]
 }
@@ -142,7 +143,7 @@ pub(crate) fn run(settings: &Settings, field: &Field, medium: &Medium) -> Result
         }
     }
     let mut rows: Vec<Row> = cases.iter().flat_map(|case| case.rows(field)).collect();
-    rows.extend(cases.iter().flat_map(|case| case.delayed_rows(field)));
+    rows.extend(cases.iter().flat_map(|case| case.delayed_rows(field, medium)));
     Ok(rows)
 }
 
@@ -174,7 +175,7 @@ impl Case {
     }
 
     /// The rate has no bar here: a publisher with a window of 20 cannot pass 20 messages a sync.
-    fn delayed_rows(&self, field: &Field) -> Vec<Row> {
+    fn delayed_rows(&self, field: &Field, medium: &Medium) -> Vec<Row> {
         let Some((_, delay)) = field.ours_delayed else { return vec![] };
         let name = self.name() + &suffix(delay);
         let mut rows = self.compare(&name, &self.delayed, field, None);
@@ -183,6 +184,13 @@ impl Case {
             let fastest = fastest.min_by(f64::total_cmp);
             let bar = Bar::From(delay.as_secs_f64() * 1e3);
             rows.push(Row::new(BENCH, &name, "ack_min", "ms", fastest).with_bar(Some(bar)));
+        }
+        if self.qos == Qos::One && self.publishers == 1 {
+            // A lone publisher fills its window and waits: a group is its window, and all that
+            // the kernel takes for a group's write and sync falls on so few messages.
+            let groups = 1e5 / WINDOW as f64;
+            let floor = Some(medium.paced_sync_cpu.as_secs_f64() * groups);
+            rows.push(Row::new(BENCH, &name, "cpu_of_the_syncs_alone", "CPU s", floor));
         }
         rows
     }
@@ -322,6 +330,7 @@ mod tests {
             file_system: "any".into(),
             sync_p50: Duration::ZERO,
             sync_p99: Duration::ZERO,
+            paced_sync_cpu: Duration::ZERO,
         };
         let settings =
             Settings { messages: 1_000, runs: 1, publishers: vec![1, 3], ..Settings::default() };

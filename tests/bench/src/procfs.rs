@@ -124,6 +124,14 @@ pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
         .with_context(|| format!("/proc/{pid}/io has no write_bytes: {text:?}"))
 }
 
+/// Processor time of the calling thread.
+pub(crate) fn own_thread_cpu() -> Result<Duration> {
+    let path = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let nanoseconds = text.split_ascii_whitespace().next().and_then(|first| first.parse().ok());
+    nanoseconds.map(Duration::from_nanos).with_context(|| format!("{path} holds {text:?}"))
+}
+
 /// All memory of the machine, in bytes.
 pub(crate) fn memory_bytes() -> Result<u64> {
     let text = read("/proc/meminfo")?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tidegate_stream::{
     AppendError, Overflow, Position, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq,
-    StreamConfig, StreamId,
+    StreamConfig, StreamId, WallClock,
 };
 
 use super::engine::Threaded;
@@ -38,8 +38,13 @@ const DEVICES: u64 = 100;
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for segments to be given back.
 const TRIM_LIMIT: Duration = Duration::from_secs(30);
-const STREAM: StreamConfig =
-    StreamConfig { max_bytes: 8 << 30, overflow: Overflow::Reject, retain: Duration::ZERO };
+const STREAM: StreamConfig = StreamConfig {
+    max_bytes: 8 << 30,
+    overflow: Overflow::Reject,
+    retain: Duration::ZERO,
+    max_records: None,
+    max_age: None,
+};
 
 /// What a drain gives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -195,7 +200,7 @@ pub(crate) fn drain(dir: &Path) -> Result<(Drained, Backlog)> {
         writer.write(&mut backlog)?;
         next = read(&mut backlog, next)?;
         if trimmed.elapsed() > TRIM_EVERY {
-            backlog.engine.log.trim(Instant::now(), wall()?);
+            backlog.engine.log.trim(Instant::now(), WallClock::Trusted(wall()?));
             trimmed = Instant::now();
         }
     }
@@ -249,7 +254,7 @@ fn give_back(backlog: &mut Backlog) -> Result<()> {
         while Instant::now() < pause {
             backlog.engine.step(Some(pause))?;
         }
-        backlog.engine.log.trim(Instant::now(), wall()?);
+        backlog.engine.log.trim(Instant::now(), WallClock::Trusted(wall()?));
         let now = backlog.engine.log.status().segments;
         unchanged = if now == segments { unchanged + 1 } else { 0 };
         segments = now;

@@ -33,6 +33,8 @@ impl Ours {
                 max_bytes: MAX_BYTES,
                 overflow: Overflow::Reject,
                 retain: Duration::MAX,
+                max_records: None,
+                max_age: None,
             };
             let id = log.stream(&format!("stream-{number}"), config)?;
             streams.push((id, format!("sensors/{number}/telemetry"), format!("sensor-{number}")));
