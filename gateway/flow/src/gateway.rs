@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::latency::Latency;
+use crate::losses::Losses;
 use crate::plan::Plan;
 use crate::refusal::Refusals;
 use crate::release::Release;
@@ -123,6 +124,11 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// The stream `losses` does not take what the ledger says; it is told later.
+    LossesWait {
+        /// Why.
+        why: String,
+    },
     /// An uplink will not deliver this record.
     Rejected {
         /// The uplink's name.
@@ -164,6 +170,7 @@ pub struct Gateway {
     pub(crate) routes: Routes,
     pub(crate) functions: Vec<FunctionRun>,
     pub(crate) uplinks: Vec<UplinkRun>,
+    pub(crate) losses: Losses,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
     pub(crate) refusals: Refusals,
@@ -235,6 +242,7 @@ impl Gateway {
                 UplinkRun::define(&mut log, &routes, uplink, plan.seed ^ index as u64)
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let losses = Losses::define(&mut log, &routes)?;
         drop_unplanned_readers(&mut log, &functions, &uplinks);
         let refusals = Refusals::define(&mut log)?;
         let mut broker = Broker::new(plan.broker);
@@ -249,6 +257,7 @@ impl Gateway {
             routes,
             functions,
             uplinks,
+            losses,
             waiting: VecDeque::new(),
             hold: Hold::default(),
             refusals,
@@ -334,6 +343,7 @@ impl Gateway {
         if now.instant >= self.next_trim {
             if !self.stopping {
                 self.log.trim(now.instant, now.wall_clock());
+                self.tell_losses(now);
             }
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);

@@ -10,6 +10,7 @@ mod hold;
 mod ingest;
 mod late;
 pub mod latency;
+mod losses;
 mod plan;
 mod refusal;
 mod release;
@@ -18,6 +19,7 @@ mod route;
 mod seal;
 mod standstill;
 pub mod status;
+mod told;
 mod uplink;
 mod verdict;
 
@@ -28,5 +30,7 @@ pub use call::{Call, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
 pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 pub use late::LATE_SUFFIX;
-pub use plan::{DEAD_LETTER_STREAM, FunctionPlan, Plan, StreamPlan, UplinkPlan};
+pub use plan::{
+    DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, StreamPlan, UplinkPlan,
+};
 pub use tidegate_uplink::UplinkEvent;

@@ -10,6 +10,12 @@ use tidegate_uplink::UplinkOptions;
 /// The stream that dead-lettered records go to, in every gateway.
 pub const DEAD_LETTER_STREAM: &str = "dead-letters";
 
+/// The stream that tells what the loss ledger says, in every gateway (`docs/formats/loss.md`).
+pub const LOSS_STREAM: &str = "losses";
+
+/// Names of streams that exist in every gateway and cannot be configured.
+pub const RESERVED_STREAMS: [&str; 2] = [DEAD_LETTER_STREAM, LOSS_STREAM];
+
 /// A whole gateway.
 #[derive(Debug, Clone)]
 pub struct Plan {

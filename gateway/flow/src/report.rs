@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tidegate_stream::{ReaderId, StreamId, StreamStatus as LogStreamStatus};
+use tidegate_stream::{LostTotal, ReaderId, StreamId, StreamStatus as LogStreamStatus};
 use tidegate_uplink::UplinkState;
 
 use crate::clock::Now;
@@ -10,8 +10,8 @@ use crate::function::{FunctionRun, Phase};
 use crate::gateway::Gateway;
 use crate::latency::{Latency, quantile_us};
 use crate::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, ReaderStatus, Status, StreamStatus,
-    UplinkStatus,
+    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
+    ReaderStatus, Status, StreamStatus, UplinkStatus,
 };
 use crate::uplink::UplinkRun;
 
@@ -42,6 +42,33 @@ impl Gateway {
                 state: log.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
             },
         }
+    }
+
+    /// What the ledger says of a stream of this name, also of one that is no longer in the plan;
+    /// `None` when there never was one.
+    pub fn losses(&self, name: &str) -> Option<LossReport> {
+        let log = self.log.status();
+        let stream = log.streams.iter().find(|stream| stream.name == name)?;
+        let own = self.log.losses().filter(|loss| loss.stream == stream.id);
+        let ranges: Vec<LossRange> = own
+            .map(|loss| LossRange {
+                first: loss.first.0,
+                last: loss.last.0,
+                records: loss.records,
+                bytes: loss.bytes,
+                reason: loss.reason.name().to_owned(),
+                unix_ms: loss.unix_ms,
+            })
+            .collect();
+        let named = |of: fn(&LossRange) -> u64| ranges.iter().map(of).fold(0, u64::saturating_add);
+        Some(LossReport {
+            stream: name.to_owned(),
+            records: stream.lost_records,
+            bytes: stream.lost_bytes,
+            forgotten_records: stream.lost_records.saturating_sub(named(|range| range.records)),
+            forgotten_bytes: stream.lost_bytes.saturating_sub(named(|range| range.bytes)),
+            ranges,
+        })
     }
 
     fn latencies(&self) -> Vec<LatencyStatus> {
@@ -161,6 +188,8 @@ fn stream_status(stream: &LogStreamStatus) -> StreamStatus {
         max_bytes: stream.max_bytes,
         appended: stream.appended,
         lost: stream.lost_records,
+        lost_bytes: stream.lost_bytes,
+        lost_by_reason: stream.lost_by_reason.iter().map(loss_total).collect(),
         readers: stream
             .readers
             .iter()
@@ -171,4 +200,9 @@ fn stream_status(stream: &LogStreamStatus) -> StreamStatus {
             })
             .collect(),
     }
+}
+
+fn loss_total(total: &LostTotal) -> LossTotal {
+    let reason = total.reason.name().to_owned();
+    LossTotal { reason, records: total.records, bytes: total.bytes }
 }

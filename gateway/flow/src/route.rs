@@ -6,14 +6,17 @@ use tidegate_broker::{FilterTree, TopicName};
 use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 
 use crate::gateway::BuildError;
-use crate::plan::{DEAD_LETTER_STREAM, Plan};
+use crate::plan::{DEAD_LETTER_STREAM, LOSS_STREAM, Plan};
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
 const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Dead letters stay until the quota or an operator removes them, also those that an uplink has
-/// sent: ten years.
-const DEAD_LETTER_RETAIN: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Most bytes that records of losses keep: some 10,000 of them.
+const LOSS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What is in a reserved stream stays until the quota or an operator removes it, also what an
+/// uplink has sent: ten years.
+const RESERVED_RETAIN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The configured streams and the topics that feed them.
 pub(crate) struct Routes {
@@ -30,7 +33,7 @@ pub(crate) struct StreamRoute {
 }
 
 impl Routes {
-    /// Defines the plan's streams in the log, the dead-letter stream last.
+    /// Defines the plan's streams in the log, the reserved ones last.
     pub(crate) fn define(log: &mut Log, plan: &Plan) -> Result<Routes, BuildError> {
         let mut routes = Routes { tree: FilterTree::new(), streams: Vec::new() };
         for stream in &plan.streams {
@@ -52,22 +55,22 @@ impl Routes {
                 priority: stream.priority,
             });
         }
-        if routes.id(DEAD_LETTER_STREAM).is_none() {
-            let config = StreamConfig {
-                max_bytes: DEAD_LETTER_BYTES,
-                overflow: Overflow::DropOldest,
-                retain: DEAD_LETTER_RETAIN,
-                ..StreamConfig::default()
-            };
-            let id = log.stream(DEAD_LETTER_STREAM, config)?;
-            routes.streams.push(StreamRoute {
-                name: DEAD_LETTER_STREAM.to_owned(),
-                id,
-                overflow: Overflow::DropOldest,
-                priority: 0,
-            });
-        }
+        routes.reserve(log, DEAD_LETTER_STREAM, DEAD_LETTER_BYTES)?;
+        routes.reserve(log, LOSS_STREAM, LOSS_BYTES)?;
         Ok(routes)
+    }
+
+    /// Defines a stream that is in every gateway, unless the plan has it.
+    fn reserve(&mut self, log: &mut Log, name: &str, max_bytes: u64) -> Result<(), BuildError> {
+        if self.id(name).is_some() {
+            return Ok(());
+        }
+        let overflow = Overflow::DropOldest;
+        let retain = RESERVED_RETAIN;
+        let config = StreamConfig { max_bytes, overflow, retain, ..StreamConfig::default() };
+        let id = log.stream(name, config)?;
+        self.streams.push(StreamRoute { name: name.to_owned(), id, overflow, priority: 0 });
+        Ok(())
     }
 
     /// The streams that this topic feeds, each once, in ascending order.

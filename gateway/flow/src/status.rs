@@ -71,10 +71,62 @@ pub struct StreamStatus {
     pub max_bytes: u64,
     /// Records appended since the daemon started.
     pub appended: u64,
-    /// Records lost to this stream, from the ledger (all that the ledger still names).
+    /// Records lost since the stream was made, also those that the ledger has forgotten.
     pub lost: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub lost_bytes: u64,
+    /// The same by reason: what the ledger named when the daemon started, and all since.
+    #[serde(default)]
+    pub lost_by_reason: Vec<LossTotal>,
     /// Who reads it, and how far they are.
     pub readers: Vec<ReaderStatus>,
+}
+
+/// What a stream lost for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LossTotal {
+    /// `quota`, `expired`, `damaged`, `dead-letter`, `discarded`, `refused`.
+    pub reason: String,
+    /// How many records.
+    pub records: u64,
+    /// How many bytes they took.
+    pub bytes: u64,
+}
+
+/// The loss ledger of one stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LossReport {
+    /// The stream's name.
+    pub stream: String,
+    /// Records lost since the stream was made, also those that the ledger has forgotten.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of those records, the ones that no range names any more.
+    pub forgotten_records: u64,
+    /// Their bytes.
+    pub forgotten_bytes: u64,
+    /// What the ledger names, oldest entry first. A record that was lost for two reasons is in
+    /// two ranges.
+    pub ranges: Vec<LossRange>,
+}
+
+/// Consecutive records that are gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LossRange {
+    /// First sequence.
+    pub first: u64,
+    /// Last sequence.
+    pub last: u64,
+    /// How many records.
+    pub records: u64,
+    /// How many bytes they took; an estimate where they could not be read.
+    pub bytes: u64,
+    /// As in [`LossTotal::reason`].
+    pub reason: String,
+    /// When the last of them was lost, in milliseconds since 1970.
+    pub unix_ms: i64,
 }
 
 /// A reader's cursor.

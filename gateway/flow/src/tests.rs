@@ -3,6 +3,7 @@
 
 mod edges;
 mod lanes;
+mod losses;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The loss ledger: which records are gone, when and why. Nothing disappears without an entry.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{Seq, StreamId};
 use crate::varint;
@@ -23,7 +23,8 @@ pub enum LossReason {
 }
 
 impl LossReason {
-    const ALL: [LossReason; 6] = [
+    /// Every reason, in the order of their codes.
+    pub const ALL: [LossReason; 6] = [
         LossReason::Quota,
         LossReason::Expired,
         LossReason::Damaged,
@@ -32,7 +33,9 @@ impl LossReason {
         LossReason::Refused,
     ];
 
-    fn code(self) -> u8 {
+    /// The number that stores have for it; it never changes.
+    #[must_use]
+    pub fn code(self) -> u8 {
         match self {
             LossReason::Quota => 1,
             LossReason::Expired => 2,
@@ -43,9 +46,35 @@ impl LossReason {
         }
     }
 
-    fn from_code(code: u8) -> Option<LossReason> {
+    /// The reason with this number.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<LossReason> {
         LossReason::ALL.into_iter().find(|reason| reason.code() == code)
     }
+
+    /// The word that commands, metrics and loss records use; it never changes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            LossReason::Quota => "quota",
+            LossReason::Expired => "expired",
+            LossReason::Damaged => "damaged",
+            LossReason::DeadLetter => "dead-letter",
+            LossReason::Discarded => "discarded",
+            LossReason::Refused => "refused",
+        }
+    }
+}
+
+/// What one stream lost for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostTotal {
+    /// Why.
+    pub reason: LossReason,
+    /// How many records.
+    pub records: u64,
+    /// How many bytes they took.
+    pub bytes: u64,
 }
 
 /// Records of one stream that are gone.
@@ -112,6 +141,11 @@ impl Loss {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     entries: VecDeque<Loss>,
+    /// Records and bytes of all that was entered since the log was opened, what the store named
+    /// then included; so it never falls while the log is open.
+    totals: BTreeMap<(StreamId, LossReason), (u64, u64)>,
+    /// How often something was entered.
+    entered: u64,
 }
 
 /// How far back a new loss looks for the one that it continues.
@@ -119,6 +153,10 @@ const MERGE_DEPTH: usize = 32;
 
 impl Ledger {
     pub(crate) fn add(&mut self, loss: Loss, max_entries: usize) {
+        self.entered += 1;
+        let (records, bytes) = self.totals.entry((loss.stream, loss.reason)).or_default();
+        *records = records.saturating_add(loss.records);
+        *bytes = bytes.saturating_add(loss.bytes);
         let merged = self.entries.iter_mut().rev().take(MERGE_DEPTH).any(|e| e.absorb(&loss));
         if merged {
             return;
@@ -131,6 +169,21 @@ impl Ledger {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Loss> {
         self.entries.iter()
+    }
+
+    /// How often something was entered: the entries are the same as long as this is.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    /// What a stream lost, by reason.
+    pub(crate) fn totals(&self, stream: StreamId) -> impl Iterator<Item = LostTotal> {
+        let own = self.totals.iter().filter(move |((id, _), _)| *id == stream);
+        own.map(|((_, reason), (records, bytes))| LostTotal {
+            reason: *reason,
+            records: *records,
+            bytes: *bytes,
+        })
     }
 
     /// The parts of `first` to `end` (not included) that no entry says are gone, in order.
@@ -155,6 +208,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -179,6 +234,27 @@ mod tests {
         let spans: Vec<_> = ledger.iter().map(|l| (l.stream.0, l.first.0, l.last.0)).collect();
         assert_eq!(spans, [(1, 1, 9), (2, 1, 1), (1, 11, 11)]);
         assert_eq!(ledger.iter().next().map(|l| (l.records, l.bytes)), Some((9, 20)));
+    }
+
+    #[test]
+    fn the_totals_go_by_stream_and_reason_and_never_forget() {
+        let mut ledger = Ledger::default();
+        for n in 0..100 {
+            ledger.add(loss(1, n * 10 + 1, n * 10 + 2), 7);
+        }
+        ledger.add(Loss { reason: LossReason::Refused, ..loss(1, 5, 5) }, 7);
+        ledger.add(loss(2, 1, 4), 7);
+        let of = |id| ledger.totals(StreamId(id)).collect::<Vec<_>>();
+        let total = |reason, records, bytes| LostTotal { reason, records, bytes };
+        assert_eq!(of(1), [total(LossReason::Quota, 200, 1000), total(LossReason::Refused, 1, 10)]);
+        assert_eq!(of(2), [total(LossReason::Quota, 4, 10)]);
+        assert_eq!((of(0).len(), of(3).len(), ledger.entered()), (0, 0, 102));
+    }
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = LossReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), LossReason::ALL.len());
     }
 
     #[test]

@@ -96,7 +96,7 @@ mod tests;
 
 pub use disk::{Disk, DiskReply, DiskRequest};
 pub use ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
-pub use ledger::{Loss, LossReason};
+pub use ledger::{Loss, LossReason, LostTotal};
 pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log, Quota};
 pub use options::{
     LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS, MAX_STREAMS,

@@ -621,6 +621,13 @@ impl Log {
         self.state.ledger.iter()
     }
 
+    /// How often something was entered into the ledger since the log was opened, what was read
+    /// then included: as long as this is the same, so is [`Log::losses`].
+    #[must_use]
+    pub fn losses_entered(&self) -> u64 {
+        self.state.ledger.entered()
+    }
+
     /// Starts what is pending at the next [`Log::poll_disk`], without waiting for quiet.
     pub fn flush(&mut self, _now: Instant) {
         self.flush_through = Some(self.open.id);

@@ -1,6 +1,7 @@
 //! What the log reports about itself.
 
 use crate::ids::{Epoch, ReaderId, Seq, StreamId};
+use crate::ledger::LostTotal;
 use crate::log::Log;
 
 /// The whole log at one moment. Counters count since it was opened.
@@ -65,6 +66,8 @@ pub struct StreamStatus {
     pub lost_records: u64,
     /// Their bytes.
     pub lost_bytes: u64,
+    /// The same by reason: what the ledger named when the log was opened, and all since.
+    pub lost_by_reason: Vec<LostTotal>,
     /// Its readers.
     pub readers: Vec<ReaderStatus>,
 }
@@ -127,6 +130,7 @@ impl Log {
             appended: stream.appended,
             lost_records: stream.lost_records,
             lost_bytes: stream.lost_bytes,
+            lost_by_reason: self.state.ledger.totals(StreamId(index as u16)).collect(),
             readers: stream.readers.iter().filter_map(reader).collect(),
         }
     }
