@@ -223,6 +223,11 @@ fn section_checksum(seed: Seed, section: &[u8]) -> u32 {
     crc32c::crc32c_append(header, &section[SECTION_HEADER..])
 }
 
+/// Whether a section's checksum is right.
+pub(crate) fn is_sound_section(seed: Seed, section: &[u8]) -> bool {
+    section.len() >= SECTION_HEADER && section_checksum(seed, section) == read_u32(section, 20)
+}
+
 pub(crate) fn read_u16(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).and_then(|raw| raw.try_into().ok()).map_or(0, u16::from_le_bytes)
 }

@@ -74,6 +74,7 @@ mod options;
 mod placing;
 mod planted;
 mod publishers;
+mod read_only;
 mod reading;
 mod record;
 mod recovery;
@@ -88,6 +89,7 @@ mod taking_up;
 pub mod trace;
 mod transaction;
 mod varint;
+pub mod verify;
 mod wall_clock;
 mod writing;
 
@@ -104,6 +106,7 @@ pub use options::{
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use planted::PlantedBug;
+pub use read_only::ReadOnlyDisk;
 pub use reading::{ReadLimit, ReadOutcome};
 pub use record::{PublisherIdentity, Record, RecordRef};
 pub use recovery::{OpenError, Recovery};

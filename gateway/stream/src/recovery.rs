@@ -598,6 +598,31 @@ impl<'d> Opening<'d> {
     }
 }
 
+/// The files of a store, before anything but their headers is read.
+pub(crate) struct Survey {
+    pub(crate) store: u64,
+    /// The newest epoch that a header names.
+    pub(crate) epoch: Epoch,
+    /// In the order of the log, without those that are void.
+    pub(crate) segments: Vec<Candidate>,
+    /// Files that were set aside because of damage.
+    pub(crate) kept_aside: usize,
+}
+
+/// Steps 1 and 2 of opening a store, for looking at it.
+pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
+    let mut opening = Opening::look(disk, LogOptions::default(), 0)?;
+    opening.identify(0);
+    opening.resolve_void();
+    let epochs = opening.candidates.iter().filter_map(|candidate| Some(candidate.header?.epoch));
+    Ok(Survey {
+        store: opening.store,
+        epoch: epochs.max().unwrap_or_default(),
+        segments: opening.candidates,
+        kept_aside: opening.damaged_files,
+    })
+}
+
 /// Greater for every later start of a store, so that a sink never takes records of a new store
 /// for those of an old one with the same name: seconds since 1970, or chance when the clock is
 /// not set.

@@ -12,7 +12,7 @@ pub(crate) const HEADER: usize = SECTOR;
 const CHUNK: usize = 32;
 
 const HEADER_MAGIC: [u8; 4] = *b"TGSG";
-const TRAILER_MAGIC: [u8; 4] = *b"TGTR";
+pub(crate) const TRAILER_MAGIC: [u8; 4] = *b"TGTR";
 const HAS_PREVIOUS: u32 = 1;
 const HAS_CHECKPOINT: u32 = 2;
 

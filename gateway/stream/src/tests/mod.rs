@@ -12,6 +12,7 @@ mod ordinary;
 mod policies;
 mod speed;
 mod trouble;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
