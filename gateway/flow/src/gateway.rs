@@ -26,6 +26,7 @@ use crate::call::{Call, CallResult};
 use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
+use crate::import::Imports;
 use crate::latency::Latency;
 use crate::losses::Losses;
 use crate::plan::Plan;
@@ -171,6 +172,7 @@ pub struct Gateway {
     pub(crate) functions: Vec<FunctionRun>,
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) losses: Losses,
+    pub(crate) imports: Imports,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
     pub(crate) refusals: Refusals,
@@ -243,6 +245,7 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;
+        let imports = Imports::define(&mut log)?;
         drop_unplanned_readers(&mut log, &functions, &uplinks);
         let refusals = Refusals::define(&mut log)?;
         let mut broker = Broker::new(plan.broker);
@@ -258,6 +261,7 @@ impl Gateway {
             functions,
             uplinks,
             losses,
+            imports,
             waiting: VecDeque::new(),
             hold: Hold::default(),
             refusals,
@@ -402,6 +406,11 @@ impl Gateway {
     /// After [`Gateway::shut_down`]: the final checkpoint is on flash too.
     pub fn is_idle(&self) -> bool {
         self.log.is_idle()
+    }
+
+    /// The gateway's id.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The log, for looking at it.

@@ -7,6 +7,7 @@ mod clock;
 mod function;
 mod gateway;
 mod hold;
+mod import;
 mod ingest;
 mod late;
 pub mod latency;
@@ -29,6 +30,7 @@ mod tests;
 pub use call::{Call, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
 pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
+pub use import::{ImportBatch, ImportError};
 pub use late::LATE_SUFFIX;
 pub use plan::{
     DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, StreamPlan, UplinkPlan,

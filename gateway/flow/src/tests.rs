@@ -2,6 +2,7 @@
 //! upstream that is a list.
 
 mod edges;
+mod imports;
 mod lanes;
 mod losses;
 
