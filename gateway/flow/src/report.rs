@@ -40,6 +40,7 @@ impl Gateway {
                 payload_bytes: log.payload_bytes,
                 failures: log.failures,
                 state: log.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
+                wear: None,
             },
         }
     }

@@ -244,4 +244,28 @@ pub struct DiskStatus {
     pub failures: u64,
     /// `ok`, or what is wrong, in words.
     pub state: String,
+    /// How the flash wears; the shell adds it.
+    #[serde(default)]
+    pub wear: Option<WearStatus>,
+}
+
+/// How the flash wears, since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WearStatus {
+    /// Milliseconds that were measured.
+    pub over_ms: u64,
+    /// The partition that holds the store, `MAJOR:MINOR`; `None` when the kernel has none.
+    pub device: Option<String>,
+    /// Bytes written to that partition, by whomever, as the kernel counts; `None` when it does
+    /// not.
+    pub device_bytes: Option<u64>,
+    /// Why the kernel does not tell. Then the rate is that of `bytes_written`.
+    pub unknown: Option<String>,
+    /// Bytes a day at the rate so far; `None` in the first minute.
+    pub bytes_per_day: Option<u64>,
+    /// Bytes that the card is rated for, from the configuration.
+    pub endurance_bytes: Option<u64>,
+    /// Years until that many are written, at the rate so far; `None` when something for it is
+    /// missing.
+    pub life_years: Option<f64>,
 }

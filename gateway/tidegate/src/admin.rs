@@ -3,10 +3,10 @@
 //! One JSON object a line, each way. A request: `{"v":1,"request":"status"}` or
 //! `{"v":1,"request":"tail","stream":"telemetry","from":null,"max":10}`. Its answer:
 //! `{"v":1,"status":{...}}`, `{"v":1,"tail":{"records":[...],"next":7}}`, or
-//! `{"v":1,"error":"..."}`. Who may open the socket (mode 0600) may ask everything.
+//! `{"v":1,"error":"..."}`; docs/commands.md has all of them. Who may open the socket (mode 0600) may ask everything.
 //!
-//! Limits: [`MAX_CLIENTS`] at a time; [`MAX_REQUEST`] and [`MAX_ANSWER`] bytes a line; a client
-//! that is idle for [`IDLE`] or does not read its answer for as long is dropped.
+//! Limits: [`MAX_CLIENTS`] at a time; [`MAX_REQUEST`] and [`MAX_ANSWER`] bytes a line, and of one
+//! client at a time [`MAX_IMPORT`]; a client that is idle for [`IDLE`] or does not read its answer for as long is dropped.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,12 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_flow::status::Status;
+use tidegate_flow::ImportBatch;
+use tidegate_flow::status::{LossReport, Status};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::core_handle::{CoreHandle, TailPage};
+use crate::core_handle::{CoreHandle, ExportPage, TailPage};
+use crate::export::{CarriedRecord, MAX_ID, Origin};
 use crate::shutdown::Shutdown;
 
 /// Version of the protocol.
@@ -31,12 +33,17 @@ pub const VERSION: u32 = 1;
 pub const MAX_CLIENTS: usize = 16;
 /// Longest request line, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
+/// Longest request line of the one client that may send a long one, in bytes: an import of the
+/// largest record.
+pub const MAX_IMPORT: usize = 8 << 20;
 /// Longest answer line, in bytes: a full page of records whose every byte is escaped.
 pub const MAX_ANSWER: usize = 16 << 20;
 /// Longest pause of a client.
 pub const IDLE: Duration = Duration::from_secs(60);
 /// Longest wait of a command for the daemon.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The same until imported records are on flash.
+const IMPORTED_WITHIN: Duration = Duration::from_secs(60);
 /// Pause after a failed accept (no file descriptors left): trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -60,6 +67,11 @@ struct Version {
 pub enum Request {
     /// The whole gateway at this moment.
     Status,
+    /// What the loss ledger says of a stream.
+    Losses {
+        /// Name of the stream.
+        stream: String,
+    },
     /// A page of a stream's records.
     Tail {
         /// Name of the stream.
@@ -69,6 +81,35 @@ pub enum Request {
         /// Most records.
         max: usize,
     },
+    /// A page of a stream's records, with everything there is of them.
+    Export {
+        /// Name of the stream.
+        stream: String,
+        /// First sequence wanted.
+        from: u64,
+        /// Most records.
+        max: usize,
+    },
+    /// How far an import has come.
+    Imported {
+        /// Name of the stream.
+        stream: String,
+        /// The import.
+        id: String,
+    },
+    /// Records of another gateway for a stream.
+    Import {
+        /// Name of the stream that takes them.
+        stream: String,
+        /// The import.
+        id: String,
+        /// Records of the import before these.
+        start: u64,
+        /// Where they come from.
+        origin: Origin,
+        /// The records.
+        records: Vec<CarriedRecord>,
+    },
 }
 
 /// What is answered.
@@ -77,8 +118,18 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Losses`].
+    Losses(LossReport),
     /// To [`Request::Tail`].
     Tail(TailPage),
+    /// To [`Request::Export`].
+    Export(ExportPage),
+    /// To [`Request::Imported`] and [`Request::Import`]: how many records of the import are on
+    /// flash.
+    Imported {
+        /// Number of records.
+        records: u64,
+    },
     /// The request is wrong, or the core does not answer.
     Error(String),
 }
@@ -120,6 +171,7 @@ impl AdminSocket {
     pub async fn serve(self, core: CoreHandle, shutdown: Shutdown) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
         let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+        let long = Arc::new(Semaphore::new(1));
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
             let accepted = tokio::select! {
@@ -128,10 +180,10 @@ impl AdminSocket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (core, shutdown) = (core.clone(), shutdown.clone());
+                    let (core, shutdown, long) = (core.clone(), shutdown.clone(), long.clone());
                     tokio::spawn(async move {
                         tokio::select! {
-                            ended = client(stream, &core) => if let Err(error) = ended {
+                            ended = client(stream, &core, &long) => if let Err(error) = ended {
                                 tracing::debug!(%error, "administration client ended");
                             },
                             () = shutdown.wait() => {}
@@ -156,22 +208,33 @@ impl Drop for AdminSocket {
     }
 }
 
-async fn client(stream: tokio::net::UnixStream, core: &CoreHandle) -> io::Result<()> {
+async fn client(
+    stream: tokio::net::UnixStream,
+    core: &CoreHandle,
+    long: &Semaphore,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = tokio::io::BufReader::new(reader);
     loop {
         let mut line = Vec::new();
-        let mut limited = (&mut reader).take(MAX_REQUEST as u64 + 1);
+        let mut limited = (&mut reader).take(MAX_REQUEST as u64);
         timeout(IDLE, limited.read_until(b'\n', &mut line)).await??;
         if line.is_empty() {
             return Ok(());
+        }
+        let mut turn = None;
+        if line.len() == MAX_REQUEST && !line.ends_with(b"\n") {
+            turn = timeout(IDLE, long.acquire()).await?.ok();
+            let mut limited = (&mut reader).take((MAX_IMPORT - MAX_REQUEST) as u64);
+            timeout(IDLE, limited.read_until(b'\n', &mut line)).await??;
         }
         let whole = line.ends_with(b"\n");
         let answer = if whole {
             answer(&line, core).await
         } else {
-            Answer::Error(format!("the request is longer than {MAX_REQUEST} bytes or cut short"))
+            Answer::Error(format!("the request is longer than {MAX_IMPORT} bytes or cut short"))
         };
+        drop(turn);
         let mut bytes = serde_json::to_vec(&Line { v: VERSION, body: answer })?;
         bytes.push(b'\n');
         timeout(IDLE, writer.write_all(&bytes)).await??;
@@ -188,9 +251,42 @@ async fn answer(line: &[u8], core: &CoreHandle) -> Answer {
     };
     let answer = match request {
         Request::Status => core.status().await.map(|status| Answer::Status(Box::new(status))),
+        Request::Losses { stream } => core.losses(stream).await.map(Answer::Losses),
         Request::Tail { stream, from, max } => core.tail(stream, from, max).await.map(Answer::Tail),
+        Request::Export { stream, from, max } => {
+            core.export(stream, from, max).await.map(Answer::Export)
+        }
+        Request::Imported { stream, id } => {
+            core.imported(stream, id).await.map(|records| Answer::Imported { records })
+        }
+        Request::Import { stream, id, start, origin, records } => {
+            let batch = match import_batch(stream, id, start, &origin, records) {
+                Ok(batch) => batch,
+                Err(problem) => return Answer::Error(problem),
+            };
+            core.import(batch).await.map(|records| Answer::Imported { records })
+        }
     };
     answer.unwrap_or_else(|error| Answer::Error(error.to_string()))
+}
+
+fn import_batch(
+    stream: String,
+    id: String,
+    start: u64,
+    origin: &Origin,
+    records: Vec<CarriedRecord>,
+) -> Result<ImportBatch, String> {
+    if !(1..=MAX_ID).contains(&id.len()) {
+        return Err(format!("an import's id of {} bytes, 1 to {MAX_ID} are allowed", id.len()));
+    }
+    if records.is_empty() || start.checked_add(records.len() as u64).is_none() {
+        return Err("an import without records, or with too many".to_owned());
+    }
+    let numbered = records.into_iter().zip(start + 1..).map(|(record, number)| {
+        record.into_record(origin).map_err(|problem| format!("record {number}: {problem}"))
+    });
+    Ok(ImportBatch { stream, id, start, records: numbered.collect::<Result<_, _>>()? })
 }
 
 fn parse(line: &[u8]) -> Result<Request, String> {
@@ -296,6 +392,67 @@ impl AdminClient {
         }
     }
 
+    /// What the loss ledger says of a stream.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or never had such a stream.
+    pub fn losses(&mut self, stream: &str) -> Result<LossReport, AdminError> {
+        match self.ask(Request::Losses { stream: stream.to_owned() })? {
+            Answer::Losses(report) => Ok(report),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// A page of a stream's records, with everything there is of them.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or has no such stream.
+    pub fn export(
+        &mut self,
+        stream: &str,
+        from: u64,
+        max: usize,
+    ) -> Result<ExportPage, AdminError> {
+        match self.ask(Request::Export { stream: stream.to_owned(), from, max })? {
+            Answer::Export(page) => Ok(page),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// How many records of an import are on flash.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or has no such stream.
+    pub fn imported(&mut self, stream: &str, id: &str) -> Result<u64, AdminError> {
+        let (stream, id) = (stream.to_owned(), id.to_owned());
+        match self.ask(Request::Imported { stream, id })? {
+            Answer::Imported { records } => Ok(records),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// Takes records into a stream; answers how many of the import are on flash.
+    ///
+    /// # Errors
+    /// The daemon does not answer: they may be in all the same. Or it refuses: none is.
+    pub fn import(
+        &mut self,
+        stream: &str,
+        id: &str,
+        start: u64,
+        origin: &Origin,
+        records: Vec<CarriedRecord>,
+    ) -> Result<u64, AdminError> {
+        let failed = |source| AdminError::Io { path: self.path.clone(), source };
+        let within = Some(IMPORTED_WITHIN);
+        self.stream.get_ref().set_read_timeout(within).map_err(failed)?;
+        let (stream, id, origin) = (stream.to_owned(), id.to_owned(), origin.clone());
+        match self.ask(Request::Import { stream, id, start, origin, records })? {
+            Answer::Imported { records } => Ok(records),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
     fn ask(&mut self, request: Request) -> Result<Answer, AdminError> {
         let line = self.exchange(request).map_err(|source| {
             let timed_out = source.kind() == io::ErrorKind::WouldBlock;
@@ -324,7 +481,9 @@ impl AdminClient {
     fn unknown(&self, answer: &Answer) -> AdminError {
         let text = match answer {
             Answer::Status(_) => "a status",
-            Answer::Tail(_) => "a page",
+            Answer::Losses(_) => "losses",
+            Answer::Tail(_) | Answer::Export(_) => "a page",
+            Answer::Imported { .. } => "how far an import is",
             Answer::Error(_) => "an error",
         };
         AdminError::Unknown { path: self.path.clone(), text: format!("{text} to another question") }
@@ -435,9 +594,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_without_an_end_is_refused() {
         let daemon = Daemon::start();
-        for bytes in [vec![b'x'; 2 * MAX_REQUEST], b"{\"v\":1".to_vec()] {
+        for bytes in [vec![b'x'; MAX_IMPORT + 1], vec![b'x'; 70_000], b"{\"v\":1".to_vec()] {
             let answer = daemon.raw(bytes).await;
-            assert!(answer.is_empty() || answer.contains("longer than 65536 bytes"), "{answer}");
+            assert!(answer.is_empty() || answer.contains("longer than 8388608 bytes"), "{answer}");
         }
     }
 

@@ -7,15 +7,20 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_flow::status::Status;
+use tidegate_flow::ImportBatch;
+use tidegate_flow::status::{LossReport, Status};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::export::CarriedRecord;
+
 /// Requests that may wait for the core; a further one waits to be queued. Each is under 200
-/// bytes.
+/// bytes, but for an import: the administration makes one of those at a time.
 pub const CORE_QUEUE: usize = 64;
 /// Longest wait for an answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Longest wait until imported records are on flash.
+pub const IMPORT_WITHIN: Duration = Duration::from_secs(30);
 /// Most records of one page.
 pub const MAX_PAGE_RECORDS: usize = 1000;
 /// A page ends with the record that takes its topics, clients and payloads to this or beyond.
@@ -28,6 +33,13 @@ pub enum CoreRequest {
     Status {
         /// Takes the answer.
         reply: oneshot::Sender<Status>,
+    },
+    /// What the loss ledger says of a stream.
+    Losses {
+        /// Name of the stream.
+        stream: String,
+        /// Takes the answer, or what is wrong with the question.
+        reply: oneshot::Sender<Result<LossReport, String>>,
     },
     /// A page of a stream's durable records.
     Tail {
@@ -43,6 +55,36 @@ pub enum CoreRequest {
         /// Takes the answer, or what is wrong with the question.
         reply: oneshot::Sender<Result<TailPage, String>>,
     },
+    /// The same with everything that the log keeps of each record.
+    Export {
+        /// Name of the stream.
+        stream: String,
+        /// First sequence wanted.
+        from: u64,
+        /// Most records in the page, at most [`MAX_PAGE_RECORDS`].
+        max: usize,
+        /// As in [`CoreRequest::Tail`], properties included.
+        max_bytes: usize,
+        /// Takes the answer, or what is wrong with the question.
+        reply: oneshot::Sender<Result<ExportPage, String>>,
+    },
+    /// How far an import has come.
+    Imported {
+        /// Name of the stream.
+        stream: String,
+        /// The import.
+        id: String,
+        /// Takes the number of its records that are in, or what is wrong with the question.
+        reply: oneshot::Sender<Result<u64, String>>,
+    },
+    /// Records to be taken into a stream.
+    Import {
+        /// The records.
+        batch: ImportBatch,
+        /// Takes, once they are on flash, the number of the import's records that are in, or why
+        /// none of these are.
+        reply: oneshot::Sender<Result<u64, String>>,
+    },
 }
 
 /// Part of a stream.
@@ -52,6 +94,19 @@ pub struct TailPage {
     pub records: Vec<TailRecord>,
     /// The sequence to ask from for what comes after the page.
     pub next: u64,
+}
+
+/// Part of a stream, whole records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportPage {
+    /// The gateway's id.
+    pub gateway: String,
+    /// The records, in order, as in [`TailPage`].
+    pub records: Vec<CarriedRecord>,
+    /// The sequence to ask from for what comes after the page.
+    pub next: u64,
+    /// First sequence that was not yet on flash.
+    pub end: u64,
 }
 
 /// One record, as the administration shows it.
@@ -103,8 +158,8 @@ pub enum AskError {
     #[error("the gateway is shutting down")]
     Gone,
     /// It is too busy, or hangs.
-    #[error("the core has not answered within {} s", ANSWER_WITHIN.as_secs())]
-    Silent,
+    #[error("the core has not answered within {} s", .0.as_secs())]
+    Silent(Duration),
     /// It answered that the question is wrong.
     #[error("{0}")]
     Refused(String),
@@ -141,8 +196,61 @@ impl CoreHandle {
         self.ask(request).await?.map_err(AskError::Refused)
     }
 
+    /// What the loss ledger says of a stream.
+    ///
+    /// # Errors
+    /// The core does not answer, or knows no such stream.
+    pub async fn losses(&self, stream: String) -> Result<LossReport, AskError> {
+        let request = |reply| CoreRequest::Losses { stream, reply };
+        self.ask(request).await?.map_err(AskError::Refused)
+    }
+
+    /// A page of a stream's durable records from `from` on, with everything there is of them.
+    ///
+    /// # Errors
+    /// The core does not answer, or knows no such stream.
+    pub async fn export(
+        &self,
+        stream: String,
+        from: u64,
+        max: usize,
+    ) -> Result<ExportPage, AskError> {
+        let max = max.clamp(1, MAX_PAGE_RECORDS);
+        let request =
+            |reply| CoreRequest::Export { stream, from, max, max_bytes: MAX_PAGE_BYTES, reply };
+        self.ask(request).await?.map_err(AskError::Refused)
+    }
+
+    /// How many records of an import are in a stream.
+    ///
+    /// # Errors
+    /// The core does not answer, or knows no such stream.
+    pub async fn imported(&self, stream: String, id: String) -> Result<u64, AskError> {
+        let request = |reply| CoreRequest::Imported { stream, id, reply };
+        self.ask(request).await?.map_err(AskError::Refused)
+    }
+
+    /// Takes records into a stream; answers, once they are on flash, how many of the import are
+    /// in.
+    ///
+    /// # Errors
+    /// The core does not answer: the records may be in all the same. Or it refuses: then none of
+    /// them is.
+    pub async fn import(&self, batch: ImportBatch) -> Result<u64, AskError> {
+        let request = |reply| CoreRequest::Import { batch, reply };
+        self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
+    }
+
     async fn ask<T>(
         &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> CoreRequest,
+    ) -> Result<T, AskError> {
+        self.ask_within(ANSWER_WITHIN, request).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        patience: Duration,
         request: impl FnOnce(oneshot::Sender<T>) -> CoreRequest,
     ) -> Result<T, AskError> {
         let (reply, answer) = oneshot::channel();
@@ -150,7 +258,7 @@ impl CoreHandle {
             self.requests.send(request(reply)).await.map_err(|_| AskError::Gone)?;
             answer.await.map_err(|_| AskError::Gone)
         };
-        timeout(ANSWER_WITHIN, exchange).await.unwrap_or(Err(AskError::Silent))
+        timeout(patience, exchange).await.unwrap_or(Err(AskError::Silent(patience)))
     }
 }
 
@@ -242,6 +350,6 @@ mod tests {
     #[tokio::test]
     async fn a_core_that_hangs_is_said_to_be_silent() {
         let (handle, _receiver) = CoreHandle::new();
-        assert_eq!(handle.status().await.unwrap_err(), AskError::Silent);
+        assert_eq!(handle.status().await.unwrap_err(), AskError::Silent(ANSWER_WITHIN));
     }
 }

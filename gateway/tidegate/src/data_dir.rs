@@ -27,6 +27,14 @@ pub enum DataDirError {
         /// Its process id in words, or nothing when it is not known.
         owner: String,
     },
+    /// A daemon writes to it.
+    #[error("tidegate{owner} runs on {path}; stop it, or look at a copy")]
+    BeingWritten {
+        /// The data directory.
+        path: PathBuf,
+        /// Its process id in words, or nothing when it is not known.
+        owner: String,
+    },
     /// The system refuses.
     #[error("cannot use the data directory: {path}: {source}")]
     Io {
@@ -63,6 +71,39 @@ impl DataDir {
         }
         write_owner(&mut lock).map_err(|error| failed(&lock_path, error))?;
         Ok(Self { _lock: lock })
+    }
+}
+
+/// A data directory that no daemon uses while this value lives; others may look at it, too.
+#[derive(Debug)]
+pub struct LookedAt {
+    /// Locked (shared `flock`), when there is a lock file: a directory on another machine's
+    /// card, or a copy, may have none.
+    _lock: Option<File>,
+}
+
+impl LookedAt {
+    /// Keeps daemons out, without writing anything.
+    ///
+    /// # Errors
+    /// A daemon has it, or the lock file cannot be opened.
+    pub fn lock(path: &Path) -> Result<Self, DataDirError> {
+        let lock_path = path.join(LOCK_FILE);
+        let failed = |source| DataDirError::Io { path: lock_path.clone(), source };
+        let mut lock = match File::open(&lock_path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { _lock: None });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(Self { _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => {
+                Err(DataDirError::BeingWritten { path: path.to_owned(), owner: owner(&mut lock) })
+            }
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
     }
 }
 
@@ -130,6 +171,21 @@ mod tests {
         assert!(refused.starts_with(&process), "{refused}");
         drop(held);
         DataDir::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn several_may_look_but_not_while_a_daemon_runs_and_no_daemon_starts_meanwhile() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("data");
+        let daemon = DataDir::lock(&path).unwrap();
+        let refused = LookedAt::lock(&path).unwrap_err().to_string();
+        let process = format!("tidegate (process {}) runs on", std::process::id());
+        assert!(refused.starts_with(&process), "{refused}");
+        drop(daemon);
+        let _looks = (LookedAt::lock(&path).unwrap(), LookedAt::lock(&path).unwrap());
+        DataDir::lock(&path).unwrap_err();
+        LookedAt::lock(scratch.path()).unwrap();
+        assert!(!scratch.path().join(LOCK_FILE).exists(), "looking leaves no file");
     }
 
     #[test]

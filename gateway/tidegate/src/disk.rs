@@ -37,6 +37,8 @@ pub struct FileDisk {
     directory: File,
     open: Mutex<OpenFiles>,
     sync_delay: Duration,
+    /// Files are opened for reading only: the medium may be mounted so.
+    read_only: bool,
 }
 
 /// The open files, most recently used last.
@@ -60,12 +62,21 @@ impl FileDisk {
     /// The directory cannot be made or opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         make_directory(path)?;
+        Ok(Self { read_only: false, ..Self::open_read_only(path)? })
+    }
+
+    /// Opens a directory that is there, for looking at it: writing to its files fails.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn open_read_only(path: &Path) -> io::Result<Self> {
         let directory = File::open(path)?;
         Ok(Self {
             path: path.to_owned(),
             directory,
             open: Mutex::default(),
             sync_delay: Duration::ZERO,
+            read_only: true,
         })
     }
 
@@ -101,7 +112,7 @@ impl FileDisk {
         if open.files.len() >= MAX_OPEN_FILES {
             self.make_room(&mut open)?;
         }
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(path)?;
         let file = Arc::new(file);
         open.files.push(OpenFile { name: name.to_owned(), file: file.clone(), dirty: writes });
         Ok(file)

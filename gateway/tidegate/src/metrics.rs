@@ -4,7 +4,8 @@ use std::fmt::{Display, Write};
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, Status, StreamStatus, UplinkStatus,
+    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossTotal, Status, StreamStatus,
+    UplinkStatus, WearStatus,
 };
 
 /// The content type of the format.
@@ -81,7 +82,7 @@ fn streams(page: &mut Page, streams: &[StreamStatus]) {
         ("first_seq", "Sequence of the oldest record kept.", |s| s.first_seq),
         ("next_seq", "Sequence of the next record.", |s| s.next_seq),
         ("durable_seq", "First sequence not yet on flash.", |s| s.durable_seq),
-        ("lost_records", "Records lost that the loss ledger names.", |s| s.lost),
+        ("lost_records", "Records lost since the stream was made.", |s| s.lost),
     ];
     for (name, help, value) in gauges {
         let family = page.gauge(&format!("tidegate_stream_{name}"), help);
@@ -92,6 +93,20 @@ fn streams(page: &mut Page, streams: &[StreamStatus]) {
     let family = page.counter("tidegate_stream_appended_total", "Records appended.");
     for stream in streams {
         family.sample(&[("stream", &stream.name)], stream.appended);
+    }
+    type Lost = fn(&LossTotal) -> u64;
+    let counters: [(&str, &str, Lost); 2] = [
+        ("losses", "Records lost, by reason.", |total| total.records),
+        ("loss_bytes", "Bytes lost, by reason.", |total| total.bytes),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_stream_{name}_total"), help);
+        for stream in streams {
+            for total in &stream.lost_by_reason {
+                let labels = [("stream", stream.name.as_str()), ("reason", &total.reason)];
+                family.sample(&labels, value(total));
+            }
+        }
     }
     let family = page.gauge("tidegate_stream_reader_lag", "Records that a reader has not done.");
     for stream in streams {
@@ -180,6 +195,29 @@ fn disk(page: &mut Page, disk: &DiskStatus) {
         ("failures", "Writes or syncs that failed.", disk.failures),
     ] {
         page.counter(&format!("tidegate_disk_{name}_total"), help).sample(&[], value);
+    }
+    if let Some(told) = &disk.wear {
+        wear(page, told);
+    }
+}
+
+fn wear(page: &mut Page, wear: &WearStatus) {
+    if let (Some(device), Some(bytes)) = (&wear.device, wear.device_bytes) {
+        let help = "Bytes written to the partition of the store, by whomever.";
+        page.counter("tidegate_device_written_bytes_total", help)
+            .sample(&[("device", device)], bytes);
+    }
+    if let Some(bytes) = wear.bytes_per_day {
+        page.gauge("tidegate_wear_bytes_per_day", "Bytes written a day, at the rate since start.")
+            .sample(&[], bytes);
+    }
+    if let Some(bytes) = wear.endurance_bytes {
+        page.gauge("tidegate_wear_endurance_bytes", "Bytes that the card is rated for.")
+            .sample(&[], bytes);
+    }
+    if let Some(years) = wear.life_years {
+        page.gauge("tidegate_wear_life_years", "Years until the endurance is used up.")
+            .sample(&[], years);
     }
 }
 
@@ -292,6 +330,9 @@ mod tests {
             ("tidegate_mqtt_received_total", 1000.0),
             ("tidegate_stream_bytes{stream=\"telemetry\"}", 4096.0),
             ("tidegate_stream_reader_lag{stream=\"telemetry\",reader=\"uplink/cloud\"}", 100.0),
+            ("tidegate_stream_losses_total{stream=\"telemetry\",reason=\"quota\"}", 40.0),
+            ("tidegate_stream_loss_bytes_total{stream=\"telemetry\",reason=\"quota\"}", 4000.0),
+            ("tidegate_stream_losses_total{stream=\"telemetry\",reason=\"refused\"}", 1.0),
             ("tidegate_function_busy_seconds_total{function=\"threshold\"}", 0.25),
             ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
             ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
@@ -303,6 +344,10 @@ mod tests {
             ("tidegate_latency_seconds_count{hop=\"publish-to-ack\",name=\"\"}", 8.0),
             ("tidegate_latency_seconds_sum{hop=\"publish-to-ack\",name=\"\"}", 0.004),
             ("tidegate_disk_ok", 1.0),
+            ("tidegate_device_written_bytes_total{device=\"179:2\"}", 5e9),
+            ("tidegate_wear_bytes_per_day", 24e9),
+            ("tidegate_wear_endurance_bytes", 100e12),
+            ("tidegate_wear_life_years", 11.5),
         ] {
             assert_eq!(values.get(series), Some(&value), "{series}");
         }

@@ -2,8 +2,8 @@
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, ReaderStatus, Status, StreamStatus,
-    UplinkStatus,
+    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
+    ReaderStatus, Status, StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -35,6 +35,11 @@ pub(crate) fn status() -> Status {
             max_bytes: 1 << 30,
             appended: 1000,
             lost: 0,
+            lost_bytes: 0,
+            lost_by_reason: vec![
+                LossTotal { reason: "quota".into(), records: 40, bytes: 4_000 },
+                LossTotal { reason: "refused".into(), records: 1, bytes: 0 },
+            ],
             readers: vec![
                 ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0 },
                 ReaderStatus { name: "uplink/cloud".into(), next_seq: 901, lag: 100 },
@@ -73,6 +78,20 @@ pub(crate) fn status() -> Status {
             rejected: 0,
             backlog: 100,
         }],
+        disk: DiskStatus {
+            state: "ok".into(),
+            bytes_written: 4_000_000_000,
+            wear: Some(WearStatus {
+                over_ms: 18_000_000,
+                device: Some("179:2".into()),
+                device_bytes: Some(5_000_000_000),
+                unknown: None,
+                bytes_per_day: Some(24_000_000_000),
+                endurance_bytes: Some(100_000_000_000_000),
+                life_years: Some(11.5),
+            }),
+            ..DiskStatus::default()
+        },
         latency: vec![LatencyStatus {
             hop: "publish-to-ack".into(),
             name: String::new(),
@@ -84,5 +103,25 @@ pub(crate) fn status() -> Status {
             p99_us: Some(1_000),
         }],
         ..empty_status()
+    }
+}
+
+/// A ledger that has forgotten its oldest ranges.
+pub(crate) fn losses() -> LossReport {
+    let range = |first, last, reason: &str| LossRange {
+        first,
+        last,
+        records: last - first + 1,
+        bytes: 100 * (last - first + 1),
+        reason: reason.into(),
+        unix_ms: 1_700_000_000_000,
+    };
+    LossReport {
+        stream: "telemetry".into(),
+        records: 71,
+        bytes: 7_100,
+        forgotten_records: 30,
+        forgotten_bytes: 3_000,
+        ranges: vec![range(31, 70, "quota"), range(90, 90, "refused")],
     }
 }

@@ -1,9 +1,14 @@
 //! A core for tests: it answers, or it does not.
 
+use std::collections::BTreeMap;
+
 use tidegate_flow::status::Status;
+use tidegate_stream::Record;
 use tokio::sync::watch;
 
-use crate::core_handle::{CoreHandle, CoreRequest, TailPage, TailRecord};
+use crate::core_handle::{CoreHandle, CoreRequest, ExportPage, TailPage, TailRecord};
+use crate::export::{Blob, CarriedRecord, Publisher};
+use crate::sample;
 
 /// What the core does.
 #[expect(clippy::large_enum_variant, reason = "one of it a test")]
@@ -25,11 +30,39 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
     let (asked, watch) = watch::channel(None);
     tokio::spawn(async move {
         let mut unanswered = Vec::new();
+        // Records of each import.
+        let mut imports: BTreeMap<(String, String), Vec<Record>> = BTreeMap::new();
         while let Some(request) = requests.recv().await {
             match (&answers, request) {
                 (Answers::Nothing, request) => unanswered.push(request),
                 (Answers::Status(status), CoreRequest::Status { reply }) => {
                     let _ = reply.send(status.clone());
+                }
+                (Answers::Status(status), CoreRequest::Losses { stream, reply }) => {
+                    let known = status.streams.iter().any(|known| known.name == stream);
+                    let report = known.then(sample::losses);
+                    let _ = reply.send(report.ok_or_else(|| format!("no stream \"{stream}\"")));
+                }
+                (
+                    Answers::Status(status),
+                    CoreRequest::Export { stream, from, max, max_bytes: _, reply },
+                ) => {
+                    let _ = reply.send(export_page(status, &stream, from, max));
+                }
+                (Answers::Status(_), CoreRequest::Imported { stream, id, reply }) => {
+                    let done = imports.get(&(stream, id)).map_or(0, Vec::len);
+                    let _ = reply.send(Ok(done as u64));
+                }
+                (Answers::Status(_), CoreRequest::Import { batch, reply }) => {
+                    let records = imports.entry((batch.stream, batch.id)).or_default();
+                    assert_eq!(records.len() as u64, batch.start, "batches follow each other");
+                    let full = batch.records.iter().any(|record| record.payload == REFUSED);
+                    if !full {
+                        records.extend(batch.records);
+                    }
+                    let done = records.len() as u64;
+                    let _ =
+                        reply.send(if full { Err("the stream is full".into()) } else { Ok(done) });
                 }
                 (Answers::Status(status), CoreRequest::Tail { stream, from, max, reply, .. }) => {
                     let _ = reply.send(page(status, &stream, from, max));
@@ -39,6 +72,30 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
         }
     });
     (handle, watch)
+}
+
+/// The payload of a record that no import takes.
+pub(crate) const REFUSED: &[u8] = b"refused";
+
+fn export_page(status: &Status, name: &str, from: u64, max: usize) -> Result<ExportPage, String> {
+    let page = page(status, name, Some(from), max)?;
+    let record = |record: TailRecord| CarriedRecord {
+        seq: record.seq,
+        epoch: record.epoch,
+        unix_ms: record.unix_ms,
+        topic: record.topic,
+        client: record.client,
+        publisher: Some(Publisher { boot: 1, seq: record.seq }),
+        payload: Blob(record.payload),
+        ..CarriedRecord::default()
+    };
+    let end = status.streams.iter().find(|stream| stream.name == name);
+    Ok(ExportPage {
+        gateway: status.gateway.clone(),
+        next: page.next,
+        end: end.map_or(0, |stream| stream.durable_seq),
+        records: page.records.into_iter().map(record).collect(),
+    })
 }
 
 fn page(status: &Status, name: &str, from: Option<u64>, max: usize) -> Result<TailPage, String> {

@@ -26,12 +26,25 @@ impl Place {
     /// Connects to the gateway. Of the configuration only the data directory is read: a mistake
     /// elsewhere in it must not hide a gateway that runs.
     pub(super) fn connect(&self) -> Result<AdminClient, Failure> {
-        let data_dir = match (&self.data_dir, &self.config) {
-            (Some(data_dir), _) => data_dir.clone(),
-            (None, Some(file)) => config::data_dir_of(file)?,
-            (None, None) => config::data_dir_of(&default_config()?)?,
-        };
-        Ok(AdminClient::connect(&data_dir.join(ADMIN_SOCKET))?)
+        Ok(AdminClient::connect(&self.data_dir()?.join(ADMIN_SOCKET))?)
+    }
+
+    /// The data directory.
+    pub(super) fn data_dir(&self) -> Result<PathBuf, Failure> {
+        match (&self.data_dir, &self.config) {
+            (Some(data_dir), _) => Ok(data_dir.clone()),
+            (None, Some(file)) => Ok(config::data_dir_of(file)?),
+            (None, None) => Ok(config::data_dir_of(&default_config()?)?),
+        }
+    }
+
+    /// The gateway's id; `None` when only the data directory is known, which does not hold it.
+    pub(super) fn gateway(&self) -> Result<Option<String>, Failure> {
+        match (&self.data_dir, &self.config) {
+            (Some(_), _) => Ok(None),
+            (None, Some(file)) => Ok(Some(config::gateway_of(file)?)),
+            (None, None) => Ok(Some(config::gateway_of(&default_config()?)?)),
+        }
     }
 }
 

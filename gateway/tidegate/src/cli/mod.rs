@@ -2,14 +2,18 @@
 //! standard output, errors to standard error.
 
 mod check;
+mod export;
+mod import;
 mod init;
 mod locate;
+mod losses;
 mod run;
 mod status;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Mistakes;
+use crate::export::Format;
 use locate::Place;
 
 #[derive(Debug, Parser)]
@@ -58,6 +63,16 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Read the store of a gateway that does not run, and report every damage
+    #[command(after_help = "Example:\n  tidegate verify /var/lib/tidegate --json\n\n\
+                      Exit code 0: no damage; 1: damage, or the store cannot be read.")]
+    Verify {
+        /// Data directory of the gateway; nothing in it is changed
+        data_dir: PathBuf,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Look into the streams of a running gateway
     #[command(subcommand)]
     Stream(StreamCommand),
@@ -79,6 +94,35 @@ enum StreamCommand {
                       tidegate stream tail dead-letters --from 1\n  \
                       tidegate stream tail telemetry --follow --json")]
     Tail(TailArguments),
+    /// Write the records of a stream to a file
+    #[command(after_help = "Examples:\n  tidegate stream export telemetry -o telemetry.ndjson\n  \
+                      tidegate stream export telemetry --from 1000 --to 1999 --format cbor \
+                      -o part.cbor\n  \
+                      tidegate stream export telemetry --offline --gateway gw-01 \
+                      --data-dir /mnt/card/tidegate -o saved.ndjson")]
+    Export(ExportArguments),
+    /// Take the records of an export into a stream of a running gateway
+    #[command(after_help = "Example:\n  tidegate stream import telemetry telemetry.ndjson\n\n\
+                      After a failure, the same command goes on where the import ended.")]
+    Import {
+        /// Name of the stream that takes them
+        name: String,
+        /// What `tidegate stream export` wrote
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show which records of a stream are gone, when and why
+    #[command(after_help = "Example:\n  tidegate stream losses telemetry --json")]
+    Losses {
+        /// Name of the stream
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +146,32 @@ struct TailArguments {
 }
 
 #[derive(Debug, Args)]
+struct ExportArguments {
+    /// Name of the stream
+    name: String,
+    /// First sequence [default: the oldest record kept]
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+    /// Last sequence [default: the newest record on flash]
+    #[arg(long, value_name = "SEQ")]
+    to: Option<u64>,
+    /// How it is written
+    #[arg(long, value_enum, default_value = "ndjson")]
+    format: Format,
+    /// The file; it gets its name when it is complete [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Read the data directory of a gateway that does not run, and change nothing in it
+    #[arg(long)]
+    offline: bool,
+    /// With --offline and --data-dir: the id that the gateway has
+    #[arg(long, value_name = "ID", requires = "offline")]
+    gateway: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration [default: ./tidegate.toml, else /etc/tidegate/tidegate.toml]
     #[arg(long, short, value_name = "FILE")]
@@ -115,8 +185,8 @@ enum Failure {
     Wrong(String),
     /// Anything else: exit code 1.
     Failed(anyhow::Error),
-    /// The same, and the log has said it.
-    Logged,
+    /// The same, and the log or the report has said it.
+    Said,
 }
 
 impl From<Mistakes> for Failure {
@@ -140,6 +210,7 @@ impl NotMistakes for anyhow::Error {}
 impl NotMistakes for io::Error {}
 impl NotMistakes for serde_json::Error {}
 impl NotMistakes for crate::admin::AdminError {}
+impl NotMistakes for crate::data_dir::DataDirError {}
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -161,7 +232,7 @@ pub fn main() -> ExitCode {
             complain(&text);
             ExitCode::from(2)
         }
-        Err(Failure::Logged) => ExitCode::FAILURE,
+        Err(Failure::Said) => ExitCode::FAILURE,
         // `tidegate stream tail x | head` ends when head has enough.
         Err(Failure::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
@@ -186,8 +257,16 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(file) => check::check(&file.found()?, out),
         Command::Init { dir } => init::init(&dir, out),
         Command::Status { json, place } => status::show(&place, json, out),
+        Command::Verify { data_dir, json } => verify::verify(&data_dir, json, out),
         Command::Stream(StreamCommand::Ls { json, place }) => stream::list(&place, json, out),
         Command::Stream(StreamCommand::Tail(arguments)) => stream::tail(&arguments, out),
+        Command::Stream(StreamCommand::Export(arguments)) => export::export(&arguments, out),
+        Command::Stream(StreamCommand::Import { name, file, place }) => {
+            import::import(&place, &name, &file, out)
+        }
+        Command::Stream(StreamCommand::Losses { name, json, place }) => {
+            losses::show(&place, &name, json, out)
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
         }
         Err(error) => {
             tracing::error!("{error:#}");
-            Err(Failure::Logged)
+            Err(Failure::Said)
         }
     }
 }

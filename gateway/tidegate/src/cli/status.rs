@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use tidegate_flow::status::{BrokerStatus, DiskStatus, FunctionStatus, Status, UplinkStatus};
+use tidegate_flow::status::{
+    BrokerStatus, DiskStatus, FunctionStatus, Status, UplinkStatus, WearStatus,
+};
 
 use super::Failure;
 use super::locate::Place;
@@ -23,6 +25,9 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     let up = span(status.uptime_ms);
     writeln!(out, "gateway {}, epoch {}, up {up}", status.gateway, status.epoch)?;
     writeln!(out, "disk    {}", disk(&status.disk))?;
+    if let Some(told) = &status.disk.wear {
+        writeln!(out, "wear    {}", wear(told))?;
+    }
     writeln!(out, "mqtt    {}", broker(&status.broker))?;
     writeln!(out)?;
     streams_table(&status.streams).write(out)?;
@@ -59,6 +64,27 @@ fn disk(disk: &DiskStatus) -> String {
         disk.groups,
         disk.failures
     )
+}
+
+fn wear(wear: &WearStatus) -> String {
+    let over = span(wear.over_ms);
+    let mut text = match (&wear.device, wear.device_bytes) {
+        (Some(device), Some(bytes)) => {
+            format!("{} written to the device {device} in {over}", amount(bytes))
+        }
+        _ => {
+            let why = wear.unknown.as_deref().unwrap_or("nobody counts");
+            format!("by the log's own count in {over} ({})", one_line(why))
+        }
+    };
+    match wear.bytes_per_day {
+        Some(bytes) => text.push_str(&format!(", {} a day", amount(bytes))),
+        None => text.push_str(", too short for a rate"),
+    }
+    if let (Some(years), Some(endurance)) = (wear.life_years, wear.endurance_bytes) {
+        text.push_str(&format!("; {years:.1} years to {}", amount(endurance)));
+    }
+    text
 }
 
 fn broker(broker: &BrokerStatus) -> String {
@@ -172,6 +198,7 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         for line in [
             "gateway gw-01, epoch 1, up 1 min 1 s",
+            "wear    4.6 GiB written to the device 179:2 in 5 h 0 min, 22.3 GiB a day; 11.5 years to 90.9 TiB",
             "STREAM     RECORDS  FIRST  NEXT  SIZE     QUOTA    LOST  READERS",
             "telemetry     1000      1  1001  4.0 KiB  1.0 GiB     0  fn/threshold, uplink/cloud (100 behind)",
             "threshold  telemetry  idle     0     1000        7         0     0  60 B",
@@ -180,6 +207,19 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
         }
+    }
+
+    #[test]
+    fn wear_says_when_the_kernel_does_not_count() {
+        let told = WearStatus {
+            over_ms: 30_000,
+            unknown: Some("the kernel does not count".into()),
+            ..WearStatus::default()
+        };
+        assert_eq!(
+            wear(&told),
+            "by the log's own count in 30 s (the kernel does not count), too short for a rate"
+        );
     }
 
     #[test]

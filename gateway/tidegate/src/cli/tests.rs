@@ -11,7 +11,7 @@ use super::*;
 use crate::admin::AdminSocket;
 use crate::sample;
 use crate::scratch::Scratch;
-use crate::serving::{Answers, serve_watched_core};
+use crate::serving::{Answers, REFUSED, serve_watched_core};
 use crate::shutdown::Shutdown;
 
 fn type_in(words: &[&str]) -> (String, Result<(), Failure>) {
@@ -100,7 +100,13 @@ fn a_file_that_is_not_there_is_a_wrong_configuration() {
 #[test]
 fn without_a_gateway_the_commands_say_how_to_start_one() {
     let scratch = Scratch::new();
-    for words in [&["status"][..], &["stream", "ls"], &["stream", "tail", "x"]] {
+    for words in [
+        &["status"][..],
+        &["stream", "ls"],
+        &["stream", "tail", "x"],
+        &["stream", "losses", "x"],
+        &["stream", "export", "x"],
+    ] {
         let dir = path(&scratch, "");
         let words: Vec<&str> = words.iter().copied().chain(["--data-dir", &dir]).collect();
         let text = failed(type_in(&words).1);
@@ -201,6 +207,111 @@ async fn tail_of_an_unknown_stream_names_those_there_are() {
     let daemon = Daemon::start();
     let text = failed(daemon.type_in(&["stream", "tail", "weather"]).await.1);
     assert_eq!(text, "no stream \"weather\"; there is: telemetry");
+}
+
+#[tokio::test]
+async fn losses_are_shown_for_machines_with_their_time() {
+    let daemon = Daemon::start();
+    let text = daemon.shown(&["stream", "losses", "telemetry", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["records"], &json["forgotten_records"]), (&71.into(), &30.into()));
+    let range = &json["ranges"][1];
+    assert_eq!((&range["first"], &range["reason"]), (&90.into(), &"refused".into()));
+    assert_eq!(range["time"], "2023-11-14T22:13:20.000Z");
+    let text = failed(daemon.type_in(&["stream", "losses", "weather"]).await.1);
+    assert_eq!(text, "no stream \"weather\"");
+}
+
+#[tokio::test]
+async fn an_export_has_the_records_asked_for_and_an_end() {
+    let daemon = Daemon::start();
+    let words = ["stream", "export", "telemetry", "--from", "3", "--to", "5"];
+    let text = daemon.shown(&words).await;
+    let items: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&items[0]["gateway"], &items[0]["stream"]), (&"gw-01".into(), &"telemetry".into()));
+    let seqs: Vec<_> = items[1..4].iter().map(|item| item["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [3, 4, 5]);
+    assert_eq!((&items[4]["item"], &items[4]["records"]), (&"end".into(), &3.into()));
+    assert_eq!((&items[4]["next"], items.len()), (&6.into(), 5));
+    let all = daemon.shown(&["stream", "export", "telemetry"]).await;
+    assert_eq!(all.lines().count(), 1002);
+    let none = daemon.shown(&["stream", "export", "telemetry", "--from", "2000"]).await;
+    assert_eq!(none.lines().count(), 2, "{none}");
+    let words = ["stream", "export", "telemetry", "--from", "9", "--to", "8"];
+    assert_eq!(wrong(daemon.type_in(&words).await.1), "--from 9 is behind --to 8");
+    let text = failed(daemon.type_in(&["stream", "export", "weather"]).await.1);
+    assert_eq!(text, "no stream \"weather\"");
+}
+
+#[tokio::test]
+async fn an_import_takes_everything_once_and_goes_on_where_it_ended() {
+    let daemon = Daemon::start();
+    for format in ["ndjson", "cbor"] {
+        let file = path(&daemon.scratch, format);
+        let words = ["stream", "export", "telemetry", "--format", format, "-o", &file];
+        let text = daemon.shown(&words).await;
+        assert_eq!(text, format!("1000 records of telemetry in {file}\n"));
+        assert!(!PathBuf::from(format!("{file}.partial")).exists());
+        let text = daemon.shown(&["stream", "import", "copy", &file]).await;
+        assert_eq!(text, "1000 records imported into copy\n");
+        let text = daemon.shown(&["stream", "import", "copy", &file]).await;
+        assert_eq!(text, "0 records imported into copy, 1000 were in already\n");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_export_is_refused_at_the_record_and_what_is_before_is_in() {
+    let daemon = Daemon::start();
+    let file = path(&daemon.scratch, "file");
+    daemon.shown(&["stream", "export", "telemetry", "-o", &file]).await;
+    let whole = fs::read_to_string(&file).unwrap();
+    let damaged = whole.replace(r#""seq":701,"#, r#""seq":702,"#);
+    fs::write(&file, damaged).unwrap();
+    let text = failed(daemon.type_in(&["stream", "import", "copy", &file]).await.1);
+    assert_eq!(
+        text,
+        format!(
+            "{file}: 700 records are in copy; to go on, run the same command again: record 701: \
+             its checksum is wrong: it was damaged or changed"
+        )
+    );
+    fs::write(&file, whole).unwrap();
+    let text = daemon.shown(&["stream", "import", "copy", &file]).await;
+    assert_eq!(text, "300 records imported into copy, 700 were in already\n");
+}
+
+#[tokio::test]
+async fn an_import_that_the_gateway_refuses_says_how_far_it_came() {
+    use crate::export::{Blob, CarriedRecord, End, Format, Header, Item, encode};
+    let daemon = Daemon::start();
+    let file = path(&daemon.scratch, "file");
+    let (id, gateway, stream) = ("mine".into(), "g".into(), "s".into());
+    let header = Header { version: 1, id, gateway, stream, unix_ms: 0 };
+    let record = |seq| CarriedRecord {
+        seq,
+        topic: "a".into(),
+        payload: Blob(if seq == 600 { REFUSED.to_vec() } else { b"x".to_vec() }),
+        ..CarriedRecord::default()
+    };
+    let items = std::iter::once(Item::Header(header))
+        .chain((1..=700).map(|seq| Item::Record(Box::new(record(seq)))))
+        .chain([Item::End(End { records: 700, next: 701 })]);
+    let bytes: Vec<u8> = items.flat_map(|item| encode(Format::Cbor, &item).unwrap()).collect();
+    fs::write(&file, bytes).unwrap();
+    let text = failed(daemon.type_in(&["stream", "import", "copy", &file]).await.1);
+    let ending =
+        "512 records are in copy; to go on, run the same command again: the stream is full";
+    assert!(text.ends_with(ending), "{text}");
+}
+
+#[test]
+fn an_offline_export_without_the_gateways_id_says_how_to_give_it() {
+    let scratch = Scratch::new();
+    let dir = path(&scratch, "");
+    let words = ["stream", "export", "a", "--offline", "--data-dir", &dir];
+    let text = wrong(type_in(&words).1);
+    assert!(text.contains("name it with --gateway"), "{text}");
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ pub(crate) mod log {
 
 /// `[storage]`
 pub(crate) mod storage {
-    use super::{Duration, Fallback, KIB, Key, Kind, MIB, SectionKeys, time};
+    use super::{Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, TIB, time};
 
     pub(crate) const SEGMENT_BYTES: Key = Key {
         name: "segment_bytes",
@@ -322,10 +322,16 @@ pub(crate) mod storage {
         fallback: Fallback::Value(r#""1MiB""#),
         about: "Newest records kept in memory, so that readers that keep up never read the disk.",
     };
+    pub(crate) const ENDURANCE: Key = Key {
+        name: "endurance",
+        kind: Kind::Bytes { min: GIB, max: 65_536 * TIB },
+        fallback: Fallback::Absent("none: no life is told"),
+        about: "What the card is rated for, in bytes written (TBW), such as `\"100TB\"`; `tidegate status` then tells how many years it lasts at the present rate.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "storage",
         named: false,
-        keys: &[&SEGMENT_BYTES, &GROUP_BYTES, &MAX_ACK_DELAY, &QUIET, &CACHE_BYTES],
+        keys: &[&SEGMENT_BYTES, &GROUP_BYTES, &MAX_ACK_DELAY, &QUIET, &CACHE_BYTES, &ENDURANCE],
     };
 }
 

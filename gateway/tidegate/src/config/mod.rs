@@ -64,6 +64,15 @@ pub fn data_dir_of(file: &Path) -> Result<PathBuf, Mistakes> {
     walk(file, &text, |source, root, out| sections::read_data_dir(file, source, root, out))
 }
 
+/// The gateway's id that a configuration file has, whatever else is wrong with it.
+///
+/// # Errors
+/// The file cannot be read, or has none.
+pub fn gateway_of(file: &Path) -> Result<String, Mistakes> {
+    let text = read(file)?;
+    walk(file, &text, |source, root, out| sections::read_gateway(file, source, root, out))
+}
+
 fn parse(file: &Path, text: &str, depth: Depth) -> Result<Settings, Mistakes> {
     walk(file, text, |source, root, out| sections::read(file, depth, source, root, out))
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::DEAD_LETTER_STREAM;
+use tidegate_flow::{DEAD_LETTER_STREAM, LOSS_STREAM};
 use tidegate_stream::Overflow;
 use toml::de::{DeTable, DeValue};
 
@@ -65,6 +65,18 @@ pub(super) fn read_data_dir(
     let mut ignored = Mistakes::new(file);
     let section = Section::single(source, root, &gateway::SECTION, &mut ignored);
     base_of(file).join(section.text(&gateway::DATA_DIR, out).unwrap_or_default())
+}
+
+/// Reads the gateway's id alone.
+pub(super) fn read_gateway(
+    file: &Path,
+    source: &Source<'_>,
+    root: &DeTable<'_>,
+    out: &mut Mistakes,
+) -> String {
+    let mut ignored = Mistakes::new(file);
+    let section = Section::single(source, root, &gateway::SECTION, &mut ignored);
+    section.name(&gateway::ID, out).unwrap_or_default()
 }
 
 /// Relative paths count from the directory of the file, wherever the command is run.
@@ -160,6 +172,7 @@ impl<'a> Reader<'a> {
             max_ack_delay: section.time(&storage::MAX_ACK_DELAY, out),
             quiet: section.time(&storage::QUIET, out),
             cache_bytes: size(section.bytes(&storage::CACHE_BYTES, out)),
+            endurance: section.bytes_if_set(&storage::ENDURANCE, out),
         };
         if settings.quiet > settings.max_ack_delay
             && let Some(spot) = section.spot(&storage::QUIET)
@@ -174,8 +187,12 @@ impl<'a> Reader<'a> {
         let mut streams = Vec::new();
         for (name, section) in sections {
             check_name(name, &section, streams.len(), MAX_STREAMS, out);
-            if name == DEAD_LETTER_STREAM {
-                section.wrong(out, RESERVED);
+            if let Some(what) = reserved(name) {
+                let problem = format!(
+                    "the name is reserved: this stream always exists and takes {what}; choose \
+                     another name"
+                );
+                section.wrong(out, &problem);
             }
             let overflow = match section.choice(&stream::OVERFLOW, out) {
                 "reject" => Overflow::Reject,
@@ -239,8 +256,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-const RESERVED: &str = "the name is reserved: this stream always exists and takes the records \
-    that functions gave up; choose another name";
+/// What a stream that is in every gateway takes.
+fn reserved(name: &str) -> Option<&'static str> {
+    match name {
+        DEAD_LETTER_STREAM => Some("the records that functions gave up"),
+        LOSS_STREAM => Some("what the loss ledger says"),
+        _ => None,
+    }
+}
 
 pub(super) fn check_name(
     name: &str,
@@ -351,10 +374,9 @@ fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String 
     for (key, entry) in entries {
         match (key, entry.value) {
             ("stream", DeValue::String(name)) => {
-                if name == DEAD_LETTER_STREAM {
-                    entry.wrong(out, "a function cannot read the records that functions gave up");
-                } else {
-                    check_stream(&entry, name, streams, out);
+                match reserved(name) {
+                    Some(what) => entry.wrong(out, &format!("a function cannot read {what}")),
+                    None => check_stream(&entry, name, streams, out),
                 }
                 input = Some(name.clone().into_owned());
             }

@@ -108,6 +108,8 @@ pub struct StorageSettings {
     pub quiet: Duration,
     /// Newest records kept in memory.
     pub cache_bytes: usize,
+    /// Bytes written that the card is rated for.
+    pub endurance: Option<u64>,
 }
 
 /// `[stream.NAME]`

@@ -210,6 +210,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[stream.dead-letters]\ntopics = [\"x\"]\n[stream.alerts]",
         "21: stream.dead-letters: the name is reserved: this stream always exists and takes the records that functions gave up; choose another name",
     ),
+    (
+        "[stream.alerts]",
+        "[stream.losses]\ntopics = [\"x\"]\n[stream.alerts]",
+        "21: stream.losses: the name is reserved: this stream always exists and takes what the loss ledger says; choose another name",
+    ),
     // sizes
     (
         r#"max_bytes = "1GiB""#,
@@ -353,6 +358,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         r#"17: function.threshold.input.stream = "dead-letters": a function cannot read the records that functions gave up"#,
     ),
     (
+        r#"{ stream = "telemetry" }"#,
+        r#"{ stream = "losses" }"#,
+        r#"17: function.threshold.input.stream = "losses": a function cannot read what the loss ledger says"#,
+    ),
+    (
         r#""threshold.wasm""#,
         r#""missing.wasm""#,
         r#"16: function.threshold.module = "missing.wasm": missing.wasm: No such file or directory (os error 2)"#,
@@ -437,6 +447,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
     // storage
+    (
+        "[mqtt]",
+        "[storage]\nendurance = \"100\"\n[mqtt]",
+        r#"7: storage.endurance = "100": has no unit; units: B, KiB, MiB, GiB, TiB, KB, MB, GB, TB; allowed: 1GiB to 65536TiB"#,
+    ),
     (
         "[mqtt]",
         "[storage]\nquiet = \"20ms\"\n[mqtt]",

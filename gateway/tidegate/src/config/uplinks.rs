@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_flow::DEAD_LETTER_STREAM;
+use tidegate_flow::RESERVED_STREAMS;
 use toml::de::DeValue;
 
 use super::document::{Section, Spot};
@@ -211,7 +211,7 @@ fn stream_names(
         };
         if found.iter().any(|before| before == name) {
             element.wrong(out, "listed twice");
-        } else if name != DEAD_LETTER_STREAM {
+        } else if !RESERVED_STREAMS.contains(&name.as_ref()) {
             check_stream(&element, name, streams, out);
         }
         found.push(name.clone().into_owned());

@@ -39,6 +39,11 @@ impl Section<'_> {
         self.read(key, out, bytes).unwrap_or_default()
     }
 
+    /// The same for a key that may be absent.
+    pub(super) fn bytes_if_set(&self, key: &Key, out: &mut Mistakes) -> Option<u64> {
+        self.read(key, out, bytes)
+    }
+
     pub(super) fn time(&self, key: &Key, out: &mut Mistakes) -> Duration {
         self.read(key, out, time).unwrap_or_default()
     }

@@ -17,13 +17,14 @@ use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
 use super::functions::{FunctionThread, Loaded};
 use super::pump::Pump;
-use super::requests::Tails;
+use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::Sink;
 use super::{Core, Event, clock, descriptors, links, uplinks};
 use crate::config::{FunctionSettings, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
+use crate::wear::Wear;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -47,6 +48,8 @@ pub fn run(
     let (gateway, recovery) = Gateway::open(plan, &*disk, clock::now(), entropy()?)
         .with_context(|| format!("cannot open the store in {}", settings.store_dir().display()))?;
     report(&recovery);
+    let endurance = settings.storage.endurance;
+    let wear = Wear::start(&settings.store_dir(), endurance, clock::now().instant);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -65,7 +68,7 @@ pub fn run(
             functions,
             uplinks: drivers,
             news,
-            tails: Tails::default(),
+            pending: Requests::new(wear),
             timer: Timer::new().context("cannot make a timer")?,
             listeners: JoinSet::new(),
             notes: ClosingNotes::default(),

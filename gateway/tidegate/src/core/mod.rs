@@ -8,6 +8,7 @@ mod closing_notes;
 mod descriptors;
 mod disks;
 mod functions;
+mod imports;
 mod links;
 mod pump;
 mod requests;

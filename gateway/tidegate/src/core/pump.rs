@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
 use super::functions::FunctionThread;
-use super::requests::Tails;
+use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::{Driver, News};
 use super::{Core, Event, clock};
@@ -35,7 +35,7 @@ pub(crate) struct Pump {
     pub(crate) functions: Vec<Option<FunctionThread>>,
     pub(crate) uplinks: Vec<Driver>,
     pub(crate) news: News,
-    pub(crate) tails: Tails,
+    pub(crate) pending: Requests,
     pub(crate) timer: Timer,
     pub(crate) listeners: JoinSet<()>,
     pub(crate) notes: ClosingNotes,
@@ -87,7 +87,7 @@ impl Pump {
                 self.core.gateway.borrow_mut().handle_timeout(clock::now());
             }
             Happened::News(uplink, event) => self.take_news(uplink, event),
-            Happened::Request(request) => self.tails.serve(&self.core, request),
+            Happened::Request(request) => self.pending.serve(&self.core, request),
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Pump {
         for driver in &mut self.uplinks {
             driver.drain();
         }
-        self.tails.go_on(&self.core);
+        self.pending.go_on(&self.core);
         self.watch_congestion();
         let at = self.core.gateway.borrow().poll_timeout();
         self.timer.set(now.instant, at).context("cannot set the timer")
@@ -247,6 +247,9 @@ fn log(notice: Notice) {
         Notice::UplinkConnected { uplink } => tracing::info!(uplink, "uplink connected"),
         Notice::UplinkDown { uplink, why } => {
             tracing::warn!(uplink, why, "uplink down; records wait on flash");
+        }
+        Notice::LossesWait { why } => {
+            tracing::warn!(why, "the stream losses cannot tell the newest losses yet");
         }
         Notice::Rejected { uplink, stream, seq, reason } => tracing::error!(
             uplink,

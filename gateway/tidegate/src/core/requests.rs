@@ -1,109 +1,147 @@
 //! What the administration and HTTP ask of the core, answered between its other work.
 
+use tidegate_flow::Gateway;
 use tidegate_flow::attributes::Attributes;
-use tidegate_stream::{ReadLimit, ReadOutcome, Seq, StreamId};
+use tidegate_stream::{Epoch, ReadLimit, ReadOutcome, RecordRef, Seq, StreamId};
+use tokio::sync::oneshot::Sender;
 
+use super::imports::Imports;
 use super::{Core, clock};
-use crate::core_handle::{CoreRequest, DeadLetterNote, TailPage, TailRecord};
+use crate::core_handle::{CoreRequest, DeadLetterNote, ExportPage, TailPage, TailRecord};
+use crate::export::CarriedRecord;
+use crate::wear::Wear;
 
 /// Pages that wait for the disk; a further question is refused.
 const MAX_WAITING: usize = 16;
 
-/// Pages that wait for the disk.
-#[derive(Default)]
-pub(crate) struct Tails {
-    waiting: Vec<Tail>,
+/// What waits for the disk, and what the gateway itself does not know.
+pub(crate) struct Requests {
+    pages: Vec<Reading>,
+    imports: Imports,
+    wear: Wear,
 }
 
-struct Tail {
+/// A page that is being read.
+struct Reading {
     stream: StreamId,
     next: Seq,
-    max: usize,
-    max_bytes: usize,
-    page: TailPage,
-    reply: tokio::sync::oneshot::Sender<Result<TailPage, String>>,
+    left: usize,
+    left_bytes: usize,
+    page: Page,
 }
 
-impl Tails {
+/// A page and who wants it.
+enum Page {
+    Tail(TailPage, Sender<Result<TailPage, String>>),
+    Export(ExportPage, Sender<Result<ExportPage, String>>),
+}
+
+impl Requests {
+    pub(crate) fn new(wear: Wear) -> Requests {
+        Requests { pages: Vec::new(), imports: Imports::default(), wear }
+    }
+
     /// Answers a request, now or when the disk has delivered.
     pub(crate) fn serve(&mut self, core: &Core, request: CoreRequest) {
+        // Who asked may have given up; then nobody wants the answer.
         match request {
             CoreRequest::Status { reply } => {
-                // The asker may have given up; then nobody wants the answer.
-                let _ = reply.send(core.gateway.borrow().status(clock::now()));
+                let now = clock::now();
+                let mut status = core.gateway.borrow().status(now);
+                status.disk.wear = Some(self.wear.status(now.instant, status.disk.bytes_written));
+                let _ = reply.send(status);
+            }
+            CoreRequest::Losses { stream, reply } => {
+                let gateway = core.gateway.borrow();
+                let report = gateway.losses(&stream);
+                let _ = reply.send(report.ok_or_else(|| no_stream(&gateway, &stream)));
             }
             CoreRequest::Tail { stream, from, max, max_bytes, reply } => {
+                let page = Page::Tail(TailPage::default(), reply);
+                self.read(core, &stream, from, (max, max_bytes), page);
+            }
+            CoreRequest::Export { stream, from, max, max_bytes, reply } => {
+                let page = Page::Export(ExportPage::default(), reply);
+                self.read(core, &stream, Some(from), (max, max_bytes), page);
+            }
+            CoreRequest::Imported { stream, id, reply } => {
                 let gateway = core.gateway.borrow();
-                let Some(id) = gateway.stream(&stream) else {
-                    let known = gateway.stream_names().collect::<Vec<_>>().join(", ");
-                    let _ = reply.send(Err(format!("no stream \"{stream}\"; there is: {known}")));
-                    return;
-                };
-                let log = gateway.log();
-                let (first, end) = (log.first_seq(id), log.durable_seq(id));
-                let from = from.unwrap_or_else(|| end.0.saturating_sub(max as u64));
-                let next = Seq(from.max(first.0));
-                let page = TailPage { records: Vec::new(), next: next.0 };
-                drop(gateway);
-                if self.waiting.len() >= MAX_WAITING {
-                    let _ = reply.send(Err("too many pages are being read; try again".to_owned()));
-                    return;
-                }
-                self.waiting.push(Tail { stream: id, next, max, max_bytes, page, reply });
-                self.go_on(core);
+                let _ = reply.send(gateway.imported(&stream, &id).map_err(|e| e.to_string()));
+            }
+            CoreRequest::Import { batch, reply } => {
+                self.imports.take(&mut core.gateway.borrow_mut(), batch, reply);
             }
         }
     }
 
-    /// Reads on where the disk has delivered.
+    fn read(
+        &mut self,
+        core: &Core,
+        stream: &str,
+        from: Option<u64>,
+        (left, left_bytes): (usize, usize),
+        mut page: Page,
+    ) {
+        let gateway = core.gateway.borrow();
+        let Some(id) = gateway.stream(stream) else {
+            return page.refuse(no_stream(&gateway, stream));
+        };
+        if self.pages.len() >= MAX_WAITING {
+            return page.refuse("too many pages are being read; try again".to_owned());
+        }
+        let log = gateway.log();
+        let (first, end) = (log.first_seq(id), log.durable_seq(id));
+        let from = from.unwrap_or_else(|| end.0.saturating_sub(left as u64));
+        if let Page::Export(page, _) = &mut page {
+            gateway.name().clone_into(&mut page.gateway);
+            page.end = end.0;
+        }
+        drop(gateway);
+        let next = Seq(from.max(first.0));
+        self.pages.push(Reading { stream: id, next, left, left_bytes, page });
+        self.go_on(core);
+    }
+
+    /// Goes on where the disk has delivered.
     pub(crate) fn go_on(&mut self, core: &Core) {
-        for mut tail in std::mem::take(&mut self.waiting) {
-            if tail.reply.is_closed() {
+        for mut reading in std::mem::take(&mut self.pages) {
+            if reading.page.is_unwanted() {
                 continue;
             }
-            if tail.read(core) {
-                let _ = tail.reply.send(Ok(tail.page));
+            if reading.read(core) {
+                reading.page.answer(reading.next);
             } else {
-                self.waiting.push(tail);
+                self.pages.push(reading);
             }
+        }
+        if !self.imports.is_empty() {
+            self.imports.go_on(&mut core.gateway.borrow_mut());
         }
     }
 }
 
-impl Tail {
+fn no_stream(gateway: &Gateway, name: &str) -> String {
+    let known = gateway.stream_names().collect::<Vec<_>>().join(", ");
+    format!("no stream \"{name}\"; there is: {known}")
+}
+
+impl Reading {
     /// True when the page is complete.
     fn read(&mut self, core: &Core) -> bool {
         let mut gateway = core.gateway.borrow_mut();
         let now = clock::now().instant;
-        while self.page.records.len() < self.max && self.max_bytes > 0 {
-            let limit =
-                ReadLimit { records: self.max - self.page.records.len(), bytes: self.max_bytes };
-            let records = &mut self.page.records;
-            let max_bytes = &mut self.max_bytes;
+        while self.left > 0 && self.left_bytes > 0 {
+            let limit = ReadLimit { records: self.left, bytes: self.left_bytes };
+            let Reading { left, left_bytes, page, .. } = self;
             let outcome = gateway.log_mut().read(
                 now,
                 self.stream,
                 self.next,
                 limit,
                 &mut |seq, epoch, record| {
-                    let bytes = record.payload.len() + record.topic.len() + record.client.len();
-                    *max_bytes = max_bytes.saturating_sub(bytes.max(1));
-                    let dead = Attributes::decode(record.attributes).ok().and_then(|a| a.dead);
-                    records.push(TailRecord {
-                        seq: seq.0,
-                        epoch: epoch.0,
-                        unix_ms: record.unix_ms,
-                        topic: record.topic.to_owned(),
-                        client: record.client.to_owned(),
-                        dead_letter: dead.map(|dead| DeadLetterNote {
-                            function: dead.function,
-                            stream: dead.stream,
-                            seq: dead.seq,
-                            attempts: dead.attempts,
-                            reason: dead.reason,
-                        }),
-                        payload: record.payload.to_vec(),
-                    });
+                    let bytes = page.push(seq, epoch, &record);
+                    *left -= 1;
+                    *left_bytes = left_bytes.saturating_sub(bytes.max(1));
                 },
             );
             match outcome {
@@ -112,7 +150,66 @@ impl Tail {
                 ReadOutcome::End => break,
             }
         }
-        self.page.next = self.next.0;
         true
+    }
+}
+
+impl Page {
+    fn is_unwanted(&self) -> bool {
+        match self {
+            Page::Tail(_, reply) => reply.is_closed(),
+            Page::Export(_, reply) => reply.is_closed(),
+        }
+    }
+
+    fn refuse(self, why: String) {
+        let _ = match self {
+            Page::Tail(_, reply) => reply.send(Err(why)).is_ok(),
+            Page::Export(_, reply) => reply.send(Err(why)).is_ok(),
+        };
+    }
+
+    fn answer(self, next: Seq) {
+        let _ = match self {
+            Page::Tail(page, reply) => reply.send(Ok(TailPage { next: next.0, ..page })).is_ok(),
+            Page::Export(page, reply) => {
+                reply.send(Ok(ExportPage { next: next.0, ..page })).is_ok()
+            }
+        };
+    }
+
+    /// Adds a record; answers what it takes of the page.
+    fn push(&mut self, seq: Seq, epoch: Epoch, record: &RecordRef<'_>) -> usize {
+        match self {
+            Page::Tail(page, _) => {
+                page.records.push(tail_record(seq, epoch, record));
+                record.payload.len() + record.topic.len() + record.client.len()
+            }
+            Page::Export(page, _) => {
+                let record = CarriedRecord::of(seq, epoch, record);
+                let bytes = record.bytes();
+                page.records.push(record);
+                bytes
+            }
+        }
+    }
+}
+
+fn tail_record(seq: Seq, epoch: Epoch, record: &RecordRef<'_>) -> TailRecord {
+    let dead = Attributes::decode(record.attributes).ok().and_then(|a| a.dead);
+    TailRecord {
+        seq: seq.0,
+        epoch: epoch.0,
+        unix_ms: record.unix_ms,
+        topic: record.topic.to_owned(),
+        client: record.client.to_owned(),
+        dead_letter: dead.map(|dead| DeadLetterNote {
+            function: dead.function,
+            stream: dead.stream,
+            seq: dead.seq,
+            attempts: dead.attempts,
+            reason: dead.reason,
+        }),
+        payload: record.payload.to_vec(),
     }
 }
