@@ -9,5 +9,6 @@ mod link_death;
 mod operation;
 mod poison;
 mod power_cut;
+mod records;
 mod setup;
 mod third_party;
