@@ -138,7 +138,10 @@ mod tests {
             assert_eq!(payload.len(), 128);
             assert_eq!(value["value"].as_f64(), Some(if seq % 10 == 3 { 31.5 } else { 21.5 }));
             assert_eq!(value["id"], format!("s-{seq:012}"));
-            assert_eq!(value["pad"].as_str().map(str::len), Some(128 - 44 - 2));
+            assert_eq!(
+                value["pad"].as_str().map(str::len),
+                Some(128 - READING.len() - READING_END.len())
+            );
         }
     }
 }
