@@ -154,6 +154,10 @@ impl Log {
     fn enter_trim(&mut self, id: StreamId, first: Seq) {
         self.end.0 += 1;
         self.open.end = self.end;
+        let at = self.end;
+        if let Some(stream) = self.state.stream_mut(id) {
+            stream.trimmed_at = at;
+        }
         self.open.push_trim(id, first);
         self.chores.defined = true;
     }
