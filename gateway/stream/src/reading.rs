@@ -44,7 +44,8 @@ pub enum ReadOutcome {
         /// Behind the last record given.
         next: Seq,
     },
-    /// A disk read was asked for: read again after the next [`Log::handle_disk`].
+    /// A disk read was asked for, or it is not durable yet that the records are gone: read again
+    /// after the next [`Log::handle_disk`].
     Fetching,
     /// Nothing durable there yet.
     End,
@@ -309,7 +310,11 @@ impl Log {
     ) -> ReadOutcome {
         let Some(known) = self.state.stream(stream) else { return ReadOutcome::End };
         if from < known.first {
-            return ReadOutcome::Lost { next: known.first };
+            // A power cut could still bring them back: who had gone on behind them, and told
+            // others, would never come back for them.
+            let lost = known.trimmed_at <= self.durable;
+            let next = known.first;
+            return if lost { ReadOutcome::Lost { next } } else { ReadOutcome::Fetching };
         }
         if from >= known.durable {
             return ReadOutcome::End;

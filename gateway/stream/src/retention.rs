@@ -142,13 +142,22 @@ impl Log {
         let chunk = self.take_oldest(id)?;
         let first = self.first_seq(id);
         self.enter_trim(id, first);
-        self.releases.push_back((self.end, chunk));
+        let early = self.options.plants(PlantedBug::RecycleBeforeTrim);
+        let safe_at = if early { self.durable } else { self.end };
+        self.releases.push_back((safe_at, chunk));
+        if early {
+            self.release_durable();
+        }
         Some(chunk)
     }
 
     fn enter_trim(&mut self, id: StreamId, first: Seq) {
         self.end.0 += 1;
         self.open.end = self.end;
+        let at = self.end;
+        if let Some(stream) = self.state.stream_mut(id) {
+            stream.trimmed_at = at;
+        }
         self.open.push_trim(id, first);
         self.chores.defined = true;
     }
@@ -207,8 +216,7 @@ impl Log {
     /// Segments lose the chunks whose loss is on the disk now.
     pub(crate) fn release_durable(&mut self) {
         while let Some((position, chunk)) = self.releases.front().copied() {
-            let early = self.options.plants(PlantedBug::RecycleBeforeTrim);
-            if position > self.durable && !early {
+            if position > self.durable {
                 return;
             }
             self.releases.pop_front();

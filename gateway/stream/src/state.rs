@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::expiry::Dated;
 use crate::frame::{Kind, Section, put_section, sections};
-use crate::ids::{ReaderId, Seq, StreamId, TableId};
+use crate::ids::{Position, ReaderId, Seq, StreamId, TableId};
 use crate::ledger::{Ledger, Loss};
 use crate::options::{LogOptions, MAX_READERS, MAX_STREAMS, MAX_TABLES, Overflow, StreamConfig};
 use crate::planted::PlantedBug;
@@ -32,6 +32,8 @@ pub(crate) struct Stream {
     pub(crate) next: Seq,
     /// First record that is not durable.
     pub(crate) durable: Seq,
+    /// The newest commit that moved `first`.
+    pub(crate) trimmed_at: Position,
     /// Where the durable records are, in order.
     pub(crate) chunks: VecDeque<Chunk>,
     /// Bytes of `chunks`.
@@ -55,6 +57,7 @@ impl Stream {
             first: Seq(1),
             next: Seq(1),
             durable: Seq(1),
+            trimmed_at: Position(0),
             chunks: VecDeque::new(),
             bytes: 0,
             pending: 0,

@@ -12,6 +12,29 @@ pub(super) fn fill(rig: &mut Rig, stream: StreamId, records: u64) {
 }
 
 #[test]
+fn nobody_goes_on_behind_a_drop_that_a_power_cut_could_take_back() {
+    let mut rig = Rig::new(small());
+    let a = rig.stream("a", config(60_000, Overflow::DropOldest));
+    rig.log.reader(a, "up").expect("a reader");
+    fill(&mut rig, a, 500);
+    rig.settle();
+    let before = rig.log.first_seq(a);
+    while rig.log.first_seq(a) == before {
+        let record = record(rig.ms, &[7; 200]);
+        rig.log.append(rig.now, a, &record.as_ref()).expect("room");
+    }
+    let limit = ReadLimit { records: 1, bytes: 1 };
+    let mut none = |_, _, _: RecordRef<'_>| {};
+    let outcome = rig.log.read(rig.now, a, before, limit, &mut none);
+    assert_eq!(outcome, ReadOutcome::Fetching);
+    let after = rig.crash(1);
+    assert_eq!(after.log.first_seq(a), before, "there again, and nobody had gone on");
+    rig.settle();
+    let outcome = rig.log.read(rig.now, a, before, limit, &mut none);
+    assert_eq!(outcome, ReadOutcome::Lost { next: rig.log.first_seq(a) });
+}
+
+#[test]
 fn at_its_quota_a_stream_drops_the_oldest_and_the_ledger_says_which() {
     let mut rig = Rig::new(small());
     let a = rig.stream("a", config(300_000, Overflow::DropOldest));

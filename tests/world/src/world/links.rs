@@ -66,7 +66,8 @@ impl World {
     }
 
     fn redial(&mut self, index: usize) {
-        let wait = self.random.micros(200, 12_000);
+        let longest = self.random.pick(&[250, 1_500, 12_000]);
+        let wait = self.random.micros(100, longest);
         self.time.after(wait, Event::Dial(index));
     }
 
