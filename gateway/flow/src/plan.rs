@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tidegate_broker::{BrokerLimits, TopicFilter};
-use tidegate_stream::{LogOptions, Overflow};
+use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
 /// The stream that dead-lettered records go to, in every gateway.
@@ -55,6 +55,8 @@ pub struct StreamPlan {
     pub priority: u8,
     /// How long records stay at most, read or not.
     pub max_age: Option<Duration>,
+    /// How groups of its records are written.
+    pub compression: Compression,
 }
 
 /// One function.

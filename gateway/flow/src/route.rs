@@ -43,6 +43,7 @@ impl Routes {
                 overflow: stream.overflow,
                 retain: stream.retain,
                 max_age: stream.max_age,
+                compression: stream.compression,
             };
             let id = log.stream(&stream.name, config)?;
             for filter in &stream.topics {

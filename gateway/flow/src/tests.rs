@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tidegate_abi::{BatchReader, NackClass, Operation, OutputWriter, Qos};
 use tidegate_broker::{BrokerLimits, ConnId, TopicFilter};
 use tidegate_stream::crash::CrashDisk;
-use tidegate_stream::{LogOptions, Overflow, ReadLimit, Seq};
+use tidegate_stream::{Compression, LogOptions, Overflow, ReadLimit, Seq};
 use tidegate_uplink::{Action, OutboundMessage, OutboundRecord, UplinkEvent, UplinkOptions};
 
 use crate::attributes::Attributes;
@@ -297,6 +297,7 @@ fn stream(name: &str, topics: &[&str]) -> StreamPlan {
         retain: Duration::from_secs(3600),
         priority: 0,
         max_age: None,
+        compression: Compression::None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Records that were copied forward: a section that carries, besides the records, the epoch and
 //! the base time that those of an ordinary section have from their frame.
 
+use crate::compression::{self, Body, Coding};
 use crate::frame::{Frame, Kind, Section};
 use crate::ids::{Epoch, Seq, StreamId};
 use crate::record::{RecordRef, RecordSection, SectionReader};
@@ -16,20 +17,21 @@ pub(crate) struct Records<'a> {
     pub(crate) count: u32,
     pub(crate) epoch: Epoch,
     base_ms: i64,
-    pub(crate) bytes: &'a [u8],
+    coding: u8,
+    body: &'a [u8],
     pub(crate) copied: bool,
 }
 
 impl<'a> Records<'a> {
     /// Those of a frame's section, if it has any.
     pub(crate) fn of(frame: &Frame<'_>, section: &Section<'a>) -> Option<Records<'a>> {
-        let (epoch, base_ms, bytes, copied) = match section.kind {
+        let (epoch, base_ms, body, copied) = match section.kind {
             Kind::Records => (frame.epoch, frame.base_ms, section.payload, false),
             Kind::Copied => {
-                let (header, bytes) = section.payload.split_at_checked(COPIED_HEADER)?;
+                let (header, body) = section.payload.split_at_checked(COPIED_HEADER)?;
                 let (epoch, base) = header.split_at_checked(4)?;
                 let epoch = Epoch(u32::from_le_bytes(epoch.try_into().ok()?));
-                (epoch, i64::from_le_bytes(base.try_into().ok()?), bytes, true)
+                (epoch, i64::from_le_bytes(base.try_into().ok()?), body, true)
             }
             Kind::StreamDef
             | Kind::ReaderDef
@@ -44,12 +46,18 @@ impl<'a> Records<'a> {
             | Kind::Trims => return None,
         };
         let (stream, first, count) = (StreamId(section.id), section.first, section.count);
-        Some(Records { stream, first, count, epoch, base_ms, bytes, copied })
+        let coding = section.coding;
+        Some(Records { stream, first, count, epoch, base_ms, coding, body, copied })
     }
 
     /// First sequence behind them.
     pub(crate) fn end(&self) -> Seq {
         self.first.plus(u64::from(self.count))
+    }
+
+    /// What the reader reads; `None` when no program of this format wrote it.
+    pub(crate) fn open(&self) -> Option<Body<'a>> {
+        compression::open(self.coding, self.body)
     }
 
     pub(crate) fn reader(&self) -> SectionReader {
@@ -60,7 +68,8 @@ impl<'a> Records<'a> {
     pub(crate) fn newest_ms(&self) -> i64 {
         let mut reader = self.reader();
         let mut newest = i64::MIN;
-        while let Some((_, record)) = reader.read(self.bytes) {
+        let Some(body) = self.open() else { return newest };
+        while let Some((_, record)) = reader.read(body.bytes()) {
             newest = newest.max(record.unix_ms);
         }
         newest
@@ -100,16 +109,21 @@ impl CopiedSection {
         }
     }
 
-    /// Bytes of the section's payload.
+    /// Bytes of the section's payload at most.
     pub(crate) fn len(&self) -> usize {
         COPIED_HEADER + self.section.bytes.len()
     }
 
-    pub(crate) fn payload(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.len());
+    /// The section's payload, with the records as they are or `packed`.
+    pub(crate) fn payload(&self, packed: Option<&[u8]>) -> (Coding, Vec<u8>) {
+        let (coding, body) = match packed {
+            Some(packed) => (Coding::Lz4, packed),
+            None => (Coding::Plain, self.section.bytes.as_slice()),
+        };
+        let mut out = Vec::with_capacity(COPIED_HEADER + body.len());
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         out.extend_from_slice(&self.base_ms.to_le_bytes());
-        out.extend_from_slice(&self.section.bytes);
-        out
+        out.extend_from_slice(body);
+        (coding, out)
     }
 }

@@ -4,7 +4,8 @@
 //! All checksums are CRC-32C that start from a value made of the store's and the segment's id,
 //! so what a recycled file held in its former life never passes for live data.
 
-use crate::ids::{Epoch, SegmentId, Seq};
+use crate::compression::Coding;
+use crate::ids::{Epoch, SegmentId, Seq, StreamId};
 
 /// First bytes of every frame.
 pub(crate) const MAGIC: [u8; 4] = *b"TGFR";
@@ -129,6 +130,20 @@ impl FrameWriter {
     pub(crate) fn section(&mut self, kind: Kind, id: u16, count: u32, first: Seq, payload: &[u8]) {
         put_section(&mut self.bytes, kind, id, count, first, payload);
         self.sections += 1;
+    }
+
+    /// A section with records, its body written as `coding` says.
+    pub(crate) fn records(
+        &mut self,
+        kind: Kind,
+        stream: StreamId,
+        count: u32,
+        first: Seq,
+        (coding, payload): (Coding, &[u8]),
+    ) {
+        let header = self.bytes.len();
+        self.section(kind, stream.0, count, first, payload);
+        self.bytes[header + 1] = coding.code();
     }
 
     /// The frame, not yet sealed for a place.
@@ -267,6 +282,8 @@ pub(crate) struct Frame<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Section<'a> {
     pub(crate) kind: Kind,
+    /// How records in it are written.
+    pub(crate) coding: u8,
     pub(crate) id: u16,
     pub(crate) count: u32,
     pub(crate) first: Seq,
@@ -360,6 +377,7 @@ pub(crate) fn sections<'a>(
             let Some(kind) = Kind::from_code(bytes[header]) else { continue };
             return Some(Section {
                 kind,
+                coding: bytes[header + 1],
                 id: read_u16(bytes, header + 2),
                 count: read_u32(bytes, header + 4),
                 first: Seq(read_u64(bytes, header + 8)),

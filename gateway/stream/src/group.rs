@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::compression::{self, Coding};
 use crate::copied::CopiedSection;
 use crate::frame::{FrameWriter, Kind, SECTION_HEADER, UnsealedFrame};
 use crate::ids::{Epoch, Position, ReaderId, Seq, StreamId, TableId};
 use crate::ledger::Loss;
-use crate::options::LogOptions;
+use crate::options::{Compression, LogOptions};
 use crate::record::{RecordRef, RecordSection};
 use crate::segment::Chunk;
 use crate::state::encode_change;
@@ -63,7 +64,10 @@ pub(crate) struct SealedRecords {
     pub(crate) stream: StreamId,
     pub(crate) first: Seq,
     pub(crate) count: u32,
+    /// Bytes of the section's payload.
     pub(crate) bytes: u32,
+    /// What the stream counts for them until they are durable.
+    pub(crate) pending: u32,
     pub(crate) newest_ms: i64,
 }
 
@@ -79,6 +83,7 @@ impl SealedRecords {
             first: chunk.first,
             count: chunk.records,
             bytes: chunk.bytes,
+            pending: chunk.bytes,
             newest_ms: chunk.newest_ms,
         }
     }
@@ -213,6 +218,7 @@ impl Group {
         commit: u64,
         epoch: Epoch,
         part: Option<Part>,
+        compression: &dyn Fn(StreamId) -> Compression,
         spare: &mut Vec<RecordSection>,
     ) -> Sealed {
         let room = self.bytes + part.as_ref().map_or(0, |part| part.bytes.len()) + 128;
@@ -224,14 +230,20 @@ impl Group {
         let mut records = Vec::with_capacity(self.records.len());
         for section in self.records.drain(..) {
             let (stream, first, count) = (section.stream, section.first, section.count);
-            frame.section(Kind::Records, stream.0, count, first, &section.bytes);
-            let (bytes, newest_ms) = (section.bytes.len() as u32, section.newest_ms);
-            records.push(SealedRecords { stream, first, count, bytes, newest_ms });
+            let packed = packed(&section, compression);
+            let body = match &packed {
+                Some(packed) => (Coding::Lz4, packed.as_slice()),
+                None => (Coding::Plain, section.bytes.as_slice()),
+            };
+            frame.records(Kind::Records, stream, count, first, body);
+            let (bytes, newest_ms) = (body.1.len() as u32, section.newest_ms);
+            let pending = section.bytes.len() as u32;
+            records.push(SealedRecords { stream, first, count, bytes, pending, newest_ms });
             if spare.len() < MAX_SPARE_SECTIONS && section.bytes.capacity() <= MAX_SPARE_BYTES {
                 spare.push(section);
             }
         }
-        let copies = self.seal_copies(&mut frame);
+        let copies = self.seal_copies(&mut frame, compression);
         for (table, (count, bytes)) in &self.tables {
             frame.section(Kind::Table, table.0, *count, Seq(0), bytes);
         }
@@ -254,14 +266,19 @@ impl Group {
         }
     }
 
-    fn seal_copies(&self, frame: &mut FrameWriter) -> Vec<SealedRecords> {
+    fn seal_copies(
+        &self,
+        frame: &mut FrameWriter,
+        compression: &dyn Fn(StreamId) -> Compression,
+    ) -> Vec<SealedRecords> {
         let seal = |copied: &CopiedSection| {
             let section = &copied.section;
             let (stream, first, count) = (section.stream, section.first, section.count);
-            let payload = copied.payload();
-            frame.section(Kind::Copied, stream.0, count, first, &payload);
+            let packed = packed(section, compression);
+            let (coding, payload) = copied.payload(packed.as_deref());
+            frame.records(Kind::Copied, stream, count, first, (coding, &payload));
             let (bytes, newest_ms) = (payload.len() as u32, section.newest_ms);
-            SealedRecords { stream, first, count, bytes, newest_ms }
+            SealedRecords { stream, first, count, bytes, pending: 0, newest_ms }
         };
         self.copies.iter().map(seal).collect()
     }
@@ -307,6 +324,17 @@ impl Group {
             (Some(at), None) | (None, Some(at)) => Due::At(at),
             (Some(urgent), Some(lazy)) => Due::At(urgent.min(lazy)),
         }
+    }
+}
+
+/// The section's records compressed, if its stream wants that and it pays.
+fn packed(
+    section: &RecordSection,
+    compression: &dyn Fn(StreamId) -> Compression,
+) -> Option<Vec<u8>> {
+    match compression(section.stream) {
+        Compression::None => None,
+        Compression::Lz4 => compression::compress(&section.bytes),
     }
 }
 

@@ -58,6 +58,7 @@
 
 mod checkpoint;
 mod chores;
+mod compression;
 mod copied;
 mod copying;
 #[cfg(any(test, feature = "simulation"))]
@@ -101,8 +102,8 @@ pub use ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 pub use ledger::{Loss, LossReason, LostTotal};
 pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log, Quota};
 pub use options::{
-    LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS, MAX_STREAMS,
-    MAX_TABLES, Overflow, StreamConfig,
+    Compression, LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS,
+    MAX_STREAMS, MAX_TABLES, Overflow, StreamConfig,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use planted::PlantedBug;

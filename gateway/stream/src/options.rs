@@ -134,6 +134,8 @@ pub struct StreamConfig {
     /// How long records stay at most, by their own time stamp, whoever has not read them;
     /// default none, at least a millisecond. What goes unread is a loss.
     pub max_age: Option<Duration>,
+    /// Whether large groups of its records are compressed; default not.
+    pub compression: Compression,
 }
 
 impl Default for StreamConfig {
@@ -144,8 +146,19 @@ impl Default for StreamConfig {
             overflow: Overflow::DropOldest,
             retain: Duration::ZERO,
             max_age: None,
+            compression: Compression::None,
         }
     }
+}
+
+/// How groups of records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// In the LZ4 block format, where that saves an eighth.
+    Lz4,
 }
 
 /// What happens when a stream is at its quota. Records that every reader has passed go first,

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::compression::Body;
 use crate::copied::Records;
 use crate::disk::{DiskRequest, Request};
 use crate::frame::{BLOCK, Broken, Frame, SECTOR, Seed};
@@ -101,6 +102,9 @@ pub(crate) struct Reading {
     fetches: Vec<Fetch>,
     next_id: u64,
     bookmarks: VecDeque<Bookmark>,
+    /// The compressed section that was opened last, so that reading it in small pieces costs
+    /// little: at most a frame's worth of memory.
+    opened: Option<(Place, StreamId, Seq, Bytes)>,
 }
 
 /// What is known of a place.
@@ -159,6 +163,21 @@ impl Reading {
         let offset = u64::from(place.offset);
         let len = len as usize;
         self.asked.push_back(DiskRequest(Request::Read { id, name, offset, len }));
+    }
+
+    /// What is in a section of the frame at `place`.
+    fn open<'a>(&mut self, place: Place, records: &Records<'a>) -> Option<Body<'a>> {
+        let known = (place, records.stream, records.first);
+        if let Some((place, stream, first, bytes)) = &self.opened
+            && (*place, *stream, *first) == known
+        {
+            return Some(Body::Opened(bytes.clone()));
+        }
+        let body = records.open()?;
+        if let Body::Opened(bytes) = &body {
+            self.opened = Some((place, records.stream, records.first, bytes.clone()));
+        }
+        Some(body)
     }
 
     fn take_bookmark(&mut self, stream: StreamId, from: Seq) -> Option<Bookmark> {
@@ -238,10 +257,10 @@ impl<'v, 'f> Visit<'v, 'f> {
 
     /// Gives the records of a section from `next` on and before `end`, as far as the limit
     /// allows.
-    fn give(&mut self, records: &Records<'_>, end: Seq, reader: &mut SectionReader) {
+    fn give(&mut self, epoch: Epoch, body: &[u8], end: Seq, reader: &mut SectionReader) {
         while !self.is_full() && self.next < end {
             let before = reader.place();
-            let Some((seq, record)) = reader.read(records.bytes) else { return };
+            let Some((seq, record)) = reader.read(body) else { return };
             if seq < self.next {
                 continue;
             }
@@ -258,7 +277,7 @@ impl<'v, 'f> Visit<'v, 'f> {
             self.records = self.records.saturating_sub(1);
             self.given += 1;
             self.next = seq.plus(1);
-            (self.visit)(seq, records.epoch, record);
+            (self.visit)(seq, epoch, record);
         }
     }
 }
@@ -415,7 +434,10 @@ impl Log {
             }
             let end = records.end().min(chunk.end());
             let mut reader = reader.take().unwrap_or_else(|| records.reader());
-            visit.give(&records, end, &mut reader);
+            let Some(body) = self.reading.open(place, &records) else {
+                return Some(Step::Gap(end));
+            };
+            visit.give(records.epoch, body.bytes(), end, &mut reader);
             if visit.next < end && visit.is_full() {
                 self.reading.put_bookmark(visit.bookmark(chunk, place, Some(reader)));
                 return Some(Step::Full);

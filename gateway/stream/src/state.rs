@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compression;
 use crate::expiry::Dated;
 use crate::frame::{Kind, Section, put_section, sections};
 use crate::ids::{Position, ReaderId, Seq, StreamId, TableId};
 use crate::ledger::{Ledger, Loss};
-use crate::options::{LogOptions, MAX_READERS, MAX_STREAMS, MAX_TABLES, Overflow, StreamConfig};
+use crate::options::{
+    Compression, LogOptions, MAX_READERS, MAX_STREAMS, MAX_TABLES, Overflow, StreamConfig,
+};
 use crate::planted::PlantedBug;
 use crate::publishers::Publishers;
 use crate::record::SectionReader;
@@ -271,7 +274,7 @@ impl State {
             }
             Kind::Records => {
                 limit(MAX_STREAMS)?;
-                self.apply_records(s, base_ms, o);
+                self.apply_records(s, base_ms, o)?;
             }
             Kind::Table => {
                 limit(MAX_TABLES)?;
@@ -301,14 +304,16 @@ impl State {
         }
     }
 
-    fn apply_records(&mut self, s: &Section<'_>, base_ms: i64, options: &LogOptions) {
+    fn apply_records(&mut self, s: &Section<'_>, base_ms: i64, o: &LogOptions) -> Option<()> {
         self.note_sequences(s);
+        let body = compression::open(s.coding, s.payload)?;
         let mut reader = SectionReader::new(s.first, s.count, base_ms);
-        while let Some((_, record)) = reader.read(s.payload) {
+        while let Some((_, record)) = reader.read(body.bytes()) {
             if let Some(identity) = record.publisher {
-                self.publishers.note(record.client, identity, options.max_publishers);
+                self.publishers.note(record.client, identity, o.max_publishers);
             }
         }
+        Some(())
     }
 
     fn apply_stream_state(&mut self, s: &Section<'_>) -> Option<()> {
@@ -455,16 +460,25 @@ pub(crate) fn encode_stream_def(name: &str, config: &StreamConfig) -> Vec<u8> {
         Overflow::Block => 2,
     });
     varint::put(&mut out, whole_ms(config.retain));
-    // Definitions of older programs end here.
-    if config.max_age.is_some() || config.max_records.is_some() {
-        varint::put(&mut out, config.max_age.map_or(NO_LIMIT, |age| whole_ms(age).max(1)));
-        varint::put(&mut out, config.max_records.map_or(NO_LIMIT, |records| records.max(1)));
-    }
+    // Definitions of older programs end here; so do those that set nothing of what follows.
+    let compression = match config.compression {
+        Compression::None => NOT_SET,
+        Compression::Lz4 => LZ4,
+    };
+    let more = [
+        config.max_age.map_or(NOT_SET, |age| whole_ms(age).max(1)),
+        config.max_records.map_or(NOT_SET, |records| records.max(1)),
+        compression,
+    ];
+    let set = more.iter().rposition(|value| *value != NOT_SET).map_or(0, |last| last + 1);
+    more[..set].iter().for_each(|value| varint::put(&mut out, *value));
     out
 }
 
-/// In a definition: the stream does not have this limit.
-const NO_LIMIT: u64 = 0;
+/// In a definition: the stream does not have this limit, or is not compressed.
+const NOT_SET: u64 = 0;
+/// In a definition: compressed in the LZ4 block format.
+const LZ4: u64 = 1;
 
 fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -482,13 +496,17 @@ fn decode_stream_def(bytes: &[u8]) -> Option<(String, StreamConfig)> {
     };
     at += 1;
     let retain = Duration::from_millis(varint::get(bytes, &mut at)?);
-    let mut limit = || {
-        if at == bytes.len() { Some(NO_LIMIT) } else { varint::get(bytes, &mut at) }
+    let mut more = || if at == bytes.len() { Some(NOT_SET) } else { varint::get(bytes, &mut at) };
+    let (max_age, max_records, compression) = (more()?, more()?, more()?);
+    let max_age = (max_age != NOT_SET).then(|| Duration::from_millis(max_age));
+    let max_records = (max_records != NOT_SET).then_some(max_records);
+    let compression = match compression {
+        NOT_SET => Compression::None,
+        LZ4 => Compression::Lz4,
+        _ => return None,
     };
-    let (max_age, max_records) = (limit()?, limit()?);
-    let max_age = (max_age != NO_LIMIT).then(|| Duration::from_millis(max_age));
-    let max_records = (max_records != NO_LIMIT).then_some(max_records);
-    Some((name, StreamConfig { max_bytes, max_records, overflow, retain, max_age }))
+    let config = StreamConfig { max_bytes, max_records, overflow, retain, max_age, compression };
+    Some((name, config))
 }
 
 pub(crate) fn encode_reader_def(stream: StreamId, name: &str) -> Vec<u8> {
@@ -521,7 +539,8 @@ mod tests {
             ..StreamConfig::default()
         };
         let aged = StreamConfig { max_age: Some(Duration::from_secs(90)), ..config };
-        let counted = StreamConfig { max_records: Some(1_000), ..config };
+        let counted =
+            StreamConfig { max_records: Some(1_000), compression: Compression::Lz4, ..config };
         state.define_stream(StreamId(0), "a".into(), aged);
         state.define_stream(StreamId(1), "b".into(), config);
         state.define_stream(StreamId(2), "c".into(), counted);

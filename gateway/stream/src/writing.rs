@@ -100,7 +100,11 @@ impl Log {
         let part = self.next_part(group.id);
         let commit = self.next_commit;
         self.next_commit += 1;
-        Some(group.seal(self.store, commit, self.epoch, part, &mut self.spare_sections))
+        let state = &self.state;
+        let compression =
+            |id| state.stream(id).map_or_else(Default::default, |s| s.config.compression);
+        let spare = &mut self.spare_sections;
+        Some(group.seal(self.store, commit, self.epoch, part, &compression, spare))
     }
 
     /// The place for the frame in the active segment, with room for a footer behind it.
@@ -266,7 +270,7 @@ impl Log {
             let chunk = chunk(records);
             self.index_records(chunk);
             if let Some(stream) = self.state.stream_mut(records.stream) {
-                stream.pending = stream.pending.saturating_sub(u64::from(records.bytes));
+                stream.pending = stream.pending.saturating_sub(u64::from(records.pending));
                 stream.durable = chunk.end();
             }
         }

@@ -32,6 +32,7 @@ impl Options {
             overflow,
             retain: self.retain,
             max_age: None,
+            compression: tidegate_stream::Compression::None,
             priority: 0,
         };
         let quotas = self.quotas;

@@ -3,6 +3,7 @@
 
 use super::golden::*;
 use super::*;
+use crate::compression::{self, Coding};
 use crate::copied::{CopiedSection, Records};
 use crate::frame::{Frame, FrameWriter, Kind, Seed};
 use crate::record::RecordSection;
@@ -11,6 +12,7 @@ use crate::state::State;
 
 const HEADER_V2: &[u8] = include_bytes!("../../../../tests/golden/log/v2/segment-header.bin");
 const FRAME_V2: &[u8] = include_bytes!("../../../../tests/golden/log/v2/frame.bin");
+const COMPRESSED_V2: &[u8] = include_bytes!("../../../../tests/golden/log/v2/frame-compressed.bin");
 const FOOTER_V2: &[u8] = include_bytes!("../../../../tests/golden/log/v2/footer.bin");
 const CHECKPOINT_V2: &[u8] = include_bytes!("../../../../tests/golden/log/v2/checkpoint.bin");
 
@@ -40,7 +42,7 @@ fn copied() -> Vec<u8> {
         CopiedSection::push(&mut sections, StreamId(1), seq, epoch, &record.as_ref());
     }
     assert_eq!(sections.len(), 1);
-    sections[0].payload()
+    sections[0].payload(None).1
 }
 
 /// A frame with every kind of section, as a group writes them.
@@ -72,6 +74,49 @@ fn frame() -> Vec<u8> {
     writer.finish().seal(Seed::new(STORE, SEGMENT), 4096)
 }
 
+fn many() -> Vec<Record> {
+    records().into_iter().cycle().take(200).collect()
+}
+
+/// A frame whose records are compressed, in both kinds of section.
+fn frame_compressed() -> Vec<u8> {
+    let mut copied = Vec::new();
+    for (index, record) in many().iter().enumerate() {
+        let (seq, epoch) = (Seq(10 + index as u64), Epoch(1_600_000_000));
+        CopiedSection::push(&mut copied, StreamId(1), seq, epoch, &record.as_ref());
+    }
+    let section = &copied[0].section;
+    let packed = compression::compress(&section.bytes).expect("it pays");
+    let mut writer = FrameWriter::new(STORE, 99, Epoch(1_700_000_000), 1_700_000_000_000, 0);
+    let body = (Coding::Lz4, packed.as_slice());
+    writer.records(Kind::Records, StreamId(1), section.count, Seq(1_000), body);
+    let (coding, payload) = copied[0].payload(Some(&packed));
+    writer.records(Kind::Copied, StreamId(1), section.count, Seq(10), (coding, &payload));
+    writer.finish().seal(Seed::new(STORE, SEGMENT), 4096)
+}
+
+#[test]
+fn what_version_2_compressed_is_read_today() {
+    let read = Frame::verify(COMPRESSED_V2, Seed::new(STORE, SEGMENT)).expect("a frame");
+    let sections: Vec<_> = read.sections().collect();
+    assert_eq!(
+        sections.iter().map(|s| (s.kind.code(), s.coding)).collect::<Vec<_>>(),
+        [(4, 1), (13, 1)]
+    );
+    for (section, (epoch, first)) in
+        sections.iter().zip([(1_700_000_000, 1_000), (1_600_000_000, 10)])
+    {
+        let found = Records::of(&read, section).expect("records");
+        assert_eq!((found.epoch, found.first), (Epoch(epoch), Seq(first)));
+        let (mut reader, body) = (found.reader(), found.open().expect("a body"));
+        let mut all = Vec::new();
+        while let Some((_, record)) = reader.read(body.bytes()) {
+            all.push(record.to_record());
+        }
+        assert_eq!(all, many());
+    }
+}
+
 #[test]
 fn what_version_2_wrote_is_read_and_written_the_same_today() {
     assert_eq!(SegmentHeader::decode(HEADER_V2), HeaderFound::Valid(header_v2()));
@@ -100,7 +145,8 @@ fn what_version_2_wrote_is_read_and_written_the_same_today() {
         assert_eq!((found.epoch, found.first), (Epoch(epoch), Seq(first)));
         let mut reader = found.reader();
         let mut all = Vec::new();
-        while let Some((_, record)) = reader.read(found.bytes) {
+        let body = found.open().expect("a body");
+        while let Some((_, record)) = reader.read(body.bytes()) {
             all.push(record.to_record());
         }
         assert_eq!(all, records());
@@ -118,6 +164,7 @@ fn write_the_files_of_this_version() {
     let files = [
         ("segment-header.bin", header_v2().encode()),
         ("frame.bin", frame()),
+        ("frame-compressed.bin", frame_compressed()),
         ("footer.bin", footer().encode(STORE, SEGMENT, 8 << 20)),
         ("checkpoint.bin", state_v2().encode()),
     ];

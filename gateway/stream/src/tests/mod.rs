@@ -1,5 +1,6 @@
 //! The log as a whole, against the crashable disk, in simulated time.
 
+mod compressed;
 mod copies;
 mod crashes;
 mod damage;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use tidegate_stream::Overflow;
+use tidegate_stream::{Compression, Overflow};
 
 use super::Failure;
 use super::table::Table;
@@ -38,7 +38,7 @@ fn summary(settings: &Settings) -> Table {
             overflow(stream.overflow),
             show_duration(stream.retain),
             age.unwrap_or_default()
-        );
+        ) + compression(stream.compression);
         row("stream", &stream.name, text);
     }
     for function in &settings.functions {
@@ -52,6 +52,13 @@ fn summary(settings: &Settings) -> Table {
         row("uplink", &uplink.name, format!("{} <- {}", uplink.target, uplink.streams.join(", ")));
     }
     table
+}
+
+fn compression(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "",
+        Compression::Lz4 => ", lz4",
+    }
 }
 
 /// As the configuration has it.

@@ -381,10 +381,25 @@ pub(crate) mod stream {
         fallback: Fallback::Value("0"),
         about: "An uplink sends what a stream of a higher priority has before what others have; streams of the same priority take turns.",
     };
+    pub(crate) const COMPRESSION: Key = Key {
+        name: "compression",
+        kind: Kind::Choice(&["none", "lz4"]),
+        fallback: Fallback::Value(r#""none""#),
+        about: "How groups of records are written. It pays for text such as JSON in groups of 2 KiB and more; what does not shrink by an eighth stays as it is.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "stream",
         named: true,
-        keys: &[&TOPICS, &MAX_BYTES, &MAX_RECORDS, &OVERFLOW, &RETAIN, &MAX_AGE, &PRIORITY],
+        keys: &[
+            &TOPICS,
+            &MAX_BYTES,
+            &MAX_RECORDS,
+            &OVERFLOW,
+            &RETAIN,
+            &MAX_AGE,
+            &PRIORITY,
+            &COMPRESSION,
+        ],
     };
 }
 

@@ -82,6 +82,7 @@ fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
         retain: stream.retain,
         priority: stream.priority,
         max_age: stream.max_age,
+        compression: stream.compression,
     }
 }
 

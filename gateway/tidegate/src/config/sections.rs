@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_broker::TopicFilter;
 use tidegate_flow::{DEAD_LETTER_STREAM, LOSS_STREAM};
-use tidegate_stream::Overflow;
+use tidegate_stream::{Compression, Overflow};
 use toml::de::{DeTable, DeValue};
 
 use super::document::{Section, Source, Spot, report_unknown_sections};
@@ -199,6 +199,10 @@ impl<'a> Reader<'a> {
                 "block" => Overflow::Block,
                 _ => Overflow::DropOldest,
             };
+            let compression = match section.choice(&stream::COMPRESSION, out) {
+                "lz4" => Compression::Lz4,
+                _ => Compression::None,
+            };
             streams.push(StreamSettings {
                 name: name.to_owned(),
                 topics: topics(&section, &stream::TOPICS, out),
@@ -208,6 +212,7 @@ impl<'a> Reader<'a> {
                 retain: section.time(&stream::RETAIN, out),
                 priority: section.count(&stream::PRIORITY, out) as u8,
                 max_age: section.time_if_set(&stream::MAX_AGE, out),
+                compression,
             });
         }
         streams

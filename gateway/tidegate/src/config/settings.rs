@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
-use tidegate_stream::Overflow;
+use tidegate_stream::{Compression, Overflow};
 
 use crate::uplinks::Target;
 
@@ -131,6 +131,8 @@ pub struct StreamSettings {
     pub priority: u8,
     /// Time kept at most, read or not.
     pub max_age: Option<Duration>,
+    /// How groups of its records are written.
+    pub compression: Compression,
 }
 
 /// `[function.NAME]`

@@ -44,6 +44,7 @@ const STREAM: StreamConfig = StreamConfig {
     retain: Duration::ZERO,
     max_records: None,
     max_age: None,
+    compression: tidegate_stream::Compression::None,
 };
 
 /// What a drain gives.

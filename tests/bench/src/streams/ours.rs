@@ -35,6 +35,7 @@ impl Ours {
                 retain: Duration::MAX,
                 max_records: None,
                 max_age: None,
+                compression: tidegate_stream::Compression::None,
             };
             let id = log.stream(&format!("stream-{number}"), config)?;
             streams.push((id, format!("sensors/{number}/telemetry"), format!("sensor-{number}")));
