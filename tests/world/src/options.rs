@@ -159,8 +159,6 @@ pub struct UplinkKind {
 }
 
 const AMPLE: u64 = 64 * 1024 * 1024;
-/// As long as any world.
-const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 impl Options {
     /// 2,000 readings of four sensors, half of them with publisher identities; the power fails
@@ -178,7 +176,8 @@ impl Options {
             window: 20,
             gap: Duration::from_millis(4),
             padding: 1,
-            patience: FOR_EVER,
+            // After a power cut nothing comes back: who has nothing more to send finds out by this.
+            patience: Duration::from_secs(5),
             link_trouble: None,
             ends: at.map(End::PowerCut).into_iter().collect(),
             must_bite: false,

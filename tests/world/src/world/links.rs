@@ -11,6 +11,9 @@ use crate::publisher::Tick;
 /// How often a sensor looks at the clock.
 const TICK: Duration = Duration::from_millis(40);
 
+/// TCP sends again what nobody acknowledges.
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -138,8 +141,8 @@ impl World {
             return;
         }
         if self.gateway.is_none() {
-            // The machine is off: not even a reset comes back.
-            return;
+            // The machine is off: not even a reset comes back, and TCP sends again.
+            return self.time.after(RETRANSMISSION, Event::ToGateway(conn, bytes));
         }
         if !link.accepted {
             self.time.after(Duration::from_micros(200), Event::Lost(conn));
