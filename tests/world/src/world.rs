@@ -155,7 +155,7 @@ impl World {
             if self.is_done() {
                 // Cursors reach the disk a little later.
                 let done_at = *done_at.get_or_insert(self.time.clock);
-                if self.time.clock > done_at + AFTERGLOW {
+                if self.time.clock > done_at + AFTERGLOW && self.rests() {
                     break;
                 }
             }
@@ -201,6 +201,11 @@ impl World {
         };
         let log = gateway.log();
         log.readers().all(|(reader, stream, _)| log.cursor(reader) >= log.next_seq(stream))
+    }
+
+    /// Whether the log has written everything down.
+    fn rests(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|gateway| gateway.log().is_idle())
     }
 
     fn gap(&mut self) -> Duration {

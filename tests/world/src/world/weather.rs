@@ -136,7 +136,11 @@ impl World {
 
     /// Something was lost in a partition.
     pub(super) fn partition_bites(&mut self) {
-        self.weather.partition_bit = true;
+        let first = !std::mem::replace(&mut self.weather.partition_bit, true);
+        if first && self.weather.helping {
+            self.tally.partitions += 1;
+            self.tally.partitions_bit += 1;
+        }
         let on = |trouble: &&mut Trouble| trouble.state == Phase::On && !trouble.bit;
         for trouble in self.weather.partitions.iter_mut().filter(on) {
             trouble.bit = true;
