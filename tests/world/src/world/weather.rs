@@ -129,7 +129,7 @@ impl World {
         let count = self.upstreams.len();
         for (at, upstream) in self.upstreams.iter_mut().enumerate() {
             // Every second one hits a single upstream.
-            let hits = |index: &usize| index % 2 == 0 || index / 2 % count == at;
+            let hits = |index: &usize| index.is_multiple_of(2) || index / 2 % count == at;
             upstream.silent = self.weather.helping || on.iter().any(hits);
         }
     }
