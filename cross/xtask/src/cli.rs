@@ -73,13 +73,18 @@ Examples:
 ";
 
 const WORLD: &str = "\
-Runs the seeded simulation: the gateway's core on a crashable disk and a lossy network.
+Runs the seeded simulation: the gateway's core on a crashable disk, between sensors on bad
+connections and upstreams that fall silent. Prints what happened, and for each failure the line
+that replays it.
 
-Usage: cargo xtask world [--seeds N] [--from S]
+Usage: cargo xtask world --seeds N [--from S] [--bug NAME]
+       cargo xtask world --power-cut SEED [--at OPERATION | --points N]
 
 Examples:
-  cargo xtask world --seeds 100
-  cargo xtask world --seeds 1 --from 4711     replays one seed
+  cargo xtask world --seeds 10000
+  cargo xtask world --seeds 1 --from 4711            replays one seed
+  cargo xtask world --seeds 200 --bug held-acknowledged
+                                                     plants a mistake, which must be found
 ";
 
 const WASM: &str = "\

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use crate::group::Part;
 use crate::log::Log;
-use crate::planted::PlantedBug;
 use crate::segment::Place;
 
 /// Bytes in front of each part: the checkpoint's number.
@@ -91,9 +90,6 @@ impl Log {
         };
         if index == 0 {
             checkpointing.start = Some(place);
-            if self.options.plants(PlantedBug::CheckpointPartEarly) {
-                (self.checkpoint, self.checkpoint_before) = (Some(place), Some(place));
-            }
         }
         if index + 1 == checkpointing.of && checkpointing.start.is_some() {
             self.checkpoint_before = self.checkpoint;

@@ -28,8 +28,6 @@ pub enum PlantedBug {
     DropWithoutLedger,
     /// Segments are used again before the trims that freed them are durable.
     RecycleBeforeTrim,
-    /// A checkpoint counts as complete with its first part.
-    CheckpointPartEarly,
     /// A failed sync is taken for done, because the next one succeeds.
     FailedSyncForgiven,
 }

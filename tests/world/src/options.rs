@@ -259,20 +259,18 @@ fn sensors(random: &mut Random) -> Vec<Sensor> {
 /// is when the end of the log has just been taken up again.
 fn ends(random: &mut Random) -> Vec<End> {
     let count = random.range(1, 5);
-    let mut ends: Vec<End> = (0..count)
-        .map(|_| {
-            let operation = random.pick(&[12, 60, 400, 900]);
-            let operation = random.range(1, operation);
-            match random.range(0, 6) {
-                0..3 => vec![End::PowerCut(operation)],
-                // What a kill leaves in the page cache is lost if power fails before a sync.
-                3 => vec![End::Kill(operation), End::PowerCut(random.range(1, 7))],
-                4 => vec![End::Kill(operation)],
-                _ => vec![End::Restart(random.millis(5, 400))],
-            }
-        })
-        .flatten()
-        .collect();
+    let mut ends = Vec::new();
+    for _ in 0..count {
+        let operation = random.pick(&[12, 60, 400, 900]);
+        let operation = random.range(1, operation);
+        match random.range(0, 6) {
+            0..3 => ends.push(End::PowerCut(operation)),
+            // What a kill leaves in the page cache is lost if power fails before a sync.
+            3 => ends.extend([End::Kill(operation), End::PowerCut(random.range(1, 7))]),
+            4 => ends.push(End::Kill(operation)),
+            _ => ends.push(End::Restart(random.millis(5, 400))),
+        }
+    }
     ends.push(End::PowerCut(random.range(20, 500)));
     ends
 }

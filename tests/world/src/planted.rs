@@ -18,7 +18,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, with the name that the command line knows it by.
-    pub const ALL: [(&'static str, Planted); 14] = [
+    pub const ALL: [(&'static str, Planted); 13] = [
         ("ack-before-sync", Planted::Log(LogBug::AckBeforeSync)),
         ("crc-without-segment", Planted::Log(LogBug::CrcWithoutSegment)),
         ("cursor-apart", Planted::Flow(FlowBug::CursorApart)),
@@ -28,7 +28,6 @@ impl Planted {
         ("publishers-not-restored", Planted::Log(LogBug::PublishersNotRestored)),
         ("drop-without-ledger", Planted::Log(LogBug::DropWithoutLedger)),
         ("recycle-before-trim", Planted::Log(LogBug::RecycleBeforeTrim)),
-        ("checkpoint-part-early", Planted::Log(LogBug::CheckpointPartEarly)),
         ("failed-sync-forgiven", Planted::Log(LogBug::FailedSyncForgiven)),
         ("cursor-moved-on-send", Planted::Flow(FlowBug::CursorMovedOnSend)),
         ("held-acknowledged", Planted::Flow(FlowBug::HeldAcknowledged)),

@@ -107,6 +107,21 @@ impl Publisher {
         self.sensor.version == Version::V5
     }
 
+    /// Where it stands, in words.
+    pub(crate) fn describe(&self) -> String {
+        format!(
+            "{} ({:?}, {:?}, connection {:?}, {} under way, {} refused, {} of {} sent)",
+            self.name,
+            self.sensor.version,
+            self.sensor.route,
+            self.conn,
+            self.in_flight.len(),
+            self.later.len(),
+            self.next,
+            self.sensor.readings,
+        )
+    }
+
     /// Everything sent and acknowledged.
     pub(crate) fn is_done(&self) -> bool {
         !self.has_more() && !self.waits()

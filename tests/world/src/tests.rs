@@ -110,7 +110,6 @@ planted_bugs! {
     publishers_not_restored_from_the_checkpoint_are_found: "publishers-not-restored",
     a_drop_without_a_ledger_entry_is_found: "drop-without-ledger",
     a_segment_recycled_before_its_trim_is_found: "recycle-before-trim",
-    a_checkpoint_taken_for_complete_too_early_is_found: "checkpoint-part-early",
     a_failed_sync_that_is_forgiven_is_found: "failed-sync-forgiven",
     a_cursor_moved_on_send_is_found: "cursor-moved-on-send",
     a_held_publish_that_is_acknowledged_is_found: "held-acknowledged",

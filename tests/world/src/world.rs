@@ -155,7 +155,7 @@ impl World {
             if self.is_done() {
                 // Cursors reach the disk a little later.
                 let done_at = *done_at.get_or_insert(self.time.clock);
-                if self.time.clock > done_at + AFTERGLOW {
+                if self.time.clock > done_at + AFTERGLOW && self.rests() {
                     break;
                 }
             }
@@ -165,7 +165,8 @@ impl World {
             self.happen(event);
             self.tally.events += 1;
             if self.tally.events > MAX_EVENTS || self.time.clock > MAX_TIME {
-                return self.fault(&format!("no end after {} events", self.tally.events));
+                let (events, why) = (self.tally.events, self.unfinished());
+                return self.fault(&format!("no end after {events} events: {why}"));
             }
             if self.faults.len() >= MAX_FAULTS {
                 return;
@@ -201,6 +202,29 @@ impl World {
         };
         let log = gateway.log();
         log.readers().all(|(reader, stream, _)| log.cursor(reader) >= log.next_seq(stream))
+    }
+
+    /// What keeps the world from its end, in words.
+    fn unfinished(&self) -> String {
+        let mut why = Vec::new();
+        if self.wants_more() {
+            why.push(format!("trouble that has not bitten: {:?}", self.weather));
+        }
+        let waiting = self.publishers.iter().filter(|publisher| !publisher.is_done());
+        why.extend(waiting.map(|publisher| format!("{} is not done", publisher.describe())));
+        let Some(gateway) = &self.gateway else { return "the gateway is off".to_owned() };
+        let log = gateway.log();
+        let behind = log.readers().filter(|r| log.cursor(r.0) < log.next_seq(r.1));
+        why.extend(behind.map(|(_, stream, name)| format!("{name} is behind in {stream}")));
+        let status = log.status();
+        let (full, retrying, error) = (status.disk_full, status.retrying, status.last_error);
+        why.push(format!("disk full {full}, retrying {retrying}, last error {error:?}"));
+        why.join("; ")
+    }
+
+    /// Whether the log has written everything down.
+    fn rests(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|gateway| gateway.log().is_idle())
     }
 
     fn gap(&mut self) -> Duration {

@@ -67,7 +67,10 @@ impl World {
     /// It is told to stop.
     pub(super) fn stop(&mut self) {
         let now = self.time.now();
-        let Some(gateway) = &mut self.gateway else { return };
+        let Some(gateway) = &mut self.gateway else {
+            // It has not started yet.
+            return self.time.after(RESTART, Event::Stop(self.life));
+        };
         self.stopping = true;
         gateway.shut_down(now);
         self.time.after(STOP_TIMEOUT, Event::StopTimeout(self.life));

@@ -129,14 +129,18 @@ impl World {
         let count = self.upstreams.len();
         for (at, upstream) in self.upstreams.iter_mut().enumerate() {
             // Every second one hits a single upstream.
-            let hits = |index: &usize| index % 2 == 0 || index / 2 % count == at;
+            let hits = |index: &usize| index.is_multiple_of(2) || index / 2 % count == at;
             upstream.silent = self.weather.helping || on.iter().any(hits);
         }
     }
 
     /// Something was lost in a partition.
     pub(super) fn partition_bites(&mut self) {
-        self.weather.partition_bit = true;
+        let first = !std::mem::replace(&mut self.weather.partition_bit, true);
+        if first && self.weather.helping {
+            self.tally.partitions += 1;
+            self.tally.partitions_bit += 1;
+        }
         let on = |trouble: &&mut Trouble| trouble.state == Phase::On && !trouble.bit;
         for trouble in self.weather.partitions.iter_mut().filter(on) {
             trouble.bit = true;
