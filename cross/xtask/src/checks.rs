@@ -11,7 +11,12 @@ use std::process::{Command, ExitCode, Output};
 /// Sets up, builds, checks and tests. All steps run, even after one has failed, so that one
 /// round shows everything.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    debian::ensure(&[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients")])?;
+    debian::ensure(&[
+        ("mosquitto", "mosquitto"),
+        ("mosquitto_pub", "mosquitto-clients"),
+        // The server's own programs are not on the path; this one comes with them.
+        ("pg_ctlcluster", "postgresql"),
+    ])?;
     if debian::is_root() {
         // For the power cuts; others than root cannot mount, and skip them.
         debian::ensure(&[("mkfs.ext4", "e2fsprogs"), ("mount", "mount")])?;
@@ -30,7 +35,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     check("cargo clippy", workspace.cargo().args(clippy))?;
     let binaries = ["build", "--package", "tidegate", "--package", "tidegate-rig"];
-    check("building the gateway and the rig", workspace.cargo().args(binaries))?;
+    let binaries = binaries.iter().chain(&["--package", "tidegate-sink"]);
+    check("building the gateway, the rig and the sink", workspace.cargo().args(binaries))?;
     let output = check("cargo test", &mut tests(workspace, &functions, arguments))?;
     let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
     count.skip(&String::from_utf8_lossy(&output.stderr));
@@ -59,6 +65,7 @@ fn tests(workspace: &Workspace, functions: &Path, arguments: &[String]) -> Comma
         .args(arguments)
         .env("TIDEGATE_BIN", workspace.binary("debug", "tidegate"))
         .env("TIDEGATE_RIG", workspace.binary("debug", "tidegate-rig"))
+        .env("TIDEGATE_SINK", workspace.binary("debug", "tidegate-sink"))
         .env("TIDEGATE_FUNCTIONS", functions);
     cargo
 }
