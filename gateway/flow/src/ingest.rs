@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_broker::{Answer, BrokerEvent, Message, RefuseReason, Ticket};
-use tidegate_stream::{
-    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId,
-};
+use tidegate_stream::{AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId};
 
 use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
 use crate::clock::Now;
@@ -181,12 +179,7 @@ impl Gateway {
         }
     }
 
-    fn append(
-        &mut self,
-        now: Now,
-        held: &Held,
-        record: &RecordRef<'_>,
-    ) -> Result<(), CommitError> {
+    fn append(&mut self, now: Now, held: &Held, record: &RecordRef<'_>) -> Result<(), CommitError> {
         let refused = record.publisher.and_then(|own| self.refusals.changes(&held.client, own));
         if let ([stream], None) = (held.streams.as_slice(), &refused) {
             self.newest_record = self.log.append(now.instant, *stream, record)?.position;

@@ -1,4 +1,5 @@
-//! The reference server of the HTTPS sink as a process, which may be killed and started again.
+//! A server of the tests as a process, which may be killed and started again: the reference server
+//! of the HTTPS sink, and the S3 server.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cloud::wait_for_listener;
 
-/// A `tidegate-sink`; killed when dropped.
+/// `tidegate-sink` or `tidegate-s3`; killed when dropped.
 #[derive(Debug)]
 pub struct Sink {
     binary: PathBuf,
@@ -18,18 +19,17 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts it on a free port, over the database that the connection string names; `more` are
-    /// further arguments.
+    /// Starts it on a free port; `more` are its arguments besides where to listen.
     ///
     /// # Errors
     /// When the binary is missing or does not listen.
-    pub fn start(binary: &Path, database: &str, more: &[&str]) -> Result<Sink> {
+    pub fn start(binary: &Path, more: &[&str]) -> Result<Sink> {
         if !binary.is_file() {
-            bail!("{} is missing: cargo build -p tidegate-sink", binary.display());
+            bail!("{} is missing: cargo xtask test builds it", binary.display());
         }
         let address = crate::ports::free()?;
         let listen = address.to_string();
-        let arguments = ["--listen", &listen, "--database", database, "--tied"];
+        let arguments = ["--listen", &listen, "--tied"];
         let arguments = arguments.iter().chain(more).map(|one| (*one).to_owned()).collect();
         let mut sink = Sink { binary: binary.to_owned(), arguments, address, child: None };
         sink.start_again()?;

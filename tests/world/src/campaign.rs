@@ -79,10 +79,8 @@ impl fmt::Display for Report {
 
 /// So many storms, from this seed on.
 pub fn storms(from: u64, seeds: u64) -> Vec<Entry> {
-    let storm = |seed| Entry {
-        replay: format!("--seeds 1 --from {seed}"),
-        options: Options::storm(seed),
-    };
+    let storm =
+        |seed| Entry { replay: format!("--seeds 1 --from {seed}"), options: Options::storm(seed) };
     (from..from + seeds).map(storm).collect()
 }
 
@@ -176,9 +174,8 @@ fn run_one(
     let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     report.worlds += 1;
     report.tally += &tally;
-    report.bitten += u64::from(
-        tally.power_cuts_bit > 0 && tally.partitions_bit > 0 && tally.full_disks_bit > 0,
-    );
+    report.bitten +=
+        u64::from(tally.power_cuts_bit > 0 && tally.partitions_bit > 0 && tally.full_disks_bit > 0);
     if wrong.is_empty() {
         return None;
     }

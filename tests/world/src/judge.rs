@@ -221,7 +221,8 @@ fn judge_function(
 ) {
     let of = |name: &str| accounts.iter().find(|account| account.name == name);
     let counts = |name| of(name).map(Account::counts).unwrap_or_default();
-    let (inputs, alerts, dead) = (counts("telemetry"), counts("alerts"), counts(DEAD_LETTER_STREAM));
+    let (inputs, alerts, dead) =
+        (counts("telemetry"), counts("alerts"), counts(DEAD_LETTER_STREAM));
     let times = |counts: &BTreeMap<Reading, u64>, of| counts.get(of).copied().unwrap_or(0);
     let mut handled: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for (reading, records) in &inputs {
@@ -246,9 +247,9 @@ fn judge_function(
     let state = gateway.log().table_entries(table);
     for publisher in publishers {
         let (least, most) = handled.get(publisher.name.as_str()).copied().unwrap_or_default();
-        let value = state.get(&count_key(&publisher.name)).map_or(Ok(0), |value| {
-            value.as_slice().try_into().map(u64::from_le_bytes)
-        });
+        let value = state
+            .get(&count_key(&publisher.name))
+            .map_or(Ok(0), |value| value.as_slice().try_into().map(u64::from_le_bytes));
         if !value.is_ok_and(|count| (least..=most).contains(&count)) {
             let name = &publisher.name;
             wrong.push(format!("{name}: counted {value:?}, not {least} to {most}"));
