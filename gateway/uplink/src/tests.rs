@@ -2,6 +2,7 @@
 //! misbehaves by seed.
 
 mod batches;
+mod body;
 mod envelope;
 mod lossy;
 mod rules;

@@ -31,6 +31,8 @@ pub(crate) struct Key {
 pub(crate) enum Kind {
     Name,
     Path,
+    /// Checked by the one who uses it.
+    Text,
     Flag,
     Count {
         min: u64,
@@ -85,6 +87,7 @@ impl Kind {
         match self {
             Kind::Name => format!("1 to {MAX_NAME} of A-Z a-z 0-9 _ -"),
             Kind::Path => "path, relative to this file".to_owned(),
+            Kind::Text => "text".to_owned(),
             Kind::Flag => "true or false".to_owned(),
             Kind::Count { min, max } => format!("{min} to {max}"),
             Kind::Bytes { min, max } => format!("{} to {}", show_bytes(*min), show_bytes(*max)),
@@ -100,9 +103,7 @@ impl Kind {
             Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
             Kind::Input => "{ stream = \"NAME\" }".to_owned(),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
-            Kind::Urls { max } => format!(
-                "\"mqtt://HOST:PORT\" or \"mqtts://USER:PASSWORD@HOST:PORT\", or a list of at most {max}"
-            ),
+            Kind::Urls { max } => format!("URL, or a list of at most {max}, all of one kind"),
         }
     }
 }
@@ -507,7 +508,7 @@ pub(crate) mod uplink {
         name: "url",
         kind: Kind::Urls { max: 8 },
         fallback: Fallback::Required(r#"url = "mqtt://cloud.example:1883""#),
-        about: "The upstream broker (MQTT 5). User and password are optional; write `%40` for an @ in them. Without a port 1883, with mqtts 8883. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
+        about: "The upstream; see above for each kind. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
     };
     pub(crate) const STREAMS: Key = Key {
         name: "streams",
@@ -524,7 +525,7 @@ pub(crate) mod uplink {
     pub(crate) const CA_FILE: Key = Key {
         name: "ca_file",
         kind: Kind::Path,
-        fallback: Fallback::Absent("none; needed with `mqtts`"),
+        fallback: Fallback::Absent("needed with `mqtts`; else those that the system trusts"),
         about: "Certificates (PEM) of the authorities that may have signed the upstream's.",
     };
     pub(crate) const CERT_FILE: Key = Key {
@@ -539,11 +540,51 @@ pub(crate) mod uplink {
         fallback: Fallback::Absent("none"),
         about: "The private key (PEM) of `cert_file`.",
     };
+    pub(crate) const TOKEN_FILE: Key = Key {
+        name: "token_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent("none"),
+        about: "HTTPS: a file with the bearer token, closed to others (mode 0600); read again at each connection.",
+    };
+    pub(crate) const FORMAT: Key = Key {
+        name: "format",
+        kind: Kind::Choice(&["cbor", "ndjson"]),
+        fallback: Fallback::Absent("\"cbor\" with HTTPS, \"ndjson\" with S3"),
+        about: "HTTPS and S3: how the records of a batch are written, for machines or for people.",
+    };
+    pub(crate) const COMPRESSION: Key = Key {
+        name: "compression",
+        kind: Kind::Choice(&["gzip", "none"]),
+        fallback: Fallback::Absent("\"gzip\""),
+        about: "HTTPS and S3: compression of a batch.",
+    };
+    pub(crate) const REGION: Key = Key {
+        name: "region",
+        kind: Kind::Text,
+        fallback: Fallback::Absent("needed with `s3://`, else `us-east-1`"),
+        about: "S3: region of the bucket.",
+    };
+    pub(crate) const CREDENTIALS_FILE: Key = Key {
+        name: "credentials_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent(
+            "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` of the environment",
+        ),
+        about: "S3: a file with the account's keys in the form of `~/.aws/credentials`, closed to others (mode 0600); read again at each connection.",
+    };
+    pub(crate) const ADDRESSING: Key = Key {
+        name: "addressing",
+        kind: Kind::Choice(&["path", "virtual-host"]),
+        fallback: Fallback::Absent(
+            "\"virtual-host\" with `s3://`, unless the bucket's name has a dot; else \"path\"",
+        ),
+        about: "S3: whether the bucket stands in the path or in front of the host's name.",
+    };
     pub(crate) const KEEP_ALIVE: Key = Key {
         name: "keep_alive",
         kind: time(Duration::from_secs(5), Duration::from_secs(65_535)),
         fallback: Fallback::Value(r#""30s""#),
-        about: "Time without traffic after which the upstream is asked whether it is there.",
+        about: "MQTT: time without traffic after which the upstream is asked whether it is there.",
     };
     pub(crate) const WINDOW: Key = Key {
         name: "window",
@@ -627,6 +668,12 @@ pub(crate) mod uplink {
             &CA_FILE,
             &CERT_FILE,
             &KEY_FILE,
+            &TOKEN_FILE,
+            &CREDENTIALS_FILE,
+            &REGION,
+            &ADDRESSING,
+            &FORMAT,
+            &COMPRESSION,
             &KEEP_ALIVE,
             &WINDOW,
             &WINDOW_BYTES,

@@ -9,6 +9,7 @@ mod mistakes;
 mod plan;
 mod sections;
 mod settings;
+mod sink;
 mod starter;
 mod suggestion;
 #[cfg(test)]

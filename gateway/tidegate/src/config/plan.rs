@@ -114,6 +114,7 @@ fn uplink_plan(uplink: &UplinkSettings) -> UplinkPlan {
             batch_records: uplink.batch_records,
             batch_bytes: uplink.batch_bytes,
             batch_age: uplink.batch_age,
+            sealed: uplink.target.is_sealed(),
             max_batches_per_second: uplink.max_batches_per_second,
             max_bytes_per_second: uplink.max_bytes_per_second,
             max_backfill_bytes_per_second: uplink.max_backfill_bytes_per_second,

@@ -1,6 +1,7 @@
 //! The configuration as a whole: the minimal file, every mistake, and a golden of many.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
@@ -136,6 +137,24 @@ fn the_starter_configuration_works_with_every_comment_removed() {
         .collect();
     let settings = Place::new().parse(&uncommented).unwrap();
     assert_eq!((settings.functions.len(), settings.uplinks.len()), (1, 1));
+}
+
+#[test]
+fn the_scheme_of_the_url_says_what_the_upstream_is() {
+    let place = Place::new();
+    let plan = |url: &str| {
+        let file = MINIMAL.replace(r#""mqtt://127.0.0.1:18830""#, url);
+        place.parse(&file).unwrap().plan().uplinks.remove(0).options
+    };
+    let mqtt = plan(r#""mqtt://127.0.0.1:18830""#);
+    assert_eq!((mqtt.batch_records, mqtt.sealed, mqtt.endpoints), (1, false, 1));
+    let http = plan(r#"["http://127.0.0.1:8090", "http://127.0.0.1:8091"]"#);
+    assert_eq!((http.batch_records, http.sealed, http.endpoints), (100, false, 2));
+    let keys = place.scratch.path().join("keys");
+    fs::write(&keys, "aws_access_key_id = A\naws_secret_access_key = B\n").unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    let s3 = "\"s3+http://127.0.0.1:9000/bucket\"\ncredentials_file = \"keys\"\nformat = \"cbor\"";
+    assert!(plan(s3).sealed);
 }
 
 #[test]
@@ -400,8 +419,33 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         r#""mqtt://127.0.0.1:18830""#,
-        r#""nats://127.0.0.1:4222""#,
-        r#"25: uplink.cloud.url = "nats://127.0.0.1:4222": scheme "nats" is not mqtt or mqtts; write "mqtt://HOST:PORT" or "mqtts://USER:PASSWORD@HOST:PORT""#,
+        r#""amqp://bob:secret@127.0.0.1:4222""#,
+        r#"25: uplink.cloud.url = "amqp://bob:***@127.0.0.1:4222": scheme "amqp" is unknown; known: mqtt, mqtts, https, http, s3, s3+https, s3+http"#,
+    ),
+    (
+        r#""mqtt://127.0.0.1:18830""#,
+        r#"["mqtt://127.0.0.1:18830", "https://sink.example"]"#,
+        r#"25: uplink.cloud.url[1] = "https://sink.example": is of another kind than the URL before it; write an uplink for each"#,
+    ),
+    (
+        "[uplink.cloud]",
+        "[uplink.cloud]\nbatch_records = 10",
+        "25: uplink.cloud.batch_records = 10: has no use with mqtt://: each record is a message of its own",
+    ),
+    (
+        "[uplink.cloud]",
+        "[uplink.cloud]\nregion = \"eu-central-1\"",
+        r#"25: uplink.cloud.region = "eu-central-1": has no use with mqtt://; it belongs to s3://"#,
+    ),
+    (
+        r#""mqtt://127.0.0.1:18830""#,
+        "\"http://127.0.0.1:8090\"\nkeep_alive = \"10s\"",
+        r#"26: uplink.cloud.keep_alive = "10s": has no use with https://; it belongs to mqtt://"#,
+    ),
+    (
+        r#""mqtt://127.0.0.1:18830""#,
+        "\"http://sink.example/in\"\nca_file = \"empty.pem\"",
+        r#"26: uplink.cloud.ca_file = "empty.pem": has no use with http://; write https:// or leave it out"#,
     ),
     (
         "[uplink.cloud]",

@@ -10,8 +10,9 @@ use super::keys::{Key, Kind, uplink};
 use super::mistakes::Mistakes;
 use super::sections::{Reader, check_name, check_stream, list, size};
 use super::settings::UplinkSettings;
+use super::sink::{Place, Sink};
 use super::value::expected;
-use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, TlsFiles};
+use crate::uplinks::{Target, TargetOptions, TlsFiles};
 
 /// Most uplinks of one gateway.
 const MAX_UPLINKS: usize = 16;
@@ -82,12 +83,14 @@ fn one(
         window,
         ..TargetOptions::default()
     };
-    settings.target = target(gateway, name, section, options, out)?;
-    match settings.target {
-        Target::Mqtt(_) => {
-            settings.batch_records = 1;
-            refuse_batches(section, out);
-        }
+    let urls = urls(section, out)?;
+    let place = Place { reader, gateway, uplink: name, section, urls, options };
+    let (sink, target) = place.target(out)?;
+    settings.target = target;
+    match sink {
+        // It carries one record a message.
+        Sink::Mqtt => settings.batch_records = 1,
+        Sink::Http | Sink::S3 => {}
     }
     Some(settings)
 }
@@ -98,55 +101,6 @@ fn limit(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<u64> {
     match key.kind {
         Kind::Bytes { .. } => Some(section.bytes(key, out)),
         _ => Some(section.count(key, out)),
-    }
-}
-
-/// MQTT carries one record a message.
-fn refuse_batches(section: &Section<'_>, out: &mut Mistakes) {
-    for key in [&uplink::BATCH_RECORDS, &uplink::BATCH_BYTES, &uplink::BATCH_AGE] {
-        if let Some(spot) = section.spot(key) {
-            spot.wrong(out, "has no use with mqtt://: each record is a message of its own");
-        }
-    }
-}
-
-/// The servers of an uplink; `None` when a URL or a file is wrong.
-fn target(
-    gateway: &str,
-    name: &str,
-    section: &Section<'_>,
-    options: TargetOptions,
-    out: &mut Mistakes,
-) -> Option<Target> {
-    let urls = urls(section, out)?;
-    let mut servers = Vec::new();
-    let mut told: Vec<TargetError> = Vec::new();
-    for (spot, url) in urls {
-        match MqttTarget::parse(gateway, name, &url, options.clone()) {
-            Ok(server) => servers.push(server),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    // What is wrong with a file is wrong for each server: told once.
-                    if mistake.key == "url" || !told.contains(&mistake) {
-                        report(section, &spot, &mistake, out);
-                        told.push(mistake);
-                    }
-                }
-            }
-        }
-    }
-    told.is_empty().then_some(Target::Mqtt(servers))
-}
-
-fn report(section: &Section<'_>, url: &Spot<'_>, mistake: &TargetError, out: &mut Mistakes) {
-    let shown = format!("\"{}\"", mistake.value);
-    if mistake.key == uplink::URL.name {
-        return url.wrong_shown_as(&shown, out, &mistake.why);
-    }
-    let key = uplink::SECTION.keys.iter().find(|key| key.name == mistake.key);
-    match key.and_then(|key| section.spot(key)) {
-        Some(spot) => spot.wrong_shown_as(&shown, out, &mistake.why),
-        None => section.wrong_absent(mistake.key, out, &mistake.why),
     }
 }
 

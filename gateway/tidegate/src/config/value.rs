@@ -276,7 +276,7 @@ mod tests {
                 Kind::Time { .. } => time(&key.kind, value).map(drop),
                 Kind::Choice(_) => choice(&key.kind, value).map(drop),
                 Kind::Name => name(&key.kind, value).map(drop),
-                Kind::Path | Kind::Urls { .. } => text(&key.kind, value).map(drop),
+                Kind::Path | Kind::Text | Kind::Urls { .. } => text(&key.kind, value).map(drop),
                 Kind::Listen { .. }
                 | Kind::ListenOrOff
                 | Kind::Topics { .. }

@@ -2,11 +2,22 @@
 //! core asks for, sends what it is given, and reports what it hears; it decides nothing and keeps
 //! nothing across connections.
 
+#[cfg(feature = "sink-http")]
+pub mod http;
 pub mod mqtt;
+#[cfg(feature = "sink-s3")]
+pub mod s3;
 mod target;
 mod tls;
 mod url;
+#[cfg(feature = "web")]
+mod web;
 
+#[cfg(feature = "sink-http")]
+pub use http::{HttpOptions, HttpTarget};
 pub use mqtt::{MqttTarget, TargetOptions};
+#[cfg(feature = "sink-s3")]
+pub use s3::{Addressing, S3Options, S3Target};
 pub use target::{Target, TargetError};
 pub use tls::TlsFiles;
+pub(crate) use url::masked;

@@ -5,7 +5,11 @@ use std::fmt;
 use tidegate_uplink::{Action, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 
+#[cfg(feature = "sink-http")]
+use super::http::{self, HttpTarget};
 use super::mqtt::{self, MqttTarget};
+#[cfg(feature = "sink-s3")]
+use super::s3::{self, S3Target};
 
 /// One mistake in the settings of an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,12 @@ impl std::error::Error for TargetError {}
 pub enum Target {
     /// MQTT 5 brokers.
     Mqtt(Vec<MqttTarget>),
+    /// Servers of the HTTPS sink.
+    #[cfg(feature = "sink-http")]
+    Http(Vec<HttpTarget>),
+    /// Servers of S3.
+    #[cfg(feature = "sink-s3")]
+    S3(Vec<S3Target>),
 }
 
 impl Target {
@@ -39,6 +49,22 @@ impl Target {
     pub fn endpoints(&self) -> usize {
         match self {
             Target::Mqtt(servers) => servers.len(),
+            #[cfg(feature = "sink-http")]
+            Target::Http(servers) => servers.len(),
+            #[cfg(feature = "sink-s3")]
+            Target::S3(servers) => servers.len(),
+        }
+    }
+
+    /// Whether the boundaries of a batch must be durable before it is sent.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        match self {
+            Target::Mqtt(_) => false,
+            #[cfg(feature = "sink-http")]
+            Target::Http(_) => false,
+            #[cfg(feature = "sink-s3")]
+            Target::S3(_) => true,
         }
     }
 
@@ -61,6 +87,14 @@ impl Target {
                 drop(lanes);
                 mqtt::run(servers, actions, events).await;
             }
+            #[cfg(feature = "sink-http")]
+            Target::Http(servers) => http::run(servers, &lanes, actions, events).await,
+            // Nor can S3.
+            #[cfg(feature = "sink-s3")]
+            Target::S3(servers) => {
+                drop(lanes);
+                s3::run(servers, actions, events).await;
+            }
         }
     }
 }
@@ -70,6 +104,10 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<String> = match self {
             Target::Mqtt(servers) => servers.iter().map(ToString::to_string).collect(),
+            #[cfg(feature = "sink-http")]
+            Target::Http(servers) => servers.iter().map(ToString::to_string).collect(),
+            #[cfg(feature = "sink-s3")]
+            Target::S3(servers) => servers.iter().map(ToString::to_string).collect(),
         };
         f.write_str(&shown.join(", "))
     }

@@ -13,7 +13,7 @@ use super::TargetError;
 /// Files for TLS; all of them PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates of the authorities that may have signed the server's; needed with TLS.
+    /// Certificates of the authorities that may have signed the server's.
     pub ca_file: Option<PathBuf>,
     /// Our own certificate chain, for servers that ask for one.
     pub cert_file: Option<PathBuf>,
@@ -38,16 +38,31 @@ impl TlsFiles {
     }
 }
 
+/// Whom to trust when the options name no `ca_file`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authorities {
+    /// Nobody: the file must be named.
+    Named,
+    /// Those that the system trusts.
+    #[cfg(feature = "web")]
+    System,
+}
+
 /// The configuration for connections to `host`, from the files that the options name.
 pub(super) fn client_config(
     scheme: &str,
     host: &str,
     files: &TlsFiles,
+    authorities: Authorities,
     mistakes: &mut Vec<TargetError>,
 ) -> Option<Arc<ClientConfig>> {
-    let roots = match &files.ca_file {
-        Some(file) => roots(file).map_err(|mistake| mistakes.push(mistake)).ok(),
-        None => {
+    let roots = match (&files.ca_file, authorities) {
+        (Some(file), _) => roots(file).map_err(|mistake| mistakes.push(mistake)).ok(),
+        #[cfg(feature = "web")]
+        (None, Authorities::System) => {
+            system_roots().map_err(|mistake| mistakes.push(mistake)).ok()
+        }
+        (None, Authorities::Named) => {
             let why = format!(
                 "is needed with {scheme}://: a PEM file with the certificate of the authority \
                  that signed the one of {host} (for a public one, often \
@@ -103,6 +118,22 @@ fn roots(file: &Path) -> Result<RootCertStore, TargetError> {
         let why = "holds no usable certificate".to_owned();
         Err(TargetError { key: "ca_file", value: file.display().to_string(), why })
     }
+}
+
+#[cfg(feature = "web")]
+fn system_roots() -> Result<RootCertStore, TargetError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable > 0 {
+        return Ok(roots);
+    }
+    let errors = found.errors.iter().map(|error| format!(" ({error})")).next().unwrap_or_default();
+    let why = format!(
+        "the system has no authorities to trust{errors}; install ca-certificates, or name a PEM \
+         file with the certificate of the server's authority"
+    );
+    Err(TargetError { key: "ca_file", value: String::new(), why })
 }
 
 fn certificates(

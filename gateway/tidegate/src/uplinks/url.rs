@@ -147,7 +147,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 /// The URL as it may be shown: whatever stands between scheme and `@` after a colon is hidden,
 /// also when the URL is wrong elsewhere.
-pub(super) fn masked(url: &str) -> String {
+pub(crate) fn masked(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),

@@ -4,14 +4,37 @@ use std::path::PathBuf;
 
 /// The `tidegate` binary: `TIDEGATE_BIN`, else beside the directory of this test.
 pub(crate) fn tidegate() -> PathBuf {
-    let path = match std::env::var_os("TIDEGATE_BIN") {
+    program("tidegate", "TIDEGATE_BIN")
+}
+
+/// The `tidegate-sink` binary: `TIDEGATE_SINK`, else beside the directory of this test.
+pub(crate) fn sink() -> PathBuf {
+    program("tidegate-sink", "TIDEGATE_SINK")
+}
+
+/// The `tidegate-s3` binary: `TIDEGATE_S3`, else beside the directory of this test; `None`, and a
+/// word, where it was not built.
+pub(crate) fn s3() -> Option<PathBuf> {
+    let path = match std::env::var_os("TIDEGATE_S3") {
         Some(path) => PathBuf::from(path),
-        None => target().join("tidegate"),
+        None => target().join("tidegate-s3"),
+    };
+    if !path.is_file() {
+        eprintln!("skipped: {} is missing (cargo build -p tidegate-s3)", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn program(name: &str, variable: &str) -> PathBuf {
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => target().join(name),
     };
     assert!(
         path.is_file(),
-        "the gateway {} is missing: run `cargo xtask test`, or `cargo build -p tidegate`, or set \
-         TIDEGATE_BIN",
+        "the program {} is missing: run `cargo xtask test`, or `cargo build -p {name}`, or set \
+         {variable}",
         path.display()
     );
     path

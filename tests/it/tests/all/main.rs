@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
 
 mod binaries;
+mod https_sink;
 mod kill;
 mod link_death;
 mod operation;
 mod poison;
 mod power_cut;
 mod records;
+mod s3_sink;
 mod setup;
 mod third_party;

@@ -8,7 +8,7 @@ use rumqttc::v5::MqttOptions;
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 
-use super::super::tls::client_config;
+use super::super::tls::{Authorities, client_config};
 use super::super::url::{Scheme, Shape, Url, masked};
 use super::super::{TargetError, TlsFiles};
 
@@ -97,7 +97,7 @@ impl MqttTarget {
                 mistakes.push(TargetError { key: "url", value, why });
                 return Err(mistakes);
             }
-            client_config("mqtts", &url.host, &options.tls, &mut mistakes)
+            client_config("mqtts", &url.host, &options.tls, Authorities::Named, &mut mistakes)
         } else {
             options.tls.refuse("mqtt", "mqtts", &mut mistakes);
             None
