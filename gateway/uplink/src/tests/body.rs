@@ -157,7 +157,7 @@ fn expected_line(gateway: &str, batch: &Batch, record: &OutboundRecord) -> serde
 /// RFC 4648, digit by digit from a string of bits.
 fn base64(bytes: &[u8]) -> String {
     let mut bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-    while bits.len() % 6 != 0 {
+    while !bits.len().is_multiple_of(6) {
         bits.push('0');
     }
     let digit = |at: usize| match u8::from_str_radix(&bits[at..at + 6], 2).unwrap() {
@@ -168,7 +168,7 @@ fn base64(bytes: &[u8]) -> String {
         _ => '/',
     };
     let mut text: String = (0..bits.len()).step_by(6).map(digit).collect();
-    while text.len() % 4 != 0 {
+    while !text.len().is_multiple_of(4) {
         text.push('=');
     }
     text
