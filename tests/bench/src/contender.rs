@@ -68,6 +68,8 @@ pub(crate) struct Gateway {
 /// How a gateway keeps the load, and what reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keeping {
+    /// Quota of its stream, whose oldest records are dropped at it.
+    pub(crate) max_bytes: &'static str,
     /// `retain` of its stream.
     pub(crate) retain: &'static str,
     /// `max_ack_delay`, and `quiet` as long, or a second; `None`: as they are by default.
@@ -87,7 +89,12 @@ pub(crate) enum FunctionReads {
 
 impl Default for Keeping {
     fn default() -> Keeping {
-        Keeping { retain: "24h", ack_delay: None, function_reads: FunctionReads::Another }
+        Keeping {
+            max_bytes: "4GiB",
+            retain: "24h",
+            ack_delay: None,
+            function_reads: FunctionReads::Another,
+        }
     }
 }
 
@@ -122,12 +129,12 @@ impl Gateway {
     /// Documented in the configuration reference; keys as in the minimal configuration.
     fn config(&self, dir: &Path, port: u16, http_port: u16) -> Result<String> {
         let data_dir = quoted(&dir.join(DATA))?;
-        let Keeping { retain, ack_delay, function_reads } = self.keeping;
+        let Keeping { max_bytes, retain, ack_delay, function_reads } = self.keeping;
         let mut text = format!(
             "[gateway]\nid = \"bench\"\ndata_dir = {data_dir}\n\n\
              [mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\n\
-             [stream.bench]\ntopics = [\"{TOPIC_ROOT}/#\"]\nmax_bytes = \"4GiB\"\n\
+             [stream.bench]\ntopics = [\"{TOPIC_ROOT}/#\"]\nmax_bytes = \"{max_bytes}\"\n\
              overflow = \"drop-oldest\"\nretain = \"{retain}\"\n"
         );
         if let Some(delay) = ack_delay {

@@ -37,9 +37,10 @@ const ACK_DELAYS: [Option<Duration>; 4] = [
 /// Payload written before a measurement on recycled segments: more than is measured.
 const FIRST_FILL_BYTES: u64 = 80 << 20;
 const FIRST_FILL_LIMIT: Duration = Duration::from_secs(60);
-/// Records stay this long, then their segments are used again.
-const RECYCLED: &str = "2s";
-/// Time for that.
+/// Quota of a stream whose segments are used again: it was reached in the first fill, and the
+/// oldest records go from then on.
+const RECYCLED: &str = "32MiB";
+/// Time for the first of them to be given back.
 const RECYCLING: Duration = Duration::from_secs(4);
 /// Room for the first fill, and for all segments that are kept to be used again.
 const VOLUME_BYTES: u64 = 512 << 20;
@@ -74,6 +75,10 @@ enum Segments {
 #[derive(Debug, Clone)]
 struct Sample {
     bytes_per_payload_byte: f64,
+    /// Of those, what the log itself has written to its files.
+    log_bytes_per_payload_byte: f64,
+    /// Messages that shared a sync, on average.
+    messages_per_sync: f64,
     bytes_per_day: f64,
     ack_p50_ms: Option<f64>,
     ack_p99_ms: Option<f64>,
@@ -185,6 +190,8 @@ impl Case {
         let missing = row("unacknowledged", "messages", &|s| Some(s.unacknowledged as f64));
         vec![
             bytes.with_bar(self.bar),
+            row("log_bytes_per_payload_byte", "bytes", &|s| Some(s.log_bytes_per_payload_byte)),
+            row("messages_per_sync", "messages", &|s| Some(s.messages_per_sync)),
             row("ack_p50", "ms", &|s| s.ack_p50_ms),
             row("ack_p99", "ms", &|s| s.ack_p99_ms),
             row("device_bytes_per_day", "GB", &|s| Some(s.bytes_per_day / 1e9)),
@@ -218,15 +225,15 @@ impl Case {
     }
 
     fn contender(&self, field: &Field, uplink: Option<String>) -> Contender {
-        let retain = match self.segments {
-            Segments::Fresh => "24h",
-            Segments::Recycled => RECYCLED,
+        let (max_bytes, retain) = match self.segments {
+            Segments::Fresh => ("4GiB", "24h"),
+            Segments::Recycled => (RECYCLED, "0s"),
         };
         let (function, function_reads) = match self.pipeline {
             true => (field.gateway.function.clone(), FunctionReads::TheLoad),
             false => (None, FunctionReads::Another),
         };
-        let keeping = Keeping { retain, ack_delay: self.ack_delay, function_reads };
+        let keeping = Keeping { max_bytes, retain, ack_delay: self.ack_delay, function_reads };
         Contender::Tidegate(Gateway { function, uplink, keeping, ..field.gateway.clone() })
     }
 
@@ -257,13 +264,15 @@ impl Case {
         wait_until_prepared(gateway, volume)?;
         let mut generator = Generator::connect(gateway.address, self.load())?;
         let (before, cpu) = (written(gateway, volume)?, procfs::cpu_time(gateway.pid())?);
+        let log = LogCount::of(gateway)?;
         let messages = u64::from(self.pace.per_second) * settings.wear_seconds;
         let limit = Duration::from_secs(2 * settings.wear_seconds);
         let phase = generator.drive(messages, limit)?;
         self.wait_for_the_pipeline(gateway)?;
         let cpu = procfs::cpu_time(gateway.pid())?.since(&cpu);
+        let log = LogCount::of(gateway)?.since(log);
         let bytes = written(gateway, volume)? - before;
-        Ok(Sample::new(&phase, bytes, cpu))
+        Ok(Sample::new(&phase, bytes, log, cpu))
     }
 
     /// Until every record has passed the function and the uplink.
@@ -308,12 +317,37 @@ fn written(gateway: &Running, volume: Option<&Volume>) -> Result<u64> {
     }
 }
 
+/// What the log says of itself.
+#[derive(Debug, Clone, Copy)]
+struct LogCount {
+    bytes: u64,
+    groups: u64,
+}
+
+impl LogCount {
+    fn of(gateway: &Running) -> Result<LogCount> {
+        let status = gateway.status()?;
+        let number = |pointer| {
+            let number = status.pointer(pointer).and_then(serde_json::Value::as_u64);
+            number.with_context(|| format!("no {pointer} in the status: {status}"))
+        };
+        Ok(LogCount { bytes: number("/disk/bytes_written")?, groups: number("/disk/groups")? })
+    }
+
+    fn since(self, before: LogCount) -> LogCount {
+        LogCount { bytes: self.bytes - before.bytes, groups: self.groups - before.groups }
+    }
+}
+
 impl Sample {
-    fn new(phase: &Phase, bytes: u64, cpu: Duration) -> Sample {
+    fn new(phase: &Phase, bytes: u64, log: LogCount, cpu: Duration) -> Sample {
         let ms = |percent| percentile(&phase.latencies, percent).map(|us| f64::from(us) / 1e3);
         let seconds = phase.elapsed.as_secs_f64();
+        let payload = (phase.published * PAYLOAD_BYTES as u64) as f64;
         Sample {
-            bytes_per_payload_byte: bytes as f64 / (phase.published * PAYLOAD_BYTES as u64) as f64,
+            bytes_per_payload_byte: bytes as f64 / payload,
+            log_bytes_per_payload_byte: log.bytes as f64 / payload,
+            messages_per_sync: phase.published as f64 / log.groups.max(1) as f64,
             bytes_per_day: bytes as f64 / seconds * 86_400.0,
             ack_p50_ms: ms(50.0),
             ack_p99_ms: ms(99.0),
