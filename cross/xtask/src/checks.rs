@@ -11,7 +11,11 @@ use std::process::{Command, ExitCode, Output};
 /// Sets up, builds, checks and tests. All steps run, even after one has failed, so that one
 /// round shows everything.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    debian::ensure(&[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients")])?;
+    debian::ensure(&[
+        ("mosquitto", "mosquitto"),
+        ("mosquitto_pub", "mosquitto-clients"),
+        ("nats-server", "nats-server"),
+    ])?;
     if debian::is_root() {
         // For the power cuts; others than root cannot mount, and skip them.
         debian::ensure(&[("mkfs.ext4", "e2fsprogs"), ("mount", "mount")])?;

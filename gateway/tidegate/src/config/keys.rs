@@ -100,9 +100,7 @@ impl Kind {
             Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
             Kind::Input => "{ stream = \"NAME\" }".to_owned(),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
-            Kind::Urls { max } => format!(
-                "\"mqtt://HOST:PORT\" or \"mqtts://USER:PASSWORD@HOST:PORT\", or a list of at most {max}"
-            ),
+            Kind::Urls { max } => format!("URL, or a list of at most {max}, all of one kind"),
         }
     }
 }
@@ -507,7 +505,7 @@ pub(crate) mod uplink {
         name: "url",
         kind: Kind::Urls { max: 8 },
         fallback: Fallback::Required(r#"url = "mqtt://cloud.example:1883""#),
-        about: "The upstream broker (MQTT 5). User and password are optional; write `%40` for an @ in them. Without a port 1883, with mqtts 8883. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
+        about: "The upstream; the kinds are above. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
     };
     pub(crate) const STREAMS: Key = Key {
         name: "streams",
@@ -524,7 +522,7 @@ pub(crate) mod uplink {
     pub(crate) const CA_FILE: Key = Key {
         name: "ca_file",
         kind: Kind::Path,
-        fallback: Fallback::Absent("none; needed with `mqtts`"),
+        fallback: Fallback::Absent("none; needed with `mqtts` and `tls`"),
         about: "Certificates (PEM) of the authorities that may have signed the upstream's.",
     };
     pub(crate) const CERT_FILE: Key = Key {
@@ -538,6 +536,12 @@ pub(crate) mod uplink {
         kind: Kind::Path,
         fallback: Fallback::Absent("none"),
         about: "The private key (PEM) of `cert_file`.",
+    };
+    pub(crate) const CREDENTIALS_FILE: Key = Key {
+        name: "credentials_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent("none"),
+        about: "NATS: a file with the user's JWT and seed (`.creds`), or with the seed of an nkey.",
     };
     pub(crate) const KEEP_ALIVE: Key = Key {
         name: "keep_alive",
@@ -560,7 +564,7 @@ pub(crate) mod uplink {
     pub(crate) const BATCH_RECORDS: Key = Key {
         name: "batch_records",
         kind: Kind::Count { min: 1, max: 1000 },
-        fallback: Fallback::Absent("1 with MQTT, else 100"),
+        fallback: Fallback::Absent("1 with MQTT and NATS, else 100"),
         about: "A batch is sent when it has so many records; never more than `window`. With MQTT each record is a message of its own.",
     };
     pub(crate) const BATCH_BYTES: Key = Key {
@@ -627,6 +631,7 @@ pub(crate) mod uplink {
             &CA_FILE,
             &CERT_FILE,
             &KEY_FILE,
+            &CREDENTIALS_FILE,
             &KEEP_ALIVE,
             &WINDOW,
             &WINDOW_BYTES,

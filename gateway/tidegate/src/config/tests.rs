@@ -400,8 +400,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         r#""mqtt://127.0.0.1:18830""#,
-        r#""nats://127.0.0.1:4222""#,
-        r#"25: uplink.cloud.url = "nats://127.0.0.1:4222": scheme "nats" is not mqtt or mqtts; write "mqtt://HOST:PORT" or "mqtts://USER:PASSWORD@HOST:PORT""#,
+        r#""amqp://127.0.0.1:4222""#,
+        r#"25: uplink.cloud.url = "amqp://127.0.0.1:4222": scheme "amqp" is not mqtt or mqtts; write "mqtt://HOST:PORT" or "mqtts://USER:PASSWORD@HOST:PORT""#,
     ),
     (
         "[uplink.cloud]",

@@ -1,5 +1,6 @@
 //! `[uplink.NAME]`: where it goes, what it sends, how much and how fast.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_flow::RESERVED_STREAMS;
@@ -12,6 +13,8 @@ use super::sections::{Reader, check_name, check_stream, list, size};
 use super::settings::UplinkSettings;
 use super::value::expected;
 use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, TlsFiles};
+#[cfg(feature = "sink-nats")]
+use crate::uplinks::{NatsOptions, NatsTarget};
 
 /// Most uplinks of one gateway.
 const MAX_UPLINKS: usize = 16;
@@ -71,25 +74,41 @@ fn one(
         backoff_min,
         backoff_max,
     };
-    let options = TargetOptions {
+    let options = Options {
         tls: TlsFiles {
             ca_file: reader.path(section, &uplink::CA_FILE, out),
             cert_file: reader.path(section, &uplink::CERT_FILE, out),
             key_file: reader.path(section, &uplink::KEY_FILE, out),
         },
+        credentials_file: reader.path(section, &uplink::CREDENTIALS_FILE, out),
         keep_alive: section.time(&uplink::KEEP_ALIVE, out),
         connect_timeout,
         window,
-        ..TargetOptions::default()
     };
-    settings.target = target(gateway, name, section, options, out)?;
+    settings.target = target(gateway, name, section, &options, out)?;
     match settings.target {
         Target::Mqtt(_) => {
             settings.batch_records = 1;
-            refuse_batches(section, out);
+            refuse(section, &uplink::CREDENTIALS_FILE, "mqtt", "the login is in the url", out);
+            refuse_batches(section, "mqtt", out);
+        }
+        #[cfg(feature = "sink-nats")]
+        Target::Nats(_) => {
+            settings.batch_records = 1;
+            refuse_batches(section, "nats", out);
         }
     }
     Some(settings)
+}
+
+/// What the sinks are told beside their URLs; each takes what it knows.
+struct Options {
+    tls: TlsFiles,
+    #[cfg_attr(not(feature = "sink-nats"), expect(dead_code, reason = "for NATS alone"))]
+    credentials_file: Option<PathBuf>,
+    keep_alive: Duration,
+    connect_timeout: Duration,
+    window: usize,
 }
 
 /// A limit that holds only when it is written.
@@ -101,12 +120,17 @@ fn limit(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<u64> {
     }
 }
 
-/// MQTT carries one record a message.
-fn refuse_batches(section: &Section<'_>, out: &mut Mistakes) {
+/// For sinks that carry one record a message.
+fn refuse_batches(section: &Section<'_>, scheme: &str, out: &mut Mistakes) {
     for key in [&uplink::BATCH_RECORDS, &uplink::BATCH_BYTES, &uplink::BATCH_AGE] {
-        if let Some(spot) = section.spot(key) {
-            spot.wrong(out, "has no use with mqtt://: each record is a message of its own");
-        }
+        refuse(section, key, scheme, "each record is a message of its own", out);
+    }
+}
+
+/// A key that would be there for nothing.
+fn refuse(section: &Section<'_>, key: &Key, scheme: &str, why: &str, out: &mut Mistakes) {
+    if let Some(spot) = section.spot(key) {
+        spot.wrong(out, &format!("has no use with {scheme}://: {why}"));
     }
 }
 
@@ -115,14 +139,57 @@ fn target(
     gateway: &str,
     name: &str,
     section: &Section<'_>,
-    options: TargetOptions,
+    options: &Options,
     out: &mut Mistakes,
 ) -> Option<Target> {
     let urls = urls(section, out)?;
+    let scheme = urls.first()?.1.split_once("://").map_or("", |(scheme, _)| scheme);
+    match scheme {
+        #[cfg(feature = "sink-nats")]
+        "nats" | "tls" => {
+            let options = NatsOptions {
+                tls: options.tls.clone(),
+                credentials_file: options.credentials_file.clone(),
+                keep_alive: options.keep_alive,
+                connect_timeout: options.connect_timeout,
+            };
+            let parse = |url: &str| NatsTarget::parse(gateway, name, url, options.clone());
+            servers(section, urls, parse, out).map(Target::Nats)
+        }
+        #[cfg(not(feature = "sink-nats"))]
+        "nats" | "tls" => {
+            for (spot, _) in urls {
+                let why = "this gateway was built without this kind of sink (cargo feature \
+                    sink-nats)";
+                spot.wrong_shown_as(&format!("\"{scheme}://...\""), out, why);
+            }
+            None
+        }
+        _ => {
+            let options = TargetOptions {
+                tls: options.tls.clone(),
+                keep_alive: options.keep_alive,
+                connect_timeout: options.connect_timeout,
+                window: options.window,
+                ..TargetOptions::default()
+            };
+            let parse = |url: &str| MqttTarget::parse(gateway, name, url, options.clone());
+            servers(section, urls, parse, out).map(Target::Mqtt)
+        }
+    }
+}
+
+/// The servers of one kind.
+fn servers<T>(
+    section: &Section<'_>,
+    urls: Vec<(Spot<'_>, String)>,
+    parse: impl Fn(&str) -> Result<T, Vec<TargetError>>,
+    out: &mut Mistakes,
+) -> Option<Vec<T>> {
     let mut servers = Vec::new();
     let mut told: Vec<TargetError> = Vec::new();
     for (spot, url) in urls {
-        match MqttTarget::parse(gateway, name, &url, options.clone()) {
+        match parse(&url) {
             Ok(server) => servers.push(server),
             Err(mistakes) => {
                 for mistake in mistakes {
@@ -135,7 +202,7 @@ fn target(
             }
         }
     }
-    told.is_empty().then_some(Target::Mqtt(servers))
+    told.is_empty().then_some(servers)
 }
 
 fn report(section: &Section<'_>, url: &Spot<'_>, mistake: &TargetError, out: &mut Mistakes) {

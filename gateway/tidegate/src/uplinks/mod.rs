@@ -3,10 +3,14 @@
 //! nothing across connections.
 
 pub mod mqtt;
+#[cfg(feature = "sink-nats")]
+pub mod nats;
 mod target;
 mod tls;
 mod url;
 
 pub use mqtt::{MqttTarget, TargetOptions};
+#[cfg(feature = "sink-nats")]
+pub use nats::{NatsOptions, NatsTarget};
 pub use target::{Target, TargetError};
 pub use tls::TlsFiles;

@@ -6,6 +6,8 @@ use tidegate_uplink::{Action, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 
 use super::mqtt::{self, MqttTarget};
+#[cfg(feature = "sink-nats")]
+use super::nats::{self, NatsTarget};
 
 /// One mistake in the settings of an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ impl std::error::Error for TargetError {}
 pub enum Target {
     /// MQTT 5 brokers.
     Mqtt(Vec<MqttTarget>),
+    /// NATS servers with JetStream.
+    #[cfg(feature = "sink-nats")]
+    Nats(Vec<NatsTarget>),
 }
 
 impl Target {
@@ -39,6 +44,8 @@ impl Target {
     pub fn endpoints(&self) -> usize {
         match self {
             Target::Mqtt(servers) => servers.len(),
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(servers) => servers.len(),
         }
     }
 
@@ -61,6 +68,8 @@ impl Target {
                 drop(lanes);
                 mqtt::run(servers, actions, events).await;
             }
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(servers) => nats::run(servers, lanes, actions, events).await,
         }
     }
 }
@@ -70,6 +79,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<String> = match self {
             Target::Mqtt(servers) => servers.iter().map(ToString::to_string).collect(),
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(servers) => servers.iter().map(ToString::to_string).collect(),
         };
         f.write_str(&shown.join(", "))
     }

@@ -6,6 +6,7 @@
 mod binaries;
 mod kill;
 mod link_death;
+mod nats;
 mod operation;
 mod poison;
 mod power_cut;
