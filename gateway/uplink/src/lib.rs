@@ -46,6 +46,7 @@
 mod action;
 mod backoff;
 mod batch;
+mod body;
 pub mod envelope;
 mod flights;
 mod lane;
@@ -58,6 +59,7 @@ mod uplink;
 
 pub use action::{Action, Held, LaneId, OutboundMessage, RefuseReason, UplinkEvent, Want};
 pub use batch::{Batch, SeqRange};
+pub use body::{BODY_VERSION, BodyFormat};
 pub use envelope::{Clock, Envelope, EnvelopeError, Identity};
 pub use lane::LaneStart;
 pub use options::{MAX_WINDOW, UplinkOptions};

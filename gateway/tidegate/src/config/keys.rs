@@ -543,6 +543,24 @@ pub(crate) mod uplink {
         fallback: Fallback::Absent("none"),
         about: "NATS: a file with the user's JWT and seed (`.creds`), or with the seed of an nkey.",
     };
+    pub(crate) const MQTT_VERSION: Key = Key {
+        name: "mqtt_version",
+        kind: Kind::Choice(&["5", "3.1.1"]),
+        fallback: Fallback::Value(r#""5""#),
+        about: "MQTT: version of the protocol. 3.1.1 has no properties for an envelope: the records go as the body of the message.",
+    };
+    pub(crate) const FORMAT: Key = Key {
+        name: "format",
+        kind: Kind::Choice(&["cbor", "ndjson"]),
+        fallback: Fallback::Absent("\"ndjson\" with MQTT"),
+        about: "How the records of a batch are written, for machines or for people.",
+    };
+    pub(crate) const MAX_MESSAGE: Key = Key {
+        name: "max_message",
+        kind: Kind::Bytes { min: KIB, max: 256 * MIB - 1 },
+        fallback: Fallback::Absent("what the server says"),
+        about: "MQTT: largest message sent, for servers that do not say what they take.",
+    };
     pub(crate) const KEEP_ALIVE: Key = Key {
         name: "keep_alive",
         kind: time(Duration::from_secs(5), Duration::from_secs(65_535)),
@@ -564,8 +582,8 @@ pub(crate) mod uplink {
     pub(crate) const BATCH_RECORDS: Key = Key {
         name: "batch_records",
         kind: Kind::Count { min: 1, max: 1000 },
-        fallback: Fallback::Absent("1 with MQTT and NATS, else 100"),
-        about: "A batch is sent when it has so many records; never more than `window`. With MQTT each record is a message of its own.",
+        fallback: Fallback::Absent("1 with MQTT 5 and NATS, else 100"),
+        about: "A batch is sent when it has so many records; never more than `window`. With MQTT 5, more than 1 makes a batch the body of one message; with NATS each record is a message of its own.",
     };
     pub(crate) const BATCH_BYTES: Key = Key {
         name: "batch_bytes",
@@ -632,6 +650,9 @@ pub(crate) mod uplink {
             &CERT_FILE,
             &KEY_FILE,
             &CREDENTIALS_FILE,
+            &MQTT_VERSION,
+            &FORMAT,
+            &MAX_MESSAGE,
             &KEEP_ALIVE,
             &WINDOW,
             &WINDOW_BYTES,

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_flow::RESERVED_STREAMS;
+use tidegate_uplink::BodyFormat;
 use toml::de::DeValue;
 
 use super::document::{Section, Spot};
 use super::keys::{Key, Kind, uplink};
 use super::mistakes::Mistakes;
-use super::sections::{Reader, check_name, check_stream, list, size};
+use super::sections::{Reader, check_name, check_stream, list, size, small};
 use super::settings::UplinkSettings;
 use super::value::expected;
-use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, TlsFiles};
+use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, TlsFiles, Version};
 #[cfg(feature = "sink-nats")]
 use crate::uplinks::{NatsOptions, NatsTarget};
 
@@ -84,18 +85,37 @@ fn one(
         keep_alive: section.time(&uplink::KEEP_ALIVE, out),
         connect_timeout,
         window,
+        version: match section.choice(&uplink::MQTT_VERSION, out) {
+            "3.1.1" => Version::V311,
+            _ => Version::V5,
+        },
+        format: match section.spot(&uplink::FORMAT) {
+            Some(_) if section.choice(&uplink::FORMAT, out) == "cbor" => BodyFormat::Cbor,
+            Some(_) | None => BodyFormat::Ndjson,
+        },
+        several: limit(section, &uplink::BATCH_RECORDS, out).is_some_and(|records| records > 1),
+        max_message: limit(section, &uplink::MAX_MESSAGE, out).map(small),
     };
     settings.target = target(gateway, name, section, &options, out)?;
     match settings.target {
         Target::Mqtt(_) => {
-            settings.batch_records = 1;
             refuse(section, &uplink::CREDENTIALS_FILE, "mqtt", "the login is in the url", out);
-            refuse_batches(section, "mqtt", out);
+            if !options.packs() {
+                settings.batch_records = 1;
+                for key in [&uplink::BATCH_BYTES, &uplink::BATCH_AGE, &uplink::FORMAT] {
+                    let why = "each record is a message of its own, unless batch_records is more \
+                        than 1";
+                    refuse(section, key, "mqtt", why, out);
+                }
+            }
         }
         #[cfg(feature = "sink-nats")]
         Target::Nats(_) => {
             settings.batch_records = 1;
             refuse_batches(section, "nats", out);
+            for key in [&uplink::MQTT_VERSION, &uplink::FORMAT, &uplink::MAX_MESSAGE] {
+                refuse(section, key, "nats", "the server says what it takes", out);
+            }
         }
     }
     Some(settings)
@@ -109,6 +129,18 @@ struct Options {
     keep_alive: Duration,
     connect_timeout: Duration,
     window: usize,
+    version: Version,
+    format: BodyFormat,
+    /// Whether the file asks for several records in a batch.
+    several: bool,
+    max_message: Option<u32>,
+}
+
+impl Options {
+    /// Whether a message of MQTT is a batch.
+    fn packs(&self) -> bool {
+        self.several || self.version == Version::V311
+    }
 }
 
 /// A limit that holds only when it is written.
@@ -171,6 +203,9 @@ fn target(
                 keep_alive: options.keep_alive,
                 connect_timeout: options.connect_timeout,
                 window: options.window,
+                version: options.version,
+                packing: options.packs().then_some(options.format),
+                max_message: options.max_message,
                 ..TargetOptions::default()
             };
             let parse = |url: &str| MqttTarget::parse(gateway, name, url, options.clone());

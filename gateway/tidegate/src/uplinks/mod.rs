@@ -9,7 +9,7 @@ mod target;
 mod tls;
 mod url;
 
-pub use mqtt::{MqttTarget, TargetOptions};
+pub use mqtt::{MqttTarget, TargetOptions, Version};
 #[cfg(feature = "sink-nats")]
 pub use nats::{NatsOptions, NatsTarget};
 pub use target::{Target, TargetError};
