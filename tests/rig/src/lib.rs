@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod link;
 pub mod mosquitto;
 pub mod mqtt;
+pub mod nats;
 pub mod ports;
 pub mod postgres;
 pub mod proxy;

@@ -508,7 +508,7 @@ pub(crate) mod uplink {
         name: "url",
         kind: Kind::Urls { max: 8 },
         fallback: Fallback::Required(r#"url = "mqtt://cloud.example:1883""#),
-        about: "The upstream; see above for each kind. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
+        about: "The upstream; the kinds are above. Of several servers one is used at a time: the next when it cannot be reached. They must share what they hold, as the nodes of a cluster do.",
     };
     pub(crate) const STREAMS: Key = Key {
         name: "streams",
@@ -525,7 +525,9 @@ pub(crate) mod uplink {
     pub(crate) const CA_FILE: Key = Key {
         name: "ca_file",
         kind: Kind::Path,
-        fallback: Fallback::Absent("needed with `mqtts`; else those that the system trusts"),
+        fallback: Fallback::Absent(
+            "needed with `mqtts` and `tls`; else those that the system trusts",
+        ),
         about: "Certificates (PEM) of the authorities that may have signed the upstream's.",
     };
     pub(crate) const CERT_FILE: Key = Key {
@@ -546,11 +548,17 @@ pub(crate) mod uplink {
         fallback: Fallback::Absent("none"),
         about: "HTTPS: a file with the bearer token, closed to others (mode 0600); read again at each connection.",
     };
+    pub(crate) const MQTT_VERSION: Key = Key {
+        name: "mqtt_version",
+        kind: Kind::Choice(&["5", "3.1.1"]),
+        fallback: Fallback::Value(r#""5""#),
+        about: "MQTT: version of the protocol. 3.1.1 has no properties for an envelope: the records go as the body of the message.",
+    };
     pub(crate) const FORMAT: Key = Key {
         name: "format",
         kind: Kind::Choice(&["cbor", "ndjson"]),
-        fallback: Fallback::Absent("\"cbor\" with HTTPS, \"ndjson\" with S3"),
-        about: "HTTPS and S3: how the records of a batch are written, for machines or for people.",
+        fallback: Fallback::Absent("\"cbor\" with HTTPS, \"ndjson\" with S3 and MQTT"),
+        about: "How the records of a batch are written, for machines or for people.",
     };
     pub(crate) const COMPRESSION: Key = Key {
         name: "compression",
@@ -568,9 +576,9 @@ pub(crate) mod uplink {
         name: "credentials_file",
         kind: Kind::Path,
         fallback: Fallback::Absent(
-            "`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` of the environment",
+            "S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` of the environment",
         ),
-        about: "S3: a file with the account's keys in the form of `~/.aws/credentials`, closed to others (mode 0600); read again at each connection.",
+        about: "S3: a file with the account's keys in the form of `~/.aws/credentials`, closed to others (mode 0600); read again at each connection. NATS: a file with the user's JWT and seed (`.creds`), or with the seed of an nkey.",
     };
     pub(crate) const ADDRESSING: Key = Key {
         name: "addressing",
@@ -580,11 +588,17 @@ pub(crate) mod uplink {
         ),
         about: "S3: whether the bucket stands in the path or in front of the host's name.",
     };
+    pub(crate) const MAX_MESSAGE: Key = Key {
+        name: "max_message",
+        kind: Kind::Bytes { min: KIB, max: 256 * MIB - 1 },
+        fallback: Fallback::Absent("what the server says"),
+        about: "MQTT: largest message sent, for servers that do not say what they take.",
+    };
     pub(crate) const KEEP_ALIVE: Key = Key {
         name: "keep_alive",
         kind: time(Duration::from_secs(5), Duration::from_secs(65_535)),
         fallback: Fallback::Value(r#""30s""#),
-        about: "MQTT: time without traffic after which the upstream is asked whether it is there.",
+        about: "MQTT and NATS: time without traffic after which the upstream is asked whether it is there.",
     };
     pub(crate) const WINDOW: Key = Key {
         name: "window",
@@ -601,8 +615,8 @@ pub(crate) mod uplink {
     pub(crate) const BATCH_RECORDS: Key = Key {
         name: "batch_records",
         kind: Kind::Count { min: 1, max: 1000 },
-        fallback: Fallback::Absent("1 with MQTT, else 100"),
-        about: "A batch is sent when it has so many records; never more than `window`. With MQTT each record is a message of its own.",
+        fallback: Fallback::Absent("1 with MQTT 5 and NATS, else 100"),
+        about: "A batch is sent when it has so many records; never more than `window`. With MQTT 5, more than 1 makes a batch the body of one message; with NATS each record is a message of its own.",
     };
     pub(crate) const BATCH_BYTES: Key = Key {
         name: "batch_bytes",
@@ -672,8 +686,10 @@ pub(crate) mod uplink {
             &CREDENTIALS_FILE,
             &REGION,
             &ADDRESSING,
+            &MQTT_VERSION,
             &FORMAT,
             &COMPRESSION,
+            &MAX_MESSAGE,
             &KEEP_ALIVE,
             &WINDOW,
             &WINDOW_BYTES,

@@ -5,11 +5,15 @@ use super::document::{Section, Spot};
 use super::keys::{Key, uplink};
 use super::mistakes::Mistakes;
 use super::sections::Reader;
+#[cfg(any(feature = "web", feature = "sink-nats"))]
+use crate::uplinks::TlsFiles;
 #[cfg(feature = "sink-s3")]
 use crate::uplinks::{Addressing, S3Options, S3Target};
 #[cfg(feature = "sink-http")]
 use crate::uplinks::{HttpOptions, HttpTarget};
-use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, TlsFiles};
+use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions};
+#[cfg(feature = "sink-nats")]
+use crate::uplinks::{NatsOptions, NatsTarget};
 #[cfg(feature = "web")]
 use tidegate_uplink::BodyFormat;
 
@@ -18,6 +22,7 @@ use tidegate_uplink::BodyFormat;
 pub(super) enum Sink {
     Mqtt,
     Http,
+    Nats,
     S3,
 }
 
@@ -27,22 +32,26 @@ const SCHEMES: &[(&str, Sink)] = &[
     ("mqtts", Sink::Mqtt),
     ("https", Sink::Http),
     ("http", Sink::Http),
+    ("nats", Sink::Nats),
+    ("tls", Sink::Nats),
     ("s3", Sink::S3),
     ("s3+https", Sink::S3),
     ("s3+http", Sink::S3),
 ];
 
-const BATCHES: &[Sink] = &[Sink::Http, Sink::S3];
+const BATCHES: &[Sink] = &[Sink::Mqtt, Sink::Http, Sink::S3];
 
 /// Keys that have a use with some kinds only.
 const OWN: &[(&Key, &[Sink])] = &[
-    (&uplink::KEEP_ALIVE, &[Sink::Mqtt]),
+    (&uplink::KEEP_ALIVE, &[Sink::Mqtt, Sink::Nats]),
+    (&uplink::MQTT_VERSION, &[Sink::Mqtt]),
+    (&uplink::MAX_MESSAGE, &[Sink::Mqtt]),
     (&uplink::TOKEN_FILE, &[Sink::Http]),
     (&uplink::REGION, &[Sink::S3]),
-    (&uplink::CREDENTIALS_FILE, &[Sink::S3]),
+    (&uplink::CREDENTIALS_FILE, &[Sink::S3, Sink::Nats]),
     (&uplink::ADDRESSING, &[Sink::S3]),
     (&uplink::FORMAT, BATCHES),
-    (&uplink::COMPRESSION, BATCHES),
+    (&uplink::COMPRESSION, &[Sink::Http, Sink::S3]),
     (&uplink::BATCH_RECORDS, BATCHES),
     (&uplink::BATCH_BYTES, BATCHES),
     (&uplink::BATCH_AGE, BATCHES),
@@ -67,6 +76,7 @@ impl Sink {
         match self {
             Sink::Mqtt => "mqtt://",
             Sink::Http => "https://",
+            Sink::Nats => "nats://",
             Sink::S3 => "s3://",
         }
     }
@@ -76,8 +86,8 @@ impl Sink {
         for (key, sinks) in OWN {
             if let Some(spot) = section.spot(key).filter(|_| !sinks.contains(&self)) {
                 let theirs: Vec<_> = sinks.iter().map(|sink| sink.scheme()).collect();
-                let why = if self == Sink::Mqtt && *sinks == BATCHES {
-                    "has no use with mqtt://: each record is a message of its own".to_owned()
+                let why = if self == Sink::Nats && *sinks == BATCHES {
+                    "has no use with nats://: each record is a message of its own".to_owned()
                 } else {
                     format!(
                         "has no use with {}; it belongs to {}",
@@ -115,6 +125,7 @@ impl Place<'_> {
                 Target::Mqtt(self.servers(parse, out)?)
             }
             Sink::Http => self.http(out)?,
+            Sink::Nats => self.nats(out)?,
             Sink::S3 => self.s3(out)?,
         };
         Some((sink, target))
@@ -152,6 +163,19 @@ impl Place<'_> {
         self.servers(parse, out).map(Target::Http)
     }
 
+    #[cfg(feature = "sink-nats")]
+    fn nats(&self, out: &mut Mistakes) -> Option<Target> {
+        let options = NatsOptions {
+            tls: self.tls(),
+            credentials_file: self.reader.path(self.section, &uplink::CREDENTIALS_FILE, out),
+            keep_alive: self.options.keep_alive,
+            connect_timeout: self.options.connect_timeout,
+        };
+        let (gateway, uplink) = (self.gateway, self.uplink);
+        let parse = |url: &str| NatsTarget::parse(gateway, uplink, url, options.clone());
+        self.servers(parse, out).map(Target::Nats)
+    }
+
     #[cfg(feature = "sink-s3")]
     fn s3(&self, out: &mut Mistakes) -> Option<Target> {
         let addressing = match self.section.choice(&uplink::ADDRESSING, out) {
@@ -176,12 +200,17 @@ impl Place<'_> {
         self.not_built("sink-http", out)
     }
 
+    #[cfg(not(feature = "sink-nats"))]
+    fn nats(&self, out: &mut Mistakes) -> Option<Target> {
+        self.not_built("sink-nats", out)
+    }
+
     #[cfg(not(feature = "sink-s3"))]
     fn s3(&self, out: &mut Mistakes) -> Option<Target> {
         self.not_built("sink-s3", out)
     }
 
-    #[cfg(not(all(feature = "sink-http", feature = "sink-s3")))]
+    #[cfg(not(all(feature = "sink-http", feature = "sink-nats", feature = "sink-s3")))]
     fn not_built(&self, feature: &str, out: &mut Mistakes) -> Option<Target> {
         let (spot, url) = self.urls.first()?;
         let why = format!("this program was built without that sink (cargo feature {feature})");
@@ -189,7 +218,7 @@ impl Place<'_> {
         None
     }
 
-    #[cfg(feature = "web")]
+    #[cfg(any(feature = "web", feature = "sink-nats"))]
     fn tls(&self) -> TlsFiles {
         self.options.tls.clone()
     }

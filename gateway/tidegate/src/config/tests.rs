@@ -420,7 +420,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#""mqtt://127.0.0.1:18830""#,
         r#""amqp://bob:secret@127.0.0.1:4222""#,
-        r#"25: uplink.cloud.url = "amqp://bob:***@127.0.0.1:4222": scheme "amqp" is unknown; known: mqtt, mqtts, https, http, s3, s3+https, s3+http"#,
+        r#"25: uplink.cloud.url = "amqp://bob:***@127.0.0.1:4222": scheme "amqp" is unknown; known: mqtt, mqtts, https, http, nats, tls, s3, s3+https, s3+http"#,
     ),
     (
         r#""mqtt://127.0.0.1:18830""#,
@@ -429,8 +429,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "[uplink.cloud]",
-        "[uplink.cloud]\nbatch_records = 10",
-        "25: uplink.cloud.batch_records = 10: has no use with mqtt://: each record is a message of its own",
+        "[uplink.cloud]\nbatch_age = \"1s\"",
+        "25: uplink.cloud.batch_age = \"1s\": has no use with mqtt://: each record is a message of its own, unless batch_records is more than 1",
     ),
     (
         "[uplink.cloud]",

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use tidegate_flow::RESERVED_STREAMS;
+use tidegate_uplink::BodyFormat;
 use toml::de::DeValue;
 
 use super::document::{Section, Spot};
 use super::keys::{Key, Kind, uplink};
 use super::mistakes::Mistakes;
-use super::sections::{Reader, check_name, check_stream, list, size};
+use super::sections::{Reader, check_name, check_stream, list, size, small};
 use super::settings::UplinkSettings;
 use super::sink::{Place, Sink};
 use super::value::expected;
-use crate::uplinks::{Target, TargetOptions, TlsFiles};
+use crate::uplinks::{Target, TargetOptions, TlsFiles, Version};
 
 /// Most uplinks of one gateway.
 const MAX_UPLINKS: usize = 16;
@@ -72,6 +73,7 @@ fn one(
         backoff_min,
         backoff_max,
     };
+    let packing = packing(section, out);
     let options = TargetOptions {
         tls: TlsFiles {
             ca_file: reader.path(section, &uplink::CA_FILE, out),
@@ -81,6 +83,9 @@ fn one(
         keep_alive: section.time(&uplink::KEEP_ALIVE, out),
         connect_timeout,
         window,
+        version: version(section, out),
+        packing,
+        max_message: limit(section, &uplink::MAX_MESSAGE, out).map(small),
         ..TargetOptions::default()
     };
     let urls = urls(section, out)?;
@@ -88,11 +93,49 @@ fn one(
     let (sink, target) = place.target(out)?;
     settings.target = target;
     match sink {
-        // It carries one record a message.
-        Sink::Mqtt => settings.batch_records = 1,
-        Sink::Http | Sink::S3 => {}
+        Sink::Mqtt if packing.is_none() => {
+            settings.batch_records = 1;
+            refuse_batches(section, out);
+        }
+        // Each record is a message of its own.
+        Sink::Nats => settings.batch_records = 1,
+        Sink::Mqtt | Sink::Http | Sink::S3 => {}
     }
     Some(settings)
+}
+
+fn version(section: &Section<'_>, out: &mut Mistakes) -> Version {
+    match section.choice(&uplink::MQTT_VERSION, out) {
+        "3.1.1" => Version::V311,
+        _ => Version::V5,
+    }
+}
+
+/// How the records of a message are written, when a message of MQTT is a batch: when the file
+/// asks for several in one, and with 3.1.1, which has no place for an envelope.
+fn packing(section: &Section<'_>, out: &mut Mistakes) -> Option<BodyFormat> {
+    let several = limit(section, &uplink::BATCH_RECORDS, out).is_some_and(|records| records > 1);
+    // A wrong version is reported where the target reads it.
+    let old = matches!(section.spot(&uplink::MQTT_VERSION), Some(spot)
+        if matches!(spot.value, DeValue::String(text) if text == "3.1.1"));
+    let format = match section.spot(&uplink::FORMAT) {
+        Some(_) if section.choice(&uplink::FORMAT, out) == "cbor" => BodyFormat::Cbor,
+        Some(_) | None => BodyFormat::Ndjson,
+    };
+    (several || old).then_some(format)
+}
+
+/// A message of MQTT that carries one record.
+fn refuse_batches(section: &Section<'_>, out: &mut Mistakes) {
+    for key in [&uplink::BATCH_BYTES, &uplink::BATCH_AGE, &uplink::FORMAT] {
+        if let Some(spot) = section.spot(key) {
+            spot.wrong(
+                out,
+                "has no use with mqtt://: each record is a message of its own, unless \
+                 batch_records is more than 1",
+            );
+        }
+    }
 }
 
 /// A limit that holds only when it is written.

@@ -5,6 +5,8 @@
 #[cfg(feature = "sink-http")]
 pub mod http;
 pub mod mqtt;
+#[cfg(feature = "sink-nats")]
+pub mod nats;
 #[cfg(feature = "sink-s3")]
 pub mod s3;
 mod target;
@@ -15,7 +17,9 @@ mod web;
 
 #[cfg(feature = "sink-http")]
 pub use http::{HttpOptions, HttpTarget};
-pub use mqtt::{MqttTarget, TargetOptions};
+pub use mqtt::{MqttTarget, TargetOptions, Version};
+#[cfg(feature = "sink-nats")]
+pub use nats::{NatsOptions, NatsTarget};
 #[cfg(feature = "sink-s3")]
 pub use s3::{Addressing, S3Options, S3Target};
 pub use target::{Target, TargetError};

@@ -8,6 +8,8 @@ use tokio::sync::mpsc::Receiver;
 #[cfg(feature = "sink-http")]
 use super::http::{self, HttpTarget};
 use super::mqtt::{self, MqttTarget};
+#[cfg(feature = "sink-nats")]
+use super::nats::{self, NatsTarget};
 #[cfg(feature = "sink-s3")]
 use super::s3::{self, S3Target};
 
@@ -41,6 +43,9 @@ pub enum Target {
     /// Servers of S3.
     #[cfg(feature = "sink-s3")]
     S3(Vec<S3Target>),
+    /// NATS servers with JetStream.
+    #[cfg(feature = "sink-nats")]
+    Nats(Vec<NatsTarget>),
 }
 
 impl Target {
@@ -53,6 +58,8 @@ impl Target {
             Target::Http(servers) => servers.len(),
             #[cfg(feature = "sink-s3")]
             Target::S3(servers) => servers.len(),
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(servers) => servers.len(),
         }
     }
 
@@ -65,6 +72,8 @@ impl Target {
             Target::Http(_) => false,
             #[cfg(feature = "sink-s3")]
             Target::S3(_) => true,
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(_) => false,
         }
     }
 
@@ -95,6 +104,8 @@ impl Target {
                 drop(lanes);
                 s3::run(servers, actions, events).await;
             }
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(servers) => nats::run(servers, lanes, actions, events).await,
         }
     }
 }
@@ -108,6 +119,8 @@ impl fmt::Display for Target {
             Target::Http(servers) => servers.iter().map(ToString::to_string).collect(),
             #[cfg(feature = "sink-s3")]
             Target::S3(servers) => servers.iter().map(ToString::to_string).collect(),
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(servers) => servers.iter().map(ToString::to_string).collect(),
         };
         f.write_str(&shown.join(", "))
     }

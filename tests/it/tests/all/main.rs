@@ -7,6 +7,7 @@ mod binaries;
 mod https_sink;
 mod kill;
 mod link_death;
+mod nats;
 mod operation;
 mod poison;
 mod power_cut;

@@ -110,7 +110,7 @@ fn sentence(target: &MqttTarget, stage: Stage, error: &ConnectionError) -> Strin
     }
 }
 
-fn unreachable_server(at: &str, error: &io::Error) -> String {
+pub(super) fn unreachable_server(at: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             format!("{at} refuses connections: nothing listens there, or a firewall forbids it")

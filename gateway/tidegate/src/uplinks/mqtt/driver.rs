@@ -1,4 +1,5 @@
-//! The MQTT 5 driver: one connection at a time, QoS 1, acknowledgements as they come.
+//! The MQTT driver: one connection at a time, QoS 1, acknowledgements as they come; for both
+//! versions of the protocol.
 //!
 //! rumqttc keeps unacknowledged messages and sends them again when it reconnects. The uplink core
 //! does that, from the log; so each session gets a client and an event loop of its own, which die
@@ -8,25 +9,68 @@
 //! were handed over and reports each packet id in that same order (`Outgoing::Publish`), so the
 //! tokens wait in a queue until their packet id is known.
 //!
-//! Not here: retries, windows, delays and timeouts other than the keep-alive (the uplink core).
+//! Not here: retries, windows, delays and timeouts other than the keep-alive (the uplink core);
+//! what differs between the versions (`v5.rs`, `v311.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, Packet};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
-use tidegate_uplink::{Action, Batch, OutboundMessage, RefuseReason, UplinkEvent};
+use tidegate_uplink::{Action, Batch, RefuseReason, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::complaint::{self, Stage};
-use super::packet;
-use super::target::{MAX_PACKET, MqttTarget};
+use super::complaint::Stage;
+use super::target::{MAX_PACKET, MqttTarget, Version};
+use super::v5::V5;
+use super::v311::V311;
 
 /// Time for a DISCONNECT to leave when the daemon shuts down.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A version of MQTT, by rumqttc's client for it.
+pub(super) trait Protocol {
+    type Client;
+    type EventLoop;
+    type Error;
+
+    /// A client, with room for so many messages that are not written yet, and its connection.
+    fn client(target: &MqttTarget, room: usize) -> (Self::Client, Self::EventLoop);
+
+    /// The next thing that happens on the connection. Not cancel safe: a PUBLISH may be lost
+    /// half-way into the socket's buffer.
+    async fn poll(
+        target: &MqttTarget,
+        event_loop: &mut Self::EventLoop,
+    ) -> Result<Heard, Self::Error>;
+
+    /// Hands a batch over, encoded.
+    fn publish(
+        target: &MqttTarget,
+        client: &Self::Client,
+        batch: Batch,
+        max_packet: u32,
+    ) -> Result<(), RefuseReason>;
+
+    /// Asks for a DISCONNECT; false when there is no room for one.
+    fn leave(client: &Self::Client) -> bool;
+
+    /// What the end of a connection means.
+    fn ended(target: &MqttTarget, session: u64, stage: Stage, error: &Self::Error) -> UplinkEvent;
+}
+
+/// What happened on a connection.
+pub(super) enum Heard {
+    /// The server takes messages, of at most so many bytes where it says so.
+    Opened { max_packet: Option<u32> },
+    /// A message was written under this packet id.
+    Sent(u16),
+    /// The server has the message, or refuses it.
+    Answered(u16, Option<RefuseReason>),
+    /// DISCONNECT was written.
+    Left,
+    /// Nothing that matters here.
+    Other,
+}
 
 /// See [`Target::run`](crate::uplinks::Target::run).
 pub async fn run(
@@ -52,7 +96,15 @@ pub async fn run(
             },
         };
         let Some(target) = servers.get(endpoint % servers.len().max(1)) else { return };
-        match Session::new(target, session, &events).serve(&mut actions).await {
+        let after = match target.version() {
+            Version::V5 => {
+                Session::<V5, _>::new(target, session, &events).serve(&mut actions).await
+            }
+            Version::V311 => {
+                Session::<V311, _>::new(target, session, &events).serve(&mut actions).await
+            }
+        };
+        match after {
             After::Idle => {}
             After::Connect(session, endpoint) => wanted = Some((session, endpoint)),
             After::Close => return,
@@ -67,11 +119,11 @@ enum After {
     Close,
 }
 
-struct Session<'a, E> {
+struct Session<'a, P: Protocol, E> {
     target: &'a MqttTarget,
     session: u64,
     events: &'a E,
-    client: AsyncClient,
+    client: P::Client,
     stage: Stage,
     /// Largest packet that the server takes.
     max_packet: u32,
@@ -79,21 +131,21 @@ struct Session<'a, E> {
     queued: VecDeque<u64>,
     /// Waiting for their PUBACK, by packet id.
     sent: BTreeMap<u16, u64>,
-    event_loop: Option<EventLoop>,
+    event_loop: Option<P::EventLoop>,
 }
 
-impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
-    fn new(target: &'a MqttTarget, session: u64, events: &'a E) -> Session<'a, E> {
+impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
+    fn new(target: &'a MqttTarget, session: u64, events: &'a E) -> Session<'a, P, E> {
         // The core never has more than its window in flight: this never fills up.
         let room = target.window().max(1) + 1;
-        let (client, event_loop) = AsyncClient::new(target.mqtt_options(), room);
+        let (client, event_loop) = P::client(target, room);
         Session {
             target,
             session,
             events,
             client,
             stage: Stage::Opening,
-            max_packet: MAX_PACKET,
+            max_packet: target.max_message().unwrap_or(MAX_PACKET),
             queued: VecDeque::new(),
             sent: BTreeMap::new(),
             event_loop: Some(event_loop),
@@ -104,9 +156,8 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
         let Some(mut event_loop) = self.event_loop.take() else { return After::Idle };
         loop {
             let polled = {
-                // Polling is not cancel safe (a PUBLISH may be lost half-way into the socket's
-                // buffer), so one poll goes on across any number of actions.
-                let mut poll = std::pin::pin!(event_loop.poll());
+                // Polling is not cancel safe, so one poll goes on across any number of actions.
+                let mut poll = std::pin::pin!(P::poll(self.target, &mut event_loop));
                 loop {
                     tokio::select! {
                         polled = &mut poll => break Some(polled),
@@ -118,16 +169,12 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
                     }
                 }
             };
-            let heard = match polled {
+            match polled {
                 None => return self.farewell(event_loop).await,
-                Some(Err(error)) => Err(error),
-                Some(Ok(event)) => self.hear(event, &mut event_loop),
-            };
-            match heard {
-                Ok(()) => {}
-                Err(error) => {
+                Some(Ok(heard)) => self.hear(heard),
+                Some(Err(error)) => {
                     let (target, session) = (self.target, self.session);
-                    (self.events)(complaint::ended(target, session, self.stage, &error));
+                    (self.events)(P::ended(target, session, self.stage, &error));
                     return After::Idle;
                 }
             }
@@ -137,7 +184,7 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
     fn take(&mut self, action: Option<Action>) -> Next {
         match action {
             Some(Action::Send { session, token, batch }) if session == self.session => {
-                self.send_batch(token, batch);
+                self.send(token, batch);
                 Next::Go
             }
             Some(Action::Disconnect { session, .. }) if session == self.session => {
@@ -158,32 +205,10 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
         }
     }
 
-    fn send_batch(&mut self, token: u64, batch: Batch) {
-        let Batch { stream, epoch, mut records, .. } = batch;
-        match (records.pop(), records.len()) {
-            (Some(record), 0) => {
-                self.send(token, record.into_message(self.target.gateway(), &stream, epoch));
-            }
-            (_, more) => {
-                let why = format!("{} records in a message that carries one", more + 1);
-                self.refuse(token, RefuseReason::Unencodable(why));
-            }
-        }
-    }
-
-    fn send(&mut self, token: u64, message: OutboundMessage) {
-        let publish = match packet::publish(message, self.max_packet) {
-            Ok(publish) => publish,
-            Err(reason) => return self.refuse(token, reason),
-        };
-        // The topic was text before, and checked.
-        let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-        let properties = publish.properties.unwrap_or_default();
-        let (qos, payload) = (QoS::AtLeastOnce, publish.payload);
-        match self.client.try_publish_with_properties(topic, qos, false, payload, properties) {
+    fn send(&mut self, token: u64, batch: Batch) {
+        match P::publish(self.target, &self.client, batch, self.max_packet) {
             Ok(()) => self.queued.push_back(token),
-            // More than the window in flight: sent again like any other refused message.
-            Err(_) => self.refuse(token, RefuseReason::QuotaExceeded),
+            Err(reason) => self.refuse(token, reason),
         }
     }
 
@@ -191,63 +216,40 @@ impl<'a, E: Fn(UplinkEvent)> Session<'a, E> {
         (self.events)(UplinkEvent::Refused { session: self.session, token, reason });
     }
 
-    fn hear(&mut self, event: Event, event_loop: &mut EventLoop) -> Result<(), ConnectionError> {
-        match event {
-            Event::Incoming(Packet::ConnAck(connack)) => self.opened(&connack, event_loop)?,
-            Event::Incoming(Packet::PubAck(puback)) => {
-                if let Some(token) = self.sent.remove(&puback.pkid) {
-                    match complaint::refusal(puback.reason) {
-                        Some(reason) => self.refuse(token, reason),
-                        None => {
-                            let session = self.session;
-                            (self.events)(UplinkEvent::Acknowledged { session, token });
-                        }
-                    }
-                }
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Opened { max_packet } => {
+                self.max_packet = self.max_packet.min(max_packet.unwrap_or(MAX_PACKET));
+                self.stage = Stage::Open;
+                (self.events)(UplinkEvent::Connected { session: self.session, held: Vec::new() });
             }
-            Event::Outgoing(Outgoing::Publish(packet_id)) => {
+            Heard::Sent(packet_id) => {
                 if let Some(token) = self.queued.pop_front() {
                     self.sent.insert(packet_id, token);
                 }
             }
-            Event::Incoming(_) | Event::Outgoing(_) => {}
+            Heard::Answered(packet_id, refusal) => {
+                let Some(token) = self.sent.remove(&packet_id) else { return };
+                match refusal {
+                    Some(reason) => self.refuse(token, reason),
+                    None => {
+                        let session = self.session;
+                        (self.events)(UplinkEvent::Acknowledged { session, token });
+                    }
+                }
+            }
+            Heard::Left | Heard::Other => {}
         }
-        Ok(())
-    }
-
-    fn opened(
-        &mut self,
-        connack: &ConnAck,
-        event_loop: &mut EventLoop,
-    ) -> Result<(), ConnectionError> {
-        let limits = connack.properties.as_ref();
-        if limits.and_then(|limits| limits.max_qos) == Some(0) {
-            return Err(unusable("takes QoS 0 only: it would acknowledge nothing"));
-        }
-        if limits.and_then(|limits| limits.receive_max) == Some(0) {
-            return Err(unusable("announces a Receive Maximum of 0, which MQTT 5 forbids"));
-        }
-        if let Some(max) = limits.and_then(|limits| limits.max_packet_size) {
-            self.max_packet = max.min(MAX_PACKET);
-        }
-        if event_loop.options.keep_alive().is_zero() {
-            // The server switched the keep-alive off; rumqttc would take that for "ping without
-            // pause". We go on at our own pace, which a server has to bear.
-            event_loop.options.set_keep_alive(self.target.keep_alive());
-        }
-        self.stage = Stage::Open;
-        (self.events)(UplinkEvent::Connected { session: self.session, held: Vec::new() });
-        Ok(())
     }
 
     /// Sends DISCONNECT, so that the server does not take the shutdown for a broken link.
-    async fn farewell(self, mut event_loop: EventLoop) -> After {
+    async fn farewell(self, mut event_loop: P::EventLoop) -> After {
         let left = async {
-            if self.client.try_disconnect().is_err() {
+            if !P::leave(&self.client) {
                 return;
             }
-            while let Ok(event) = event_loop.poll().await {
-                if event == Event::Outgoing(Outgoing::Disconnect) {
+            while let Ok(heard) = P::poll(self.target, &mut event_loop).await {
+                if matches!(heard, Heard::Left) {
                     return;
                 }
             }
@@ -263,8 +265,4 @@ enum Next {
     Go,
     End(After),
     Farewell,
-}
-
-fn unusable(why: &str) -> ConnectionError {
-    ConnectionError::Io(std::io::Error::other(format!("the server {why}")))
 }

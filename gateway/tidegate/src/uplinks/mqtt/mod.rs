@@ -1,12 +1,15 @@
-//! The MQTT 5 sink: QoS 1, one record a message, the envelope in user properties.
+//! The MQTT sink, QoS 1. MQTT 5: one record a message, the envelope in user properties; or, where a
+//! server counts messages, many records as the body of one. MQTT 3.1.1: always as a body.
 
 mod complaint;
 mod driver;
 mod packet;
 mod target;
+mod v311;
+mod v5;
 
 #[cfg(test)]
 mod tests;
 
 pub use driver::run;
-pub use target::{MqttTarget, TargetOptions};
+pub use target::{MqttTarget, TargetOptions, Version};

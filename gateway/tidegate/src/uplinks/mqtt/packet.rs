@@ -3,7 +3,8 @@
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Publish, PublishProperties};
-use tidegate_uplink::{OutboundMessage, RefuseReason};
+use tidegate_uplink::envelope::upstream_topic;
+use tidegate_uplink::{Batch, BodyFormat, OutboundMessage, RefuseReason};
 
 /// MQTT strings have a 16-bit length.
 const MAX_STRING: usize = 65_535;
@@ -38,6 +39,35 @@ pub(super) fn publish(message: OutboundMessage, max: u32) -> Result<Publish, Ref
         return Err(RefuseReason::PacketTooLarge { bytes, max });
     }
     Ok(publish)
+}
+
+/// All records of a batch as the body of one message (`docs/formats/batch.md`).
+pub(super) fn packed(gateway: &str, batch: &Batch, format: BodyFormat) -> OutboundMessage {
+    OutboundMessage {
+        topic: upstream_topic(gateway, &batch.stream),
+        payload: format.encode(gateway, batch),
+        headers: Vec::new(),
+        content_type: Some(format.content_type().to_owned()),
+        payload_is_text: format == BodyFormat::Ndjson,
+    }
+}
+
+/// Whether the QoS 1 PUBLISH of MQTT 3.1.1 for this message has at most `max` bytes.
+pub(super) fn check_311(message: &OutboundMessage, max: u32) -> Result<(), RefuseReason> {
+    check("topic", &message.topic)?;
+    // Length of the topic, topic, packet id, payload.
+    let rest = 2 + message.topic.len() + 2 + message.payload.len();
+    let length = match rest {
+        0..128 => 1,
+        128..16_384 => 2,
+        16_384..2_097_152 => 3,
+        _ => 4,
+    };
+    let bytes = (1 + length + rest) as u64;
+    if bytes > u64::from(max) {
+        return Err(RefuseReason::PacketTooLarge { bytes: Some(bytes), max: Some(u64::from(max)) });
+    }
+    Ok(())
 }
 
 fn check(what: &str, text: &str) -> Result<(), RefuseReason> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rumqttc::v5::MqttOptions;
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
+use tidegate_uplink::BodyFormat;
 
 use super::super::tls::{Authorities, client_config};
 use super::super::url::{Scheme, Shape, Url, masked};
@@ -45,6 +46,22 @@ pub struct TargetOptions {
     pub max_packet: u32,
     /// Messages in flight: the uplink core's window. Default 100.
     pub window: usize,
+    /// Version of the protocol. Default 5.
+    pub version: Version,
+    /// How the records of a batch are written into one message; `None`: one record a message,
+    /// with MQTT 5 only (with 3.1.1 that means NDJSON). Default `None`.
+    pub packing: Option<BodyFormat>,
+    /// Largest packet sent, where the server does not say; `None`: what MQTT can express.
+    pub max_message: Option<u32>,
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// MQTT 5.
+    V5,
+    /// MQTT 3.1.1.
+    V311,
 }
 
 impl Default for TargetOptions {
@@ -55,6 +72,9 @@ impl Default for TargetOptions {
             connect_timeout: Duration::from_secs(10),
             max_packet: 256 * 1024,
             window: 100,
+            version: Version::V5,
+            packing: None,
+            max_message: None,
         }
     }
 }
@@ -120,6 +140,24 @@ impl MqttTarget {
         &self.gateway
     }
 
+    pub(super) fn version(&self) -> Version {
+        self.options.version
+    }
+
+    /// How batches are written; `None`: one record a message.
+    pub(super) fn packing(&self) -> Option<BodyFormat> {
+        self.options.packing
+    }
+
+    /// The same where there is no other way.
+    pub(super) fn packing_311(&self) -> BodyFormat {
+        self.options.packing.unwrap_or(BodyFormat::Ndjson)
+    }
+
+    pub(super) fn max_message(&self) -> Option<u32> {
+        self.options.max_message
+    }
+
     pub(super) fn window(&self) -> usize {
         self.options.window
     }
@@ -137,13 +175,9 @@ impl MqttTarget {
         let mut mqtt = MqttOptions::new(&self.client_id, &self.url.host, self.url.port);
         mqtt.set_keep_alive(self.options.keep_alive);
         mqtt.set_clean_start(true);
-        let seconds = self.options.connect_timeout.as_millis().div_ceil(1_000).max(1);
-        mqtt.set_connection_timeout(u64::try_from(seconds).unwrap_or(u64::MAX));
+        mqtt.set_connection_timeout(self.connect_seconds());
         mqtt.set_max_packet_size(Some(self.options.max_packet));
-        // Packet ids go round at this limit. Twice the window, so that one late acknowledgement
-        // does not hold up the next round; not more, because a slot each is allocated.
-        let in_flight = self.options.window.saturating_mul(2).clamp(16, 4_096);
-        mqtt.set_outgoing_inflight_upper_limit(in_flight as u16);
+        mqtt.set_outgoing_inflight_upper_limit(self.packet_ids());
         if let Some((user, password)) = &self.url.login {
             mqtt.set_credentials(user, password);
         }
@@ -152,6 +186,35 @@ impl MqttTarget {
             mqtt.set_transport(Transport::tls_with_config(config));
         }
         mqtt
+    }
+
+    /// The same for MQTT 3.1.1: a clean session.
+    pub(super) fn mqtt_311_options(&self) -> rumqttc::MqttOptions {
+        let mut mqtt = rumqttc::MqttOptions::new(&self.client_id, &self.url.host, self.url.port);
+        mqtt.set_keep_alive(self.options.keep_alive);
+        mqtt.set_clean_session(true);
+        mqtt.set_max_packet_size(self.options.max_packet as usize, MAX_PACKET as usize);
+        mqtt.set_inflight(self.packet_ids());
+        if let Some((user, password)) = &self.url.login {
+            mqtt.set_credentials(user, password);
+        }
+        if let Some(tls) = &self.tls {
+            let config = TlsConfiguration::Rustls(Arc::clone(tls));
+            mqtt.set_transport(Transport::tls_with_config(config));
+        }
+        mqtt
+    }
+
+    /// Rounded up.
+    pub(super) fn connect_seconds(&self) -> u64 {
+        let seconds = self.options.connect_timeout.as_millis().div_ceil(1_000).max(1);
+        u64::try_from(seconds).unwrap_or(u64::MAX)
+    }
+
+    /// Packet ids go round at this limit. Twice the window, so that one late acknowledgement
+    /// does not hold up the next round; not more, because a slot each is allocated.
+    fn packet_ids(&self) -> u16 {
+        self.options.window.saturating_mul(2).clamp(16, 4_096) as u16
     }
 }
 

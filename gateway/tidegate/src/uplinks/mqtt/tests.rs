@@ -2,6 +2,7 @@
 //! is installed, against that, through a proxy that cuts and freezes links.
 
 mod broker;
+mod packing;
 mod scripted;
 
 use std::time::{Duration, Instant};

@@ -16,15 +16,18 @@ use super::*;
 use crate::uplinks::TlsFiles;
 
 /// A broker process of our own; it dies with the test.
-struct Mosquitto {
+pub(super) struct Mosquitto {
     child: Child,
-    port: u16,
+    pub(super) port: u16,
     dir: PathBuf,
 }
 
 impl Mosquitto {
     /// `None`, and a word about it, where mosquitto is not installed.
-    async fn start(name: &str, more: impl Fn(&Path) -> Option<String>) -> Option<Mosquitto> {
+    pub(super) async fn start(
+        name: &str,
+        more: impl Fn(&Path) -> Option<String>,
+    ) -> Option<Mosquitto> {
         let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
         let Some(program) = program.into_iter().find(|path| Path::new(path).exists()) else {
             eprintln!("skipped: mosquitto is not installed (apt-get install mosquitto)");
@@ -73,13 +76,13 @@ async fn free_port() -> u16 {
 
 /// What becomes of the links that exist when the fault comes; later ones are well.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
+pub(super) enum Fault {
     Cut,
     Freeze,
 }
 
 /// Forwards to `to`; returns its port and the switch that makes the fault happen.
-async fn proxy(to: u16, fault: Fault) -> (u16, Rc<watch::Sender<u32>>) {
+pub(super) async fn proxy(to: u16, fault: Fault) -> (u16, Rc<watch::Sender<u32>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let switch = Rc::new(watch::Sender::new(0));

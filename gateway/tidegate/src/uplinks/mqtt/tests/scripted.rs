@@ -325,3 +325,20 @@ fn code_that_mqtt_does_not_know_for_an_acknowledgement_blames_a_message() {
         }
     });
 }
+
+#[test]
+fn no_more_is_on_its_way_than_the_servers_receive_maximum() {
+    on_side_thread(async {
+        let (_listener, mut peer, driver) = connected(|limits| limits.receive_max = Some(2)).await;
+        for token in 1..=4 {
+            driver.send(1, token, payload(token.to_string().into_bytes())).await;
+        }
+        let (first, _) = peer.publish().await;
+        assert_eq!(peer.publish().await.1, "2");
+        // Nothing follows until an acknowledgement has made room.
+        let more = tokio::time::timeout(Duration::from_millis(200), peer.packet()).await;
+        assert!(more.is_err(), "{more:?}");
+        peer.answer(first, PubAckReason::Success).await;
+        assert_eq!(peer.publish().await.1, "3");
+    });
+}
