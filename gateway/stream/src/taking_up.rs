@@ -43,7 +43,10 @@ impl Opening<'_> {
             index: scan.index(),
             first_commit: first.commit,
             last_commit: last.commit,
-            closed: !(sound && proven),
+            // The header of a segment begun in vain says that the log ends here. Its name is given
+            // back in no hurry, and may be there again after a power cut: only a later segment
+            // voids it for good, so what comes now must not go in front of it.
+            closed: !(sound && proven) || self.unused,
         });
         if !proven {
             let bytes = std::mem::take(&mut self.last_frame);
