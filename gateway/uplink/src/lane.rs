@@ -79,6 +79,8 @@ pub(crate) struct Lane {
     slots: VecDeque<Slot>,
     /// How many of them are `Held` or `Due`: usually none, and then nobody looks for them.
     troubled: usize,
+    /// A batch was refused, and its records go one by one before any new one: order is kept.
+    splitting: bool,
     /// What flow was last told.
     reported: Seq,
     /// The log had nothing to read, or not yet.
@@ -105,6 +107,7 @@ impl Lane {
             next: first,
             slots: VecDeque::new(),
             troubled: 0,
+            splitting: false,
             reported: first,
             exhausted: false,
             objections: BTreeMap::new(),
@@ -132,6 +135,9 @@ impl Lane {
         if from < self.next {
             return Some((from, 1));
         }
+        if self.splitting && self.troubled > 0 {
+            return None;
+        }
         let span = usize::try_from(self.next.0 - self.cursor().0).unwrap_or(usize::MAX);
         let room = window.saturating_sub(self.slots.len()).min(MAX_WINDOW.saturating_sub(span));
         (room > 0).then_some((self.next, room))
@@ -154,6 +160,7 @@ impl Lane {
             }
             slot.progress = Progress::InFlight;
             self.troubled -= 1;
+            self.splitting &= self.troubled > 0;
             return true;
         }
         if seq != self.next || self.slots.len() >= MAX_WINDOW {
@@ -213,7 +220,21 @@ impl Lane {
     /// Refused: ask for each of these records that are in flight again at `until`, one by one. A
     /// record that was given up between them stays so.
     pub(crate) fn hold(&mut self, range: SeqRange, until: Instant) {
+        let mut until = until;
+        if range.first < range.last {
+            // None of them before those that were refused before them.
+            self.splitting = true;
+            until = self.last_held().map_or(until, |last| last.max(until));
+        }
         self.put(range, Progress::InFlight, Progress::Held { until });
+    }
+
+    fn last_held(&self) -> Option<Instant> {
+        let held = self.slots.iter().filter_map(|slot| match slot.progress {
+            Progress::Held { until } => Some(until),
+            Progress::InFlight | Progress::Due | Progress::Done => None,
+        });
+        held.max()
     }
 
     /// What the server says that it has, at the beginning of a session.
@@ -309,6 +330,7 @@ impl Lane {
         self.next = self.cursor();
         self.slots.clear();
         self.troubled = 0;
+        self.splitting = false;
         self.exhausted = false;
         self.pass_given_up();
         self.settle();

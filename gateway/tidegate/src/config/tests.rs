@@ -440,7 +440,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#""mqtt://127.0.0.1:18830""#,
         "\"http://127.0.0.1:8090\"\nkeep_alive = \"10s\"",
-        r#"26: uplink.cloud.keep_alive = "10s": has no use with https://; it belongs to mqtt://"#,
+        r#"26: uplink.cloud.keep_alive = "10s": has no use with https://; it belongs to mqtt:// and nats://"#,
     ),
     (
         r#""mqtt://127.0.0.1:18830""#,
