@@ -70,6 +70,7 @@ Examples:
   cargo xtask bench broker --json
   cargo xtask bench footprint --json
   cargo xtask bench streams --json
+  cargo xtask bench uplink --json
 ";
 
 const WORLD: &str = "\

@@ -6,6 +6,13 @@ use crate::workspace::program;
 use anyhow::Result;
 use std::process::Command;
 
+/// Servers that uplinks send to, besides mosquitto.
+pub(crate) const SINKS: &[(&str, &str)] = &[
+    ("nats-server", "nats-server"),
+    // The server's own programs are not on the path; this one comes with them.
+    ("pg_ctlcluster", "postgresql"),
+];
+
 /// Installs the packages whose programs are missing. Never removes or upgrades anything.
 ///
 /// `wanted` holds pairs of a program and the package that brings it.

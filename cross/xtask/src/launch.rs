@@ -33,7 +33,14 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
     release(workspace, &["tidegate", "tidegate-bench"], features)?;
     let mut command = Command::new(workspace.binary("release", "tidegate-bench"));
     command.args(name);
-    with_gateway(workspace, &functions, &mut command);
+    if name.is_some_and(|name| name == "uplink") {
+        debian::ensure(debian::SINKS)?;
+        release(workspace, &["tidegate-sink"], &[])?;
+        command.arg("--gateway").arg(workspace.binary("release", "tidegate"));
+        command.arg("--sink").arg(workspace.binary("release", "tidegate-sink"));
+    } else {
+        with_gateway(workspace, &functions, &mut command);
+    }
     become_it(command.args(&arguments[usize::from(name.is_some())..]))
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Mosquitto {
     pub(crate) program: PathBuf,
     /// What it calls itself, `mosquitto 2.0.11`.
     pub(crate) version: String,
+    /// Where it sends the load on to, as a bridge.
+    pub(crate) bridge: Option<SocketAddr>,
 }
 
 /// A gateway.
@@ -59,6 +61,8 @@ pub(crate) struct Gateway {
     pub(crate) function: Option<PathBuf>,
     /// An uplink for every stream.
     pub(crate) uplink: Option<String>,
+    /// Its keys besides the URL, a line each.
+    pub(crate) uplink_keys: &'static str,
     /// Time added to each sync.
     pub(crate) sync_delay: Duration,
     /// How the load is kept.
@@ -111,17 +115,25 @@ impl Mosquitto {
         let help = String::from_utf8_lossy(&help.stdout).into_owned();
         let version = help.lines().next().and_then(|line| line.split(' ').next_back());
         let version = format!("mosquitto {}", version.unwrap_or("of unknown version"));
-        Ok(Mosquitto { program: program.to_owned(), version })
+        Ok(Mosquitto { program: program.to_owned(), version, bridge: None })
     }
 
     /// Debian's defaults, except that no QoS 1 message may be dropped for a slow subscriber
     /// (by default those beyond 1,000 queued are), that it listens on `port` only and stays the
     /// user who runs it.
-    fn config(port: u16) -> String {
-        format!(
+    fn config(&self, port: u16) -> String {
+        let mut text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
              max_queued_messages 0\nlog_dest stderr\nlog_type error\nlog_type warning\nuser root\n"
-        )
+        );
+        if let Some(upstream) = self.bridge {
+            text.push_str(&format!(
+                "max_inflight_messages 100\nconnection up\naddress {upstream}\n\
+                 topic {TOPIC_ROOT}/# out 1\ncleansession false\nrestart_timeout 1\n\
+                 notifications false\n"
+            ));
+        }
+        text
     }
 }
 
@@ -160,7 +172,8 @@ impl Gateway {
             streams = "\"bench\", \"telemetry\", \"alerts\"";
         }
         if let Some(url) = &self.uplink {
-            write!(text, "\n[uplink.cloud]\nurl = \"{url}\"\nstreams = [{streams}]\n")?;
+            let keys = self.uplink_keys;
+            write!(text, "\n[uplink.cloud]\nurl = \"{url}\"\nstreams = [{streams}]\n{keys}")?;
         }
         Ok(text)
     }
@@ -191,7 +204,12 @@ impl Contender {
     /// When the program cannot be started, ends, or accepts no CONNECT within a minute; with the
     /// end of its log.
     pub(crate) fn start(&self, dir: &Path) -> Result<Running> {
-        let (port, http) = (free_port()?, free_port()?);
+        self.start_on(dir, free_port()?)
+    }
+
+    /// The same, on a port that is known before.
+    pub(crate) fn start_on(&self, dir: &Path, port: u16) -> Result<Running> {
+        let http = free_port()?;
         let mut command = self.prepare(dir, port, http)?;
         let log = dir.join("broker.log");
         let output = std::fs::File::create(&log)?;
@@ -213,7 +231,7 @@ impl Contender {
         match self {
             Contender::Mosquitto(mosquitto) => {
                 let config = dir.join("mosquitto.conf");
-                std::fs::write(&config, Mosquitto::config(port))?;
+                std::fs::write(&config, mosquitto.config(port))?;
                 let mut command = Command::new(&mosquitto.program);
                 command.arg("-c").arg(config);
                 Ok(command)
@@ -352,6 +370,7 @@ mod tests {
             program: "tidegate".into(),
             function: Some("/modules/threshold.wasm".into()),
             uplink: Some("mqtt://127.0.0.1:9".into()),
+            uplink_keys: "",
             sync_delay: Duration::ZERO,
             keeping: Keeping { ack_delay: Some(Duration::from_secs(1)), ..Keeping::default() },
         };
@@ -375,7 +394,8 @@ mod tests {
     #[test]
     fn a_program_that_ends_is_reported_with_its_log() {
         let scratch = crate::leftovers::ScratchDir::new(&std::env::temp_dir()).unwrap();
-        let mosquitto = Mosquitto { program: "/bin/cat".into(), version: "cat".into() };
+        let mosquitto =
+            Mosquitto { program: "/bin/cat".into(), version: "cat".into(), bridge: None };
         let error = Contender::Mosquitto(mosquitto).start(scratch.path()).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("cat does not serve") && text.contains("invalid option"), "{text}");

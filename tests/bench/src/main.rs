@@ -30,6 +30,7 @@ mod random;
 mod report;
 mod streams;
 mod template;
+mod uplink;
 
 /// What an SD card adds to a sync, roughly.
 const SD_CARD_SYNC: Duration = Duration::from_millis(20);
@@ -63,6 +64,8 @@ enum Bench {
     /// One task on one store, for `streams`
     #[command(hide = true)]
     StoreWorker(streams::worker::WorkerArgs),
+    /// A backlog into each kind of sink, and publish to sink, beside mosquitto's bridge
+    Uplink(UplinkArgs),
     /// Names the benchmarks
     List {
         /// One JSON object a line
@@ -158,6 +161,24 @@ struct StreamsArgs {
     seconds: Option<u64>,
 }
 
+#[derive(Debug, Args)]
+struct UplinkArgs {
+    /// The gateway's program
+    #[arg(long, value_name = "PATH")]
+    gateway: PathBuf,
+    /// The reference server of the HTTPS sink, `tidegate-sink`
+    #[arg(long, value_name = "PATH")]
+    sink: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Records of a backlog [default: 200000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
+    records: Option<u64>,
+    /// Seconds at each rate [default: 10]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+}
+
 fn publishers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1_000) => Ok(number),
@@ -177,6 +198,7 @@ fn main() -> ExitCode {
         Bench::Broker(args) => broker(args),
         Bench::Footprint(args) => footprint(args),
         Bench::Streams(args) => streams(args),
+        Bench::Uplink(args) => uplink(args),
         Bench::StoreWorker(args) => {
             streams::worker::run(&args).map(|()| ExitCode::SUCCESS).map_err(Failure::Bench)
         }
@@ -272,6 +294,27 @@ fn streams(args: StreamsArgs) -> Result<ExitCode, Failure> {
     measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
 }
 
+fn uplink(args: UplinkArgs) -> Result<ExitCode, Failure> {
+    let UplinkArgs { gateway, sink, common, records, seconds } = args;
+    let default = uplink::Settings::default();
+    let fraction = if common.quick { 10 } else { 1 };
+    let settings = uplink::Settings {
+        runs: common.runs(default.runs),
+        records: records.unwrap_or(default.records / fraction),
+        seconds: seconds.unwrap_or((default.seconds / fraction).max(1)),
+    };
+    let (mosquitto, medium) = common.prepare().map_err(Failure::Usage)?;
+    let gateway = gateway_at(gateway, None).map_err(Failure::Usage)?;
+    let field = uplink::Field { gateway, mosquitto, sink };
+    let measure = || {
+        leftovers::clear_on_signals()?;
+        let machine = Machine::examine(&medium, uplink::notes(&settings))?;
+        let rows = uplink::run(&settings, &field, &medium)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
 fn list(json: bool) -> Result<ExitCode> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -282,6 +325,7 @@ fn list(json: bool) -> Result<ExitCode> {
             "streams",
             "the durable log beside sled, redb and SQLite, bytes written to flash, a backlog",
         ),
+        ("uplink", "a backlog into each kind of sink, publish to sink, beside mosquitto's bridge"),
     ] {
         if json {
             writeln!(out, "{}", serde_json::json!({ "bench": name, "what": what }))?;
@@ -303,6 +347,7 @@ fn gateway_at(program: PathBuf, function: Option<PathBuf>) -> Result<Gateway> {
         program,
         function,
         uplink: None,
+        uplink_keys: "",
         sync_delay: Duration::ZERO,
         keeping: Keeping::default(),
     })
