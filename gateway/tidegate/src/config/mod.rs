@@ -27,6 +27,8 @@ use toml::de::DeTable;
 use self::document::Source;
 use self::sections::Depth;
 
+use crate::uplinks::Target;
+
 pub use self::mistakes::{Mistake, Mistakes};
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
@@ -72,6 +74,16 @@ pub fn data_dir_of(file: &Path) -> Result<PathBuf, Mistakes> {
 pub fn gateway_of(file: &Path) -> Result<String, Mistakes> {
     let text = read(file)?;
     walk(file, &text, |source, root, out| sections::read_gateway(file, source, root, out))
+}
+
+/// Where an uplink goes, read once more: what its configuration names may be there now.
+///
+/// # Errors
+/// The configuration is wrong by now, or has no such uplink.
+pub(crate) fn target_of(file: &Path, uplink: &str) -> Result<Target, String> {
+    let settings = load(file).map_err(|mistakes| mistakes.to_string())?;
+    let found = settings.uplinks.into_iter().find(|settings| settings.name == uplink);
+    found.map(|settings| settings.target).ok_or_else(|| format!("no [uplink.{uplink}] any more"))
 }
 
 fn parse(file: &Path, text: &str, depth: Depth) -> Result<Settings, Mistakes> {

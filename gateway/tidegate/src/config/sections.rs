@@ -40,7 +40,7 @@ pub(super) fn read(
     root: &DeTable<'_>,
     out: &mut Mistakes,
 ) -> Settings {
-    let reader = Reader { base: base_of(file), depth, source, root };
+    let reader = Reader { file, base: base_of(file), depth, source, root };
     report_unknown_sections(source, root, out);
     let (gateway, data_dir) = reader.gateway(out);
     let mqtt = reader.mqtt(out);
@@ -85,6 +85,7 @@ fn base_of(file: &Path) -> PathBuf {
 }
 
 pub(super) struct Reader<'a> {
+    pub(super) file: &'a Path,
     base: PathBuf,
     depth: Depth,
     pub(super) source: &'a Source<'a>,
@@ -92,6 +93,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Whether what is beside the file counts too.
+    pub(super) fn looks_at_the_machine(&self) -> bool {
+        self.depth == Depth::Machine
+    }
+
     fn gateway(&self, out: &mut Mistakes) -> (String, PathBuf) {
         let section = Section::single(self.source, self.root, &gateway::SECTION, out);
         let id = section.name(&gateway::ID, out).unwrap_or_default();

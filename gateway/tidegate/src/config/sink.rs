@@ -11,7 +11,7 @@ use crate::uplinks::TlsFiles;
 use crate::uplinks::{Addressing, S3Options, S3Target};
 #[cfg(feature = "sink-http")]
 use crate::uplinks::{HttpOptions, HttpTarget};
-use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions};
+use crate::uplinks::{MqttTarget, Target, TargetError, TargetOptions, Unready};
 #[cfg(feature = "sink-nats")]
 use crate::uplinks::{NatsOptions, NatsTarget};
 #[cfg(feature = "web")]
@@ -118,17 +118,33 @@ impl Place<'_> {
     pub(super) fn target(&self, out: &mut Mistakes) -> Option<(Sink, Target)> {
         let sink = self.sink(out)?;
         sink.refuse_foreign_keys(self.section, out);
+        let mut unread = Vec::new();
         let target = match sink {
             Sink::Mqtt => {
                 let (gateway, uplink, options) = (self.gateway, self.uplink, &self.options);
                 let parse = |url: &str| MqttTarget::parse(gateway, uplink, url, options.clone());
-                Target::Mqtt(self.servers(parse, out)?)
+                self.servers(parse, &mut unread, out).map(Target::Mqtt)
             }
-            Sink::Http => self.http(out)?,
-            Sink::Nats => self.nats(out)?,
-            Sink::S3 => self.s3(out)?,
+            Sink::Http => self.http(&mut unread, out),
+            Sink::Nats => self.nats(&mut unread, out),
+            Sink::S3 => self.s3(&mut unread, out),
         };
-        Some((sink, target))
+        match target {
+            Some(target) => Some((sink, target)),
+            None => self.unready(sink, unread).map(|unready| (sink, Target::Unready(unready))),
+        }
+    }
+
+    /// An uplink of which nothing is wrong but files that cannot be read yet.
+    fn unready(&self, sink: Sink, unread: Vec<TargetError>) -> Option<Unready> {
+        let first = unread.first()?;
+        Some(Unready {
+            config: self.reader.file.to_owned(),
+            uplink: self.uplink.to_owned(),
+            endpoints: self.urls.len(),
+            sealed: sink == Sink::S3,
+            why: first.to_string(),
+        })
     }
 
     /// The one kind of all URLs.
@@ -152,7 +168,7 @@ impl Place<'_> {
     }
 
     #[cfg(feature = "sink-http")]
-    fn http(&self, out: &mut Mistakes) -> Option<Target> {
+    fn http(&self, unread: &mut Vec<TargetError>, out: &mut Mistakes) -> Option<Target> {
         let options = HttpOptions {
             tls: self.tls(),
             token_file: self.reader.path(self.section, &uplink::TOKEN_FILE, out),
@@ -160,11 +176,11 @@ impl Place<'_> {
             gzip: self.is_compressed(out),
         };
         let parse = |url: &str| HttpTarget::parse(self.gateway, url, options.clone());
-        self.servers(parse, out).map(Target::Http)
+        self.servers(parse, unread, out).map(Target::Http)
     }
 
     #[cfg(feature = "sink-nats")]
-    fn nats(&self, out: &mut Mistakes) -> Option<Target> {
+    fn nats(&self, unread: &mut Vec<TargetError>, out: &mut Mistakes) -> Option<Target> {
         let options = NatsOptions {
             tls: self.tls(),
             credentials_file: self.reader.path(self.section, &uplink::CREDENTIALS_FILE, out),
@@ -173,11 +189,11 @@ impl Place<'_> {
         };
         let (gateway, uplink) = (self.gateway, self.uplink);
         let parse = |url: &str| NatsTarget::parse(gateway, uplink, url, options.clone());
-        self.servers(parse, out).map(Target::Nats)
+        self.servers(parse, unread, out).map(Target::Nats)
     }
 
     #[cfg(feature = "sink-s3")]
-    fn s3(&self, out: &mut Mistakes) -> Option<Target> {
+    fn s3(&self, unread: &mut Vec<TargetError>, out: &mut Mistakes) -> Option<Target> {
         let addressing = match self.section.choice(&uplink::ADDRESSING, out) {
             "path" => Some(Addressing::Path),
             "virtual-host" => Some(Addressing::VirtualHost),
@@ -192,21 +208,24 @@ impl Place<'_> {
             gzip: self.is_compressed(out),
         };
         let parse = |url: &str| S3Target::parse(self.gateway, url, options.clone());
-        self.servers(parse, out).map(Target::S3)
+        self.servers(parse, unread, out).map(Target::S3)
     }
 
     #[cfg(not(feature = "sink-http"))]
-    fn http(&self, out: &mut Mistakes) -> Option<Target> {
+    fn http(&self, unread: &mut Vec<TargetError>, out: &mut Mistakes) -> Option<Target> {
+        unread.clear();
         self.not_built("sink-http", out)
     }
 
     #[cfg(not(feature = "sink-nats"))]
-    fn nats(&self, out: &mut Mistakes) -> Option<Target> {
+    fn nats(&self, unread: &mut Vec<TargetError>, out: &mut Mistakes) -> Option<Target> {
+        unread.clear();
         self.not_built("sink-nats", out)
     }
 
     #[cfg(not(feature = "sink-s3"))]
-    fn s3(&self, out: &mut Mistakes) -> Option<Target> {
+    fn s3(&self, unread: &mut Vec<TargetError>, out: &mut Mistakes) -> Option<Target> {
+        unread.clear();
         self.not_built("sink-s3", out)
     }
 
@@ -240,17 +259,21 @@ impl Place<'_> {
     fn servers<T>(
         &self,
         parse: impl Fn(&str) -> Result<T, Vec<TargetError>>,
+        unread: &mut Vec<TargetError>,
         out: &mut Mistakes,
     ) -> Option<Vec<T>> {
         let mut servers = Vec::new();
         let mut told: Vec<TargetError> = Vec::new();
+        let strict = self.reader.looks_at_the_machine();
         for (spot, url) in &self.urls {
             match parse(url) {
                 Ok(server) => servers.push(server),
                 Err(mistakes) => {
                     for mistake in mistakes {
                         // What is wrong with a file is wrong for each server: told once.
-                        if mistake.key == "url" || !told.contains(&mistake) {
+                        if mistake.later && !strict {
+                            unread.push(mistake);
+                        } else if mistake.key == "url" || !told.contains(&mistake) {
                             self.report(spot, &mistake, out);
                             told.push(mistake);
                         }
@@ -258,7 +281,10 @@ impl Place<'_> {
                 }
             }
         }
-        told.is_empty().then_some(servers)
+        if !told.is_empty() {
+            unread.clear();
+        }
+        (told.is_empty() && unread.is_empty()).then_some(servers)
     }
 
     fn report(&self, url: &Spot<'_>, mistake: &TargetError, out: &mut Mistakes) {

@@ -11,6 +11,7 @@ pub mod nats;
 pub mod s3;
 mod target;
 mod tls;
+mod unready;
 mod url;
 #[cfg(feature = "web")]
 mod web;
@@ -24,4 +25,5 @@ pub use nats::{NatsOptions, NatsTarget};
 pub use s3::{Addressing, S3Options, S3Target};
 pub use target::{Target, TargetError};
 pub use tls::TlsFiles;
+pub use unready::Unready;
 pub(crate) use url::masked;

@@ -12,6 +12,7 @@ use super::mqtt::{self, MqttTarget};
 use super::nats::{self, NatsTarget};
 #[cfg(feature = "sink-s3")]
 use super::s3::{self, S3Target};
+use super::unready::Unready;
 
 /// One mistake in the settings of an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct TargetError {
     pub value: String,
     /// What is wrong, and what is allowed.
     pub why: String,
+    /// It lies in a file beside the configuration, and may be right later: a gateway starts all
+    /// the same.
+    pub later: bool,
 }
 
 impl fmt::Display for TargetError {
@@ -43,6 +47,8 @@ pub enum Target {
     /// Servers of S3.
     #[cfg(feature = "sink-s3")]
     S3(Vec<S3Target>),
+    /// A certificate, key or credential cannot be read yet.
+    Unready(Unready),
     /// NATS servers with JetStream.
     #[cfg(feature = "sink-nats")]
     Nats(Vec<NatsTarget>),
@@ -53,6 +59,7 @@ impl Target {
     #[must_use]
     pub fn endpoints(&self) -> usize {
         match self {
+            Target::Unready(unready) => unready.endpoints,
             Target::Mqtt(servers) => servers.len(),
             #[cfg(feature = "sink-http")]
             Target::Http(servers) => servers.len(),
@@ -67,6 +74,7 @@ impl Target {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         match self {
+            Target::Unready(unready) => unready.sealed,
             Target::Mqtt(_) => false,
             #[cfg(feature = "sink-http")]
             Target::Http(_) => false,
@@ -91,6 +99,7 @@ impl Target {
         events: impl Fn(UplinkEvent),
     ) {
         match self {
+            Target::Unready(unready) => Box::pin(unready.run(lanes, actions, events)).await,
             // MQTT cannot say what it holds: the lanes' names come with the batches.
             Target::Mqtt(servers) => {
                 drop(lanes);
@@ -114,6 +123,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<String> = match self {
+            Target::Unready(unready) => return f.write_str(&unready.why),
             Target::Mqtt(servers) => servers.iter().map(ToString::to_string).collect(),
             #[cfg(feature = "sink-http")]
             Target::Http(servers) => servers.iter().map(ToString::to_string).collect(),

@@ -32,7 +32,12 @@ impl TlsFiles {
         for (key, file) in files {
             if let Some(file) = file {
                 let why = format!("has no use with {scheme}://; write {tls}:// or leave it out");
-                mistakes.push(TargetError { key, value: file.display().to_string(), why });
+                mistakes.push(TargetError {
+                    key,
+                    value: file.display().to_string(),
+                    why,
+                    later: false,
+                });
             }
         }
     }
@@ -68,7 +73,7 @@ pub(super) fn client_config(
                  that signed the one of {host} (for a public one, often \
                  /etc/ssl/certs/ca-certificates.crt)"
             );
-            mistakes.push(TargetError { key: "ca_file", value: String::new(), why });
+            mistakes.push(TargetError { key: "ca_file", value: String::new(), why, later: false });
             None
         }
     };
@@ -85,7 +90,12 @@ pub(super) fn client_config(
         (Some(file), None) | (None, Some(file)) => {
             let key = if files.key_file.is_none() { "cert_file" } else { "key_file" };
             let why = "give cert_file and key_file, or neither".to_owned();
-            mistakes.push(TargetError { key, value: file.display().to_string(), why });
+            mistakes.push(TargetError {
+                key,
+                value: file.display().to_string(),
+                why,
+                later: false,
+            });
             return None;
         }
     };
@@ -103,7 +113,7 @@ pub(super) fn client_config(
         Err(error) => {
             let value = shown(files.cert_file.as_deref());
             let why = format!("cannot be used for TLS: {error}");
-            mistakes.push(TargetError { key: "cert_file", value, why });
+            mistakes.push(TargetError { key: "cert_file", value, why, later: true });
             None
         }
     }
@@ -116,7 +126,7 @@ fn roots(file: &Path) -> Result<RootCertStore, TargetError> {
         Ok(roots)
     } else {
         let why = "holds no usable certificate".to_owned();
-        Err(TargetError { key: "ca_file", value: file.display().to_string(), why })
+        Err(TargetError { key: "ca_file", value: file.display().to_string(), why, later: true })
     }
 }
 
@@ -133,14 +143,17 @@ fn system_roots() -> Result<RootCertStore, TargetError> {
         "the system has no authorities to trust{errors}; install ca-certificates, or name a PEM \
          file with the certificate of the server's authority"
     );
-    Err(TargetError { key: "ca_file", value: String::new(), why })
+    Err(TargetError { key: "ca_file", value: String::new(), why, later: true })
 }
 
 fn certificates(
     key: &'static str,
     file: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TargetError> {
-    let wrong = |why: String| TargetError { key, value: file.display().to_string(), why };
+    let wrong = |why: String| {
+        let value = file.display().to_string();
+        TargetError { key, value, why, later: true }
+    };
     let found = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(format!("cannot be read as PEM: {error}")))?;
@@ -155,6 +168,7 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TargetError> {
         key: "key_file",
         value: file.display().to_string(),
         why: format!("holds no private key that can be read: {error}"),
+        later: true,
     })
 }
 

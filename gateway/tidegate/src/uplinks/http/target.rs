@@ -68,7 +68,7 @@ impl HttpTarget {
     ) -> Result<HttpTarget, Vec<TargetError>> {
         let mut mistakes = Vec::new();
         let mut wrong = |why: String| {
-            mistakes.push(TargetError { key: "url", value: masked(url), why });
+            mistakes.push(TargetError { key: "url", value: masked(url), why, later: false });
         };
         let parsed = match Url::parse(url, &SHAPE) {
             Ok(parsed) => parsed,
@@ -154,13 +154,15 @@ impl fmt::Debug for HttpTarget {
 }
 
 fn check_token(file: &Path, origin: &Origin, mistakes: &mut Vec<TargetError>) {
-    let mut wrong = |why: String| {
-        mistakes.push(TargetError { key: "token_file", value: file.display().to_string(), why });
+    let mut wrong = |why: String, later| {
+        let value = file.display().to_string();
+        mistakes.push(TargetError { key: "token_file", value, why, later });
     };
     if origin.is_exposed() {
-        wrong("would send the token unprotected over http://; write https://".to_owned());
+        let why = "would send the token unprotected over http://; write https://";
+        wrong(why.to_owned(), false);
     }
     if let Err(why) = read_secret(file) {
-        wrong(why);
+        wrong(why, true);
     }
 }

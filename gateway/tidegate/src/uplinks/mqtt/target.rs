@@ -106,7 +106,7 @@ impl MqttTarget {
         let url = match Url::parse(url, &SHAPE) {
             Ok(url) => url,
             Err(why) => {
-                mistakes.push(TargetError { key: "url", value: masked(url), why });
+                mistakes.push(TargetError { key: "url", value: masked(url), why, later: false });
                 return Err(mistakes);
             }
         };
@@ -114,7 +114,7 @@ impl MqttTarget {
             if url.host.starts_with('[') {
                 let why = "mqtts needs a host name or an IPv4 address, not an IPv6 address";
                 let (value, why) = (url.to_string(), why.to_owned());
-                mistakes.push(TargetError { key: "url", value, why });
+                mistakes.push(TargetError { key: "url", value, why, later: false });
                 return Err(mistakes);
             }
             client_config("mqtts", &url.host, &options.tls, Authorities::Named, &mut mistakes)
@@ -234,12 +234,12 @@ fn check_ranges(options: &TargetOptions, mistakes: &mut Vec<TargetError>) {
     if !(MIN_KEEP_ALIVE..=MAX_KEEP_ALIVE).contains(&options.keep_alive) {
         let why = "allowed: 5s to 65535s".to_owned();
         let value = format!("{:?}", options.keep_alive);
-        mistakes.push(TargetError { key: "keep_alive", value, why });
+        mistakes.push(TargetError { key: "keep_alive", value, why, later: false });
     }
     if !(MIN_PACKET..=MAX_PACKET).contains(&options.max_packet) {
         let why = format!("allowed: {MIN_PACKET} to {MAX_PACKET} bytes");
         let value = options.max_packet.to_string();
-        mistakes.push(TargetError { key: "max_packet", value, why });
+        mistakes.push(TargetError { key: "max_packet", value, why, later: false });
     }
 }
 

@@ -74,7 +74,7 @@ impl NatsTarget {
         let url = match Url::parse(url, &SHAPE) {
             Ok(url) => url,
             Err(why) => {
-                mistakes.push(TargetError { key: "url", value: masked(url), why });
+                mistakes.push(TargetError { key: "url", value: masked(url), why, later: false });
                 return Err(mistakes);
             }
         };
@@ -157,7 +157,12 @@ fn host(url: &Url) -> &str {
 fn login(url: &Url, options: &NatsOptions, mistakes: &mut Vec<TargetError>) -> Option<Login> {
     let wrong = |why: String| {
         let file = options.credentials_file.as_deref().unwrap_or_else(|| "".as_ref());
-        TargetError { key: "credentials_file", value: file.display().to_string(), why }
+        TargetError {
+            key: "credentials_file",
+            value: file.display().to_string(),
+            why,
+            later: false,
+        }
     };
     match (&url.login, &options.credentials_file) {
         (None, None) => Some(Login::Anonymous),
@@ -165,7 +170,10 @@ fn login(url: &Url, options: &NatsOptions, mistakes: &mut Vec<TargetError>) -> O
         (Some((user, password)), None) => {
             Some(Login::Password { user: user.clone(), password: password.clone() })
         }
-        (None, Some(file)) => Login::from_file(file).map_err(|why| mistakes.push(wrong(why))).ok(),
+        (None, Some(file)) => {
+            let unread = |why| TargetError { later: true, ..wrong(why) };
+            Login::from_file(file).map_err(|why| mistakes.push(unread(why))).ok()
+        }
         (Some(_), Some(_)) => {
             let why = "the url has a login too; leave one of them out".to_owned();
             mistakes.push(wrong(why));

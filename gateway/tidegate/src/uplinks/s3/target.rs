@@ -95,14 +95,14 @@ impl S3Target {
         if let Err(why) = Credentials::read(options.credentials_file.as_deref()) {
             let value = options.credentials_file.as_ref().map(|file| file.display().to_string());
             let value = value.unwrap_or_default();
-            mistakes.push(TargetError { key: "credentials_file", value, why });
+            mistakes.push(TargetError { key: "credentials_file", value, why, later: true });
         }
         let place = match Place::parse(url, &options) {
             Ok(place) => place,
             Err((key, why)) => {
                 let region = options.region.clone().unwrap_or_default();
                 let value = if key == "url" { masked(url) } else { region };
-                mistakes.push(TargetError { key, value, why });
+                mistakes.push(TargetError { key, value, why, later: false });
                 return Err(mistakes);
             }
         };

@@ -42,7 +42,7 @@ impl Origin {
         let config = client_config(url.scheme.name, host, files, Authorities::System, mistakes)?;
         let Ok(name) = ServerName::try_from(bare.clone()) else {
             let why = format!("\"{host}\" cannot be the name in a certificate");
-            mistakes.push(TargetError { key: "url", value: url.to_string(), why });
+            mistakes.push(TargetError { key: "url", value: url.to_string(), why, later: false });
             return None;
         };
         Some(Origin { host: bare, port, tls: Some((name, config)) })
