@@ -57,13 +57,17 @@ pub enum ReadOutcome {
     },
 }
 
+/// Which chunk it is: the frame that it begins in, and its first sequence. One frame may begin
+/// several chunks of a stream, when it has new records and copies of old ones.
+type ChunkStart = (Place, Seq);
+
 /// Where a reader stopped.
 #[derive(Debug)]
 struct Bookmark {
     stream: StreamId,
     next: Seq,
-    /// Where the chunk begins that it followed.
-    chunk: Place,
+    /// The chunk that it followed.
+    chunk: ChunkStart,
     /// The frame to go on with.
     place: Place,
     /// In the middle of that frame's section.
@@ -248,7 +252,7 @@ impl<'v, 'f> Visit<'v, 'f> {
 
     fn bookmark(&self, chunk: &Chunk, place: Place, reader: Option<SectionReader>) -> Bookmark {
         let (stream, next) = (self.stream, self.next);
-        Bookmark { stream, next, chunk: chunk.place, place, reader }
+        Bookmark { stream, next, chunk: start_of(chunk), place, reader }
     }
 
     fn outcome(&self, nothing: ReadOutcome) -> ReadOutcome {
@@ -303,6 +307,10 @@ fn records_at<'f>(
         }
     }
     Err(later)
+}
+
+fn start_of(chunk: &Chunk) -> ChunkStart {
+    (chunk.place, chunk.first)
 }
 
 /// How following a chunk ended.
@@ -374,7 +382,7 @@ impl Log {
     fn follow(&mut self, chunk: &Chunk, visit: &mut Visit<'_, '_>) -> Step {
         let mark = self.reading.take_bookmark(visit.stream, visit.next);
         // Another chunk may lie in front of where this reader was, though it is read after it.
-        let useful = |mark: &Bookmark| mark.chunk == chunk.place;
+        let useful = |mark: &Bookmark| mark.chunk == start_of(chunk);
         let mut mark = mark.filter(useful);
         let mut place = mark.as_ref().map_or(chunk.place, |mark| mark.place);
         loop {
@@ -395,7 +403,7 @@ impl Log {
                     // So far nothing of use: the search goes on here when the piece is there.
                     let (stream, next) = (visit.stream, visit.next);
                     let reader = mark.and_then(|mark| mark.reader);
-                    let chunk = chunk.place;
+                    let chunk = start_of(chunk);
                     self.reading.put_bookmark(Bookmark { stream, next, chunk, place, reader });
                     return Step::Fetching;
                 }

@@ -162,6 +162,30 @@ fn copied_records_keep_the_epoch_that_they_were_appended_in() {
     assert!(beside.rig.log.status().copied_bytes > 0);
 }
 
+#[test]
+fn a_record_in_one_frame_with_copies_of_those_before_it_is_read() {
+    let mut beside = beside(LogOptions { copy_bytes: 0, ..tiny() });
+    let other = beside.rig.stream("other", config(1 << 30, Overflow::Reject));
+    (0..3).for_each(|_| beside.round(0));
+    for n in (1..400).filter(|n| n % 12 != 0) {
+        if n % 20 == 1 {
+            beside.rig.append(other, b"stays, and its segment too").expect("room");
+        }
+        beside.round(n);
+    }
+    beside.rig.settle();
+    // The copies wait for a group to ride in; the record comes into the same.
+    beside.rig.log.options.copy_bytes = 1 << 20;
+    beside.rig.log.trim(beside.rig.now, WallClock::Trusted(beside.rig.ms + HOUR_MS));
+    beside.rig.step();
+    beside.round(0);
+    beside.rig.settle();
+    let chunks = &beside.rig.log.state.stream(beside.slow).expect("a stream").chunks;
+    let starts: Vec<_> = chunks.iter().map(|chunk| (chunk.place, chunk.first.0)).collect();
+    assert_eq!(starts, [(starts[0].0, 1), (starts[0].0, 4)], "two chunks begin in one frame");
+    beside.check("copies and what follows them in one frame");
+}
+
 /// Runs with a power cut in the middle of operation `cut`, then goes on.
 fn run_with_cut(cut: u64, seed: u64) -> u64 {
     let first = beside(tiny());
