@@ -288,3 +288,42 @@ fn segments_are_recycled_during_the_runs() {
     assert!(status.bytes_written > 8 * 36 * 1024, "{status:?}");
     assert!(disk.list().expect("a list").len() <= 8, "{:?}", disk.list());
 }
+
+/// Records until the second segment, which power fails in the beginning of at operation `cut`.
+/// Gives the operation that it would have been begun after.
+fn begin_a_segment(cut: u64) -> (Rig, StreamId, u64) {
+    let disk = CrashDisk::new();
+    disk.crash_at(cut);
+    let mut rig = Rig::on(disk, small());
+    let a = rig.stream("a", keep_all());
+    let mut before = 0;
+    while !rig.disk.has_crashed() && rig.log.status().segments < 2 {
+        before = rig.disk.operations();
+        rig.append(a, &[7; 500]).expect("room");
+        rig.settle();
+    }
+    (rig, a, before)
+}
+
+#[test]
+fn a_segment_begun_in_vain_voids_nothing_that_is_appended_after_it() {
+    let (_, _, before) = begin_a_segment(u64::MAX);
+    let mut begun = 0;
+    for (cut, seed) in (1..=6).flat_map(|more| (0..20).map(move |seed| (before + more, seed))) {
+        let (rig, a, _) = begin_a_segment(cut);
+        let mut rig = rig.crash(seed);
+        begun += u64::from(!rig.log.chores.free.is_empty());
+        let seq = rig.append(a, &[8; 100]).expect("room").seq;
+        rig.log.flush(rig.now);
+        // The power fails again before the segment begun in vain is given back.
+        while rig.log.durable() < rig.log.end() {
+            let request = rig.log.poll_disk(rig.now).expect("a write");
+            let reply = request.perform(&rig.disk);
+            rig.log.handle_disk(rig.now, reply);
+        }
+        let after = rig.crash(seed);
+        assert_eq!(after.log.next_seq(a), seq.plus(1), "cut at {cut}, seed {seed}");
+        assert_eq!(after.log.losses().count(), 0, "cut at {cut}, seed {seed}");
+    }
+    assert!(begun > 10, "{begun} segments begun in vain are too few");
+}
