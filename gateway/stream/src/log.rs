@@ -72,6 +72,8 @@ pub struct Log {
     pub(crate) releases: VecDeque<(Position, Chunk)>,
     pub(crate) disk_full: bool,
     pub(crate) shutting_down: bool,
+    /// Nothing that it writes comes true.
+    pub(crate) only_looked_at: bool,
     pub(crate) marking: Marking,
     pub(crate) copying: Copying,
 
@@ -626,6 +628,12 @@ impl Log {
     #[must_use]
     pub fn losses_entered(&self) -> u64 {
         self.state.ledger.entered()
+    }
+
+    /// Only the log's reads are carried out, as on a [`ReadOnlyDisk`](crate::ReadOnlyDisk):
+    /// reading does not wait until what is gone is durably so.
+    pub fn only_look(&mut self) {
+        self.only_looked_at = true;
     }
 
     /// Starts what is pending at the next [`Log::poll_disk`], without waiting for quiet.

@@ -337,11 +337,9 @@ impl Log {
     ) -> ReadOutcome {
         let Some(known) = self.state.stream(stream) else { return ReadOutcome::End };
         if from < known.first {
-            // A power cut could still bring them back: who had gone on behind them, and told
-            // others, would never come back for them.
-            let lost = known.trimmed_at <= self.durable;
             let next = known.first;
-            return if lost { ReadOutcome::Lost { next } } else { ReadOutcome::Fetching };
+            let told = self.is_told(stream);
+            return if told { ReadOutcome::Lost { next } } else { ReadOutcome::Fetching };
         }
         if from >= known.durable {
             return ReadOutcome::End;
@@ -373,10 +371,22 @@ impl Log {
                 }
                 Step::Gap(next) => {
                     self.enter_damage(&chunk, visit.next, next);
-                    return ReadOutcome::Lost { next };
+                    return if self.is_told(visit.stream) {
+                        ReadOutcome::Lost { next }
+                    } else {
+                        ReadOutcome::Fetching
+                    };
                 }
             }
         }
+    }
+
+    /// Whether what is gone of the stream is durably gone. A power cut could still bring the rest
+    /// back (a disk that dies fails reads before it is silent): who had gone on behind them, and
+    /// told others, would never come back for them.
+    fn is_told(&self, stream: StreamId) -> bool {
+        self.only_looked_at
+            || self.state.stream(stream).is_none_or(|stream| stream.gone_at <= self.durable)
     }
 
     fn follow(&mut self, chunk: &Chunk, visit: &mut Visit<'_, '_>) -> Step {
@@ -483,6 +493,11 @@ impl Log {
         self.open.end = self.end;
         self.chores.defined = true;
         self.state.enter_loss(loss, &self.options);
+        // A reader waits for it.
+        self.flush_through = Some(self.open.id);
+        if let Some(stream) = self.state.stream_mut(chunk.stream) {
+            stream.gone_at = self.end;
+        }
     }
 
     pub(crate) fn read_arrived(&mut self, id: u64, result: io::Result<Bytes>) {

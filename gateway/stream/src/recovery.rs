@@ -512,6 +512,7 @@ impl<'d> Opening<'d> {
             releases: VecDeque::new(),
             disk_full: false,
             shutting_down: false,
+            only_looked_at: false,
             marking: Marking::default(),
             copying: Copying::default(),
             reading: Reading::default(),

@@ -156,7 +156,7 @@ impl Log {
         self.open.end = self.end;
         let at = self.end;
         if let Some(stream) = self.state.stream_mut(id) {
-            stream.trimmed_at = at;
+            stream.gone_at = at;
         }
         self.open.push_trim(id, first);
         self.chores.defined = true;

@@ -35,8 +35,8 @@ pub(crate) struct Stream {
     pub(crate) next: Seq,
     /// First record that is not durable.
     pub(crate) durable: Seq,
-    /// The newest commit that moved `first`.
-    pub(crate) trimmed_at: Position,
+    /// The newest commit that moved `first`, or told of damage.
+    pub(crate) gone_at: Position,
     /// Where the durable records are, in order.
     pub(crate) chunks: VecDeque<Chunk>,
     /// Bytes of `chunks`.
@@ -60,7 +60,7 @@ impl Stream {
             first: Seq(1),
             next: Seq(1),
             durable: Seq(1),
-            trimmed_at: Position(0),
+            gone_at: Position(0),
             chunks: VecDeque::new(),
             bytes: 0,
             pending: 0,

@@ -194,6 +194,30 @@ fn a_read_that_fails_once_loses_nothing() {
     assert_eq!(rig.log.status().failures, 1);
 }
 
+#[test]
+fn a_disk_that_dies_makes_no_reader_go_on_behind_what_it_cannot_read() {
+    let mut options = small();
+    options.cache_bytes = 0;
+    let mut rig = Rig::new(options);
+    let a = rig.stream("a", keep_all());
+    for n in 0..100 {
+        rig.append(a, &numbered(n, 400)).expect("room");
+        rig.settle();
+    }
+    rig.disk.fail_reads(u32::MAX);
+    rig.disk.fail_writes(u32::MAX);
+    let limit = ReadLimit { records: 7, bytes: 3_000 };
+    for _ in 0..100 {
+        let outcome = rig.log.read(rig.now, a, Seq(1), limit, &mut |seq, _, _| panic!("{seq:?}"));
+        assert_eq!(outcome, ReadOutcome::Fetching, "a power cut would bring them back");
+        rig.step();
+        rig.pass(Duration::from_millis(50));
+    }
+    let mut again = rig.crash(1);
+    assert_eq!(again.payloads(a).len(), 100);
+    assert_eq!(again.log.losses().count(), 0);
+}
+
 /// Where the last frame of the newest segment is.
 pub(super) fn last_frame(rig: &Rig) -> (String, usize) {
     let name = segments(&rig.disk).pop().expect("a segment");

@@ -180,8 +180,9 @@ impl<'d> OfflineStore<'d> {
     fn open(disk: ReadOnlyDisk<'d>, gateway: String, name: &str) -> Result<Self, Failure> {
         let now = Instant::now();
         let options = LogOptions::default();
-        let (log, recovery) =
+        let (mut log, recovery) =
             Log::open(&disk, options, now, 0, 0).context("cannot read the store")?;
+        log.only_look();
         report(&recovery)?;
         let found = log.streams().find(|(_, known)| *known == name).map(|(id, _)| id);
         let Some(stream) = found else {
