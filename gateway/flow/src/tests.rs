@@ -38,6 +38,7 @@ struct Bench {
     upstream: bool,
     disk_stands_still: bool,
     held_disk: Vec<tidegate_stream::DiskRequest>,
+    upstream_holds: Vec<tidegate_uplink::Held>,
     received: BTreeMap<ConnId, Vec<u8>>,
     closed: Vec<ConnId>,
 }
@@ -63,6 +64,7 @@ impl Bench {
             upstream: false,
             disk_stands_still: false,
             held_disk: Vec::new(),
+            upstream_holds: Vec::new(),
             received: BTreeMap::new(),
             closed: Vec::new(),
         }
@@ -186,7 +188,7 @@ impl Bench {
     fn upstream(&mut self, index: usize, action: Action) {
         let event = match action {
             Action::Connect { session, .. } if self.upstream => {
-                UplinkEvent::Connected { session, held: Vec::new() }
+                UplinkEvent::Connected { session, held: self.upstream_holds.clone() }
             }
             Action::Connect { session, .. } => {
                 UplinkEvent::Disconnected { session, why: "refused".to_owned() }

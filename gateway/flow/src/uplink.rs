@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_stream::{
-    Log, Loss, LossReason, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq, StreamId,
+    Epoch, Log, Loss, LossReason, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq, StreamId,
 };
 use tidegate_uplink::{
     Action, Clock, LaneId, LaneStart, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
@@ -125,9 +125,42 @@ impl UplinkRun {
         Some(notice)
     }
 
+    /// Ends a session that must not go on; answers like [`handle`](Self::handle).
+    fn leave(&mut self, now: Now, session: u64, why: String) -> Option<Notice> {
+        self.core.leave(now.instant, session, why.clone());
+        let told = self.up == Some(false);
+        self.up = Some(false);
+        (!told).then(|| Notice::UplinkDown { uplink: self.plan.name.clone(), why })
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.core.poll_timeout()
     }
+}
+
+/// The session and what is wrong with it, when its server holds records of an epoch that this
+/// store has not reached: they are another store's, and by their sequences ours would pass for
+/// sent.
+fn foreign(
+    plan: &UplinkPlan,
+    lanes: &[Lane],
+    epoch: Epoch,
+    event: &UplinkEvent,
+) -> Option<(u64, String)> {
+    let UplinkEvent::Connected { session, held } = event else { return None };
+    let newer = held.iter().find(|held| held.epoch > epoch)?;
+    let stream = lanes.get(newer.lane.0)?.upstream_name(plan);
+    Some((
+        *session,
+        format!(
+            "the server holds records of stream {stream} from epoch {}, newer than epoch {} of \
+             this data directory: they came from another one under the same gateway.id, or this \
+             one was made while the clock was not set or is an old copy. Nothing is sent and \
+             nothing is lost; give this gateway an id of its own, or export its records and \
+             import them into a new data directory made with the clock set",
+            newer.epoch.0, epoch.0
+        ),
+    ))
 }
 
 /// The streams in the order of the plan, then the late lanes of those that are, or were, live
@@ -190,7 +223,13 @@ impl Gateway {
         if let UplinkEvent::Connected { .. } = &event {
             self.mark_backlog(index);
         }
-        if let Some(notice) = self.uplinks.get_mut(index).and_then(|run| run.handle(now, event)) {
+        let epoch = self.log.epoch();
+        let Some(run) = self.uplinks.get_mut(index) else { return };
+        let notice = match foreign(&run.plan, &run.lanes, epoch, &event) {
+            Some((session, why)) => run.leave(now, session, why),
+            None => run.handle(now, event),
+        };
+        if let Some(notice) = notice {
             self.emit(Output::Notice(notice));
         }
     }

@@ -296,6 +296,14 @@ impl Uplink {
         }
     }
 
+    /// Leaves a session on the caller's word: nothing of it may go on. `why` is a sentence for the
+    /// operator, without secrets. The next attempt comes after the usual delay.
+    pub fn leave(&mut self, now: Instant, session: u64, why: String) {
+        if self.is_open(session) {
+            self.end_session(now, why, Ended::ByUs);
+        }
+    }
+
     /// The server asked to be left alone.
     pub fn handle_busy(
         &mut self,

@@ -315,3 +315,31 @@ fn a_gateway_that_shuts_down_on_a_slow_disk_does_not_spin_for_its_uplinks() {
         assert!(bench.gateway.poll_timeout() > bench.now.instant, "the shell would spin");
     }
 }
+
+#[test]
+fn nothing_passes_for_sent_at_a_server_that_holds_an_epoch_from_elsewhere() {
+    let mut bench = Bench::new(plan(), Box::new(|_, _| CallVerdict::Done(Vec::new())));
+    let epoch = bench.gateway.log_mut().epoch();
+    let held = |epoch| tidegate_uplink::Held {
+        lane: tidegate_uplink::LaneId(0),
+        epoch: tidegate_stream::Epoch(epoch),
+        seq: Seq(1),
+    };
+    bench.upstream = true;
+    bench.upstream_holds = vec![held(epoch.0 + 1)];
+    let conn = bench.connect(1, "s1");
+    for id in 1..=3 {
+        bench.publish(conn, id, "sensors/a", &format!("reading {id}"));
+    }
+    bench.pass(Duration::from_secs(5));
+    let status = bench.gateway.status(bench.now);
+    let why = status.uplinks[0].last_error.clone().unwrap_or_default();
+    assert!(why.contains("gateway.id") && why.contains("epoch"), "{why}");
+    assert!(bench.sent.is_empty(), "{} sent", bench.sent.len());
+
+    // Somebody put it right there: everything is still here.
+    bench.upstream_holds = vec![held(epoch.0)];
+    bench.pass(Duration::from_secs(120));
+    let sent: Vec<_> = bench.sent.iter().map(|sent| sent.payload.clone()).collect();
+    assert_eq!(sent, [b"reading 2".to_vec(), b"reading 3".to_vec()]);
+}
