@@ -146,7 +146,8 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// The URL as it may be shown: whatever stands between scheme and `@` after a colon is hidden,
-/// also when the URL is wrong elsewhere.
+/// and all of it when there is no colon, because it may be a token; also when the URL is wrong
+/// elsewhere.
 pub(crate) fn masked(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
@@ -155,8 +156,10 @@ pub(crate) fn masked(url: &str) -> String {
     match rest.rsplit_once('@') {
         None => url.to_owned(),
         Some((login, host)) => {
-            let user = login.split_once(':').map_or(login, |(user, _)| user);
-            format!("{scheme}{user}:***@{host}")
+            let shown = login
+                .split_once(':')
+                .map_or_else(|| "***".to_owned(), |(user, _)| format!("{user}:***"));
+            format!("{scheme}{shown}@{host}")
         }
     }
 }

@@ -219,6 +219,9 @@ mod tests {
         let cases = [
             ("mqtt://u:secret@h", with(None, None), vec!["url"]),
             ("nats://h/path", with(None, None), vec!["url"]),
+            ("nats://secret@h/path", with(None, None), vec!["url"]),
+            ("nats://secret@h:0", with(None, None), vec!["url"]),
+            ("secret@h", with(None, None), vec!["url"]),
             ("tls://h", with(None, None), vec!["ca_file"]),
             ("nats://h", with(None, file("/ca.pem")), vec!["ca_file"]),
             ("tls://h", with(file("/nowhere.creds"), None), vec!["ca_file", "credentials_file"]),
