@@ -9,6 +9,7 @@ pub mod mqtt;
 pub mod nats;
 #[cfg(feature = "sink-s3")]
 pub mod s3;
+mod sessions;
 mod target;
 mod tls;
 mod unready;

@@ -23,6 +23,7 @@ use super::complaint::Stage;
 use super::target::{MAX_PACKET, MqttTarget, Version};
 use super::v5::V5;
 use super::v311::V311;
+use crate::uplinks::sessions::{self, After, Asked};
 
 /// Time for a DISCONNECT to leave when the daemon shuts down.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -75,48 +76,16 @@ pub(super) enum Heard {
 /// See [`Target::run`](crate::uplinks::Target::run).
 pub async fn run(
     servers: Vec<MqttTarget>,
-    mut actions: Receiver<Action>,
+    actions: Receiver<Action>,
     events: impl Fn(UplinkEvent),
 ) {
-    let mut wanted = None;
-    loop {
-        let (session, endpoint) = match wanted.take() {
-            Some(next) => next,
-            None => match actions.recv().await {
-                Some(Action::Connect { session, endpoint }) => (session, endpoint),
-                // Of a session that has ended, or none of ours.
-                Some(
-                    Action::Disconnect { .. }
-                    | Action::Send { .. }
-                    | Action::Seal { .. }
-                    | Action::Advance { .. }
-                    | Action::Reject { .. },
-                ) => continue,
-                None => return,
-            },
-        };
-        let Some(target) = servers.get(endpoint % servers.len().max(1)) else { return };
-        let after = match target.version() {
-            Version::V5 => {
-                Session::<V5, _>::new(target, session, &events).serve(&mut actions).await
-            }
-            Version::V311 => {
-                Session::<V311, _>::new(target, session, &events).serve(&mut actions).await
-            }
-        };
-        match after {
-            After::Idle => {}
-            After::Connect(session, endpoint) => wanted = Some((session, endpoint)),
-            After::Close => return,
-        }
-    }
-}
-
-/// What comes after a session.
-enum After {
-    Idle,
-    Connect(u64, usize),
-    Close,
+    let serve = async |target: &MqttTarget, session, actions: &mut Receiver<Action>| match target
+        .version()
+    {
+        Version::V5 => Session::<V5, _>::new(target, session, &events).serve(actions).await,
+        Version::V311 => Session::<V311, _>::new(target, session, &events).serve(actions).await,
+    };
+    sessions::run(&servers, actions, &events, serve).await;
 }
 
 struct Session<'a, P: Protocol, E> {
@@ -182,26 +151,14 @@ impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
     }
 
     fn take(&mut self, action: Option<Action>) -> Next {
-        match action {
-            Some(Action::Send { session, token, batch }) if session == self.session => {
+        match sessions::asked(self.session, action) {
+            Asked::Send(token, batch) => {
                 self.send(token, batch);
                 Next::Go
             }
-            Some(Action::Disconnect { session, .. }) if session == self.session => {
-                Next::End(After::Idle)
-            }
-            Some(Action::Connect { session, endpoint }) => {
-                Next::End(After::Connect(session, endpoint))
-            }
-            Some(
-                Action::Send { .. }
-                | Action::Seal { .. }
-                | Action::Disconnect { .. }
-                | Action::Advance { .. }
-                | Action::Reject { .. },
-            ) => Next::Go,
-            None if self.stage == Stage::Open => Next::Farewell,
-            None => Next::End(After::Close),
+            Asked::End(After::Close) if self.stage == Stage::Open => Next::Farewell,
+            Asked::End(after) => Next::End(after),
+            Asked::Other => Next::Go,
         }
     }
 

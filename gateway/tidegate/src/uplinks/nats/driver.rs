@@ -18,6 +18,7 @@ use super::link::Broken;
 use super::opening::{self, Opened, Subject, open};
 use super::protocol::{self, Message, ServerOp};
 use super::target::NatsTarget;
+use crate::uplinks::sessions::{self, After, Asked};
 
 /// Time for what is written to leave when the daemon shuts down.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -30,53 +31,26 @@ const MAX_PINGS: u32 = 2;
 pub async fn run(
     servers: Vec<NatsTarget>,
     lanes: Vec<String>,
-    mut actions: Receiver<Action>,
+    actions: Receiver<Action>,
     events: impl Fn(UplinkEvent),
 ) {
-    let mut wanted = None;
-    loop {
-        let (session, endpoint) = match wanted.take() {
-            Some(next) => next,
-            None => match actions.recv().await {
-                Some(Action::Connect { session, endpoint }) => (session, endpoint),
-                // Of a session that has ended, or none of ours.
-                Some(
-                    Action::Disconnect { .. }
-                    | Action::Send { .. }
-                    | Action::Seal { .. }
-                    | Action::Advance { .. }
-                    | Action::Reject { .. },
-                ) => continue,
-                None => return,
-            },
-        };
-        let Some(target) = servers.get(endpoint % servers.len().max(1)) else { return };
-        let after = match connect(target, &lanes, session, &mut actions).await {
-            Ok(opened) => {
-                let (lanes, events, waiting) = (&*lanes, &events, BTreeMap::new());
-                let open = Session { target, lanes, session, events, opened, waiting, pings: 0 };
-                open.run(&mut actions).await
-            }
-            Err(NotOpened::Failed(why)) => {
-                events(UplinkEvent::Disconnected { session, why });
-                After::Idle
-            }
-            Err(NotOpened::Told(after)) => after,
-        };
-        match after {
-            After::Idle => {}
-            After::Connect(session, endpoint) => wanted = Some((session, endpoint)),
-            After::Close => return,
+    let serve = async |target: &NatsTarget, session, actions: &mut Receiver<Action>| match connect(
+        target, &lanes, session, actions,
+    )
+    .await
+    {
+        Ok(opened) => {
+            let (lanes, events, waiting) = (&*lanes, &events, BTreeMap::new());
+            let open = Session { target, lanes, session, events, opened, waiting, pings: 0 };
+            open.run(actions).await
         }
-    }
-}
-
-/// What comes after a session.
-#[derive(Debug, PartialEq, Eq)]
-enum After {
-    Idle,
-    Connect(u64, usize),
-    Close,
+        Err(NotOpened::Failed(why)) => {
+            events(UplinkEvent::Disconnected { session, why });
+            After::Idle
+        }
+        Err(NotOpened::Told(after)) => after,
+    };
+    sessions::run(&servers, actions, &events, serve).await;
 }
 
 /// Why there is no session.
@@ -102,21 +76,10 @@ async fn connect(
                 };
                 return opened.unwrap_or_else(|_| Err(late())).map_err(NotOpened::Failed);
             }
-            action = actions.recv() => match action {
-                Some(Action::Disconnect { session: of, .. }) if of == session => {
-                    return Err(NotOpened::Told(After::Idle));
-                }
-                Some(Action::Connect { session, endpoint }) => {
-                    return Err(NotOpened::Told(After::Connect(session, endpoint)));
-                }
-                Some(
-                    Action::Disconnect { .. }
-                    | Action::Send { .. }
-                    | Action::Seal { .. }
-                    | Action::Advance { .. }
-                    | Action::Reject { .. },
-                ) => {}
-                None => return Err(NotOpened::Told(After::Close)),
+            action = actions.recv() => match sessions::asked(session, action) {
+                Asked::End(after) => return Err(NotOpened::Told(after)),
+                // Nothing is sent before the session is open.
+                Asked::Send(..) | Asked::Other => {}
             },
         }
     }
@@ -224,26 +187,12 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
     }
 
     fn take(&mut self, action: Option<Action>) -> Result<Option<After>, End> {
-        match action {
-            Some(Action::Send { session, token, batch }) if session == self.session => {
-                self.send(token, batch)?;
-                Ok(None)
-            }
-            Some(Action::Disconnect { session, .. }) if session == self.session => {
-                Ok(Some(After::Idle))
-            }
-            Some(Action::Connect { session, endpoint }) => {
-                Ok(Some(After::Connect(session, endpoint)))
-            }
-            Some(
-                Action::Send { .. }
-                | Action::Disconnect { .. }
-                | Action::Seal { .. }
-                | Action::Advance { .. }
-                | Action::Reject { .. },
-            ) => Ok(None),
-            None => Ok(Some(After::Close)),
+        match sessions::asked(self.session, action) {
+            Asked::Send(token, batch) => self.send(token, batch)?,
+            Asked::End(after) => return Ok(Some(after)),
+            Asked::Other => {}
         }
+        Ok(None)
     }
 
     fn send(&mut self, token: u64, batch: Batch) -> Result<(), End> {

@@ -16,6 +16,8 @@ use tidegate_uplink::{Action, Batch, Held, RefuseReason, UplinkEvent};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 
+use crate::uplinks::sessions::{self, After, Asked};
+
 /// Why a session ended, each with a sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::uplinks) enum Ending {
@@ -54,46 +56,15 @@ pub(in crate::uplinks) trait Delivery: Sized {
 /// connection.
 pub(in crate::uplinks) async fn run<D: Delivery>(
     servers: &[D::Server],
-    mut actions: Receiver<Action>,
+    actions: Receiver<Action>,
     events: impl Fn(UplinkEvent),
 ) {
-    let mut wanted = None;
-    loop {
-        let (session, endpoint) = match wanted.take() {
-            Some(wanted) => wanted,
-            None => match actions.recv().await {
-                Some(Action::Connect { session, endpoint }) => (session, endpoint),
-                // Of a session that has ended, or none of ours.
-                Some(
-                    Action::Disconnect { .. }
-                    | Action::Send { .. }
-                    | Action::Seal { .. }
-                    | Action::Advance { .. }
-                    | Action::Reject { .. },
-                ) => continue,
-                None => return,
-            },
-        };
-        let Some(server) = servers.get(endpoint) else {
-            let why = format!("there is no server {endpoint} in the configuration");
-            events(UplinkEvent::Disconnected { session, why });
-            continue;
-        };
+    let serve = async |server: &D::Server, session, actions: &mut Receiver<Action>| {
         let (queue, filled) = (RefCell::default(), Notify::new());
         let serving = Session { server, session, events: &events, queue, filled };
-        match serving.serve::<D>(&mut actions).await {
-            After::Idle => {}
-            After::Connect(session, endpoint) => wanted = Some((session, endpoint)),
-            After::Close => return,
-        }
-    }
-}
-
-/// What comes after a session.
-enum After {
-    Idle,
-    Connect(u64, usize),
-    Close,
+        serving.serve::<D>(actions).await
+    };
+    sessions::run(servers, actions, &events, serve).await;
 }
 
 struct Session<'a, S, E> {
@@ -125,24 +96,14 @@ impl<S, E: Fn(UplinkEvent)> Session<'_, S, E> {
 
     /// What follows, when the session ends by this action.
     fn take(&self, action: Option<Action>) -> Option<After> {
-        match action {
-            Some(Action::Send { session, token, batch }) if session == self.session => {
+        match sessions::asked(self.session, action) {
+            Asked::Send(token, batch) => {
                 self.queue.borrow_mut().push_back((token, batch));
                 self.filled.notify_one();
                 None
             }
-            Some(Action::Disconnect { session, .. }) if session == self.session => {
-                Some(After::Idle)
-            }
-            Some(Action::Connect { session, endpoint }) => Some(After::Connect(session, endpoint)),
-            Some(
-                Action::Send { .. }
-                | Action::Disconnect { .. }
-                | Action::Seal { .. }
-                | Action::Advance { .. }
-                | Action::Reject { .. },
-            ) => None,
-            None => Some(After::Close),
+            Asked::End(after) => Some(after),
+            Asked::Other => None,
         }
     }
 
