@@ -592,7 +592,7 @@ pub(crate) mod uplink {
         name: "max_message",
         kind: Kind::Bytes { min: KIB, max: 256 * MIB - 1 },
         fallback: Fallback::Absent("what the server says"),
-        about: "MQTT: largest message sent, for servers that do not say what they take.",
+        about: "MQTT: largest message sent, for servers that do not say what they take. A batch that is larger goes in several messages.",
     };
     pub(crate) const KEEP_ALIVE: Key = Key {
         name: "keep_alive",

@@ -12,10 +12,11 @@
 //! Not here: retries, windows, delays and timeouts other than the keep-alive (the uplink core);
 //! what differs between the versions (`v5.rs`, `v311.rs`).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tidegate_uplink::{Action, Batch, RefuseReason, UplinkEvent};
+use tidegate_uplink::{Action, Batch, OutboundRecord, RefuseReason, SeqRange, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
@@ -44,11 +45,11 @@ pub(super) trait Protocol {
         event_loop: &mut Self::EventLoop,
     ) -> Result<Heard, Self::Error>;
 
-    /// Hands a batch over, encoded.
+    /// Hands a batch over, encoded as one message. A batch of several records is left as it was.
     fn publish(
         target: &MqttTarget,
         client: &Self::Client,
-        batch: Batch,
+        batch: &mut Batch,
         max_packet: u32,
     ) -> Result<(), RefuseReason>;
 
@@ -100,6 +101,8 @@ struct Session<'a, P: Protocol, E> {
     queued: VecDeque<u64>,
     /// Waiting for their PUBACK, by packet id.
     sent: BTreeMap<u16, u64>,
+    /// Batches that did not fit into one message, by token.
+    split: BTreeMap<u64, Split>,
     event_loop: Option<P::EventLoop>,
 }
 
@@ -117,6 +120,7 @@ impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
             max_packet: target.max_message().unwrap_or(MAX_PACKET),
             queued: VecDeque::new(),
             sent: BTreeMap::new(),
+            split: BTreeMap::new(),
             event_loop: Some(event_loop),
         }
     }
@@ -162,10 +166,40 @@ impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
         }
     }
 
-    fn send(&mut self, token: u64, batch: Batch) {
-        match P::publish(self.target, &self.client, batch, self.max_packet) {
+    /// Sends a batch, in as many messages as it takes: were it refused for its size, a smaller one
+    /// behind it would overtake it.
+    fn send(&mut self, token: u64, mut batch: Batch) {
+        match P::publish(self.target, &self.client, &mut batch, self.max_packet) {
             Ok(()) => self.queued.push_back(token),
+            Err(RefuseReason::PacketTooLarge { .. }) if batch.records.len() > 1 => {
+                self.send_split(token, batch);
+            }
             Err(reason) => self.refuse(token, reason),
+        }
+    }
+
+    fn send_split(&mut self, token: u64, batch: Batch) {
+        let mut split = Split { unanswered: 0, refusal: None };
+        let mut rest = halves(batch).to_vec();
+        rest.reverse();
+        while let Some(mut batch) = rest.pop() {
+            match P::publish(self.target, &self.client, &mut batch, self.max_packet) {
+                Ok(()) => {
+                    self.queued.push_back(token);
+                    split.unanswered += 1;
+                }
+                Err(RefuseReason::PacketTooLarge { .. }) if batch.records.len() > 1 => {
+                    rest.extend(halves(batch).into_iter().rev());
+                }
+                // What comes behind it is sent all the same, and so in its turn.
+                Err(reason) => split.refusal = Some(reason),
+            }
+        }
+        match split {
+            Split { unanswered: 0, refusal: Some(reason) } => self.refuse(token, reason),
+            split => {
+                self.split.insert(token, split);
+            }
         }
     }
 
@@ -187,6 +221,16 @@ impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
             }
             Heard::Answered(packet_id, refusal) => {
                 let Some(token) = self.sent.remove(&packet_id) else { return };
+                let mut refusal = refusal;
+                if let Entry::Occupied(mut split) = self.split.entry(token) {
+                    let split_now = split.get_mut();
+                    split_now.refusal = split_now.refusal.take().or(refusal);
+                    split_now.unanswered -= 1;
+                    if split_now.unanswered > 0 {
+                        return;
+                    }
+                    refusal = split.remove().refusal;
+                }
                 match refusal {
                     Some(reason) => self.refuse(token, reason),
                     None => {
@@ -215,6 +259,31 @@ impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
         let _ = timeout(FAREWELL, left).await;
         After::Close
     }
+}
+
+/// A batch that went in several messages: it is answered when all of them are.
+struct Split {
+    unanswered: usize,
+    /// Why part of it was not taken.
+    refusal: Option<RefuseReason>,
+}
+
+/// The records in two batches, of which neither is empty if there are two records or more.
+fn halves(mut batch: Batch) -> [Batch; 2] {
+    let records = batch.records.split_off(batch.records.len() / 2);
+    let range = |records: &[OutboundRecord], range: SeqRange| SeqRange {
+        first: records.first().map_or(range.first, |record| record.seq),
+        last: records.last().map_or(range.last, |record| record.seq),
+    };
+    let second = Batch {
+        lane: batch.lane,
+        stream: batch.stream.clone(),
+        epoch: batch.epoch,
+        range: range(&records, batch.range),
+        records,
+    };
+    batch.range = range(&batch.records, batch.range);
+    [batch, second]
 }
 
 /// What to do after an action.

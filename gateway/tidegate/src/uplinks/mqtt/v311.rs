@@ -44,10 +44,10 @@ impl Protocol for V311 {
     fn publish(
         target: &MqttTarget,
         client: &AsyncClient,
-        batch: Batch,
+        batch: &mut Batch,
         max_packet: u32,
     ) -> Result<(), RefuseReason> {
-        let message = packet::packed(target.gateway(), &batch, target.packing_311());
+        let message = packet::packed(target.gateway(), batch, target.packing_311());
         packet::check_311(&message, max_packet)?;
         // More than the window in flight: sent again like any other refused message.
         client

@@ -41,7 +41,7 @@ impl Protocol for V5 {
     fn publish(
         target: &MqttTarget,
         client: &AsyncClient,
-        batch: Batch,
+        batch: &mut Batch,
         max_packet: u32,
     ) -> Result<(), RefuseReason> {
         let publish = packet::publish(message(target, batch)?, max_packet)?;
@@ -69,18 +69,17 @@ impl Protocol for V5 {
     }
 }
 
-fn message(target: &MqttTarget, batch: Batch) -> Result<OutboundMessage, RefuseReason> {
+fn message(target: &MqttTarget, batch: &mut Batch) -> Result<OutboundMessage, RefuseReason> {
     if let Some(format) = target.packing() {
-        return Ok(packet::packed(target.gateway(), &batch, format));
+        return Ok(packet::packed(target.gateway(), batch, format));
     }
-    let Batch { stream, epoch, mut records, .. } = batch;
-    match (records.pop(), records.len()) {
-        (Some(record), 0) => Ok(record.into_message(target.gateway(), &stream, epoch)),
-        (_, more) => {
-            let why = format!("{} records in a message that carries one", more + 1);
-            Err(RefuseReason::Unencodable(why))
-        }
+    if batch.records.len() == 1
+        && let Some(record) = batch.records.pop()
+    {
+        return Ok(record.into_message(target.gateway(), &batch.stream, batch.epoch));
     }
+    let why = format!("{} records in a message that carries one", batch.records.len());
+    Err(RefuseReason::Unencodable(why))
 }
 
 fn opened(

@@ -114,7 +114,7 @@ fn batches_arrive_in_order_over_mqtt_3_1_1_although_the_link_is_cut() {
 }
 
 #[test]
-fn batch_that_is_too_large_for_the_server_goes_record_by_record() {
+fn batches_that_are_too_large_for_the_server_arrive_in_order_all_the_same() {
     on_side_thread(async {
         const RECORDS: u64 = 200;
         const MAX: u32 = 1_024;
@@ -135,6 +135,77 @@ fn batch_that_is_too_large_for_the_server_goes_record_by_record() {
         let seen = tokio::time::timeout(PATIENCE, consumer).await.unwrap().unwrap();
         assert!(seen.largest <= MAX as usize && seen.duplicates == 0, "{seen:?}");
     });
+}
+
+#[test]
+fn batch_in_several_messages_is_answered_once_and_nothing_overtakes_it() {
+    const LONG: usize = 2_000;
+    on_side_thread(async {
+        let start = Mosquitto::start("packing-split", |_| Some(String::new())).await;
+        let Some(mosquitto) = start else { return };
+        let (ready, subscribed) = tokio::sync::oneshot::channel();
+        let consumer = tokio::task::spawn_local(consume_seqs(mosquitto.port, 61, ready));
+        subscribed.await.unwrap();
+        let mut driver = Driver::start(packing(mosquitto.port, Version::V311, Some(1_024)));
+        driver.connect(1).await;
+        assert_eq!(driver.event().await, UplinkEvent::Connected { session: 1, held: Vec::new() });
+        let send = async |token, seqs: std::ops::RangeInclusive<u64>, long: Option<u64>| {
+            let (first, last) = (Seq(*seqs.start()), Seq(*seqs.end()));
+            let payload = |seq| if Some(seq) == long { vec![b'x'; LONG] } else { b"1".to_vec() };
+            let records =
+                seqs.map(|seq| OutboundRecord { payload: payload(seq), ..record(LaneId(0), seq) });
+            let (lane, stream, epoch) = (LaneId(0), "s".into(), Epoch(1));
+            let range = SeqRange { first, last };
+            let batch = Batch { lane, stream, epoch, range, records: records.collect() };
+            driver.actions.send(Action::Send { session: 1, token, batch }).await.unwrap();
+        };
+        // Far too large, then small, then with one record that fits into no message.
+        send(1, 1..=50, None).await;
+        send(2, 51..=51, None).await;
+        send(3, 52..=62, Some(57)).await;
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(match driver.event().await {
+                UplinkEvent::Acknowledged { session: 1, token } => (token, true),
+                UplinkEvent::Refused {
+                    session: 1,
+                    token,
+                    reason: RefuseReason::PacketTooLarge { .. },
+                } => (token, false),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(answers, [(1, true), (2, true), (3, false)]);
+        let seen = tokio::time::timeout(PATIENCE, consumer).await.unwrap().unwrap();
+        assert_eq!(seen, (1..=62).filter(|seq| *seq != 57).collect::<Vec<_>>());
+        assert!(driver.events.try_recv().is_err(), "one answer for each");
+    });
+}
+
+/// The sequences of so many records, as they arrive.
+async fn consume_seqs(
+    port: u16,
+    records: usize,
+    ready: tokio::sync::oneshot::Sender<()>,
+) -> Vec<u64> {
+    let options = MqttOptions::new("data-team", "127.0.0.1", port);
+    let (client, mut event_loop) = AsyncClient::new(options, 10);
+    client.subscribe("tidegate/#", QoS::AtLeastOnce).await.unwrap();
+    let mut ready = Some(ready);
+    let mut seqs = Vec::new();
+    while seqs.len() < records {
+        match event_loop.poll().await.unwrap() {
+            Event::Incoming(Packet::SubAck(_)) => ready.take().unwrap().send(()).unwrap(),
+            Event::Incoming(Packet::Publish(publish)) => {
+                for line in str::from_utf8(&publish.payload).unwrap().lines() {
+                    let record: Value = serde_json::from_str(line).unwrap();
+                    seqs.push(record["seq"].as_u64().unwrap());
+                }
+            }
+            _ => {}
+        }
+    }
+    seqs
 }
 
 #[test]
