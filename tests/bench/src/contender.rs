@@ -78,6 +78,8 @@ pub(crate) struct Keeping {
     pub(crate) retain: &'static str,
     /// `max_ack_delay`, and `quiet` as long, or a second; `None`: as they are by default.
     pub(crate) ack_delay: Option<Duration>,
+    /// `compression` of its stream.
+    pub(crate) compression: &'static str,
     /// What the function reads.
     pub(crate) function_reads: FunctionReads,
 }
@@ -97,6 +99,7 @@ impl Default for Keeping {
             max_bytes: "4GiB",
             retain: "24h",
             ack_delay: None,
+            compression: "none",
             function_reads: FunctionReads::Another,
         }
     }
@@ -141,13 +144,14 @@ impl Gateway {
     /// Documented in the configuration reference; keys as in the minimal configuration.
     fn config(&self, dir: &Path, port: u16, http_port: u16) -> Result<String> {
         let data_dir = quoted(&dir.join(DATA))?;
-        let Keeping { max_bytes, retain, ack_delay, function_reads } = self.keeping;
+        let Keeping { max_bytes, retain, ack_delay, compression, function_reads } = self.keeping;
         let mut text = format!(
             "[gateway]\nid = \"bench\"\ndata_dir = {data_dir}\n\n\
              [mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\n\
              [stream.bench]\ntopics = [\"{TOPIC_ROOT}/#\"]\nmax_bytes = \"{max_bytes}\"\n\
-             overflow = \"drop-oldest\"\nretain = \"{retain}\"\n"
+             overflow = \"drop-oldest\"\nretain = \"{retain}\"\n\
+             compression = \"{compression}\"\n"
         );
         if let Some(delay) = ack_delay {
             let (delay, quiet) = (delay.as_millis(), delay.min(MAX_QUIET).as_millis());

@@ -14,6 +14,9 @@ pub(crate) enum Filling {
     /// No tag, but a sensor's reading as JSON, filled up with random letters. Every tenth is
     /// above 30.
     Reading,
+    /// No tag, but what a weather station sends, as JSON of 128 bytes: names that repeat, digits
+    /// that do not.
+    Weather,
 }
 
 /// A PUBLISH of one publisher, encoded once; only identifier, sequence and random filling change
@@ -65,6 +68,7 @@ impl PublishTemplate {
                 self.random.fill(&mut payload[MessageTag::BYTES..]);
             }
             Filling::Reading => write_reading(payload, seq, &mut self.random),
+            Filling::Weather => write_weather(payload, seq, &mut self.random),
         }
         out.extend_from_slice(&self.bytes);
     }
@@ -76,7 +80,15 @@ const READING_ID: std::ops::Range<usize> = 9..21;
 const READING_VALUE: std::ops::Range<usize> = 31..35;
 const READING_END: &[u8] = br#""}"#;
 
+const WEATHER: &[u8] = br#"{"id":"north-07:00000000","temperature":21.00,"humidity":48.00,"pressure":1013.00,"wind":3.00,"battery":3.71,"heating_on":false}"#;
+const WEATHER_NUMBER: std::ops::Range<usize> = 16..24;
+/// Where the two digits behind the points of the first four values are.
+const WEATHER_DIGITS: [usize; 4] = [43, 60, 79, 91];
+
 fn first_payload(publisher: u32, bytes: usize, filling: Filling) -> Vec<u8> {
+    if filling == Filling::Weather {
+        return WEATHER.to_vec();
+    }
     if filling == Filling::Reading {
         let pad = bytes.saturating_sub(READING.len() + READING_END.len());
         return [READING, &vec![b'x'; pad], READING_END].concat();
@@ -100,6 +112,16 @@ fn write_reading(payload: &mut [u8], seq: u64, random: &mut Random) {
         *byte = b'A' + (*byte & 31);
         // Between the two alphabets lie characters that JSON escapes.
         *byte = if *byte > b'Z' { *byte - b'Z' + b'0' } else { *byte };
+    }
+}
+
+fn write_weather(payload: &mut [u8], seq: u64, random: &mut Random) {
+    payload[WEATHER_NUMBER].copy_from_slice(format!("{:08}", seq % 100_000_000).as_bytes());
+    let mut bits = random.bits();
+    for at in WEATHER_DIGITS {
+        payload[at] = b'0' + (bits % 10) as u8;
+        payload[at + 1] = b'0' + (bits / 10 % 10) as u8;
+        bits /= 100;
     }
 }
 
@@ -128,6 +150,21 @@ mod tests {
             let tag = MessageTag { publisher: 7, seq: seq as u64 };
             assert_eq!((MessageTag::read(payload), payload.len()), (Some(tag), 128));
             assert_ne!(payload[12..20], payloads[(seq + 1) % 20][12..20]);
+        }
+    }
+
+    #[test]
+    fn weather_is_json_with_the_number_and_other_digits_each_time() {
+        let payloads = payloads(Filling::Weather);
+        for (seq, payload) in payloads.iter().enumerate() {
+            let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
+            assert_eq!((payload.len(), &value["id"]), (128, &format!("north-07:{seq:08}").into()));
+            for (name, around) in [("temperature", 21.0), ("humidity", 48.0), ("wind", 3.0)] {
+                let off = value[name].as_f64().unwrap() - around;
+                assert!((0.0..1.0).contains(&off), "{name}: {value}");
+            }
+            let behind = WEATHER_NUMBER.end;
+            assert_ne!(payload[behind..], payloads[(seq + 1) % 20][behind..]);
         }
     }
 

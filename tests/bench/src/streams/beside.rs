@@ -33,6 +33,8 @@ struct Samples {
     counted: [Vec<Written>; COUNTED.len()],
     opened: Vec<Opened>,
     on_disk: Vec<f64>,
+    /// Share of the store that the file system has again when all records are forgotten.
+    given_back: Vec<f64>,
 }
 
 /// Rows of this benchmark.
@@ -73,6 +75,7 @@ impl Samples {
             counted: Default::default(),
             opened: vec![],
             on_disk: vec![],
+            given_back: vec![],
         }
     }
 
@@ -104,9 +107,12 @@ impl Samples {
         let records = settings.store_records.to_string();
         let written = self.write(&dir, FILL_PER_SYNC, &records, NO_LIMIT, &[])?;
         let payload = (written.total * PAYLOAD_BYTES as u64) as f64;
-        self.on_disk.push(allocated_below(&dir)? as f64 / payload);
-        let (opened, worker): (Opened, _) = work(&dir, &["open", "--engine", &self.argument()])?;
+        let allocated = allocated_below(&dir)? as f64;
+        self.on_disk.push(allocated / payload);
+        let words = ["open", "--engine", &self.argument(), "--forget"];
+        let (opened, worker): (Opened, _) = work(&dir, &words)?;
         worker.kill()?;
+        self.given_back.extend(opened.kept_bytes.map(|kept| 1.0 - kept as f64 / allocated));
         let name = self.engine.label();
         ensure!(
             opened.records == written.total,
@@ -210,5 +216,8 @@ fn rows(settings: &Settings, ours: &Samples, theirs: &Samples) -> Vec<Row> {
     rows.push(row(&case, "open_after_sigkill", "ms", opened(ours), opened(theirs)));
     let disk = |samples: &Samples| median(samples.on_disk.iter().copied());
     rows.push(row(&case, "disk_bytes_per_payload_byte", "bytes", disk(ours), disk(theirs)));
+    let back = |samples: &Samples| median(samples.given_back.iter().copied());
+    let (ours, theirs) = (back(ours), back(theirs));
+    rows.push(row(&case, "given_back_when_all_is_forgotten", "share", ours, theirs));
     rows
 }

@@ -7,11 +7,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use tidegate::disk::FileDisk;
 use tidegate_stream::{
-    Log, LogOptions, Overflow, Position, PublisherIdentity, RecordRef, StreamConfig, StreamId,
+    Log, LogOptions, Overflow, Position, PublisherIdentity, ReaderId, RecordRef, StreamConfig,
+    StreamId, WallClock,
 };
 
 use super::store::{Entry, STREAMS, Store};
 
+/// It is at rest when so many trims, so far apart, have given nothing back.
+const TRIMS_AT_REST: usize = 5;
+const TRIM_PAUSE: Duration = Duration::from_millis(200);
 /// Nothing is dropped in a measurement.
 const MAX_BYTES: u64 = 64 << 30;
 
@@ -20,6 +24,8 @@ pub(crate) struct Ours {
     log: Log,
     disk: FileDisk,
     streams: Vec<(StreamId, String, String)>,
+    /// One a stream: what it has not read stays.
+    readers: Vec<ReaderId>,
 }
 
 impl Ours {
@@ -27,20 +33,21 @@ impl Ours {
     pub(crate) fn open(dir: &Path) -> Result<Ours> {
         let disk = FileDisk::open(dir)?;
         let mut log = open_log(&disk)?;
-        let mut streams = Vec::new();
+        let (mut streams, mut readers) = (Vec::new(), Vec::new());
         for number in 0..STREAMS {
             let config = StreamConfig {
                 max_bytes: MAX_BYTES,
                 overflow: Overflow::Reject,
-                retain: Duration::MAX,
+                retain: Duration::ZERO,
                 max_records: None,
                 max_age: None,
                 compression: tidegate_stream::Compression::None,
             };
             let id = log.stream(&format!("stream-{number}"), config)?;
+            readers.push(log.reader(id, "sink")?);
             streams.push((id, format!("sensors/{number}/telemetry"), format!("sensor-{number}")));
         }
-        Ok(Ours { log, disk, streams })
+        Ok(Ours { log, disk, streams, readers })
     }
 
     /// Carries out what the log asks for until `position` is durable.
@@ -61,10 +68,13 @@ impl Ours {
 
 /// The log as the daemon has it by default.
 pub(crate) fn open_log(disk: &FileDisk) -> Result<Log> {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let unix_ms = i64::try_from(unix_ms).context("a clock beyond all time")?;
-    let (log, _) = Log::open(disk, LogOptions::default(), Instant::now(), unix_ms, 42)?;
+    let (log, _) = Log::open(disk, LogOptions::default(), Instant::now(), unix_ms()?, 42)?;
     Ok(log)
+}
+
+fn unix_ms() -> Result<i64> {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    i64::try_from(unix_ms).context("a clock beyond all time")
 }
 
 impl Store for Ours {
@@ -96,5 +106,23 @@ impl Store for Ours {
 
     fn count(&mut self) -> Result<u64> {
         Ok(self.log.status().streams.iter().map(|stream| stream.records).sum())
+    }
+
+    /// The readers have read everything; the segments are given back by and by.
+    fn forget(&mut self) -> Result<()> {
+        for ((stream, _, _), reader) in self.streams.iter().zip(&self.readers) {
+            self.log.advance(Instant::now(), *reader, self.log.durable_seq(*stream));
+        }
+        let (mut segments, mut unchanged) = (usize::MAX, 0);
+        while unchanged < TRIMS_AT_REST {
+            self.log.trim(Instant::now(), WallClock::Trusted(unix_ms()?));
+            self.settle()?;
+            self.until_durable(self.log.end())?;
+            let now = self.log.status().segments;
+            unchanged = if now == segments { unchanged + 1 } else { 0 };
+            segments = now;
+            std::thread::sleep(TRIM_PAUSE);
+        }
+        Ok(())
     }
 }

@@ -38,6 +38,14 @@ impl Store for Sled {
     fn count(&mut self) -> Result<u64> {
         Ok(self.trees.iter().map(|tree| tree.len() as u64).sum())
     }
+
+    fn forget(&mut self) -> Result<()> {
+        for tree in &self.trees {
+            tree.clear()?;
+        }
+        self.db.flush()?;
+        Ok(())
+    }
 }
 
 const RECORDS: TableDefinition<'_, (u16, u64), &[u8]> = TableDefinition::new("records");
@@ -71,6 +79,14 @@ impl Store for Redb {
 
     fn count(&mut self) -> Result<u64> {
         Ok(self.0.begin_read()?.open_table(RECORDS)?.len()?)
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        let write = self.0.begin_write()?;
+        write.open_table(RECORDS)?.retain(|_, _| false)?;
+        write.commit()?;
+        self.0.compact()?;
+        Ok(())
     }
 }
 
@@ -114,5 +130,10 @@ impl Store for Sqlite {
         let count = "SELECT count(*) FROM records";
         let count: i64 = self.0.query_row(count, (), |row| row.get(0))?;
         Ok(u64::try_from(count)?)
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        let tidy = "DELETE FROM records; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);";
+        Ok(self.0.execute_batch(tidy)?)
     }
 }

@@ -84,6 +84,10 @@ pub(crate) trait Store {
 
     /// Records kept.
     fn count(&mut self) -> Result<u64>;
+
+    /// Forgets all records, in the way that its documentation has for it, and waits until it does
+    /// no more about them.
+    fn forget(&mut self) -> Result<()>;
 }
 
 /// A record to be kept.
@@ -163,6 +167,10 @@ mod tests {
             }
             let mut store = engine.open(scratch.path()).unwrap();
             assert_eq!(store.count().unwrap(), 165, "{}", engine.label());
+            store.forget().unwrap();
+            assert_eq!(store.count().unwrap(), 0, "{}", engine.label());
+            drop(store);
+            assert_eq!(engine.open(scratch.path()).unwrap().count().unwrap(), 0);
         }
     }
 }

@@ -60,6 +60,8 @@ struct Case {
     pace: Pace,
     segments: Segments,
     pipeline: bool,
+    payload: Filling,
+    compression: &'static str,
     ack_delay: Option<Duration>,
     bar: Option<Bar>,
 }
@@ -105,6 +107,8 @@ fn cases() -> Vec<Case> {
         pace: even,
         segments: Segments::Recycled,
         pipeline: false,
+        payload: Filling::Random,
+        compression: "none",
         ack_delay: None,
         bar,
     };
@@ -129,6 +133,20 @@ fn cases() -> Vec<Case> {
         Case {
             name: "10,000 msg/s, full pipeline: function and uplink, recycled segments",
             pipeline: true,
+            payload: Filling::Reading,
+            bar: None,
+            ..ingest
+        },
+        Case {
+            name: "10,000 msg/s of JSON, ingest only, recycled segments, not compressed",
+            payload: Filling::Weather,
+            bar: None,
+            ..ingest
+        },
+        Case {
+            name: "10,000 msg/s of JSON, ingest only, recycled segments, lz4",
+            payload: Filling::Weather,
+            compression: "lz4",
             bar: None,
             ..ingest
         },
@@ -147,6 +165,8 @@ fn slow_cases() -> [Case; ACK_DELAYS.len()] {
         pace: Pace { per_second: SLOW, arrivals: Arrivals::Even },
         segments: Segments::Fresh,
         pipeline: false,
+        payload: Filling::Random,
+        compression: "none",
         ack_delay,
         bar: None,
     })
@@ -233,16 +253,16 @@ impl Case {
             true => (field.gateway.function.clone(), FunctionReads::TheLoad),
             false => (None, FunctionReads::Another),
         };
-        let keeping = Keeping { max_bytes, retain, ack_delay: self.ack_delay, function_reads };
+        let (ack_delay, compression) = (self.ack_delay, self.compression);
+        let keeping = Keeping { max_bytes, retain, ack_delay, compression, function_reads };
         Contender::Tidegate(Gateway { function, uplink, keeping, ..field.gateway.clone() })
     }
 
     fn load(&self) -> Load {
-        let filling = if self.pipeline { Filling::Reading } else { Filling::Random };
         Load {
             publishers: self.publishers,
             payload_bytes: PAYLOAD_BYTES,
-            filling,
+            filling: self.payload,
             pace: Some(self.pace),
             ..Load::default()
         }

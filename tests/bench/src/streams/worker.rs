@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backlog;
 use super::store::{Engine, Supply};
+use crate::directory::allocated_below;
 use crate::leftovers::Leash;
 use crate::load::own_cpu;
 
@@ -49,6 +50,9 @@ enum Task {
     Open {
         #[arg(long)]
         engine: Engine,
+        /// Forget all its records afterwards
+        #[arg(long)]
+        forget: bool,
     },
     /// Fill ours with a backlog
     Fill {
@@ -96,6 +100,8 @@ pub(crate) struct Opened {
     pub(crate) seconds: f64,
     /// Records in it.
     pub(crate) records: u64,
+    /// Bytes that its files take of the disk when it has forgotten its records.
+    pub(crate) kept_bytes: Option<u64>,
 }
 
 /// Carries out one task; the process ends by being killed.
@@ -108,11 +114,13 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<()> {
             publish(&args.result, &written)?;
             wait_for_the_end(store)
         }
-        Task::Open { engine } => {
+        Task::Open { engine, forget } => {
             let start = Instant::now();
             let mut store = engine.open(&args.dir)?;
             let seconds = start.elapsed().as_secs_f64();
-            publish(&args.result, &Opened { seconds, records: store.count()? })?;
+            let records = store.count()?;
+            let kept_bytes = if *forget { Some(forgotten(&mut *store, &args.dir)?) } else { None };
+            publish(&args.result, &Opened { seconds, records, kept_bytes })?;
             wait_for_the_end(store)
         }
         Task::Fill { payload_bytes } => {
@@ -157,6 +165,12 @@ fn write(store: &mut dyn super::store::Store, task: &WriteTask, dir: &Path) -> R
         cpu_seconds: cpu.as_secs_f64(),
         device_bytes: device(())? - before,
     })
+}
+
+/// Has the store forget its records and says what it still takes.
+fn forgotten(store: &mut dyn super::store::Store, dir: &Path) -> Result<u64> {
+    store.forget()?;
+    allocated_below(dir)
 }
 
 fn publish<T: Serialize>(path: &Path, result: &T) -> Result<()> {
