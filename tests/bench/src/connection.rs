@@ -112,6 +112,11 @@ impl Connection {
         }
     }
 
+    /// The poller reports nothing of it any more.
+    pub(crate) fn ignore(&self, poller: &Poller) -> Result<()> {
+        Ok(epoll::delete(&poller.epoll, &self.stream)?)
+    }
+
     /// From here on neither reads nor writes block.
     pub(crate) fn stop_blocking(&mut self) -> Result<()> {
         Ok(self.stream.set_nonblocking(true)?)

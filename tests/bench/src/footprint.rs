@@ -225,7 +225,7 @@ fn fill_load(record_bytes: usize) -> Load {
         window: 100,
         in_flight: 0,
         payload_bytes: record_bytes,
-        subscriber: false,
+        subscribers: 0,
         ..Load::default()
     }
 }

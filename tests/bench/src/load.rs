@@ -1,4 +1,4 @@
-//! The load generator: publishers on a connection each and one subscriber, all on one thread
+//! The load generator: publishers and subscribers on a connection each, all on one thread
 //! that must be cheap beside the broker under test.
 //!
 //! - QoS 1 publishers keep at most `window` messages unacknowledged each.
@@ -34,6 +34,8 @@ const STALL: Duration = Duration::from_secs(5);
 const PACED_STALL: Duration = Duration::from_secs(20);
 /// Messages in; acknowledgements out.
 const SUBSCRIBER_ROOM: Room = Room { inbox: 256 * 1024, unsent: 16 * 1024 };
+/// What never comes to be read.
+const STUCK_ROOM: Room = Room { inbox: 4 * 1024, unsent: 4 * 1024 };
 /// Longest wait for something to happen.
 const TURN: Duration = Duration::from_millis(100);
 /// Acknowledgements in; the window bounds what is out.
@@ -48,14 +50,17 @@ pub(crate) struct Load {
     pub(crate) publishers: usize,
     /// Most unacknowledged messages of a QoS 1 publisher.
     pub(crate) window: usize,
-    /// Most messages on their way to the subscriber, of all publishers together.
+    /// Most deliveries on their way to the subscribers, of all publishers together.
     pub(crate) in_flight: u64,
     /// Bytes of a payload, at least 12.
     pub(crate) payload_bytes: usize,
     /// What they hold.
     pub(crate) filling: Filling,
-    /// Without a subscriber nothing is delivered and `in_flight` does not apply.
-    pub(crate) subscriber: bool,
+    /// Connections that subscribe to everything. Without any, nothing is delivered and `in_flight`
+    /// does not apply.
+    pub(crate) subscribers: usize,
+    /// Connections that subscribe to everything and never read again.
+    pub(crate) stuck: usize,
     /// When messages are due; `None`: whenever the windows allow it. With a pace neither the
     /// windows nor `in_flight` apply.
     pub(crate) pace: Option<Pace>,
@@ -71,7 +76,8 @@ impl Default for Load {
             in_flight: 0,
             payload_bytes: 128,
             filling: Filling::Text,
-            subscriber: false,
+            subscribers: 0,
+            stuck: 0,
             pace: None,
         }
     }
@@ -113,7 +119,7 @@ pub(crate) struct Phase {
     pub(crate) published: u64,
     /// PUBACKs received.
     pub(crate) acknowledged: u64,
-    /// Different messages that reached the subscriber.
+    /// Different messages that reached a subscriber, for each of them.
     pub(crate) delivered: u64,
     /// Messages that never did.
     pub(crate) lost: u64,
@@ -127,13 +133,15 @@ pub(crate) struct Phase {
     pub(crate) generator_cpu: Duration,
 }
 
-/// Publishers and subscriber, connected.
+/// Publishers and subscribers, connected.
 #[derive(Debug)]
 pub(crate) struct Generator {
     load: Load,
     poller: Poller,
     publishers: Vec<Publisher>,
-    subscriber: Option<Subscriber>,
+    subscribers: Vec<Subscriber>,
+    /// Held open.
+    _stuck: Vec<Connection>,
     turn: usize,
     /// When the next message is due, with a pace.
     due: Instant,
@@ -174,21 +182,30 @@ impl Generator {
             let unacknowledged = VecDeque::with_capacity(load.window);
             publishers.push(Publisher { connection, template, next_seq: 0, unacknowledged });
         }
-        let subscriber = if load.subscriber {
-            let number = load.publishers;
-            let mut connection =
-                Connection::open(&poller, number, address, "bench-sub", SUBSCRIBER_ROOM)?;
+        let subscribed = |number: usize, client: &str, room| {
+            let mut connection = Connection::open(&poller, number, address, client, room)?;
             connection.subscribe(&format!("{TOPIC_ROOT}/#"), load.qos)?;
             connection.stop_blocking()?;
-            Some(Subscriber { connection, tally: Tally::new(load.publishers) })
-        } else {
-            None
+            Ok::<Connection, anyhow::Error>(connection)
         };
+        let mut subscribers = Vec::with_capacity(load.subscribers);
+        for index in 0..load.subscribers {
+            let (number, client) = (load.publishers + index, format!("bench-sub-{index}"));
+            let connection = subscribed(number, &client, SUBSCRIBER_ROOM)?;
+            subscribers.push(Subscriber { connection, tally: Tally::new(load.publishers) });
+        }
+        let mut stuck = Vec::with_capacity(load.stuck);
+        for index in 0..load.stuck {
+            let connection = subscribed(usize::MAX, &format!("bench-stuck-{index}"), STUCK_ROOM)?;
+            connection.ignore(&poller)?;
+            stuck.push(connection);
+        }
         Ok(Generator {
             load,
             poller,
             publishers,
-            subscriber,
+            subscribers,
+            _stuck: stuck,
             turn: 0,
             due: Instant::now(),
             random: Random::new(1),
@@ -243,7 +260,7 @@ impl Generator {
         latencies.sort_unstable();
         let published = self.published - published;
         let delivered = after.delivered - before.delivered;
-        let lost = if self.subscriber.is_some() { published.saturating_sub(delivered) } else { 0 };
+        let lost = (published * self.subscribers.len() as u64).saturating_sub(delivered);
         Ok(Phase {
             published,
             acknowledged: self.acknowledged - acknowledged,
@@ -270,25 +287,31 @@ impl Generator {
         acknowledged && self.underway() == 0
     }
 
-    /// Messages on their way to the subscriber.
+    /// Deliveries on their way to the subscribers.
     fn underway(&self) -> u64 {
         let tally = self.tally();
-        match self.subscriber {
-            Some(_) => self.published.saturating_sub(tally.delivered + tally.skipped),
-            None => 0,
-        }
+        let due = self.published * self.subscribers.len() as u64;
+        due.saturating_sub(tally.delivered + tally.skipped)
     }
 
+    /// Of all subscribers together.
     fn tally(&self) -> Counts {
-        self.subscriber.as_ref().map(|subscriber| subscriber.tally.counts).unwrap_or_default()
+        let counts = self.subscribers.iter().map(|subscriber| subscriber.tally.counts);
+        counts.fold(Counts::default(), |sum, one| Counts {
+            delivered: sum.delivered + one.delivered,
+            skipped: sum.skipped + one.skipped,
+            repeated: sum.repeated + one.repeated,
+        })
     }
 
     /// Fills every window, publisher after publisher, until nothing more may be sent.
     fn publish(&mut self, remaining: u64) -> Result<()> {
         let now = Instant::now();
-        let mut room = match self.subscriber {
-            Some(_) => remaining.min(self.load.in_flight.saturating_sub(self.underway())),
-            None => remaining,
+        let mut room = match self.subscribers.len() as u64 {
+            0 => remaining,
+            count => {
+                remaining.min(self.load.in_flight.saturating_sub(self.underway()).div_ceil(count))
+            }
         };
         let mut idle = 0;
         while room > 0 && idle < self.publishers.len() {
@@ -335,7 +358,8 @@ impl Generator {
             self.acknowledged += acknowledged;
             return publisher.connection.flush(&self.poller);
         }
-        let Some(subscriber) = &mut self.subscriber else { return Ok(()) };
+        let index = number - self.publishers.len();
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return Ok(()) };
         subscriber.connection.flush(&self.poller)?;
         if subscriber.connection.is_congested() {
             return Ok(());

@@ -117,6 +117,9 @@ struct BrokerArgs {
     /// Numbers of publishers
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = publishers)]
     publishers: Option<Vec<usize>>,
+    /// Parts to measure [default: all]
+    #[arg(long, value_name = "PART,..", value_delimiter = ',')]
+    parts: Option<Vec<broker::Part>>,
     /// Mosquitto on both sides instead of a gateway: how far the figures scatter
     #[arg(long, conflicts_with_all = ["gateway", "function"])]
     self_check: bool,
@@ -218,8 +221,16 @@ fn main() -> ExitCode {
 }
 
 fn broker(args: BrokerArgs) -> Result<ExitCode, Failure> {
-    let BrokerArgs { gateway, function, common, messages, seconds, publishers, self_check: _ } =
-        args;
+    let BrokerArgs {
+        gateway,
+        function,
+        common,
+        messages,
+        seconds,
+        publishers,
+        parts,
+        self_check: _,
+    } = args;
     let default = broker::Settings::default();
     let fraction = if common.quick { 10 } else { 1 };
     let settings = broker::Settings {
@@ -228,6 +239,8 @@ fn broker(args: BrokerArgs) -> Result<ExitCode, Failure> {
         runs: common.runs(default.runs),
         publishers: publishers.unwrap_or(default.publishers),
         in_flight: default.in_flight,
+        overload_seconds: default.overload_seconds / fraction,
+        parts: parts.unwrap_or(default.parts),
     };
     let (peer, medium) = common.prepare().map_err(Failure::Usage)?;
     let peer = Contender::Mosquitto(peer);

@@ -63,6 +63,8 @@ pub(crate) enum Bar {
     ShareOfPeer(f64),
     /// Not less than the peer's.
     PeerOrMore,
+    /// Not less than so many times the peer's.
+    TimesPeer(f64),
     /// Not more than this.
     UpTo(f64),
     /// Not less than this.
@@ -74,6 +76,7 @@ impl Bar {
         match self {
             Bar::ShareOfPeer(share) => format!("at most {share} times {peer}"),
             Bar::PeerOrMore => format!("at least {peer}"),
+            Bar::TimesPeer(times) => format!("at least {times} times {peer}"),
             Bar::UpTo(limit) => format!("at most {limit} {unit}"),
             Bar::From(limit) => format!("at least {limit} {unit}"),
         }
@@ -85,6 +88,7 @@ impl Bar {
         Some(match self {
             Bar::ShareOfPeer(share) => ours <= theirs? * share,
             Bar::PeerOrMore => ours >= theirs?,
+            Bar::TimesPeer(times) => ours >= theirs? * times,
             Bar::UpTo(limit) => ours <= limit,
             Bar::From(limit) => ours >= limit,
         })
