@@ -20,3 +20,4 @@ pub mod scratch;
 pub mod seen;
 pub mod sensors;
 pub mod sink;
+mod terminate;

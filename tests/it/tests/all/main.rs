@@ -9,6 +9,7 @@ mod kill;
 mod link_death;
 mod nats;
 mod operation;
+mod packed;
 mod poison;
 mod power_cut;
 mod records;
