@@ -98,11 +98,11 @@ pub struct Ids {
 /// consumer keeps them.
 #[derive(Debug, Default, Clone)]
 pub struct Arrivals {
-    /// Messages received, repetitions included.
+    /// Messages received, repetitions included; each has one record, unless many are unpacked.
     pub received: u64,
-    /// Messages after the dedupe.
+    /// Records after the dedupe.
     pub unique: u64,
-    /// Messages that the dedupe discarded.
+    /// Records that the dedupe discarded.
     pub discarded: u64,
     /// Payload ids by stream and sensor name.
     pub ids: BTreeMap<String, BTreeMap<String, Ids>>,
@@ -150,7 +150,6 @@ impl Arrivals {
     }
 
     fn take(&mut self, message: Inbound) {
-        self.received += 1;
         let identity = match Identity::parse(&message.user) {
             Ok(identity) => identity,
             Err(error) => return self.odd(format!("on {}: {error:#}", message.topic)),
@@ -201,6 +200,36 @@ pub fn payload_id(payload: &[u8]) -> Option<(String, u64)> {
     Some((name.to_owned(), number))
 }
 
+/// Takes a message apart: a message for each of its records, the envelope as user properties.
+pub type Unpack = Box<dyn FnMut(Inbound) -> Result<Vec<Inbound>> + Send>;
+
+/// How a consumer reads.
+struct Reading {
+    address: SocketAddr,
+    version: Version,
+    each: Box<dyn FnMut(&Inbound) + Send>,
+    unpack: Unpack,
+}
+
+impl Reading {
+    fn new(address: SocketAddr) -> Reading {
+        let unpack = Box::new(|message| Ok(vec![message]));
+        Reading { address, version: Version::V5, each: Box::new(|_| {}), unpack }
+    }
+
+    fn take(&mut self, message: Inbound, arrivals: &Mutex<Arrivals>) {
+        (self.each)(&message);
+        let topic = message.topic.clone();
+        let records = (self.unpack)(message);
+        let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.received += 1;
+        match records {
+            Ok(records) => records.into_iter().for_each(|record| arrivals.take(record)),
+            Err(error) => arrivals.odd(format!("on {topic}: {error:#}")),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     arrivals: Mutex<Arrivals>,
@@ -227,7 +256,7 @@ impl Consumer {
     /// # Errors
     /// When the broker cannot be reached or refuses.
     pub fn start(address: SocketAddr) -> Result<Consumer> {
-        Self::launch(address, false, Box::new(|_| {}))
+        Self::launch(Reading::new(address), false)
     }
 
     /// Like [`Consumer::start`], and keeps every message after the dedupe.
@@ -235,7 +264,20 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::start`].
     pub fn start_keeping(address: SocketAddr) -> Result<Consumer> {
-        Self::launch(address, true, Box::new(|_| {}))
+        Self::launch(Reading::new(address), true)
+    }
+
+    /// Like [`Consumer::start_keeping`], in this version of MQTT, for messages that hold many
+    /// records.
+    ///
+    /// # Errors
+    /// As [`Consumer::start`].
+    pub fn start_unpacking(
+        address: SocketAddr,
+        version: Version,
+        unpack: Unpack,
+    ) -> Result<Consumer> {
+        Self::launch(Reading { version, unpack, ..Reading::new(address) }, true)
     }
 
     /// Like [`Consumer::start`], and calls `each` with every message before the dedupe.
@@ -246,25 +288,26 @@ impl Consumer {
         address: SocketAddr,
         each: impl FnMut(&Inbound) + Send + 'static,
     ) -> Result<Consumer> {
-        Self::launch(address, false, Box::new(each))
+        Self::launch(Reading { each: Box::new(each), ..Reading::new(address) }, false)
     }
 
-    fn launch(
-        address: SocketAddr,
-        keep: bool,
-        mut each: Box<dyn FnMut(&Inbound) + Send>,
-    ) -> Result<Consumer> {
-        let mut link = subscribe(address)?;
+    fn launch(mut reading: Reading, keep: bool) -> Result<Consumer> {
         let shared = Arc::new(Shared::default());
         shared.lock().keep = keep;
+        let mut link = subscribe(&shared, &mut reading)?;
         let working = Arc::clone(&shared);
         let thread = thread::spawn(move || {
-            while !working.stop.load(Ordering::Relaxed) {
-                let Err(error) = consume(&mut link, &working, &mut *each) else { continue };
+            while let Err(error) = consume(&mut link, &working, &mut reading) {
+                let address = reading.address;
                 working.lock().odd(format!("subscription at {address} ended: {error:#}"));
-                match subscribe(address) {
-                    Ok(new) => link = new,
-                    Err(_) => thread::sleep(TURN),
+                while !working.stop.load(Ordering::Relaxed) {
+                    match subscribe(&working, &mut reading) {
+                        Ok(new) => {
+                            link = new;
+                            break;
+                        }
+                        Err(_) => thread::sleep(TURN),
+                    }
                 }
             }
         });
@@ -307,25 +350,37 @@ impl Drop for Consumer {
     }
 }
 
-fn subscribe(address: SocketAddr) -> Result<Link> {
+fn subscribe(shared: &Shared, reading: &mut Reading) -> Result<Link> {
+    let Reading { address, version, .. } = *reading;
     let connect = Connect {
-        version: Version::V5,
+        version,
         client: "rig-consumer",
         keep_alive: KEEP_ALIVE.as_secs() as u16 * 2,
         clean: false,
     };
     let mut link = Link::open(address, &connect, CONNECT_TIMEOUT)?;
     let mut bytes = Vec::new();
-    mqtt::encode_subscribe(&mut bytes, Version::V5, FILTER);
+    mqtt::encode_subscribe(&mut bytes, version, FILTER);
     link.send(&bytes)?;
-    match link.receive(Instant::now() + CONNECT_TIMEOUT)? {
-        Some(Packet::SubAck { codes }) if codes == [1] => Ok(link),
-        other => bail!("{address} answered the subscription to {FILTER} with {other:?}"),
+    loop {
+        match link.receive(Instant::now() + CONNECT_TIMEOUT)? {
+            Some(Packet::SubAck { codes }) if codes == [1] => return Ok(link),
+            // What the broker has kept for the session comes before its answer.
+            Some(Packet::Publish(message)) => {
+                let mut acknowledgement = Vec::new();
+                if let Some(packet_id) = message.packet_id {
+                    mqtt::encode_puback(&mut acknowledgement, packet_id);
+                }
+                reading.take(message, &shared.arrivals);
+                link.send(&acknowledgement)?;
+            }
+            other => bail!("{address} answered the subscription to {FILTER} with {other:?}"),
+        }
     }
 }
 
 /// Takes in one batch and acknowledges it.
-fn consume(link: &mut Link, shared: &Shared, each: &mut dyn FnMut(&Inbound)) -> Result<()> {
+fn consume(link: &mut Link, shared: &Shared, reading: &mut Reading) -> Result<()> {
     let mut acknowledgements = Vec::new();
     let mut pinged = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
@@ -336,8 +391,7 @@ fn consume(link: &mut Link, shared: &Shared, each: &mut dyn FnMut(&Inbound)) -> 
                     if let Some(packet_id) = message.packet_id {
                         mqtt::encode_puback(&mut acknowledgements, packet_id);
                     }
-                    each(&message);
-                    shared.lock().take(message);
+                    reading.take(message, &shared.arrivals);
                 }
                 Packet::PingResp => {}
                 other => bail!("the broker sent {other:?}"),

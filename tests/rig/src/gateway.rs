@@ -9,12 +9,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::link::Link;
 use crate::mqtt::{self, Connect, Version};
 use crate::scratch::Scratch;
+use crate::terminate::terminate;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -185,20 +185,10 @@ impl Gateway {
     /// When it does not end in time (then it is killed), or does not run.
     pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
         let Some(mut child) = self.child.take() else { bail!("the gateway does not run") };
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("process id out of range")?, Signal::TERM)?;
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                bail!("the gateway did not end within {patience:?}\n{}", self.log_tail());
-            }
-            std::thread::sleep(POLL);
-        }
+        let ended = terminate(&mut child, patience)?;
+        ended.with_context(|| {
+            format!("the gateway did not end within {patience:?}\n{}", self.log_tail())
+        })
     }
 
     /// Runs a `tidegate` command against this gateway and returns its standard output.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// Largest packet that a [`Decoder`] accepts, in bytes.
 pub const MAX_PACKET: usize = 4 * 1024 * 1024;
 
+const CONTENT_TYPE: u8 = 0x03;
 const USER_PROPERTY: u8 = 0x26;
 const SESSION_EXPIRY: u8 = 0x11;
 const RECEIVE_MAXIMUM: u8 = 0x21;
@@ -62,6 +63,8 @@ pub struct Inbound {
     pub packet_id: Option<u16>,
     /// User properties, in order.
     pub user: Vec<(String, String)>,
+    /// Content type (5).
+    pub content_type: Option<String>,
 }
 
 /// A packet from the broker.
@@ -265,8 +268,16 @@ fn decode(version: Version, first: u8, body: &[u8]) -> Result<Packet> {
 fn decode_publish(version: Version, first: u8, reader: &mut Reader<'_>) -> Result<Inbound> {
     let topic = reader.string()?;
     let packet_id = if first & 0x06 == 0 { None } else { Some(reader.u16()?) };
-    let user = if version == Version::V5 { reader.properties()? } else { Vec::new() };
-    Ok(Inbound { topic, payload: reader.bytes.to_vec(), packet_id, user })
+    let Properties { user, content_type } =
+        if version == Version::V5 { reader.properties()? } else { Properties::default() };
+    Ok(Inbound { topic, payload: reader.bytes.to_vec(), packet_id, user, content_type })
+}
+
+/// Those that a message is judged by.
+#[derive(Default)]
+struct Properties {
+    user: Vec<(String, String)>,
+    content_type: Option<String>,
 }
 
 struct Reader<'a> {
@@ -309,18 +320,19 @@ impl<'a> Reader<'a> {
         bail!("variable length is longer than four bytes")
     }
 
-    /// The user properties; the others are skipped by their length [MQTT-2.2.2].
-    fn properties(&mut self) -> Result<Vec<(String, String)>> {
+    /// Properties other than those kept are skipped by their length [MQTT-2.2.2].
+    fn properties(&mut self) -> Result<Properties> {
         let length = self.variable()?;
         let mut reader = Reader { bytes: self.take(length)? };
-        let mut user = Vec::new();
+        let mut found = Properties::default();
         while !reader.bytes.is_empty() {
             match reader.u8()? {
-                USER_PROPERTY => user.push((reader.string()?, reader.string()?)),
+                USER_PROPERTY => found.user.push((reader.string()?, reader.string()?)),
+                CONTENT_TYPE => found.content_type = Some(reader.string()?),
                 0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => drop(reader.take(1)?),
                 0x13 | 0x21 | 0x22 | 0x23 => drop(reader.take(2)?),
                 0x02 | 0x11 | 0x18 | 0x27 => drop(reader.take(4)?),
-                0x03 | 0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => {
+                0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => {
                     let length = reader.u16()?;
                     reader.take(usize::from(length))?;
                 }
@@ -328,7 +340,7 @@ impl<'a> Reader<'a> {
                 other => bail!("unknown property {other:#04x}"),
             }
         }
-        Ok(user)
+        Ok(found)
     }
 }
 
@@ -370,6 +382,7 @@ mod tests {
                     payload: payload.clone(),
                     packet_id: Some(packet_id),
                     user: expected_user.clone(),
+                    content_type: None,
                 })
             };
             assert_eq!(decoded(version, &bytes), [expected(9), expected(10)]);

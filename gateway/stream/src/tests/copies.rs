@@ -5,9 +5,9 @@ use crate::frame::Seed;
 use crate::scan::Scan;
 use crate::segment::{FileName, HeaderFound, SegmentHeader};
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
-fn tiny() -> LogOptions {
+pub(super) fn tiny() -> LogOptions {
     LogOptions {
         segment_bytes: 36 << 10,
         max_frame_bytes: 4 << 10,
@@ -22,17 +22,17 @@ fn tiny() -> LogOptions {
 }
 
 /// A stream that nobody passes beside one that goes at once.
-struct Beside {
-    rig: Rig,
-    slow: StreamId,
-    fast: StreamId,
-    reader: ReaderId,
+pub(super) struct Beside {
+    pub(super) rig: Rig,
+    pub(super) slow: StreamId,
+    pub(super) fast: StreamId,
+    pub(super) reader: ReaderId,
     /// What `slow` has, from its first record on.
-    kept: Vec<(Epoch, Record)>,
+    pub(super) kept: Vec<(Epoch, Record)>,
 }
 
 impl Beside {
-    fn on(rig: Rig, kept: Vec<(Epoch, Record)>) -> Beside {
+    pub(super) fn on(rig: Rig, kept: Vec<(Epoch, Record)>) -> Beside {
         let mut rig = rig;
         let slow = rig.stream("slow", config(1 << 30, Overflow::Reject));
         let fast = rig.stream("fast", config(1 << 30, Overflow::Reject));
@@ -64,7 +64,7 @@ impl Beside {
         }
     }
 
-    fn run(&mut self, rounds: std::ops::Range<u64>) {
+    pub(super) fn run(&mut self, rounds: std::ops::Range<u64>) {
         for n in rounds {
             if self.rig.disk.has_crashed() {
                 return;
@@ -75,7 +75,7 @@ impl Beside {
     }
 
     /// All that `slow` has, read by a limit of records.
-    fn read(&mut self, records: usize) -> Vec<(Seq, Epoch, Record)> {
+    pub(super) fn read(&mut self, records: usize) -> Vec<(Seq, Epoch, Record)> {
         let mut all = Vec::new();
         let mut next = Seq(1);
         let limit = ReadLimit { records, bytes: 1 << 20 };
@@ -92,7 +92,7 @@ impl Beside {
     }
 
     /// Nothing lost, nothing doubled, nothing changed.
-    fn check(&mut self, what: &str) {
+    pub(super) fn check(&mut self, what: &str) {
         for limit in [3, 1_000] {
             let read = self.read(limit);
             let expected = self.kept.iter().enumerate();
@@ -110,7 +110,7 @@ impl Beside {
     }
 }
 
-fn beside(options: LogOptions) -> Beside {
+pub(super) fn beside(options: LogOptions) -> Beside {
     Beside::on(Rig::new(options), Vec::new())
 }
 

@@ -5,6 +5,7 @@ mod copies;
 mod crashes;
 mod damage;
 mod every_byte;
+mod full_disk;
 mod golden;
 mod golden_v2;
 mod keeping;
