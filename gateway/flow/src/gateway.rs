@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::import::Imports;
+use crate::key::PartitionKey;
 use crate::latency::Latency;
 use crate::losses::Losses;
 use crate::plan::Plan;
@@ -426,6 +427,11 @@ impl Gateway {
     /// The stream of this name.
     pub fn stream(&self, name: &str) -> Option<StreamId> {
         self.routes.id(name)
+    }
+
+    /// Where the records of this stream have their partition key.
+    pub fn partition_key(&self, stream: StreamId) -> Option<&PartitionKey> {
+        self.routes.key(stream)
     }
 
     /// The names of all streams, in the order of the plan.

@@ -9,6 +9,7 @@ mod gateway;
 mod hold;
 mod import;
 mod ingest;
+mod key;
 mod late;
 pub mod latency;
 mod losses;
@@ -31,6 +32,7 @@ pub use call::{Call, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
 pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
+pub use key::{KeyError, PartitionKey};
 pub use late::LATE_SUFFIX;
 pub use plan::{
     DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, StreamPlan, UplinkPlan,

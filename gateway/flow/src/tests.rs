@@ -1,6 +1,7 @@
 //! The gateway driven by hand: a disk that answers at once, functions that are closures, an
 //! upstream that is a list.
 
+mod carried;
 mod edges;
 mod imports;
 mod lanes;
@@ -300,6 +301,7 @@ fn stream(name: &str, topics: &[&str]) -> StreamPlan {
         priority: 0,
         max_age: None,
         compression: Compression::None,
+        key: None,
     }
 }
 
