@@ -189,6 +189,8 @@ pub struct Gateway {
     next_trim: Instant,
     /// When publishes that wait for room in their stream are tried again.
     retry_held_at: Option<Instant>,
+    /// Most user properties of a message that a client may send.
+    pub(crate) max_user_properties: usize,
     /// Bytes of the messages in `waiting`.
     pub(crate) undelivered_bytes: usize,
     /// The final checkpoint is on its way: nothing more is begun, or the end would not be clean.
@@ -249,6 +251,7 @@ impl Gateway {
         let imports = Imports::define(&mut log)?;
         drop_unplanned_readers(&mut log, &functions, &uplinks);
         let refusals = Refusals::define(&mut log)?;
+        let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
         let gateway = Gateway {
@@ -273,6 +276,7 @@ impl Gateway {
             outputs: VecDeque::new(),
             next_trim: now.instant,
             retry_held_at: None,
+            max_user_properties,
             undelivered_bytes: 0,
             stopping: false,
             planted: None,

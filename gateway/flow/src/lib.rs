@@ -4,6 +4,7 @@
 pub mod attributes;
 mod call;
 mod clock;
+mod effects;
 mod function;
 mod gateway;
 mod hold;
@@ -22,6 +23,7 @@ mod seal;
 mod standstill;
 pub mod status;
 mod told;
+mod trace;
 mod uplink;
 mod verdict;
 

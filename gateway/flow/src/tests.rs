@@ -8,6 +8,7 @@ mod lanes;
 mod losses;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use tidegate_abi::{BatchReader, NackClass, Operation, OutputWriter, Qos};
@@ -349,9 +350,14 @@ fn echo() -> Guest {
 }
 
 fn emit(out: &mut OutputWriter, topic: &str, payload: &[u8]) {
-    let operation =
-        Operation::Emit { topic, payload, qos: Qos::AtLeastOnce, retain: false, props: &[] };
-    out.push(&operation).unwrap();
+    emit_for(out, None, topic, payload);
+}
+
+/// An output of the entry with this number, counted from 1.
+fn emit_for(out: &mut OutputWriter, entry: Option<u16>, topic: &str, payload: &[u8]) {
+    let cause = entry.and_then(NonZeroU16::new);
+    let (qos, retain, props) = (Qos::AtLeastOnce, false, &[][..]);
+    out.push(&Operation::Emit { topic, payload, qos, retain, props, cause }).unwrap();
 }
 
 const SETTLE: Duration = Duration::from_millis(200);

@@ -1,10 +1,11 @@
-//! What a record carries besides its payload, at the sinks: its partition key.
+//! What a record carries besides its payload, at the sinks: its partition key, and its trace context
+//! through a function.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_rig::consumer::Consumer;
+use tidegate_rig::consumer::{Consumer, payload_id};
 use tidegate_rig::gateway::Gateway;
 use tidegate_rig::link::Link;
 use tidegate_rig::mosquitto::Mosquitto;
@@ -14,7 +15,7 @@ use tidegate_rig::postgres::Postgres;
 use tidegate_rig::sink::Sink;
 
 use crate::binaries;
-use crate::setup::{PATIENCE, beside_others, config, explain, gateway, wait};
+use crate::setup::{PATIENCE, beside_others, config, explain, gateway, threshold, wait};
 
 /// What a client publishes.
 struct Publish {
@@ -126,4 +127,41 @@ fn the_partition_key_of_each_record_arrives_at_every_sink() {
             records.iter().map(|one| one.get("key").and_then(Value::as_str)).collect();
         assert_eq!(found, keys, "{words:?}");
     }
+}
+
+#[test]
+fn an_alert_carries_the_trace_of_its_reading_from_the_publish_to_the_sink() {
+    let _machine = beside_others();
+    let broker = Mosquitto::start().unwrap();
+    let consumer = Consumer::start_keeping(broker.address()).unwrap();
+    let gateway = gateway(&config(broker.address(), &threshold(", every = true")));
+    let first = [
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("unit", "C"),
+        ("tracestate", "vendor=1"),
+    ];
+    let third = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")];
+    let topic = "sensors/kitchen/telemetry";
+    publish(
+        &gateway,
+        "p0",
+        &[reading(topic, 0, &first), reading(topic, 1, &[]), reading(topic, 2, &third)],
+    );
+    let all = consumer.wait_until(Instant::now() + PATIENCE, |a| a.distinct("alerts") == 3);
+    assert!(all, "{}", explain(&gateway));
+    let arrivals = consumer.arrivals();
+    let alerts = arrivals.kept.iter().filter(|one| one.identity.stream == "alerts");
+    let traces: Vec<_> = alerts
+        .map(|alert| {
+            let (_, number) = payload_id(&alert.payload).unwrap();
+            let user = |name| header(&alert.user, name);
+            (number, user("traceparent"), user("tracestate"), user("unit"))
+        })
+        .collect();
+    let expected = [
+        (0, Some(first[0].1), Some(first[2].1), None),
+        (1, None, None, None),
+        (2, Some(third[0].1), None, None),
+    ];
+    assert_eq!(traces, expected);
 }
