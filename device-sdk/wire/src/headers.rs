@@ -36,6 +36,8 @@ pub const CLOCK: &str = "tg-clock";
 pub const CLOCK_SYNCED: &str = "synced";
 /// Value of [`CLOCK`]: it had not, the time may be wrong by years.
 pub const CLOCK_UNSYNCED: &str = "unsynced";
+/// Partition key of the record; absent when its stream has none, or the record.
+pub const KEY: &str = "tg-key";
 /// `1` when the publisher had set RETAIN; absent otherwise.
 pub const RETAIN: &str = "tg-retain";
 /// Message expiry interval in seconds as given by the publisher, counted from [`TIME`]; absent
@@ -70,6 +72,7 @@ mod tests {
             CLIENT,
             TIME,
             CLOCK,
+            KEY,
             RETAIN,
             EXPIRY,
             RESPONSE_TOPIC,

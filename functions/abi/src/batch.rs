@@ -76,6 +76,24 @@ pub struct BatchHeader {
     pub now_ns: i64,
     /// Identifies the batch; a retry of the same records has the same id. Seeds `tg1.random`.
     pub batch_id: u64,
+    /// Hints of the gateway.
+    pub flags: InputFlags,
+}
+
+/// Hints in the header of an input frame. Unknown ones are nobody's concern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InputFlags(u16);
+
+impl InputFlags {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// The gateway takes the cause of an EMIT. One that does not say so refuses it.
+    pub const CAUSES: Self = Self(1);
+
+    /// Whether all of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// One entry of an input frame.
@@ -109,7 +127,7 @@ pub struct BatchReader<'a> {
 }
 
 impl<'a> BatchReader<'a> {
-    /// Checks the whole frame. Flags in the header are ignored: they are hints.
+    /// Checks the whole frame. Any flags in the header are right: they are hints.
     ///
     /// # Errors
     /// Says what is wrong and where.
@@ -143,6 +161,7 @@ impl<'a> BatchReader<'a> {
     fn header_of(frame: &[u8]) -> Option<Result<BatchHeader, FrameError>> {
         let found = bytes_at(frame, 0, 4)?.try_into().ok()?;
         let kind = u16_at(frame, 4)?;
+        let flags = InputFlags(u16_at(frame, 6)?);
         let declared = u32_at(frame, 12)?;
         let count = u32_at(frame, 8)?;
         let now_ns = i64_at(frame, 16)?;
@@ -157,7 +176,7 @@ impl<'a> BatchReader<'a> {
         if have > MAX_FRAME_BYTES || usize::try_from(declared) != Ok(have) {
             return Some(Err(FrameError::Total { declared, have }));
         }
-        Some(Ok(BatchHeader { kind, count, now_ns, batch_id }))
+        Some(Ok(BatchHeader { kind, count, now_ns, batch_id, flags }))
     }
 
     fn message(&self, index: u32) -> Result<MessageRef<'a>, FrameError> {
@@ -231,6 +250,7 @@ pub struct BatchWriter {
     kind: Kind,
     now_ns: i64,
     batch_id: u64,
+    flags: InputFlags,
     count: u32,
     /// Entries whose offsets count from the start of `data`.
     table: alloc::vec::Vec<u8>,
@@ -242,7 +262,14 @@ impl BatchWriter {
     /// A frame without entries. `now_ns` is the time of the batch in nanoseconds since 1970.
     pub fn new(kind: Kind, now_ns: i64, batch_id: u64) -> Self {
         use alloc::vec::Vec;
-        Self { kind, now_ns, batch_id, count: 0, table: Vec::new(), data: Vec::new() }
+        let (table, data) = (Vec::new(), Vec::new());
+        Self { kind, now_ns, batch_id, flags: InputFlags::NONE, count: 0, table, data }
+    }
+
+    /// The frame with these hints.
+    #[must_use]
+    pub fn with_flags(self, flags: InputFlags) -> Self {
+        Self { flags, ..self }
     }
 
     /// Adds an entry.
@@ -287,7 +314,7 @@ impl BatchWriter {
         let mut frame = alloc::vec::Vec::with_capacity(total);
         frame.extend_from_slice(&INPUT_MAGIC);
         frame.extend_from_slice(&(self.kind as u16).to_le_bytes());
-        frame.extend_from_slice(&0u16.to_le_bytes());
+        frame.extend_from_slice(&self.flags.0.to_le_bytes());
         frame.extend_from_slice(&self.count.to_le_bytes());
         frame.extend_from_slice(&(total as u32).to_le_bytes());
         frame.extend_from_slice(&self.now_ns.to_le_bytes());

@@ -16,6 +16,7 @@
 //! for message in batch.iter() {
 //!     output.push(&Operation::Emit {
 //!         topic: "copy", payload: message.payload, qos: Qos::AtLeastOnce, retain: false, props: &[],
+//!         cause: None,
 //!     })?;
 //! }
 //! assert_eq!(OutputReader::parse(&output.finish())?.count(), 1);
@@ -48,8 +49,8 @@ mod tests;
 #[cfg(feature = "alloc")]
 pub use batch::BatchWriter;
 pub use batch::{
-    BatchHeader, BatchReader, ENTRY_BYTES, HEADER_BYTES, INPUT_MAGIC, Kind, MessageRef, Messages,
-    Qos,
+    BatchHeader, BatchReader, ENTRY_BYTES, HEADER_BYTES, INPUT_MAGIC, InputFlags, Kind, MessageRef,
+    Messages, Qos,
 };
 pub use call::{Errno, HandleResult, export, import};
 pub use frame_error::{FrameError, FrameTooLarge};

@@ -8,6 +8,7 @@ use crate::frame_error::FrameError;
 #[cfg(feature = "alloc")]
 use crate::frame_error::FrameTooLarge;
 use crate::properties::properties;
+use core::num::NonZeroU16;
 use core::str::from_utf8;
 
 /// The first four bytes of an output frame.
@@ -41,6 +42,9 @@ pub enum Operation<'a> {
         retain: bool,
         /// Property list, for [`properties`](crate::properties()).
         props: &'a [u8],
+        /// The entry that it comes from, counted from 1. To be named only where the input frame
+        /// has the flag [`InputFlags::CAUSES`](crate::InputFlags::CAUSES).
+        cause: Option<NonZeroU16>,
     },
     /// This entry of the batch was not handled.
     Nack {
@@ -307,7 +311,7 @@ impl<'a> Body<'a> {
     fn emit(&self) -> Result<Operation<'a>, FrameError> {
         let [topic, payload, props] = self.tail(16, [self.u32(0)?, self.u32(4)?, self.u32(8)?])?;
         let flags = self.u16(12)?.to_le_bytes();
-        self.zero_u16(14)?;
+        let cause = NonZeroU16::new(self.u16(14)?);
         let qos = Qos::from_code(flags[0])
             .ok_or_else(|| self.value("quality of service", flags[0].into()))?;
         let retain = match flags[1] {
@@ -316,7 +320,8 @@ impl<'a> Body<'a> {
             found => return Err(self.value("retain flag", found.into())),
         };
         properties(props)?;
-        Ok(Operation::Emit { topic: self.text(topic, "topic")?, payload, qos, retain, props })
+        let topic = self.text(topic, "topic")?;
+        Ok(Operation::Emit { topic, payload, qos, retain, props, cause })
     }
 
     fn nack(&self) -> Result<Operation<'a>, FrameError> {
@@ -495,8 +500,9 @@ fn layout<'a>(operation: &Operation<'a>) -> Layout<'a> {
     let one = |word| Fixed { words: [word, 0, 0], count: 1 };
     let two = |first, second| Fixed { words: [first, second, 0], count: 2 };
     let (code, fixed, pieces) = match *operation {
-        Operation::Emit { topic, payload, qos, retain, props } => {
-            let flags = u32::from(qos as u8) | u32::from(retain) << 8;
+        Operation::Emit { topic, payload, qos, retain, props, cause } => {
+            let cause = cause.map_or(0, NonZeroU16::get);
+            let flags = u32::from(qos as u8) | u32::from(retain) << 8 | u32::from(cause) << 16;
             let fixed = two(pair(len(topic.as_bytes()), len(payload)), pair(len(props), flags));
             (EMIT, fixed, [topic.as_bytes(), payload, props])
         }

@@ -2,9 +2,10 @@
 
 use crate::{
     BatchRandom, BatchReader, BatchWriter, ENTRY_BYTES, FrameError, FrameTooLarge, HEADER_BYTES,
-    HandleResult, Kind, Level, MessageRef, MetricKind, NackClass, OUTPUT_HEADER_BYTES, Operation,
-    OutputReader, OutputWriter, Qos, properties, write_property,
+    HandleResult, InputFlags, Kind, Level, MessageRef, MetricKind, NackClass, OUTPUT_HEADER_BYTES,
+    Operation, OutputReader, OutputWriter, Qos, properties, write_property,
 };
+use core::num::NonZeroU16;
 use proptest::prelude::*;
 use std::format;
 use std::string::{String, ToString};
@@ -66,6 +67,7 @@ fn golden_operations(props: &[u8]) -> [Operation<'_>; 11] {
             qos: Qos::AtLeastOnce,
             retain: true,
             props,
+            cause: None,
         },
         Operation::Emit {
             topic: "",
@@ -73,6 +75,7 @@ fn golden_operations(props: &[u8]) -> [Operation<'_>; 11] {
             qos: Qos::AtMostOnce,
             retain: false,
             props: b"",
+            cause: None,
         },
         Operation::Nack { index: 3, class: NackClass::Retry, code: 0, text: "" },
         Operation::Nack { index: 4, class: NackClass::Drop, code: 9, text: "old" },
@@ -125,6 +128,40 @@ fn frames_of_version_1_are_read_as_ever() {
     let output = OutputReader::parse(GOLDEN_OUTPUT).unwrap();
     let operations: Vec<_> = output.iter().collect();
     assert_eq!(operations, golden_operations(&golden_props()));
+}
+
+/// Frozen as well: the frames of version 1 that say of which record an output is.
+const GOLDEN_INPUT_CAUSES: &[u8] =
+    include_bytes!("../../../tests/golden/abi-tg1/v1/input-causes.bin");
+const GOLDEN_OUTPUT_CAUSES: &[u8] =
+    include_bytes!("../../../tests/golden/abi-tg1/v1/output-causes.bin");
+
+#[test]
+fn the_cause_of_an_emit_is_in_bytes_that_were_zero_before() {
+    let mut writer = BatchWriter::new(Kind::Messages, 1, 2).with_flags(InputFlags::CAUSES);
+    let message = MessageRef { seq: 1, topic: "a", payload: b"x", ..MessageRef::default() };
+    writer.push(&message).unwrap();
+    assert_eq!(writer.finish(), GOLDEN_INPUT_CAUSES);
+    let flags = |frame| BatchReader::parse(frame).unwrap().header().flags;
+    assert!(flags(GOLDEN_INPUT_CAUSES).contains(InputFlags::CAUSES));
+    assert!(!flags(GOLDEN_INPUT).contains(InputFlags::CAUSES));
+
+    let emit = |cause| Operation::Emit {
+        topic: "a",
+        payload: b"x",
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        props: b"",
+        cause,
+    };
+    let operations = [emit(NonZeroU16::new(1)), emit(NonZeroU16::new(0x1234)), emit(None)];
+    let mut writer = OutputWriter::new();
+    for operation in &operations {
+        writer.push(operation).unwrap();
+    }
+    assert_eq!(writer.finish(), GOLDEN_OUTPUT_CAUSES);
+    let output = OutputReader::parse(GOLDEN_OUTPUT_CAUSES).unwrap();
+    assert_eq!(output.iter().collect::<Vec<_>>(), operations);
 }
 
 #[test]
@@ -268,6 +305,7 @@ fn each_wrong_field_of_an_output_frame_is_named() {
         qos: Qos::AtMostOnce,
         retain: false,
         props: b"",
+        cause: None,
     };
     assert!(matches!(
         refused_output(&emit, body + 12, &[3]),
@@ -277,7 +315,6 @@ fn each_wrong_field_of_an_output_frame_is_named() {
         refused_output(&emit, body + 13, &[2]),
         FrameError::Value { field: "retain flag", .. }
     ));
-    assert!(matches!(refused_output(&emit, body + 14, &[1]), FrameError::Reserved { .. }));
     assert_eq!(
         refused_output(&emit, body + 16, &[0xff]),
         FrameError::NotUtf8 { index: 0, field: "topic" }
@@ -349,6 +386,7 @@ fn operation<'a>(
             qos: Qos::from_code((number % 3) as u8).unwrap(),
             retain: number.is_multiple_of(2),
             props,
+            cause: NonZeroU16::new(number as u16),
         },
         1 => Operation::Nack { index: small, class: NackClass::Dead, code: small, text },
         2 => Operation::KvPut { key: bytes, value: text.as_bytes(), ttl_ms: number },

@@ -1,7 +1,7 @@
 //! What a function is given.
 
 use crate::text::cut;
-use tidegate_abi::{BatchRandom, BatchReader, FrameError, MessageRef, Qos, properties};
+use tidegate_abi::{BatchRandom, BatchReader, FrameError, InputFlags, MessageRef, Qos, properties};
 
 /// A batch of records, in the order of their stream.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,11 @@ impl<'a> Batch<'a> {
     /// The same for each attempt at the same records.
     pub fn id(&self) -> u64 {
         self.reader.header().batch_id
+    }
+
+    /// Whether the gateway wants to know of which record an output is.
+    pub(crate) fn wants_causes(&self) -> bool {
+        self.reader.header().flags.contains(InputFlags::CAUSES)
     }
 
     /// Random numbers, the same in each replay of the batch. Not for keys or secrets.

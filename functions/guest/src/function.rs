@@ -151,7 +151,7 @@ pub(crate) fn call<F: Function>(function: &mut F, frame: &[u8], host: &Host<'_>)
         host.log(Level::Error, "the input frame is malformed");
         return ended(HandleResult::Failed(BAD_FRAME));
     };
-    let mut out = Out::new(host);
+    let mut out = Out::new(host, &batch);
     let mut state = State::new(host);
     if let Err(error) = function.handle(&batch, &mut out, &mut state) {
         host.log(Level::Error, error.text());

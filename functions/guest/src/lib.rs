@@ -21,7 +21,7 @@
 //!             let count = state.get::<u64>(message.topic().as_bytes())?.unwrap_or(0) + 1;
 //!             state.put(message.topic().as_bytes(), &count);
 //!             if count % 100 == 0 {
-//!                 out.emit("hundreds", message.topic().as_bytes());
+//!                 out.emit_for(&message, "hundreds", message.topic().as_bytes());
 //!             }
 //!         }
 //!         Ok(())
@@ -34,6 +34,8 @@
 //! What holds for every function:
 //! - Emits, state changes and acknowledgements of a batch commit together or not at all. A
 //!   panic, an `Err` or a missed deadline discards all of them.
+//! - An output that is emitted for a record carries the record's trace context: see
+//!   [`Out::emit_for`].
 //! - State reads see what was committed before the batch, and the function's own writes.
 //! - Memory (`self`, statics) is a cache: a new instance may take over between any two batches.
 //!   Only [`State`] lasts.

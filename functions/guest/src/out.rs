@@ -1,8 +1,9 @@
 //! What a function can do.
 
 use crate::Host;
-use crate::batch::Message;
+use crate::batch::{Batch, Message};
 use alloc::vec::Vec;
+use core::num::NonZeroU16;
 use tidegate_abi::{Level, MetricKind, NackClass, Operation, OutputWriter, Qos, write_property};
 
 /// The effects of a batch, in the order of the calls. None of them happens before the function
@@ -12,14 +13,23 @@ pub struct Out<'h> {
     host: &'h Host<'h>,
     /// Something did not fit into the frame: the whole output is refused.
     overflow: bool,
+    /// An older gateway would refuse the output for it.
+    wants_causes: bool,
 }
 
 impl<'h> Out<'h> {
-    pub(crate) fn new(host: &'h Host<'h>) -> Self {
-        Self { writer: OutputWriter::new(), host, overflow: false }
+    pub(crate) fn new(host: &'h Host<'h>, batch: &Batch<'_>) -> Self {
+        let wants_causes = batch.wants_causes();
+        Self { writer: OutputWriter::new(), host, overflow: false, wants_causes }
     }
 
-    /// Publishes a message with quality of service 1.
+    /// Publishes a message that comes from this record, with quality of service 1: it carries the
+    /// record's trace context on.
+    pub fn emit_for(&mut self, message: &Message<'_>, topic: &str, payload: &[u8]) {
+        self.emit_with(&Emit::new(topic, payload).for_message(message));
+    }
+
+    /// Publishes a message that comes from no single record, with quality of service 1.
     pub fn emit(&mut self, topic: &str, payload: &[u8]) {
         self.emit_with(&Emit::new(topic, payload));
     }
@@ -30,8 +40,9 @@ impl<'h> Out<'h> {
         for (key, value) in emit.properties {
             self.overflow |= write_property(&mut props, key, value).is_err();
         }
-        let &Emit { topic, payload, qos, retain, .. } = emit;
-        self.push(&Operation::Emit { topic, payload, qos, retain, props: &props });
+        let &Emit { topic, payload, qos, retain, cause, .. } = emit;
+        let cause = cause.filter(|_| self.wants_causes);
+        self.push(&Operation::Emit { topic, payload, qos, retain, props: &props, cause });
     }
 
     /// Refuses a record of the batch; all others still count.
@@ -78,12 +89,26 @@ pub struct Emit<'a> {
     pub retain: bool,
     /// Properties, at most 65,535 bytes each.
     pub properties: &'a [(&'a str, &'a str)],
+    /// The place in the batch of the record that it comes from, counted from 1; set by
+    /// [`for_message`](Self::for_message).
+    pub cause: Option<NonZeroU16>,
 }
 
 impl<'a> Emit<'a> {
-    /// Quality of service 1, not retained, no properties.
+    /// Quality of service 1, not retained, no properties, from no single record.
     pub fn new(topic: &'a str, payload: &'a [u8]) -> Self {
-        Self { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties: &[] }
+        let qos = Qos::AtLeastOnce;
+        Self { topic, payload, qos, retain: false, properties: &[], cause: None }
+    }
+
+    /// The same as coming from this record. Where the record has a trace context, and `properties`
+    /// none, the gateway adds that of the record: `traceparent` and `tracestate`.
+    #[must_use]
+    pub fn for_message(self, message: &Message<'_>) -> Self {
+        // A batch is smaller than that; an output without its cause would be no more than one
+        // without its trace.
+        let place = u16::try_from(message.index).ok().and_then(|index| index.checked_add(1));
+        Self { cause: place.and_then(NonZeroU16::new), ..self }
     }
 }
 

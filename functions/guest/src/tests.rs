@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use std::string::ToString;
 use std::vec;
 use tidegate_abi::{
-    BatchWriter, Kind, MessageRef, MetricKind, NackClass, Operation, OutputReader, properties,
-    write_property,
+    BatchWriter, InputFlags, Kind, MessageRef, MetricKind, NackClass, Operation, OutputReader,
+    properties, write_property,
 };
 
 /// Does what the payloads of its records say.
@@ -59,6 +59,7 @@ impl Function for Script {
                         ..Emit::new("out", key)
                     });
                 }
+                "emit-for" => out.emit_for(&message, "out", key),
                 "nack" => out.nack(&message, &Nack::retry("not now").with_code(9)),
                 "metric" => {
                     out.count("c", 2.0);
@@ -75,7 +76,11 @@ impl Function for Script {
 }
 
 fn frame(payloads: &[&str]) -> Vec<u8> {
-    let mut writer = BatchWriter::new(Kind::Messages, 5, 6);
+    flagged_frame(payloads, InputFlags::CAUSES)
+}
+
+fn flagged_frame(payloads: &[&str], flags: InputFlags) -> Vec<u8> {
+    let mut writer = BatchWriter::new(Kind::Messages, 5, 6).with_flags(flags);
     let mut props = Vec::new();
     write_property(&mut props, "unit", "K").unwrap();
     for (seq, payload) in (0u64..).zip(payloads) {
@@ -113,6 +118,7 @@ fn emit<'a>(topic: &'a str, payload: &'a str) -> Operation<'a> {
         qos: Qos::AtLeastOnce,
         retain: false,
         props: &[],
+        cause: None,
     }
 }
 
@@ -200,6 +206,7 @@ fn properties_nacks_and_metrics_reach_the_frame() {
                 qos: Qos::AtLeastOnce,
                 retain: true,
                 props: &props,
+                cause: None,
             },
             Operation::Nack { index: 1, class: NackClass::Retry, code: 9, text: "not now" },
             Operation::Metric { name: "c", kind: MetricKind::Counter, value: 2.0 },
@@ -207,6 +214,22 @@ fn properties_nacks_and_metrics_reach_the_frame() {
         ],
     );
     assert_eq!(properties(&props).unwrap().count(), 1);
+}
+
+#[test]
+fn an_output_names_its_record_to_a_gateway_that_asks_for_it_and_to_no_other() {
+    let causes = |flags| {
+        let frame = flagged_frame(&["get a", "emit-for x", "emit-for y"], flags);
+        let output = run::<Script>(b"", &frame, &Entries::new()).unwrap();
+        let operations = OutputReader::parse(&output).unwrap();
+        let cause = |operation| match operation {
+            Operation::Emit { cause, .. } => cause.map_or(0, core::num::NonZeroU16::get),
+            other => panic!("{other:?}"),
+        };
+        operations.iter().map(cause).collect::<Vec<_>>()
+    };
+    assert_eq!(causes(InputFlags::CAUSES), [0, 2, 3]);
+    assert_eq!(causes(InputFlags::NONE), [0, 0, 0]);
 }
 
 #[test]

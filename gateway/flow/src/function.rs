@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_abi::{BatchWriter, FrameTooLarge, Kind, MessageRef, Qos, write_property};
+use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos, write_property};
 use tidegate_stream::{Log, ReadLimit, ReadOutcome, ReaderId, Record, Seq, StreamId, TableId};
 
 use crate::attributes::Attributes;
@@ -74,6 +74,7 @@ pub(crate) struct Tally {
     pub(crate) retries: u64,
     pub(crate) dead_letters: u64,
     pub(crate) dropped: u64,
+    pub(crate) traces_dropped: u64,
     pub(crate) fuel: u64,
     pub(crate) busy: Duration,
     pub(crate) memory_bytes: u64,
@@ -233,7 +234,8 @@ fn nanoseconds(unix_ms: i64) -> i64 {
 fn input_frame(batch: &[InputRecord], attempts: u16) -> Result<Vec<u8>, FrameTooLarge> {
     let newest_ms = batch.iter().map(|input| input.record.unix_ms).max().unwrap_or(0);
     let batch_id = batch.first().map_or(0, |input| input.seq.0);
-    let mut writer = BatchWriter::new(Kind::Messages, nanoseconds(newest_ms), batch_id);
+    let writer = BatchWriter::new(Kind::Messages, nanoseconds(newest_ms), batch_id);
+    let mut writer = writer.with_flags(InputFlags::CAUSES);
     let mut props = Vec::new();
     for input in batch {
         props.clear();

@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::import::Imports;
+use crate::key::PartitionKey;
 use crate::latency::Latency;
 use crate::losses::Losses;
 use crate::plan::Plan;
@@ -188,6 +189,8 @@ pub struct Gateway {
     next_trim: Instant,
     /// When publishes that wait for room in their stream are tried again.
     retry_held_at: Option<Instant>,
+    /// Most user properties of a message that a client may send.
+    pub(crate) max_user_properties: usize,
     /// Bytes of the messages in `waiting`.
     pub(crate) undelivered_bytes: usize,
     /// The final checkpoint is on its way: nothing more is begun, or the end would not be clean.
@@ -248,6 +251,7 @@ impl Gateway {
         let imports = Imports::define(&mut log)?;
         drop_unplanned_readers(&mut log, &functions, &uplinks);
         let refusals = Refusals::define(&mut log)?;
+        let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
         let gateway = Gateway {
@@ -272,6 +276,7 @@ impl Gateway {
             outputs: VecDeque::new(),
             next_trim: now.instant,
             retry_held_at: None,
+            max_user_properties,
             undelivered_bytes: 0,
             stopping: false,
             planted: None,
@@ -426,6 +431,11 @@ impl Gateway {
     /// The stream of this name.
     pub fn stream(&self, name: &str) -> Option<StreamId> {
         self.routes.id(name)
+    }
+
+    /// Where the records of this stream have their partition key.
+    pub fn partition_key(&self, stream: StreamId) -> Option<&PartitionKey> {
+        self.routes.key(stream)
     }
 
     /// The names of all streams, in the order of the plan.

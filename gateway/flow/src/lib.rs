@@ -4,11 +4,13 @@
 pub mod attributes;
 mod call;
 mod clock;
+mod effects;
 mod function;
 mod gateway;
 mod hold;
 mod import;
 mod ingest;
+mod key;
 mod late;
 pub mod latency;
 mod losses;
@@ -21,6 +23,7 @@ mod seal;
 mod standstill;
 pub mod status;
 mod told;
+mod trace;
 mod uplink;
 mod verdict;
 
@@ -31,6 +34,7 @@ pub use call::{Call, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
 pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
+pub use key::{KeyError, PartitionKey};
 pub use late::LATE_SUFFIX;
 pub use plan::{
     DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, StreamPlan, UplinkPlan,

@@ -7,6 +7,8 @@ use tidegate_broker::{BrokerLimits, TopicFilter};
 use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
+use crate::key::PartitionKey;
+
 /// The stream that dead-lettered records go to, in every gateway.
 pub const DEAD_LETTER_STREAM: &str = "dead-letters";
 
@@ -57,6 +59,8 @@ pub struct StreamPlan {
     pub max_age: Option<Duration>,
     /// How groups of its records are written.
     pub compression: Compression,
+    /// Where its records have their partition key.
+    pub key: Option<PartitionKey>,
 }
 
 /// One function.

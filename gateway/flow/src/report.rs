@@ -124,6 +124,7 @@ impl Gateway {
             failures: tally.failures,
             retries: tally.retries,
             dropped: tally.dropped,
+            traces_dropped: tally.traces_dropped,
             dead_letters: tally.dead_letters,
             state_keys: self.log.table_entries(run.table).len() as u64,
             state_bytes: run.state_bytes as u64,

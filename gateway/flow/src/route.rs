@@ -6,6 +6,7 @@ use tidegate_broker::{FilterTree, TopicName};
 use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 
 use crate::gateway::BuildError;
+use crate::key::PartitionKey;
 use crate::plan::{DEAD_LETTER_STREAM, LOSS_STREAM, Plan};
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
@@ -30,6 +31,7 @@ pub(crate) struct StreamRoute {
     pub(crate) id: StreamId,
     pub(crate) overflow: Overflow,
     pub(crate) priority: u8,
+    pub(crate) key: Option<PartitionKey>,
 }
 
 impl Routes {
@@ -54,6 +56,7 @@ impl Routes {
                 id,
                 overflow: stream.overflow,
                 priority: stream.priority,
+                key: stream.key.clone(),
             });
         }
         routes.reserve(log, DEAD_LETTER_STREAM, DEAD_LETTER_BYTES)?;
@@ -70,7 +73,8 @@ impl Routes {
         let retain = RESERVED_RETAIN;
         let config = StreamConfig { max_bytes, overflow, retain, ..StreamConfig::default() };
         let id = log.stream(name, config)?;
-        self.streams.push(StreamRoute { name: name.to_owned(), id, overflow, priority: 0 });
+        let name = name.to_owned();
+        self.streams.push(StreamRoute { name, id, overflow, priority: 0, key: None });
         Ok(())
     }
 
@@ -111,6 +115,11 @@ impl Routes {
     /// The uplinks' priority of this stream.
     pub(crate) fn priority(&self, id: StreamId) -> u8 {
         self.streams.iter().find(|stream| stream.id == id).map_or(0, |stream| stream.priority)
+    }
+
+    /// Where the records of this stream have their partition key.
+    pub(crate) fn key(&self, id: StreamId) -> Option<&PartitionKey> {
+        self.streams.iter().find(|stream| stream.id == id)?.key.as_ref()
     }
 
     /// All streams, in the order of the plan.

@@ -163,6 +163,9 @@ pub struct FunctionStatus {
     pub retries: u64,
     /// Records that the function dropped by NACK.
     pub dropped: u64,
+    /// Outputs that went without the trace context of their record, for which there was no room.
+    #[serde(default)]
+    pub traces_dropped: u64,
     /// Records that went to the dead-letter stream.
     pub dead_letters: u64,
     /// Keys of state held.

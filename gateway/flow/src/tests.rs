@@ -1,12 +1,14 @@
 //! The gateway driven by hand: a disk that answers at once, functions that are closures, an
 //! upstream that is a list.
 
+mod carried;
 mod edges;
 mod imports;
 mod lanes;
 mod losses;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use tidegate_abi::{BatchReader, NackClass, Operation, OutputWriter, Qos};
@@ -300,6 +302,7 @@ fn stream(name: &str, topics: &[&str]) -> StreamPlan {
         priority: 0,
         max_age: None,
         compression: Compression::None,
+        key: None,
     }
 }
 
@@ -347,9 +350,14 @@ fn echo() -> Guest {
 }
 
 fn emit(out: &mut OutputWriter, topic: &str, payload: &[u8]) {
-    let operation =
-        Operation::Emit { topic, payload, qos: Qos::AtLeastOnce, retain: false, props: &[] };
-    out.push(&operation).unwrap();
+    emit_for(out, None, topic, payload);
+}
+
+/// An output of the entry with this number, counted from 1.
+fn emit_for(out: &mut OutputWriter, entry: Option<u16>, topic: &str, payload: &[u8]) {
+    let cause = entry.and_then(NonZeroU16::new);
+    let (qos, retain, props) = (Qos::AtLeastOnce, false, &[][..]);
+    out.push(&Operation::Emit { topic, payload, qos, retain, props, cause }).unwrap();
 }
 
 const SETTLE: Duration = Duration::from_millis(200);

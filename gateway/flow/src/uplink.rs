@@ -15,6 +15,7 @@ use tidegate_wire::PublisherIdentity;
 use crate::attributes::Attributes;
 use crate::clock::{ClockQuality, Now};
 use crate::gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
+use crate::key::PartitionKey;
 use crate::late::{Course, Grant, LATE_SUFFIX, LateStreams, Part, Shares};
 use crate::latency::Latency;
 use crate::plan::UplinkPlan;
@@ -307,12 +308,13 @@ impl Gateway {
             Err(Course::Rest | Course::Read(_)) => return run.core.exhausted(lane),
         };
         let stream = run.lanes[lane.0].stream;
+        let key = self.routes.key(stream);
         let core = &mut run.core;
         let mut accepting = true;
         let mut sent = from;
         let outcome = self.log.read(now.instant, stream, from, limit, &mut |seq, epoch, record| {
             if accepting {
-                accepting = core.offer(now.instant, lane, epoch, outbound(seq, &record));
+                accepting = core.offer(now.instant, lane, epoch, outbound(seq, &record, key));
                 sent = if accepting { seq.plus(1) } else { sent };
             }
         });
@@ -328,14 +330,16 @@ impl Gateway {
 }
 
 /// The record as it leaves the gateway.
-fn outbound(seq: Seq, record: &RecordRef<'_>) -> OutboundRecord {
+fn outbound(seq: Seq, record: &RecordRef<'_>, key: Option<&PartitionKey>) -> OutboundRecord {
     // Attributes are ours; if damage slipped past the checksums, the payload is still worth more
     // with defaults than lost.
     let attributes = Attributes::decode(record.attributes).unwrap_or_default();
+    let key = key.and_then(|key| key.of(record.topic, record.client, &attributes.user));
     OutboundRecord {
         seq,
         topic: record.topic.to_owned(),
         client: record.client.to_owned(),
+        key: key.map(str::to_owned),
         unix_ms: record.unix_ms,
         clock: match attributes.clock {
             ClockQuality::Synced => Clock::Synced,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_abi::{NackClass, Operation, OutputReader, properties};
-use tidegate_broker::{Message, QoS, TopicName};
+use tidegate_abi::OutputReader;
+use tidegate_broker::{Message, QoS};
 use tidegate_stream::{
     AppendError, CommitError, Loss, LossReason, Record, Seq, StreamId, Transaction,
 };
@@ -13,33 +13,11 @@ use tidegate_stream::{
 use crate::attributes::{Attributes, DeadLetter};
 use crate::call::CallVerdict;
 use crate::clock::Now;
+use crate::effects::Effects;
 use crate::function::InputRecord;
 use crate::gateway::{Gateway, Notice, Output, PlantedBug, undelivered_bytes};
-use crate::plan::{DEAD_LETTER_STREAM, FunctionPlan};
+use crate::plan::DEAD_LETTER_STREAM;
 use crate::release::Release;
-
-/// A record that has passed this many functions is dead-lettered: it runs in a circle.
-const MAX_HOPS: u8 = 16;
-
-/// What a valid output asks for.
-#[derive(Default)]
-struct Effects {
-    emits: Vec<Emit>,
-    /// Index in the batch and the reason.
-    dead: BTreeMap<usize, String>,
-    dropped: usize,
-    retry: Option<(usize, String)>,
-    /// The last write to each key; `None` deletes.
-    state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    logs: Vec<(u8, String)>,
-}
-
-/// One message that the function publishes.
-struct Emit {
-    topic: TopicName,
-    payload: Bytes,
-    attributes: Attributes,
-}
 
 impl Gateway {
     /// Decides what a call's end means for the batch.
@@ -142,11 +120,37 @@ impl Gateway {
         next: Seq,
         mut effects: Effects,
     ) {
-        let logs = std::mem::take(&mut effects.logs);
+        let mut result = self.try_commit(now, index, &batch, next, &effects);
+        if let Err(CommitError::Append(AppendError::TooLarge { .. })) = result
+            && effects.drop_traces()
+        {
+            result = self.try_commit(now, index, &batch, next, &effects);
+        }
+        match result {
+            Ok(()) => {
+                let logs = std::mem::take(&mut effects.logs);
+                let latency = &mut self.functions[index].tally.latency;
+                for input in &batch {
+                    latency.add_age(input.record.unix_ms, now.unix_ms, 1);
+                }
+                self.committed(index, &batch, &effects, logs);
+            }
+            Err(error) => self.not_committed(now, index, batch, next, error),
+        }
+    }
+
+    fn try_commit(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: &[InputRecord],
+        next: Seq,
+        effects: &Effects,
+    ) -> Result<(), CommitError> {
         let mut transaction = Transaction::new();
-        let deliveries = self.stage_emits(now, index, &effects, &mut transaction);
-        let state_bytes = self.stage_state(index, &effects, &mut transaction);
-        self.stage_dead_letters(index, &batch, &effects, &mut transaction);
+        let deliveries = self.stage_emits(now, index, effects, &mut transaction);
+        let state_bytes = self.stage_state(index, effects, &mut transaction);
+        self.stage_dead_letters(index, batch, effects, &mut transaction);
         if !deliveries.is_empty() {
             transaction.hurry();
         }
@@ -156,21 +160,13 @@ impl Gateway {
         } else {
             transaction.advance(reader, next);
         }
-        match self.log.commit(now.instant, transaction) {
-            Ok(committed) => {
-                for message in deliveries {
-                    self.undelivered_bytes += undelivered_bytes(&message);
-                    self.waiting.push_back((committed.position, Release::Deliver(message)));
-                }
-                let run = &mut self.functions[index];
-                for input in &batch {
-                    run.tally.latency.add_age(input.record.unix_ms, now.unix_ms, 1);
-                }
-                run.state_bytes = state_bytes;
-                self.committed(index, &batch, &effects, logs);
-            }
-            Err(error) => self.not_committed(now, index, batch, next, error),
+        let committed = self.log.commit(now.instant, transaction)?;
+        for message in deliveries {
+            self.undelivered_bytes += undelivered_bytes(&message);
+            self.waiting.push_back((committed.position, Release::Deliver(message)));
         }
+        self.functions[index].state_bytes = state_bytes;
+        Ok(())
     }
 
     fn committed(
@@ -185,6 +181,7 @@ impl Gateway {
         run.tally.emitted += effects.emits.len() as u64;
         run.tally.dead_letters += effects.dead.len() as u64;
         run.tally.dropped += effects.dropped as u64;
+        run.tally.traces_dropped += effects.traces_dropped;
         run.move_on();
         let (function, stream) = (run.plan.name.clone(), run.plan.input.clone());
         for (record, reason) in &effects.dead {
@@ -369,7 +366,7 @@ impl Gateway {
         frame: &[u8],
     ) -> Result<Effects, String> {
         let run = &self.functions[index];
-        let mut effects = Effects::default();
+        let mut effects = Effects::new(self.max_user_properties);
         if frame.is_empty() {
             return Ok(effects);
         }
@@ -390,100 +387,12 @@ impl Gateway {
     }
 }
 
-impl Effects {
-    fn take(
-        &mut self,
-        plan: &FunctionPlan,
-        batch: &[InputRecord],
-        hops: u8,
-        operation: &Operation<'_>,
-    ) -> Result<(), String> {
-        match operation {
-            Operation::Emit { topic, payload, qos, retain, props } => {
-                let topic = granted(plan, topic)?;
-                if hops > MAX_HOPS {
-                    let why = format!("passed more than {MAX_HOPS} functions: a loop");
-                    self.dead.extend((0..batch.len()).map(|record| (record, why.clone())));
-                    return Ok(());
-                }
-                let user = user_properties(props)?;
-                let attributes = Attributes {
-                    qos: *qos as u8,
-                    retain: *retain,
-                    hops,
-                    user,
-                    ..Attributes::default()
-                };
-                let payload = Bytes::copy_from_slice(payload);
-                self.emits.push(Emit { topic, payload, attributes });
-            }
-            Operation::Nack { index, class, text, .. } => {
-                self.nack(batch, *index as usize, *class, text)?;
-            }
-            Operation::KvPut { key, value, ttl_ms } => {
-                if *ttl_ms != 0 {
-                    return Err("bad output: KV_PUT with a time to live is not supported".into());
-                }
-                self.state.insert(key.to_vec(), Some(value.to_vec()));
-            }
-            Operation::KvDel { key } => {
-                self.state.insert(key.to_vec(), None);
-            }
-            Operation::Log { level, text } => {
-                self.logs.push((*level as u8, (*text).to_owned()));
-            }
-            Operation::Metric { .. } | Operation::Respond { .. } | Operation::TimerSet { .. } => {
-                return Err("denied: METRIC, RESPOND and TIMER_SET are not granted".into());
-            }
-        }
-        Ok(())
-    }
-
-    fn nack(
-        &mut self,
-        batch: &[InputRecord],
-        index: usize,
-        class: NackClass,
-        text: &str,
-    ) -> Result<(), String> {
-        if index >= batch.len() {
-            return Err(format!("bad output: NACK of record {index} of {}", batch.len()));
-        }
-        match class {
-            NackClass::Drop => self.dropped += 1,
-            NackClass::Dead => {
-                self.dead.insert(index, text.to_owned());
-            }
-            NackClass::Retry => {
-                if self.retry.as_ref().is_none_or(|(first, _)| index < *first) {
-                    self.retry = Some((index, text.to_owned()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Longest reason in a dead letter, in bytes: a function may write any text.
 const MAX_REASON_BYTES: usize = 1024;
 
 fn shortened(reason: &str) -> String {
     let cut = reason.floor_char_boundary(MAX_REASON_BYTES);
     if cut == reason.len() { reason.to_owned() } else { format!("{}…", &reason[..cut]) }
-}
-
-fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {
-    let name = TopicName::parse(topic)
-        .map_err(|error| format!("bad output: EMIT to topic \"{topic}\": {error}"))?;
-    if plan.publish.iter().any(|filter| filter.matches(&name)) {
-        return Ok(name);
-    }
-    Err(format!("denied: publish to \"{topic}\" is not granted; add it to `publish`"))
-}
-
-fn user_properties(list: &[u8]) -> Result<Vec<(String, String)>, String> {
-    let pairs = properties(list).map_err(|error| format!("bad output: {error}"))?;
-    Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
 fn record(

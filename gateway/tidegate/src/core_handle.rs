@@ -122,6 +122,9 @@ pub struct TailRecord {
     pub topic: String,
     /// The client that published it.
     pub client: String,
+    /// Its partition key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Why it is in the dead-letter stream, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetterNote>,
@@ -306,6 +309,7 @@ mod tests {
             unix_ms: 1_700_000_000_000,
             topic: "a/b".into(),
             client: "c".into(),
+            key: None,
             dead_letter: None,
             payload: payload.to_vec(),
         }

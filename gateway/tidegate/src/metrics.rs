@@ -130,13 +130,14 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
             family.sample(&[("function", &function.name)], value(function));
         }
     }
-    let counters: [(&str, &str, Value); 8] = [
+    let counters: [(&str, &str, Value); 9] = [
         ("calls", "Calls made.", |f| f.calls),
         ("records", "Records handled and committed.", |f| f.records),
         ("emitted", "Records emitted.", |f| f.emitted),
         ("failures", "Calls that failed.", |f| f.failures),
         ("retries", "Calls made again.", |f| f.retries),
         ("dropped", "Records that the function dropped.", |f| f.dropped),
+        ("traces_dropped", "Outputs without room for their trace context.", |f| f.traces_dropped),
         ("dead_letters", "Records given up.", |f| f.dead_letters),
         ("fuel", "Fuel used.", |f| f.fuel),
     ];

@@ -56,6 +56,7 @@ pub(crate) fn status() -> Status {
             failures: 0,
             retries: 0,
             dropped: 0,
+            traces_dropped: 0,
             dead_letters: 0,
             state_keys: 3,
             state_bytes: 60,

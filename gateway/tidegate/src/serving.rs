@@ -85,6 +85,7 @@ fn export_page(status: &Status, name: &str, from: u64, max: usize) -> Result<Exp
         unix_ms: record.unix_ms,
         topic: record.topic,
         client: record.client,
+        key: record.key,
         publisher: Some(Publisher { boot: 1, seq: record.seq }),
         payload: Blob(record.payload),
         ..CarriedRecord::default()
@@ -110,6 +111,7 @@ fn page(status: &Status, name: &str, from: Option<u64>, max: usize) -> Result<Ta
         unix_ms: 1_700_000_000_000 + i64::try_from(seq).unwrap(),
         topic: "sensors/1/telemetry".into(),
         client: "sensor-1".into(),
+        key: (seq % 2 == 1).then(|| "sensor-1".into()),
         dead_letter: None,
         payload: if seq % 2 == 0 { vec![0xff, 0] } else { seq.to_string().into_bytes() },
     };

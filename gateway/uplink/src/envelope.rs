@@ -50,6 +50,8 @@ pub struct Envelope<'a> {
     pub topic: &'a str,
     /// Client id of the publisher.
     pub client: &'a str,
+    /// Partition key, where the record has one.
+    pub key: Option<&'a str>,
     /// Time of receipt, milliseconds since 1970-01-01 UTC.
     pub unix_ms: i64,
     /// Quality of that time.
@@ -133,7 +135,7 @@ impl Envelope<'_> {
         content_type: Option<String>,
         payload_is_text: bool,
     ) -> OutboundMessage {
-        let mut headers = Vec::with_capacity(11 + self.user.len());
+        let mut headers = Vec::with_capacity(12 + self.user.len());
         let mut put = |name: &str, value: String| headers.push((name.to_owned(), value));
         put(names::VERSION, Decimal::new(ENVELOPE_VERSION).to_string());
         put(names::GATEWAY, self.gateway.to_owned());
@@ -144,6 +146,9 @@ impl Envelope<'_> {
         put(names::CLIENT, self.client.to_owned());
         put(names::TIME, self.unix_ms.to_string());
         put(names::CLOCK, self.clock.to_string());
+        if let Some(key) = self.key {
+            put(names::KEY, key.to_owned());
+        }
         if let Some(publisher) = self.publisher {
             put(names::PUB_BOOT, publisher.boot.to_string());
             put(names::PUB_SEQ, publisher.seq.to_string());
@@ -199,6 +204,7 @@ impl<'a> Envelope<'a> {
             seq: Seq(number(names::SEQ, found.required(names::SEQ)?)?),
             topic: found.required(names::TOPIC)?,
             client: found.required(names::CLIENT)?,
+            key: found.optional(names::KEY),
             unix_ms: time(found.required(names::TIME)?)?,
             clock: clock(found.required(names::CLOCK)?)?,
             publisher: publisher(&found)?,
@@ -220,7 +226,7 @@ struct Found<'a> {
     user: Vec<(&'a str, &'a str)>,
 }
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     names::VERSION,
     names::GATEWAY,
     names::EPOCH,
@@ -230,6 +236,7 @@ const KNOWN: [&str; 15] = [
     names::CLIENT,
     names::TIME,
     names::CLOCK,
+    names::KEY,
     names::PUB_BOOT,
     names::PUB_SEQ,
     names::RETAIN,

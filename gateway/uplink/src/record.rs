@@ -22,6 +22,8 @@ pub struct OutboundRecord {
     pub topic: String,
     /// Client id of the publisher.
     pub client: String,
+    /// Partition key, where the stream has one and the record too; never empty.
+    pub key: Option<String>,
     /// Time of receipt, milliseconds since 1970-01-01 UTC.
     pub unix_ms: i64,
     /// Quality of that time.
@@ -53,6 +55,7 @@ impl Default for OutboundRecord {
             seq: Seq(1),
             topic: String::new(),
             client: String::new(),
+            key: None,
             unix_ms: 0,
             clock: Clock::Synced,
             publisher: None,
@@ -73,7 +76,7 @@ impl OutboundRecord {
     /// window and against a batch.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
-        let texts = [&self.response_topic, &self.content_type];
+        let texts = [&self.key, &self.response_topic, &self.content_type];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
         let user: usize =
             self.user.iter().map(|(name, value)| name.len() + value.len() + PER_PROPERTY).sum();
@@ -92,6 +95,7 @@ impl OutboundRecord {
             seq: self.seq,
             topic: &self.topic,
             client: &self.client,
+            key: self.key.as_deref(),
             unix_ms: self.unix_ms,
             clock: self.clock,
             publisher: self.publisher,

@@ -27,6 +27,8 @@ pub struct Record {
     pub topic: String,
     /// Client id of the publisher.
     pub client: String,
+    /// Partition key, when the record has one.
+    pub key: Option<String>,
     /// The bytes as published.
     pub payload: Vec<u8>,
     /// Everything else that the batch says about it, with the names of NDJSON.
@@ -104,6 +106,7 @@ fn cbor_record(value: Value) -> Result<Record> {
     let unix_ms = i64::try_from(unix_ms).context("field 1")?;
     let (topic, client) = (fields.text(2)?, fields.text(3)?);
     let Value::Bytes(payload) = fields.required(4)? else { bail!("field 4 is no byte string") };
+    let key = fields.take(14).map(text).transpose().context("field 14")?;
     let mut more = serde_json::Map::new();
     let names = [
         (5, "clock"),
@@ -132,7 +135,7 @@ fn cbor_record(value: Value) -> Result<Record> {
         };
         more.insert(name.to_owned(), json);
     }
-    Ok(Record { seq, unix_ms, topic, client, payload, more: more.into() })
+    Ok(Record { seq, unix_ms, topic, client, key, payload, more: more.into() })
 }
 
 fn user(pairs: Vec<Value>) -> Result<serde_json::Value> {
@@ -169,6 +172,7 @@ fn from_ndjson(body: &[u8]) -> Result<Batch> {
         };
         let (gateway, stream) = (string("gateway")?, string("stream")?);
         let (topic, client) = (string("topic")?, string("client")?);
+        let key = string("key").ok();
         let payload = match string("payload") {
             Ok(text) => text.into_bytes(),
             Err(_) => unbase64(&string("payload_base64")?)?,
@@ -177,7 +181,7 @@ fn from_ndjson(body: &[u8]) -> Result<Batch> {
         let epoch = whole("epoch")?.as_u64().context("epoch")?;
         let seq = whole("seq")?.as_u64().context("seq")?;
         let unix_ms = whole("time_ms")?.as_i64().context("time_ms")?;
-        let record = Record { seq, unix_ms, topic, client, payload, more: line.into() };
+        let record = Record { seq, unix_ms, topic, client, key, payload, more: line.into() };
         let epoch = u32::try_from(epoch).context("epoch")?;
         let batch = batch.get_or_insert_with(|| Batch {
             gateway: gateway.clone(),
@@ -237,6 +241,10 @@ mod tests {
             (
                 include_bytes!("../../golden/batch/v1/full.cbor"),
                 include_bytes!("../../golden/batch/v1/full.ndjson"),
+            ),
+            (
+                include_bytes!("../../golden/batch/v1/keyed.cbor"),
+                include_bytes!("../../golden/batch/v1/keyed.ndjson"),
             ),
         ];
         for (cbor, lines) in golden {

@@ -29,9 +29,12 @@ const TABLES: &str = "
         time_ms bigint not null,
         topic text not null,
         client text not null,
+        key text,
         payload bytea not null,
         more text not null
-    );";
+    );
+    -- Tables of before records had keys.
+    alter table tidegate_records add column if not exists key text;";
 
 /// A PostgreSQL database; connections are made as they are needed.
 pub struct Database {
@@ -163,15 +166,26 @@ async fn insert(transaction: &Transaction<'_>, batch: &Batch, committed: u64) ->
     let times: Vec<i64> = new.iter().map(|record| record.unix_ms).collect();
     let topics: Vec<&str> = new.iter().map(|record| &*record.topic).collect();
     let clients: Vec<&str> = new.iter().map(|record| &*record.client).collect();
+    let keys: Vec<Option<&str>> = new.iter().map(|record| record.key.as_deref()).collect();
     let payloads: Vec<&[u8]> = new.iter().map(|record| &*record.payload).collect();
     let more: Vec<String> = new.iter().map(|record| record.more.to_string()).collect();
     let rows = "insert into tidegate_records
-        (gateway, stream, epoch, seq, time_ms, topic, client, payload, more)
+        (gateway, stream, epoch, seq, time_ms, topic, client, key, payload, more)
         select $1::text, $2::text, $3::bigint, * from unnest
-        ($4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::text[])";
+        ($4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[])";
     let epoch = i64::from(batch.epoch);
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
-        [&batch.gateway, &batch.stream, &epoch, &seqs, &times, &topics, &clients, &payloads, &more];
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 10] = [
+        &batch.gateway,
+        &batch.stream,
+        &epoch,
+        &seqs,
+        &times,
+        &topics,
+        &clients,
+        &keys,
+        &payloads,
+        &more,
+    ];
     transaction.execute(rows, &values).await?;
     Ok(())
 }

@@ -152,7 +152,8 @@ fn agreeing(headers: &HeaderMap, batch: &Batch) -> Result<u64, String> {
 /// beyond 2^63, and the tests want a record refused now and then.
 fn unstorable(batch: &Batch, refuse: Option<&str>) -> Option<String> {
     batch.records.iter().find_map(|record| {
-        let zero = record.topic.contains('\0') || record.client.contains('\0');
+        let texts = [Some(&record.topic), Some(&record.client), record.key.as_ref()];
+        let zero = texts.into_iter().flatten().any(|text| text.contains('\0'));
         let told = refuse.is_some_and(|part| {
             let part = part.as_bytes();
             record.payload.windows(part.len().max(1)).any(|window| window == part)

@@ -34,6 +34,7 @@ impl Options {
             max_age: None,
             compression: tidegate_stream::Compression::None,
             priority: 0,
+            key: None,
         };
         let quotas = self.quotas;
         let telemetry = ["sensors/+/telemetry", "sensors/+/both"];

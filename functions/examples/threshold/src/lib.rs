@@ -160,7 +160,7 @@ impl Threshold {
         ]);
         let mut topic = String::new();
         push_template(&mut topic, &self.topic, "sensor", reading.sensor);
-        out.emit(&topic, payload.as_bytes());
+        out.emit_for(message, &topic, payload.as_bytes());
     }
 }
 

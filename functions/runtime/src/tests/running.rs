@@ -200,6 +200,7 @@ fn output_frames_are_handed_over_as_they_are() {
         qos: Qos::AtLeastOnce,
         retain: false,
         props: &[],
+        cause: None,
     };
     let nack = Operation::Nack { index: 0, class: NackClass::Dead, code: 7, text: "no number" };
     let frame = output(&[emit, nack]);

@@ -23,6 +23,7 @@ fn read_by(handle: &str, bytes: usize, state: &State) -> Vec<u8> {
         qos: Qos::AtMostOnce,
         retain: false,
         props: &[],
+        cause: None,
     }]);
     // Header of the frame, of the operation, and the fixed part of its body.
     let start = 16 + 8 + 16;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use tidegate_flow::PartitionKey;
 use tidegate_stream::{
     Log, LogOptions, ReadLimit, ReadOnlyDisk, ReadOutcome, Recovery, Seq, StreamId,
 };
@@ -53,7 +54,9 @@ fn export_offline(arguments: &ExportArguments, out: &mut dyn Write) -> Result<()
     let store = data_dir.join(STORE_DIR);
     let disk = FileDisk::open_read_only(&store)
         .with_context(|| format!("cannot read the store in {}", store.display()))?;
-    let mut store = OfflineStore::open(ReadOnlyDisk::new(&disk), gateway, &arguments.name)?;
+    let key = arguments.place.partition_key(&arguments.name)?;
+    let disk = ReadOnlyDisk::new(&disk);
+    let mut store = OfflineStore::open(disk, gateway, &arguments.name, key)?;
     to_output(arguments, out, &mut |from, max| store.page(from, max))
 }
 
@@ -174,10 +177,16 @@ struct OfflineStore<'d> {
     now: Instant,
     gateway: String,
     stream: StreamId,
+    key: Option<PartitionKey>,
 }
 
 impl<'d> OfflineStore<'d> {
-    fn open(disk: ReadOnlyDisk<'d>, gateway: String, name: &str) -> Result<Self, Failure> {
+    fn open(
+        disk: ReadOnlyDisk<'d>,
+        gateway: String,
+        name: &str,
+        key: Option<PartitionKey>,
+    ) -> Result<Self, Failure> {
         let now = Instant::now();
         let options = LogOptions::default();
         let (mut log, recovery) =
@@ -190,7 +199,7 @@ impl<'d> OfflineStore<'d> {
             let text = format!("no stream \"{name}\"; there is: {}", known.join(", "));
             return Err(Failure::Failed(anyhow!(text)));
         };
-        Ok(OfflineStore { disk, log, now, gateway, stream })
+        Ok(OfflineStore { disk, log, now, gateway, stream, key })
     }
 
     fn page(&mut self, from: u64, max: usize) -> Result<ExportPage, Failure> {
@@ -201,7 +210,7 @@ impl<'d> OfflineStore<'d> {
             let limit = ReadLimit { records: max - records.len(), bytes };
             let outcome =
                 self.log.read(self.now, self.stream, next, limit, &mut |seq, epoch, record| {
-                    let record = CarriedRecord::of(seq, epoch, &record);
+                    let record = CarriedRecord::of(seq, epoch, &record, self.key.as_ref());
                     bytes = bytes.saturating_sub(record.bytes().max(1));
                     records.push(record);
                 });

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tidegate_flow::PartitionKey;
 
 use super::Failure;
 use crate::admin::AdminClient;
@@ -44,6 +45,16 @@ impl Place {
             (Some(_), _) => Ok(None),
             (None, Some(file)) => Ok(Some(config::gateway_of(file)?)),
             (None, None) => Ok(Some(config::gateway_of(&default_config()?)?)),
+        }
+    }
+
+    /// Where the records of a stream have their partition key; `None` when only the data
+    /// directory is known, which does not hold it.
+    pub(super) fn partition_key(&self, stream: &str) -> Result<Option<PartitionKey>, Failure> {
+        match (&self.data_dir, &self.config) {
+            (Some(_), _) => Ok(None),
+            (None, Some(file)) => Ok(config::partition_key_of(file, stream)?),
+            (None, None) => Ok(config::partition_key_of(&default_config()?, stream)?),
         }
     }
 }

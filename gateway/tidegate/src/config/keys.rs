@@ -60,6 +60,7 @@ pub(crate) enum Kind {
     Streams {
         max: usize,
     },
+    PartitionKey,
     Input,
     Json {
         max: usize,
@@ -101,6 +102,9 @@ impl Kind {
             Kind::ListenOrOff => "\"ADDRESS:PORT\", or \"off\"".to_owned(),
             Kind::Topics { min, max } => format!("list of {min} to {max} topic filters"),
             Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
+            Kind::PartitionKey => {
+                r#""client", "topic", "topic/N", "topic/N-M", "property/NAME""#.to_owned()
+            }
             Kind::Input => "{ stream = \"NAME\" }".to_owned(),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Urls { max } => format!("URL, or a list of at most {max}, all of one kind"),
@@ -388,6 +392,12 @@ pub(crate) mod stream {
         fallback: Fallback::Value(r#""none""#),
         about: "How groups of records are written. It pays for text such as JSON in groups of 2 KiB and more; what does not shrink by an eighth stays as it is.",
     };
+    pub(crate) const KEY: Key = Key {
+        name: "key",
+        kind: Kind::PartitionKey,
+        fallback: Fallback::Absent("none: partition by the stream"),
+        about: "What a consumer may partition the stream by: the publisher's client id, the topic, its N-th level from 1, its levels N to M, or an MQTT 5 user property. It goes upstream with each record that has it.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "stream",
         named: true,
@@ -400,6 +410,7 @@ pub(crate) mod stream {
             &MAX_AGE,
             &PRIORITY,
             &COMPRESSION,
+            &KEY,
         ],
     };
 }

@@ -6,6 +6,7 @@ mod files;
 mod json;
 mod keys;
 mod mistakes;
+mod partition_key;
 mod plan;
 mod sections;
 mod settings;
@@ -22,6 +23,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use tidegate_flow::PartitionKey;
 use toml::de::DeTable;
 
 use self::document::Source;
@@ -74,6 +76,18 @@ pub fn data_dir_of(file: &Path) -> Result<PathBuf, Mistakes> {
 pub fn gateway_of(file: &Path) -> Result<String, Mistakes> {
     let text = read(file)?;
     walk(file, &text, |source, root, out| sections::read_gateway(file, source, root, out))
+}
+
+/// Where the records of a stream have their partition key, by a configuration file, whatever else
+/// is wrong with it.
+///
+/// # Errors
+/// The file cannot be read, or the key is wrong.
+pub fn partition_key_of(file: &Path, stream: &str) -> Result<Option<PartitionKey>, Mistakes> {
+    let text = read(file)?;
+    walk(file, &text, |source, root, out| {
+        sections::read_partition_key(file, stream, source, root, out)
+    })
 }
 
 /// Where an uplink goes, read once more: what its configuration names may be there now.

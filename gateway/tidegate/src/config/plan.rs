@@ -83,6 +83,7 @@ fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
         priority: stream.priority,
         max_age: stream.max_age,
         compression: stream.compression,
+        key: stream.key.clone(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{DEAD_LETTER_STREAM, LOSS_STREAM};
+use tidegate_flow::{DEAD_LETTER_STREAM, LOSS_STREAM, PartitionKey};
 use tidegate_stream::{Compression, Overflow};
 use toml::de::{DeTable, DeValue};
 
@@ -17,7 +17,7 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, json, uplinks};
+use super::{files, json, partition_key, uplinks};
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -77,6 +77,20 @@ pub(super) fn read_gateway(
     let mut ignored = Mistakes::new(file);
     let section = Section::single(source, root, &gateway::SECTION, &mut ignored);
     section.name(&gateway::ID, out).unwrap_or_default()
+}
+
+/// Reads the partition key of one stream alone.
+pub(super) fn read_partition_key(
+    file: &Path,
+    stream: &str,
+    source: &Source<'_>,
+    root: &DeTable<'_>,
+    out: &mut Mistakes,
+) -> Option<PartitionKey> {
+    let mut ignored = Mistakes::new(file);
+    let sections = Section::several(source, root, &stream::SECTION, &mut ignored);
+    let (_, section) = sections.into_iter().find(|(name, _)| *name == stream)?;
+    partition_key::read(&section, &[], out)
 }
 
 /// Relative paths count from the directory of the file, wherever the command is run.
@@ -209,9 +223,11 @@ impl<'a> Reader<'a> {
                 "lz4" => Compression::Lz4,
                 _ => Compression::None,
             };
+            let topics = topics(&section, &stream::TOPICS, out);
+            let key = partition_key::read(&section, &topics, out);
             streams.push(StreamSettings {
                 name: name.to_owned(),
-                topics: topics(&section, &stream::TOPICS, out),
+                topics,
                 max_bytes: section.bytes(&stream::MAX_BYTES, out),
                 max_records: section.count_if_set(&stream::MAX_RECORDS, out),
                 overflow,
@@ -219,6 +235,7 @@ impl<'a> Reader<'a> {
                 priority: section.count(&stream::PRIORITY, out) as u8,
                 max_age: section.time_if_set(&stream::MAX_AGE, out),
                 compression,
+                key,
             });
         }
         streams

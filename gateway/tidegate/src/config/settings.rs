@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
+use tidegate_flow::PartitionKey;
 use tidegate_stream::{Compression, Overflow};
 
 use crate::uplinks::Target;
@@ -133,6 +134,8 @@ pub struct StreamSettings {
     pub max_age: Option<Duration>,
     /// How groups of its records are written.
     pub compression: Compression,
+    /// Where its records have their partition key.
+    pub key: Option<PartitionKey>,
 }
 
 /// `[function.NAME]`

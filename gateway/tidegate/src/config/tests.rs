@@ -276,6 +276,32 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         r#"retain = "5000d""#,
         r#"13: stream.telemetry.retain = "5000d": out of range; allowed: 0s to 3650d"#,
     ),
+    // partition keys
+    (
+        r#"retain = "24h""#,
+        r#"key = "clients""#,
+        r#"13: stream.telemetry.key = "clients": unknown value; allowed: "client", "topic", "topic/N", "topic/N-M", "property/NAME"; did you mean "client"?"#,
+    ),
+    (
+        r#"retain = "24h""#,
+        r#"key = "propery/device""#,
+        r#"13: stream.telemetry.key = "propery/device": unknown value; allowed: "client", "topic", "topic/N", "topic/N-M", "property/NAME"; did you mean "property/device"?"#,
+    ),
+    (
+        r#"retain = "24h""#,
+        r#"key = "topic/0""#,
+        r#"13: stream.telemetry.key = "topic/0": "0" is no level of a topic: they are counted from 1 to 128; allowed: "client", "topic", "topic/N", "topic/N-M", "property/NAME""#,
+    ),
+    (
+        r#"retain = "24h""#,
+        "key = 2",
+        r#"13: stream.telemetry.key = 2: must be text, not a number; allowed: "client", "topic", "topic/N", "topic/N-M", "property/NAME""#,
+    ),
+    (
+        r#"retain = "24h""#,
+        r#"key = "topic/2-4""#,
+        r#"13: stream.telemetry.key = "topic/2-4": no topic of this stream has 4 levels; its filters have at most 3"#,
+    ),
     // choices, numbers, flags
     (
         r#""drop-oldest""#,

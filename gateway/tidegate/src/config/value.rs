@@ -281,6 +281,7 @@ mod tests {
                 | Kind::ListenOrOff
                 | Kind::Topics { .. }
                 | Kind::Streams { .. }
+                | Kind::PartitionKey
                 | Kind::Input
                 | Kind::Json { .. } => Ok(()),
             };

@@ -1,7 +1,7 @@
 //! What the administration and HTTP ask of the core, answered between its other work.
 
-use tidegate_flow::Gateway;
 use tidegate_flow::attributes::Attributes;
+use tidegate_flow::{Gateway, PartitionKey};
 use tidegate_stream::{Epoch, ReadLimit, ReadOutcome, RecordRef, Seq, StreamId};
 use tokio::sync::oneshot::Sender;
 
@@ -24,6 +24,7 @@ pub(crate) struct Requests {
 /// A page that is being read.
 struct Reading {
     stream: StreamId,
+    key: Option<PartitionKey>,
     next: Seq,
     left: usize,
     left_bytes: usize,
@@ -96,9 +97,10 @@ impl Requests {
             gateway.name().clone_into(&mut page.gateway);
             page.end = end.0;
         }
+        let key = gateway.partition_key(id).cloned();
         drop(gateway);
         let next = Seq(from.max(first.0));
-        self.pages.push(Reading { stream: id, next, left, left_bytes, page });
+        self.pages.push(Reading { stream: id, key, next, left, left_bytes, page });
         self.go_on(core);
     }
 
@@ -132,14 +134,14 @@ impl Reading {
         let now = clock::now().instant;
         while self.left > 0 && self.left_bytes > 0 {
             let limit = ReadLimit { records: self.left, bytes: self.left_bytes };
-            let Reading { left, left_bytes, page, .. } = self;
+            let Reading { left, left_bytes, page, key, .. } = self;
             let outcome = gateway.log_mut().read(
                 now,
                 self.stream,
                 self.next,
                 limit,
                 &mut |seq, epoch, record| {
-                    let bytes = page.push(seq, epoch, &record);
+                    let bytes = page.push(seq, epoch, &record, key.as_ref());
                     *left -= 1;
                     *left_bytes = left_bytes.saturating_sub(bytes.max(1));
                 },
@@ -179,14 +181,20 @@ impl Page {
     }
 
     /// Adds a record; answers what it takes of the page.
-    fn push(&mut self, seq: Seq, epoch: Epoch, record: &RecordRef<'_>) -> usize {
+    fn push(
+        &mut self,
+        seq: Seq,
+        epoch: Epoch,
+        record: &RecordRef<'_>,
+        key: Option<&PartitionKey>,
+    ) -> usize {
         match self {
             Page::Tail(page, _) => {
-                page.records.push(tail_record(seq, epoch, record));
+                page.records.push(tail_record(seq, epoch, record, key));
                 record.payload.len() + record.topic.len() + record.client.len()
             }
             Page::Export(page, _) => {
-                let record = CarriedRecord::of(seq, epoch, record);
+                let record = CarriedRecord::of(seq, epoch, record, key);
                 let bytes = record.bytes();
                 page.records.push(record);
                 bytes
@@ -195,15 +203,22 @@ impl Page {
     }
 }
 
-fn tail_record(seq: Seq, epoch: Epoch, record: &RecordRef<'_>) -> TailRecord {
-    let dead = Attributes::decode(record.attributes).ok().and_then(|a| a.dead);
+fn tail_record(
+    seq: Seq,
+    epoch: Epoch,
+    record: &RecordRef<'_>,
+    key: Option<&PartitionKey>,
+) -> TailRecord {
+    let attributes = Attributes::decode(record.attributes).unwrap_or_default();
+    let key = key.and_then(|key| key.of(record.topic, record.client, &attributes.user));
     TailRecord {
         seq: seq.0,
         epoch: epoch.0,
         unix_ms: record.unix_ms,
         topic: record.topic.to_owned(),
         client: record.client.to_owned(),
-        dead_letter: dead.map(|dead| DeadLetterNote {
+        key: key.map(str::to_owned),
+        dead_letter: attributes.dead.map(|dead| DeadLetterNote {
             function: dead.function,
             stream: dead.stream,
             seq: dead.seq,

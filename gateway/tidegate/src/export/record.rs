@@ -7,8 +7,8 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidegate_broker::TopicName;
-use tidegate_flow::ClockQuality;
 use tidegate_flow::attributes::{Attributes, DeadLetter, MAX_ATTRIBUTE_BYTES};
+use tidegate_flow::{ClockQuality, PartitionKey};
 use tidegate_stream::{Epoch, PublisherIdentity, Record, RecordRef, Seq};
 
 use crate::core_handle::DeadLetterNote;
@@ -38,6 +38,9 @@ pub struct CarriedRecord {
     pub topic: String,
     /// The client that published it.
     pub client: String,
+    /// Its partition key in the stream that it comes from; another stream has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The publisher's own counting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<Publisher>,
@@ -84,6 +87,7 @@ impl Default for CarriedRecord {
             clock_unsynced: false,
             topic: String::new(),
             client: String::new(),
+            key: None,
             publisher: None,
             qos: 1,
             retain: false,
@@ -122,8 +126,14 @@ impl CarriedRecord {
     /// A record as the log gives it. Attributes are the gateway's own; what damage left of them
     /// is carried with defaults.
     #[must_use]
-    pub fn of(seq: Seq, epoch: Epoch, record: &RecordRef<'_>) -> CarriedRecord {
+    pub fn of(
+        seq: Seq,
+        epoch: Epoch,
+        record: &RecordRef<'_>,
+        key: Option<&PartitionKey>,
+    ) -> CarriedRecord {
         let attributes = Attributes::decode(record.attributes).unwrap_or_default();
+        let key = key.and_then(|key| key.of(record.topic, record.client, &attributes.user));
         CarriedRecord {
             seq: seq.0,
             epoch: epoch.0,
@@ -131,6 +141,7 @@ impl CarriedRecord {
             clock_unsynced: attributes.clock == ClockQuality::Unsynced,
             topic: record.topic.to_owned(),
             client: record.client.to_owned(),
+            key: key.map(str::to_owned),
             publisher: record.publisher.map(|one| Publisher { boot: one.boot, seq: one.seq }),
             qos: attributes.qos,
             retain: attributes.retain,
@@ -160,6 +171,7 @@ impl CarriedRecord {
         self.payload.0.len()
             + self.topic.len()
             + self.client.len()
+            + self.key.as_ref().map_or(0, String::len)
             + self.correlation.as_ref().map_or(0, |blob| blob.0.len())
             + self.dead_letter.as_ref().map_or(0, |dead| dead.reason.len())
             + user.sum::<usize>()

@@ -7,6 +7,8 @@ use crate::core_handle::DeadLetterNote;
 
 const NDJSON: &[u8] = include_bytes!("../../../../tests/golden/export/v1/export.ndjson");
 const CBOR: &[u8] = include_bytes!("../../../../tests/golden/export/v1/export.cbor");
+const KEYED_NDJSON: &[u8] = include_bytes!("../../../../tests/golden/export/v1/keyed.ndjson");
+const KEYED_CBOR: &[u8] = include_bytes!("../../../../tests/golden/export/v1/keyed.cbor");
 
 fn plain() -> CarriedRecord {
     CarriedRecord {
@@ -65,8 +67,18 @@ fn items() -> Vec<Item> {
     ]
 }
 
+fn keyed() -> Vec<Item> {
+    let record = CarriedRecord { key: Some("Halle 3/pump".into()), ..plain() };
+    let end = End { records: 1, next: 42 };
+    vec![Item::Header(header()), Item::Record(Box::new(record)), Item::End(end)]
+}
+
 fn file(format: Format) -> Vec<u8> {
-    items().iter().flat_map(|item| encode(format, item).unwrap()).collect()
+    written(format, &items())
+}
+
+fn written(format: Format, items: &[Item]) -> Vec<u8> {
+    items.iter().flat_map(|item| encode(format, item).unwrap()).collect()
 }
 
 /// The records of a file up to its end, or up to what is wrong.
@@ -88,18 +100,44 @@ fn the_bytes_are_frozen_and_read_back() {
         assert_eq!(read(golden).unwrap(), (vec![plain(), full()], Ok(())), "{format:?}");
         assert_eq!(file(format), golden, "{format:?}");
     }
+    for (format, golden) in [(Format::Ndjson, KEYED_NDJSON), (Format::Cbor, KEYED_CBOR)] {
+        assert_eq!(written(format, &keyed()), golden, "{format:?}");
+        let (records, ended) = read(golden).unwrap();
+        assert_eq!((records[0].key.as_deref(), ended), (Some("Halle 3/pump"), Ok(())));
+    }
+}
+
+#[test]
+fn an_import_leaves_the_key_to_the_stream_that_takes_the_record_in() {
+    let origin = Origin { gateway: "gw-01".into(), stream: "telemetry".into() };
+    let keyed = CarriedRecord { key: Some("elsewhere".into()), ..plain() };
+    let record = keyed.into_record(&origin).unwrap();
+    assert_eq!(record, plain().into_record(&origin).unwrap());
+    let level = tidegate_flow::PartitionKey::parse("topic/2").unwrap();
+    let again = CarriedRecord::of(
+        tidegate_stream::Seq(1),
+        tidegate_stream::Epoch(2),
+        &record.as_ref(),
+        Some(&level),
+    );
+    assert_eq!(again.key.as_deref(), Some("kitchen"));
 }
 
 #[test]
 #[ignore = "writes the files of a new format version, once; never replaces one"]
 fn write_the_files_of_this_version() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/export/v1/");
-    for (name, format) in [("export.ndjson", Format::Ndjson), ("export.cbor", Format::Cbor)] {
+    for (name, format, items) in [
+        ("export.ndjson", Format::Ndjson, items()),
+        ("export.cbor", Format::Cbor, items()),
+        ("keyed.ndjson", Format::Ndjson, keyed()),
+        ("keyed.cbor", Format::Cbor, keyed()),
+    ] {
         let path = format!("{folder}{name}");
         if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
             continue;
         }
-        std::fs::write(&path, file(format)).unwrap();
+        std::fs::write(&path, written(format, &items)).unwrap();
     }
 }
 
@@ -209,8 +247,12 @@ fn an_end_that_does_not_count_right_is_refused() {
 fn a_record_comes_out_of_an_import_as_it_was_with_its_origin_behind() {
     let origin = Origin { gateway: "gw-01".into(), stream: "telemetry".into() };
     let record = full().into_record(&origin).unwrap();
-    let again =
-        CarriedRecord::of(tidegate_stream::Seq(1), tidegate_stream::Epoch(2), &record.as_ref());
+    let again = CarriedRecord::of(
+        tidegate_stream::Seq(1),
+        tidegate_stream::Epoch(2),
+        &record.as_ref(),
+        None,
+    );
     let mut user = full().user;
     for (key, value) in [
         ("origin-gateway", "gw-01"),

@@ -48,6 +48,7 @@ mod key {
     pub(super) const USER: u64 = 11;
     pub(super) const CONTENT_TYPE: u64 = 12;
     pub(super) const IS_TEXT: u64 = 13;
+    pub(super) const KEY: u64 = 14;
 }
 
 pub(super) fn encode(gateway: &str, batch: &Batch) -> Vec<u8> {
@@ -121,6 +122,10 @@ fn record(out: &mut Cbor, record: &OutboundRecord) {
     if record.payload_is_text {
         out.flag(key::IS_TEXT);
     }
+    if let Some(key) = &record.key {
+        out.unsigned(key::KEY);
+        out.text(key);
+    }
 }
 
 /// How many of the optional fields this record has.
@@ -135,6 +140,7 @@ fn options(record: &OutboundRecord) -> u64 {
         !record.user.is_empty(),
         record.content_type.is_some(),
         record.payload_is_text,
+        record.key.is_some(),
     ];
     present.into_iter().map(u64::from).sum()
 }

@@ -37,6 +37,9 @@ fn line(out: &mut String, record: &OutboundRecord) {
     }
     member(out, "topic", &record.topic);
     member(out, "client", &record.client);
+    if let Some(key) = &record.key {
+        member(out, "key", key);
+    }
     if let Some(publisher) = record.publisher {
         out.push_str(",\"publisher\":{\"boot\":");
         number(out, publisher.boot);

@@ -25,6 +25,7 @@ fn full() -> OutboundRecord {
         seq: Seq(u64::MAX),
         topic: "sensors/Pumpe Süd/telemetry".to_owned(),
         client: "pump, \"south\"\\\u{1}".to_owned(),
+        key: None,
         unix_ms: -1_767_225_600_123,
         clock: Clock::Unsynced,
         publisher: Some(PublisherIdentity { boot: u64::MAX, seq: 41 }),
@@ -37,6 +38,10 @@ fn full() -> OutboundRecord {
         payload_is_text: true,
         payload: vec![0xff, 0x00, 0x80],
     }
+}
+
+fn keyed() -> OutboundRecord {
+    OutboundRecord { key: Some("Halle 3/pump \"süd\"".to_owned()), ..minimal() }
 }
 
 fn batch(epoch: u32, stream: &str, records: Vec<OutboundRecord>) -> Batch {
@@ -67,6 +72,11 @@ fn version_1_is_written_as_frozen_in_the_golden_files() {
     assert_eq!(cbor("gw-01", largest()), full);
     let full = include_str!("../../../../tests/golden/batch/v1/full.ndjson");
     assert_eq!(text(lines("gw-01", largest())), full);
+    let with_key = || batch(1, "s", vec![keyed()]);
+    let keyed = include_bytes!("../../../../tests/golden/batch/v1/keyed.cbor");
+    assert_eq!(cbor("gw", with_key()), keyed);
+    let keyed = include_str!("../../../../tests/golden/batch/v1/keyed.ndjson");
+    assert_eq!(text(lines("gw", with_key())), keyed);
 }
 
 #[test]
@@ -111,6 +121,7 @@ fn expected_cbor(gateway: &str, batch: &Batch) -> Value {
             (!record.user.is_empty()).then(|| Value::Array(user.collect())),
             record.content_type.as_deref().map(text),
             record.payload_is_text.then_some(Value::Bool(true)),
+            record.key.as_deref().map(text),
         ];
         let fields = fields.into_iter().enumerate();
         Value::Map(fields.filter_map(|(key, field)| Some((number(key as u64), field?))).collect())
@@ -137,6 +148,7 @@ fn expected_line(gateway: &str, batch: &Batch, record: &OutboundRecord) -> serde
             line[name] = value;
         }
     };
+    put("key", record.key.clone().map(Into::into));
     put("clock", (record.clock == Clock::Unsynced).then(|| "unsynced".into()));
     let publisher = |p: PublisherIdentity| serde_json::json!({ "boot": p.boot, "seq": p.seq });
     put("publisher", record.publisher.map(publisher));
@@ -179,19 +191,28 @@ fn records() -> impl Strategy<Value = OutboundRecord> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..300);
     let publisher = prop::option::of((any::<u64>(), any::<u64>()));
     let user = prop::collection::vec((text(), text()), 0..4);
-    let head =
-        (any::<u64>(), text(), text(), any::<i64>(), any::<bool>(), publisher, any::<bool>());
+    let key = prop::option::of(text());
+    let head = (
+        any::<u64>(),
+        text(),
+        (text(), key),
+        any::<i64>(),
+        any::<bool>(),
+        publisher,
+        any::<bool>(),
+    );
     let options = prop::option::of(any::<u32>());
     let tail =
         (prop::option::of(text()), prop::option::of(bytes()), user, prop::option::of(text()));
     let payload = prop_oneof![bytes(), text().prop_map(String::into_bytes)];
     (head, options, tail, any::<bool>(), payload).prop_map(
         |(head, expiry_s, (response_topic, correlation, user, content_type), is_text, payload)| {
-            let (seq, topic, client, unix_ms, unsynced, publisher, retain) = head;
+            let (seq, topic, (client, key), unix_ms, unsynced, publisher, retain) = head;
             OutboundRecord {
                 seq: Seq(seq),
                 topic,
                 client,
+                key,
                 unix_ms,
                 clock: if unsynced { Clock::Unsynced } else { Clock::Synced },
                 publisher: publisher.map(|(boot, seq)| PublisherIdentity { boot, seq }),

@@ -17,6 +17,7 @@ fn minimal() -> Envelope<'static> {
         seq: Seq(1),
         topic: "sensors/pump/telemetry",
         client: "pump",
+        key: None,
         unix_ms: 0,
         clock: Clock::Unsynced,
         publisher: None,
@@ -46,6 +47,11 @@ fn full() -> Envelope<'static> {
     }
 }
 
+fn keyed() -> Envelope<'static> {
+    let user = vec![("tg-key", "forged")];
+    Envelope { key: Some("Halle 3/pump"), retain: true, user, ..minimal() }
+}
+
 /// One header a line, as in the document; then the rest of the message.
 fn text(message: &OutboundMessage) -> String {
     let mut lines = vec![format!("topic: {}", message.topic)];
@@ -69,6 +75,8 @@ fn version_1_is_written_as_frozen_in_the_golden_files() {
     let json = Some("application/json".to_owned());
     let most = full().encode(br#"{"t":12.5}"#.to_vec(), json, true);
     assert_eq!(text(&most), include_str!("../../../../tests/golden/envelope/v1/full.txt"));
+    let with_key = keyed().encode(b"12.5".to_vec(), None, false);
+    assert_eq!(text(&with_key), include_str!("../../../../tests/golden/envelope/v1/keyed.txt"));
 }
 
 #[test]
@@ -76,6 +84,7 @@ fn version_1_is_read_back_from_the_golden_files() {
     let files = [
         (include_str!("../../../../tests/golden/envelope/v1/minimal.txt"), minimal()),
         (include_str!("../../../../tests/golden/envelope/v1/full.txt"), full()),
+        (include_str!("../../../../tests/golden/envelope/v1/keyed.txt"), keyed()),
     ];
     for (file, envelope) in files {
         let headers = file
@@ -175,6 +184,7 @@ proptest! {
     #[test]
     fn any_envelope_survives_the_round_trip(
         texts in proptest::array::uniform4("\\PC{0,12}"),
+        key in proptest::option::of("\\PC{0,12}"),
         epoch in any::<u32>(),
         seq in any::<u64>(),
         unix_ms in any::<i64>(),
@@ -190,6 +200,7 @@ proptest! {
             seq: Seq(seq),
             topic: &texts[2],
             client: &texts[3],
+            key: key.as_deref(),
             unix_ms,
             publisher: publisher.map(|(boot, seq)| PublisherIdentity { boot, seq }),
             expiry_s,

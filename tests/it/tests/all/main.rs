@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
 
 mod binaries;
+mod carried;
 mod https_sink;
 mod kill;
 mod link_death;

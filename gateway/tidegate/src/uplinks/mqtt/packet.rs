@@ -126,6 +126,7 @@ mod tests {
             seq: Seq(1),
             topic: "t",
             client: "c",
+            key: None,
             unix_ms: 0,
             clock: Clock::Synced,
             publisher: None,

@@ -1,0 +1,172 @@
+//! What a function asks for, operation by operation, checked before any of it counts.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+
+use bytes::Bytes;
+use tidegate_abi::{NackClass, Operation, properties};
+use tidegate_broker::TopicName;
+
+use crate::attributes::Attributes;
+use crate::function::InputRecord;
+use crate::plan::FunctionPlan;
+use crate::trace::{Carried, Room};
+
+/// A record that has passed this many functions is dead-lettered: it runs in a circle.
+const MAX_HOPS: u8 = 16;
+
+/// What a valid output asks for.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) emits: Vec<Emit>,
+    /// Index in the batch and the reason.
+    pub(crate) dead: BTreeMap<usize, String>,
+    pub(crate) dropped: usize,
+    pub(crate) retry: Option<(usize, String)>,
+    /// The last write to each key; `None` deletes.
+    pub(crate) state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) logs: Vec<(u8, String)>,
+    /// For the trace contexts that outputs carry on.
+    pub(crate) room: Room,
+    pub(crate) traces_dropped: u64,
+}
+
+/// One message that the function publishes.
+pub(crate) struct Emit {
+    pub(crate) topic: TopicName,
+    pub(crate) payload: Bytes,
+    pub(crate) attributes: Attributes,
+    /// How many of its last properties are the trace context of its record.
+    carried: usize,
+}
+
+impl Effects {
+    /// None yet; outputs have at most so many user properties with what is copied into them.
+    pub(crate) fn new(max_user_properties: usize) -> Effects {
+        Effects { room: Room::new(max_user_properties), ..Effects::default() }
+    }
+
+    /// Adds an operation of an output frame.
+    pub(crate) fn take(
+        &mut self,
+        plan: &FunctionPlan,
+        batch: &[InputRecord],
+        hops: u8,
+        operation: &Operation<'_>,
+    ) -> Result<(), String> {
+        match operation {
+            Operation::Emit { topic, payload, qos, retain, props, cause } => {
+                let topic = granted(plan, topic)?;
+                if hops > MAX_HOPS {
+                    let why = format!("passed more than {MAX_HOPS} functions: a loop");
+                    self.dead.extend((0..batch.len()).map(|record| (record, why.clone())));
+                    return Ok(());
+                }
+                let user = user_properties(props)?;
+                let mut attributes = Attributes {
+                    qos: *qos as u8,
+                    retain: *retain,
+                    hops,
+                    user,
+                    ..Attributes::default()
+                };
+                let carried = self.carry_trace(batch, *cause, &mut attributes)?;
+                let payload = Bytes::copy_from_slice(payload);
+                self.emits.push(Emit { topic, payload, attributes, carried });
+            }
+            Operation::Nack { index, class, text, .. } => {
+                self.nack(batch, *index as usize, *class, text)?;
+            }
+            Operation::KvPut { key, value, ttl_ms } => {
+                if *ttl_ms != 0 {
+                    return Err("bad output: KV_PUT with a time to live is not supported".into());
+                }
+                self.state.insert(key.to_vec(), Some(value.to_vec()));
+            }
+            Operation::KvDel { key } => {
+                self.state.insert(key.to_vec(), None);
+            }
+            Operation::Log { level, text } => {
+                self.logs.push((*level as u8, (*text).to_owned()));
+            }
+            Operation::Metric { .. } | Operation::Respond { .. } | Operation::TimerSet { .. } => {
+                return Err("denied: METRIC, RESPOND and TIMER_SET are not granted".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the trace context of the record that an output comes from; answers how many
+    /// properties that was.
+    fn carry_trace(
+        &mut self,
+        batch: &[InputRecord],
+        cause: Option<NonZeroU16>,
+        attributes: &mut Attributes,
+    ) -> Result<usize, String> {
+        let Some(cause) = cause else { return Ok(0) };
+        let Some(input) = batch.get(usize::from(cause.get()) - 1) else {
+            let records = batch.len();
+            return Err(format!("bad output: EMIT for record {cause} of {records}"));
+        };
+        Ok(match self.room.carry(&input.attributes.user, attributes) {
+            Carried::Nothing => 0,
+            Carried::Properties(added) => added,
+            Carried::NoRoom => {
+                self.traces_dropped += 1;
+                0
+            }
+        })
+    }
+
+    /// Takes out what was copied into the outputs; false when nothing was.
+    pub(crate) fn drop_traces(&mut self) -> bool {
+        let mut dropped = 0;
+        for emit in self.emits.iter_mut().filter(|emit| emit.carried > 0) {
+            let user = &mut emit.attributes.user;
+            user.truncate(user.len() - emit.carried);
+            emit.carried = 0;
+            dropped += 1;
+        }
+        self.traces_dropped += dropped;
+        dropped > 0
+    }
+
+    fn nack(
+        &mut self,
+        batch: &[InputRecord],
+        index: usize,
+        class: NackClass,
+        text: &str,
+    ) -> Result<(), String> {
+        if index >= batch.len() {
+            return Err(format!("bad output: NACK of record {index} of {}", batch.len()));
+        }
+        match class {
+            NackClass::Drop => self.dropped += 1,
+            NackClass::Dead => {
+                self.dead.insert(index, text.to_owned());
+            }
+            NackClass::Retry => {
+                if self.retry.as_ref().is_none_or(|(first, _)| index < *first) {
+                    self.retry = Some((index, text.to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {
+    let name = TopicName::parse(topic)
+        .map_err(|error| format!("bad output: EMIT to topic \"{topic}\": {error}"))?;
+    if plan.publish.iter().any(|filter| filter.matches(&name)) {
+        return Ok(name);
+    }
+    Err(format!("denied: publish to \"{topic}\" is not granted; add it to `publish`"))
+}
+
+fn user_properties(list: &[u8]) -> Result<Vec<(String, String)>, String> {
+    let pairs = properties(list).map_err(|error| format!("bad output: {error}"))?;
+    Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+}
