@@ -125,6 +125,13 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// A server holds less than it acknowledged.
+    Setback {
+        /// The uplink's name.
+        uplink: String,
+        /// What is missing, and what is done about it.
+        what: String,
+    },
     /// The stream `losses` does not take what the ledger says; it is told later.
     LossesWait {
         /// Why.

@@ -4,6 +4,7 @@
 pub mod attributes;
 mod call;
 mod clock;
+mod foreign;
 mod function;
 mod gateway;
 mod hold;
@@ -18,6 +19,7 @@ mod release;
 mod report;
 mod route;
 mod seal;
+mod setback;
 mod standstill;
 pub mod status;
 mod told;
@@ -33,6 +35,7 @@ pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use late::LATE_SUFFIX;
 pub use plan::{
-    DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, Setback, StreamPlan,
+    UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;

@@ -159,6 +159,8 @@ impl Gateway {
             acknowledged: status.acknowledged,
             rejected: status.rejected,
             backlog: run.lanes.iter().map(|lane| self.lag(lane.stream, lane.reader)).sum(),
+            missing: run.setbacks.missing,
+            setback: run.setbacks.last.clone(),
         }
     }
 

@@ -30,6 +30,11 @@ impl Epochs {
         epoch <= self.unknown_through || self.known.contains(&epoch)
     }
 
+    /// Whether an older one is, or may be, among them.
+    pub(crate) fn has_before(&self, epoch: Epoch) -> bool {
+        self.unknown_through > Epoch(0) || self.known.first().is_some_and(|first| *first < epoch)
+    }
+
     /// No list was kept, or none could be read.
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty()

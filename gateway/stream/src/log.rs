@@ -596,6 +596,12 @@ impl Log {
         self.state.epochs.includes(epoch)
     }
 
+    /// Whether the store had, or may have had, an epoch before this one.
+    #[must_use]
+    pub fn had_before(&self, epoch: Epoch) -> bool {
+        self.state.epochs.has_before(epoch)
+    }
+
     /// The parts of `first` to `end` (not included) that the ledger does not name, in order.
     #[must_use]
     pub fn not_in_ledger(&self, stream: StreamId, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
