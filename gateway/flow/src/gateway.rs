@@ -248,7 +248,7 @@ impl Gateway {
             .iter()
             .enumerate()
             .map(|(index, uplink)| {
-                UplinkRun::define(&mut log, &routes, uplink, plan.seed ^ index as u64)
+                UplinkRun::define(&mut log, &routes, now, uplink, plan.seed ^ index as u64)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;

@@ -7,20 +7,18 @@
 //! Not seen: at sinks that cannot tell what they hold, and in streams that are sent live first,
 //! whose cursors pass what the other lane sends.
 
-use tidegate_stream::{Log, Loss, LossReason, Seq, TableId, Transaction};
+use tidegate_stream::{Log, Loss, LossReason, Position, Seq, StreamId, Transaction};
 use tidegate_uplink::{Held, LaneId};
 
 use crate::clock::Now;
 use crate::gateway::{BuildError, Gateway, Notice, Output};
 use crate::late::Part;
 use crate::plan::{Setback, UplinkPlan};
+use crate::uplink::Lane;
 
 /// What an uplink knows of its server's setbacks.
 #[derive(Default)]
 pub(crate) struct Setbacks {
-    /// By stream: what lies below was not necessarily sent by this uplink (8 bytes,
-    /// little-endian). `None` where setbacks are not seen.
-    table: Option<TableId>,
     /// Acknowledged records that the server did not have any more when it was asked.
     pub(crate) missing: u64,
     /// The last one, for the operator.
@@ -40,23 +38,54 @@ struct Fall {
     hidden: bool,
 }
 
-impl Setbacks {
-    pub(crate) fn define(log: &mut Log, plan: &UplinkPlan) -> Result<Setbacks, BuildError> {
-        let table = match plan.setback {
-            Setback::Unseen => None,
-            Setback::Told | Setback::SentAgain => {
-                Some(log.table(&format!("uplink/{}/since", plan.name))?)
-            }
-        };
-        Ok(Setbacks { table, ..Setbacks::default() })
+/// Finds out from where on this uplink has sent each lane's stream, and persists it together with
+/// new readers: one table an uplink, by the lane's name 8 bytes, little-endian. Of a reader
+/// that was there before the table, what is below its cursor now is not known.
+pub(crate) fn define(
+    log: &mut Log,
+    now: Now,
+    plan: &UplinkPlan,
+    lanes: &mut [Lane],
+) -> Result<(), BuildError> {
+    if plan.setback == Setback::Unseen {
+        return Ok(());
     }
+    let table = log.table(&format!("uplink/{}/since", plan.name))?;
+    let mut tx = Transaction::new();
+    let mut news = false;
+    for lane in lanes {
+        let key = lane.upstream_name(plan).into_bytes();
+        let known = log.table_entries(table).get(&key).filter(|_| !lane.is_new);
+        let known = known.and_then(|value| <[u8; 8]>::try_from(&**value).ok());
+        lane.since = Some(match known {
+            Some(bytes) => Seq(u64::from_le_bytes(bytes)),
+            None => {
+                let cursor = log.cursor(lane.reader);
+                news = true;
+                tx.put(table, key, cursor.0.to_le_bytes().to_vec());
+                cursor
+            }
+        });
+    }
+    if news {
+        // When the tables are full it is found out anew at the next start, from there on.
+        let _ = log.commit(now.instant, tx);
+    }
+    Ok(())
 }
 
 impl Gateway {
-    /// A session begins, and the server holds this of our records.
-    pub(crate) fn answer_setbacks(&mut self, now: Now, index: usize, held: &[Held]) {
+    /// A session begins, and the server holds this of our records. Gives the position at which what
+    /// is lost is in the ledger: sent before, later records would hide it from the next life.
+    pub(crate) fn answer_setbacks(
+        &mut self,
+        now: Now,
+        index: usize,
+        held: &[Held],
+    ) -> Option<Position> {
+        let before = self.log.end();
         for at in 0..self.uplinks[index].lanes.len() {
-            let Some(fall) = self.fall(now, index, at, held) else { continue };
+            let Some(fall) = self.fall(index, at, held) else { continue };
             let run = &mut self.uplinks[index];
             let lane = &mut run.lanes[at];
             let again = run.plan.setback == Setback::SentAgain && !fall.hidden;
@@ -79,15 +108,17 @@ impl Gateway {
             }
             self.emit(Output::Notice(Notice::Setback { uplink, what }));
         }
+        let end = self.log.end();
+        (end > before).then(|| {
+            self.log.flush(now.instant);
+            end
+        })
     }
 
-    fn fall(&mut self, now: Now, index: usize, at: usize, held: &[Held]) -> Option<Fall> {
-        let since = self.sent_since(now, index, at)?;
+    fn fall(&self, index: usize, at: usize, held: &[Held]) -> Option<Fall> {
         let run = &self.uplinks[index];
         let lane = &run.lanes[at];
-        if lane.part != Part::Whole {
-            return None;
-        }
+        let since = lane.since.filter(|_| lane.part == Part::Whole)?;
         let newest = held.iter().filter(|held| held.lane.0 == at).map(|held| held.newest).max();
         let after = match (newest, run.plan.setback) {
             (Some((_, seq)), _) => seq.plus(1),
@@ -104,32 +135,7 @@ impl Gateway {
         (!missing.is_empty()).then(|| Fall { after, from: from.min(cursor), missing, hidden })
     }
 
-    /// From where on this uplink has sent the stream; from now on, when that is not known. `None`
-    /// where setbacks are not seen.
-    fn sent_since(&mut self, now: Now, index: usize, at: usize) -> Option<Seq> {
-        let run = &mut self.uplinks[index];
-        let table = run.setbacks.table?;
-        let lane = &mut run.lanes[at];
-        let key = lane.upstream_name(&run.plan).into_bytes();
-        let known = self.log.table_entries(table).get(&key).filter(|_| !lane.is_new);
-        if let Some(bytes) = known.and_then(|value| <[u8; 8]>::try_from(&**value).ok()) {
-            return Some(Seq(u64::from_le_bytes(bytes)));
-        }
-        let cursor = self.log.cursor(lane.reader);
-        let mut tx = Transaction::new();
-        tx.put(table, key, cursor.0.to_le_bytes().to_vec());
-        // On a full disk the next connection tries again.
-        lane.is_new = self.log.commit(now.instant, tx).is_err();
-        Some(cursor)
-    }
-
-    fn enter_gone(
-        &mut self,
-        now: Now,
-        stream: tidegate_stream::StreamId,
-        missing: &[(Seq, Seq)],
-        kept_from: Seq,
-    ) {
+    fn enter_gone(&mut self, now: Now, stream: StreamId, missing: &[(Seq, Seq)], kept_from: Seq) {
         for (first, end) in missing.iter().filter(|(first, _)| *first < kept_from) {
             let end = (*end).min(kept_from);
             let loss = Loss {

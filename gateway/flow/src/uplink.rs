@@ -8,7 +8,7 @@ use tidegate_stream::{
     Epoch, Log, Loss, LossReason, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq, StreamId,
 };
 use tidegate_uplink::{
-    Action, Clock, LaneId, LaneStart, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
+    Action, Clock, Held, LaneId, LaneStart, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
 };
 use tidegate_wire::PublisherIdentity;
 
@@ -21,7 +21,7 @@ use crate::latency::Latency;
 use crate::plan::UplinkPlan;
 use crate::route::Routes;
 use crate::seal::Seals;
-use crate::setback::Setbacks;
+use crate::setback::{self, Setbacks};
 
 /// An uplink and how far it is on each of its streams.
 pub(crate) struct UplinkRun {
@@ -55,6 +55,8 @@ pub(crate) struct Lane {
     pub(crate) grant: Grant,
     /// Its reader was made in this life of the gateway: it has not sent anything yet.
     pub(crate) is_new: bool,
+    /// What lies below was not necessarily sent by this uplink; `None` where setbacks are not seen.
+    pub(crate) since: Option<Seq>,
     /// The newest epoch in the server's last answer that this store never had.
     pub(crate) foreign: Option<Epoch>,
     /// Sequence and epoch of the record that was next when the server's epoch kept it back.
@@ -67,13 +69,14 @@ impl UplinkRun {
     pub(crate) fn define(
         log: &mut Log,
         routes: &Routes,
+        now: Now,
         plan: &UplinkPlan,
         seed: u64,
     ) -> Result<UplinkRun, BuildError> {
         let late = LateStreams::define(log, plan)?;
-        let lanes = lanes(log, routes, plan, &late)?;
+        let mut lanes = lanes(log, routes, plan, &late)?;
+        setback::define(log, now, plan, &mut lanes)?;
         let seals = Seals::define(log, plan)?;
-        let setbacks = Setbacks::define(log, plan)?;
         let starts = lanes.iter().map(|lane| {
             let stream = lane.upstream_name(plan);
             // Of one stream, what is fresh goes before what is late.
@@ -93,7 +96,7 @@ impl UplinkRun {
             lanes,
             seals,
             late,
-            setbacks,
+            setbacks: Setbacks::default(),
             latency: Latency::default(),
             round_trip: Latency::default(),
             up: None,
@@ -201,8 +204,19 @@ impl Lane {
         shares: Shares,
     ) -> Lane {
         let grant = Grant::new(&shares);
-        let (foreign, first_waiting, told) = (None, None, None);
-        Lane { stream, reader, name, part, shares, grant, is_new, foreign, first_waiting, told }
+        Lane {
+            stream,
+            reader,
+            name,
+            part,
+            shares,
+            grant,
+            is_new,
+            since: None,
+            foreign: None,
+            first_waiting: None,
+            told: None,
+        }
     }
 
     /// The name under which its records go up.
@@ -227,19 +241,35 @@ impl Gateway {
     pub(crate) fn begin(&mut self, now: Now, index: usize, event: UplinkEvent) {
         let Some(run) = self.uplinks.get_mut(index) else { return };
         let notice = match event {
-            UplinkEvent::Connected { session, held } => match foreign::own(&self.log, run, held) {
-                Ok(held) => {
-                    self.mark_backlog(index);
-                    self.answer_setbacks(now, index, &held);
-                    self.uplinks[index].handle(now, UplinkEvent::Connected { session, held })
-                }
-                Err(why) => run.leave(now, session, why),
-            },
+            UplinkEvent::Connected { session, held } => {
+                self.begin_session(now, index, session, held)
+            }
             other => run.handle(now, other),
         };
         if let Some(notice) = notice {
             self.emit(Output::Notice(notice));
         }
+    }
+
+    /// A server that holds this takes records, unless something is wrong with it.
+    fn begin_session(
+        &mut self,
+        now: Now,
+        index: usize,
+        session: u64,
+        held: Vec<Held>,
+    ) -> Option<Notice> {
+        let run = &mut self.uplinks[index];
+        let own = match foreign::own(&self.log, run, held.clone()) {
+            Ok(own) => own,
+            Err(why) => return run.leave(now, session, why),
+        };
+        self.mark_backlog(index);
+        if let Some(position) = self.answer_setbacks(now, index, &own) {
+            self.uplinks[index].late.wait(position, UplinkEvent::Connected { session, held });
+            return None;
+        }
+        self.uplinks[index].handle(now, UplinkEvent::Connected { session, held: own })
     }
 
     /// Sends what the window allows and carries out what the uplink core decides.
