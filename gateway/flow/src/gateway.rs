@@ -126,6 +126,13 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// A server holds less than it acknowledged.
+    Setback {
+        /// The uplink's name.
+        uplink: String,
+        /// What is missing, and what is done about it.
+        what: String,
+    },
     /// The stream `losses` does not take what the ledger says; it is told later.
     LossesWait {
         /// Why.
@@ -244,7 +251,7 @@ impl Gateway {
             .iter()
             .enumerate()
             .map(|(index, uplink)| {
-                UplinkRun::define(&mut log, &routes, uplink, plan.seed ^ index as u64)
+                UplinkRun::define(&mut log, &routes, now, uplink, plan.seed ^ index as u64)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;

@@ -137,7 +137,7 @@ pub(crate) struct Grant {
 pub(crate) struct LateStreams {
     /// Only there when a stream is, or was, live first.
     table: Option<TableId>,
-    /// A session that begins once new ranges are durable.
+    /// A session that begins once new ranges, or losses, are durable.
     waiting: Option<(Position, UplinkEvent)>,
 }
 
@@ -149,6 +149,11 @@ impl LateStreams {
             false => Some(log.table(&name)?),
         };
         Ok(LateStreams { table, waiting: None })
+    }
+
+    /// The session begins once this is durable.
+    pub(crate) fn wait(&mut self, position: Position, event: UplinkEvent) {
+        self.waiting = Some((position, event));
     }
 
     /// How this stream was shared before. Of one that never was, the live lane may have sent

@@ -5,6 +5,7 @@ pub mod attributes;
 mod call;
 mod clock;
 mod effects;
+mod foreign;
 mod function;
 mod gateway;
 mod hold;
@@ -20,6 +21,7 @@ mod release;
 mod report;
 mod route;
 mod seal;
+mod setback;
 mod standstill;
 pub mod status;
 mod told;
@@ -37,6 +39,7 @@ pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::LATE_SUFFIX;
 pub use plan::{
-    DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, Setback, StreamPlan,
+    UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;

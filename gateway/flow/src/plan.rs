@@ -92,6 +92,19 @@ pub struct UplinkPlan {
     /// Of those, the ones whose fresh records go before a backlog, which then follows in a lane
     /// of its own.
     pub live_first: Vec<String>,
+    /// What follows when its server holds less than it acknowledged.
+    pub setback: Setback,
     /// Window, backoff, time-outs.
     pub options: UplinkOptions,
+}
+
+/// What follows when a server, asked what it holds, has less than it acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setback {
+    /// It cannot be asked.
+    Unseen,
+    /// The operator is told: what is missing may have been deleted there on purpose.
+    Told,
+    /// What is kept is sent again: the server leaves out what it has, so there are no duplicates.
+    SentAgain,
 }

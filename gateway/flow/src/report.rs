@@ -160,6 +160,8 @@ impl Gateway {
             acknowledged: status.acknowledged,
             rejected: status.rejected,
             backlog: run.lanes.iter().map(|lane| self.lag(lane.stream, lane.reader)).sum(),
+            missing: run.setbacks.missing,
+            setback: run.setbacks.last.clone(),
         }
     }
 

@@ -86,7 +86,7 @@ pub struct StreamStatus {
 /// What a stream lost for one reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LossTotal {
-    /// `quota`, `expired`, `damaged`, `dead-letter`, `discarded`, `refused`.
+    /// `quota`, `expired`, `damaged`, `dead-letter`, `discarded`, `refused`, `lost-upstream`.
     pub reason: String,
     /// How many records.
     pub records: u64,
@@ -209,6 +209,12 @@ pub struct UplinkStatus {
     pub rejected: u64,
     /// Records that wait for this uplink, over all its streams.
     pub backlog: u64,
+    /// Records that the upstream acknowledged and did not have any more when it was asked.
+    #[serde(default)]
+    pub missing: u64,
+    /// The last time that this was so: what was missing, and what was done.
+    #[serde(default)]
+    pub setback: Option<String>,
 }
 
 /// How long records took on one hop.

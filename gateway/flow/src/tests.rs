@@ -3,9 +3,11 @@
 
 mod carried;
 mod edges;
+mod epochs;
 mod imports;
 mod lanes;
 mod losses;
+mod setbacks;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -20,7 +22,7 @@ use tidegate_uplink::{Action, OutboundMessage, OutboundRecord, UplinkEvent, Upli
 use crate::attributes::Attributes;
 use crate::{
     CallResult, CallVerdict, ClockQuality, DEAD_LETTER_STREAM, FunctionPlan, Gateway, Now, Output,
-    Plan, StreamPlan, UplinkPlan,
+    Plan, Setback, StreamPlan, UplinkPlan,
 };
 
 /// What a function does with a batch.
@@ -33,14 +35,19 @@ struct Bench {
     guest: Guest,
     calls: u64,
     sent: Vec<OutboundMessage>,
+    batches: Vec<tidegate_uplink::Batch>,
     /// First and last sequence of each batch sent.
     ranges: Vec<(u64, u64)>,
     /// Records that the upstream still takes before it falls silent.
     takes: usize,
+    /// Batches that it takes then, without an answer that arrives.
+    takes_silently: usize,
     upstream: bool,
     disk_stands_still: bool,
     held_disk: Vec<tidegate_stream::DiskRequest>,
     upstream_holds: Vec<tidegate_uplink::Held>,
+    /// The newest session that was asked for.
+    sessions: u64,
     received: BTreeMap<ConnId, Vec<u8>>,
     closed: Vec<ConnId>,
 }
@@ -61,12 +68,15 @@ impl Bench {
             guest,
             calls: 0,
             sent: Vec::new(),
+            batches: Vec::new(),
             ranges: Vec::new(),
             takes: usize::MAX,
+            takes_silently: 0,
             upstream: false,
             disk_stands_still: false,
             held_disk: Vec::new(),
             upstream_holds: Vec::new(),
+            sessions: 0,
             received: BTreeMap::new(),
             closed: Vec::new(),
         }
@@ -188,6 +198,9 @@ impl Bench {
     }
 
     fn upstream(&mut self, index: usize, action: Action) {
+        if let Action::Connect { session, .. } = action {
+            self.sessions = session;
+        }
         let event = match action {
             Action::Connect { session, .. } if self.upstream => {
                 UplinkEvent::Connected { session, held: self.upstream_holds.clone() }
@@ -198,9 +211,14 @@ impl Bench {
             Action::Send { session, token, batch } => {
                 let Some(left) = self.takes.checked_sub(batch.records.len()) else {
                     self.takes = 0;
+                    if let Some(left) = self.takes_silently.checked_sub(1) {
+                        self.takes_silently = left;
+                        self.batches.push(batch);
+                    }
                     return;
                 };
                 self.takes = left;
+                self.batches.push(batch.clone());
                 self.ranges.push((batch.range.first.0, batch.range.last.0));
                 let (stream, epoch) = (batch.stream, batch.epoch);
                 let message = |record: OutboundRecord| record.into_message("gw", &stream, epoch);
@@ -329,6 +347,7 @@ fn plan() -> Plan {
             name: "cloud".to_owned(),
             streams: vec!["telemetry".to_owned(), "alerts".to_owned()],
             live_first: Vec::new(),
+            setback: Setback::Unseen,
             options: UplinkOptions::default(),
         }],
         seed: 1,

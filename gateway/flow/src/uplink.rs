@@ -8,12 +8,13 @@ use tidegate_stream::{
     Epoch, Log, Loss, LossReason, ReadLimit, ReadOutcome, ReaderId, RecordRef, Seq, StreamId,
 };
 use tidegate_uplink::{
-    Action, Clock, LaneId, LaneStart, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
+    Action, Clock, Held, LaneId, LaneStart, OutboundRecord, RefuseReason, Uplink, UplinkEvent,
 };
 use tidegate_wire::PublisherIdentity;
 
 use crate::attributes::Attributes;
 use crate::clock::{ClockQuality, Now};
+use crate::foreign;
 use crate::gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 use crate::key::PartitionKey;
 use crate::late::{Course, Grant, LATE_SUFFIX, LateStreams, Part, Shares};
@@ -21,6 +22,7 @@ use crate::latency::Latency;
 use crate::plan::UplinkPlan;
 use crate::route::Routes;
 use crate::seal::Seals;
+use crate::setback::{self, Setbacks};
 
 /// An uplink and how far it is on each of its streams.
 pub(crate) struct UplinkRun {
@@ -31,6 +33,8 @@ pub(crate) struct UplinkRun {
     pub(crate) seals: Seals,
     /// Its live-first streams.
     pub(crate) late: LateStreams,
+    /// What its server lost.
+    pub(crate) setbacks: Setbacks,
     /// From receipt to the upstream's acknowledgement, by the oldest record of each batch.
     pub(crate) latency: Latency,
     /// From sending to the upstream's acknowledgement.
@@ -50,17 +54,29 @@ pub(crate) struct Lane {
     pub(crate) shares: Shares,
     /// Of a live lane: how far it may send.
     pub(crate) grant: Grant,
+    /// Its reader was made in this life of the gateway: it has not sent anything yet.
+    pub(crate) is_new: bool,
+    /// What lies below was not necessarily sent by this uplink; `None` where setbacks are not seen.
+    pub(crate) since: Option<Seq>,
+    /// The newest epoch in the server's last answer that this store never had.
+    pub(crate) foreign: Option<Epoch>,
+    /// Sequence and epoch of the record that was next when the server's epoch kept it back.
+    pub(crate) first_waiting: Option<(Seq, Epoch)>,
+    /// The last setback that the operator was told of: what is behind the server's newest record.
+    pub(crate) told: Option<Seq>,
 }
 
 impl UplinkRun {
     pub(crate) fn define(
         log: &mut Log,
         routes: &Routes,
+        now: Now,
         plan: &UplinkPlan,
         seed: u64,
     ) -> Result<UplinkRun, BuildError> {
         let late = LateStreams::define(log, plan)?;
-        let lanes = lanes(log, routes, plan, &late)?;
+        let mut lanes = lanes(log, routes, plan, &late)?;
+        setback::define(log, now, plan, &mut lanes)?;
         let seals = Seals::define(log, plan)?;
         let starts = lanes.iter().map(|lane| {
             let stream = lane.upstream_name(plan);
@@ -81,6 +97,7 @@ impl UplinkRun {
             lanes,
             seals,
             late,
+            setbacks: Setbacks::default(),
             latency: Latency::default(),
             round_trip: Latency::default(),
             up: None,
@@ -139,31 +156,6 @@ impl UplinkRun {
     }
 }
 
-/// The session and what is wrong with it, when its server holds records of an epoch that this
-/// store has not reached: they are another store's, and by their sequences ours would pass for
-/// sent.
-fn foreign(
-    plan: &UplinkPlan,
-    lanes: &[Lane],
-    epoch: Epoch,
-    event: &UplinkEvent,
-) -> Option<(u64, String)> {
-    let UplinkEvent::Connected { session, held } = event else { return None };
-    let newer = held.iter().find(|held| held.epoch > epoch)?;
-    let stream = lanes.get(newer.lane.0)?.upstream_name(plan);
-    Some((
-        *session,
-        format!(
-            "the server holds records of stream {stream} from epoch {}, newer than epoch {} of \
-             this data directory: they came from another one under the same gateway.id, or this \
-             one was made while the clock was not set or is an old copy. Nothing is sent and \
-             nothing is lost; give this gateway an id of its own, or export its records and \
-             import them into a new data directory made with the clock set",
-            newer.epoch.0, epoch.0
-        ),
-    ))
-}
-
 /// The streams in the order of the plan, then the late lanes of those that are, or were, live
 /// first.
 fn lanes(
@@ -175,10 +167,9 @@ fn lanes(
     let mut lanes = Vec::new();
     for (index, name) in plan.streams.iter().enumerate() {
         let stream = routes.required(name, &format!("uplink \"{}\"", plan.name))?;
-        let reader = log.reader(stream, &format!("uplink/{}", plan.name))?;
+        let (is_new, reader) = reader(log, stream, &format!("uplink/{}", plan.name))?;
         let shares = late.shares(log, stream, name);
-        let grant = Grant::new(&shares);
-        lanes.push(Lane { stream, reader, name: index, part: Part::Whole, shares, grant });
+        lanes.push(Lane::new((is_new, reader), stream, index, Part::Whole, shares));
     }
     for live in 0..plan.streams.len() {
         let name = &plan.streams[live];
@@ -186,11 +177,10 @@ fn lanes(
             continue;
         }
         let stream = lanes[live].stream;
-        let reader = log.reader(stream, &late_reader(&plan.name))?;
+        let reader = reader(log, stream, &late_reader(&plan.name))?;
         lanes[live].part = Part::Live { late: lanes.len() };
         let shares = lanes[live].shares.clone();
-        let grant = Grant::new(&shares);
-        lanes.push(Lane { stream, reader, name: live, part: Part::Late { live }, shares, grant });
+        lanes.push(Lane::new(reader, stream, live, Part::Late { live }, shares));
     }
     Ok(lanes)
 }
@@ -200,7 +190,36 @@ pub(crate) fn late_reader(uplink: &str) -> String {
     format!("uplink/{uplink}/late")
 }
 
+/// The reader of this name, and whether it was made now.
+fn reader(log: &mut Log, stream: StreamId, name: &str) -> Result<(bool, ReaderId), BuildError> {
+    let known = log.readers().any(|(_, of, known)| of == stream && known == name);
+    Ok((!known, log.reader(stream, name)?))
+}
+
 impl Lane {
+    fn new(
+        (is_new, reader): (bool, ReaderId),
+        stream: StreamId,
+        name: usize,
+        part: Part,
+        shares: Shares,
+    ) -> Lane {
+        let grant = Grant::new(&shares);
+        Lane {
+            stream,
+            reader,
+            name,
+            part,
+            shares,
+            grant,
+            is_new,
+            since: None,
+            foreign: None,
+            first_waiting: None,
+            told: None,
+        }
+    }
+
     /// The name under which its records go up.
     pub(crate) fn upstream_name(&self, plan: &UplinkPlan) -> String {
         let stream = &plan.streams[self.name];
@@ -221,18 +240,37 @@ impl Gateway {
 
     /// Hands an event to the uplink's core.
     pub(crate) fn begin(&mut self, now: Now, index: usize, event: UplinkEvent) {
-        if let UplinkEvent::Connected { .. } = &event {
-            self.mark_backlog(index);
-        }
-        let epoch = self.log.epoch();
         let Some(run) = self.uplinks.get_mut(index) else { return };
-        let notice = match foreign(&run.plan, &run.lanes, epoch, &event) {
-            Some((session, why)) => run.leave(now, session, why),
-            None => run.handle(now, event),
+        let notice = match event {
+            UplinkEvent::Connected { session, held } => {
+                self.begin_session(now, index, session, held)
+            }
+            other => run.handle(now, other),
         };
         if let Some(notice) = notice {
             self.emit(Output::Notice(notice));
         }
+    }
+
+    /// A server that holds this takes records, unless something is wrong with it.
+    fn begin_session(
+        &mut self,
+        now: Now,
+        index: usize,
+        session: u64,
+        held: Vec<Held>,
+    ) -> Option<Notice> {
+        let run = &mut self.uplinks[index];
+        let own = match foreign::own(&self.log, run, held.clone()) {
+            Ok(own) => own,
+            Err(why) => return run.leave(now, session, why),
+        };
+        self.mark_backlog(index);
+        if let Some(position) = self.answer_setbacks(now, index, &own) {
+            self.uplinks[index].late.wait(position, UplinkEvent::Connected { session, held });
+            return None;
+        }
+        self.uplinks[index].handle(now, UplinkEvent::Connected { session, held: own })
     }
 
     /// Sends what the window allows and carries out what the uplink core decides.
@@ -309,10 +347,16 @@ impl Gateway {
         };
         let stream = run.lanes[lane.0].stream;
         let key = self.routes.key(stream);
+        let foreign = run.lanes[lane.0].foreign;
         let core = &mut run.core;
         let mut accepting = true;
         let mut sent = from;
+        let mut kept_back = None;
         let outcome = self.log.read(now.instant, stream, from, limit, &mut |seq, epoch, record| {
+            if accepting && foreign.is_some_and(|foreign| epoch < foreign) {
+                accepting = false;
+                kept_back = Some((seq, epoch));
+            }
             if accepting {
                 accepting = core.offer(now.instant, lane, epoch, outbound(seq, &record, key));
                 sent = if accepting { seq.plus(1) } else { sent };
@@ -321,11 +365,36 @@ impl Gateway {
         if self.planted == Some(PlantedBug::CursorMovedOnSend) {
             self.log.advance(now.instant, run.lanes[lane.0].reader, sent);
         }
+        if let (Some(foreign), Some(waiting)) = (foreign, kept_back) {
+            return self.keep_back(now, index, lane, foreign, waiting);
+        }
         match outcome {
             ReadOutcome::Read { .. } => {}
             ReadOutcome::Fetching | ReadOutcome::End => core.exhausted(lane),
             ReadOutcome::Lost { next } => core.skip(lane, next),
         }
+    }
+}
+
+impl Gateway {
+    /// Ends a session whose server holds another store's epoch, newer than that of a record to
+    /// send; the next session does not get that far.
+    fn keep_back(
+        &mut self,
+        now: Now,
+        index: usize,
+        lane: LaneId,
+        foreign: Epoch,
+        waiting: (Seq, Epoch),
+    ) {
+        let run = &mut self.uplinks[index];
+        run.lanes[lane.0].first_waiting = Some(waiting);
+        let stream = run.lanes[lane.0].upstream_name(&run.plan);
+        let why = foreign::barred(&stream, foreign, waiting.1);
+        run.core.fail(now.instant, why.clone());
+        run.up = Some(false);
+        let uplink = run.plan.name.clone();
+        self.emit(Output::Notice(Notice::UplinkDown { uplink, why }));
     }
 }
 

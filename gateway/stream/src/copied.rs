@@ -43,7 +43,8 @@ impl<'a> Records<'a> {
             | Kind::Clean
             | Kind::StreamState
             | Kind::Publishers
-            | Kind::Trims => return None,
+            | Kind::Trims
+            | Kind::Epochs => return None,
         };
         let (stream, first, count) = (StreamId(section.id), section.first, section.count);
         let coding = section.coding;

@@ -39,10 +39,11 @@ pub(crate) enum Kind {
     Publishers,
     Trims,
     Copied,
+    Epochs,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 13] = [
+    pub(crate) const ALL: [Kind; 14] = [
         Kind::StreamDef,
         Kind::ReaderDef,
         Kind::TableDef,
@@ -56,6 +57,7 @@ impl Kind {
         Kind::Publishers,
         Kind::Trims,
         Kind::Copied,
+        Kind::Epochs,
     ];
 
     pub(crate) fn code(self) -> u8 {
@@ -73,6 +75,7 @@ impl Kind {
             Kind::Publishers => 11,
             Kind::Trims => 12,
             Kind::Copied => 13,
+            Kind::Epochs => 14,
         }
     }
 

@@ -20,17 +20,21 @@ pub enum LossReason {
     Discarded,
     /// Refused for good by an upstream.
     Refused,
+    /// An upstream acknowledged them, and did not have them any more when it was asked; by then
+    /// they were not kept here either.
+    LostUpstream,
 }
 
 impl LossReason {
     /// Every reason, in the order of their codes.
-    pub const ALL: [LossReason; 6] = [
+    pub const ALL: [LossReason; 7] = [
         LossReason::Quota,
         LossReason::Expired,
         LossReason::Damaged,
         LossReason::DeadLetter,
         LossReason::Discarded,
         LossReason::Refused,
+        LossReason::LostUpstream,
     ];
 
     /// The number that stores have for it; it never changes.
@@ -43,6 +47,7 @@ impl LossReason {
             LossReason::DeadLetter => 4,
             LossReason::Discarded => 5,
             LossReason::Refused => 6,
+            LossReason::LostUpstream => 7,
         }
     }
 
@@ -62,6 +67,7 @@ impl LossReason {
             LossReason::DeadLetter => "dead-letter",
             LossReason::Discarded => "discarded",
             LossReason::Refused => "refused",
+            LossReason::LostUpstream => "lost-upstream",
         }
     }
 }
@@ -285,7 +291,7 @@ mod tests {
 
         #[test]
         fn every_loss_comes_back(
-            stream: u16, first: u64, last: u64, records: u64, bytes: u64, unix_ms: i64, reason in 0usize..5,
+            stream: u16, first: u64, last: u64, records: u64, bytes: u64, unix_ms: i64, reason in 0usize..7,
         ) {
             let loss = Loss {
                 stream: StreamId(stream), first: Seq(first), last: Seq(last), records, bytes, unix_ms,

@@ -64,6 +64,7 @@ mod copying;
 #[cfg(any(test, feature = "simulation"))]
 pub mod crash;
 mod disk;
+mod epochs;
 mod expiry;
 mod frame;
 mod group;

@@ -588,6 +588,26 @@ impl Log {
         self.epoch
     }
 
+    /// Whether records of this epoch may be of this store. False for certain: another store made
+    /// them. True of one that is older than the list of epochs goes back
+    /// (docs/formats/log.md, kind 14).
+    #[must_use]
+    pub fn has_had(&self, epoch: Epoch) -> bool {
+        self.state.epochs.includes(epoch)
+    }
+
+    /// Whether the store had, or may have had, an epoch before this one.
+    #[must_use]
+    pub fn had_before(&self, epoch: Epoch) -> bool {
+        self.state.epochs.has_before(epoch)
+    }
+
+    /// The parts of `first` to `end` (not included) that the ledger does not name, in order.
+    #[must_use]
+    pub fn not_in_ledger(&self, stream: StreamId, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
+        self.state.ledger.untold(stream, first, end)
+    }
+
     /// Sequence that the stream's next record gets.
     #[must_use]
     pub fn next_seq(&self, stream: StreamId) -> Seq {

@@ -408,9 +408,17 @@ impl<'d> Opening<'d> {
             (state, broken) = State::decode(&checkpoint.body, &self.options);
             self.note_malformed(broken);
         }
+        let listed = !state.epochs.is_empty();
         self.replay(&mut state, &mut contents, checkpoint.as_ref());
         let newest = self.newest_frames(&contents);
         let (epoch, clean) = self.end_of(&contents, checkpoint.as_ref(), entropy);
+        // Without a checkpoint everything was read.
+        let whole =
+            (listed || checkpoint.is_none()) && !self.misses_frames(&contents, checkpoint.as_ref());
+        if let Some(known) = self.newest_epoch(&contents).filter(|_| !whole) {
+            state.epochs.forget_through(known);
+        }
+        state.epochs.note(epoch);
         let mut log = self.empty_log(state, epoch);
         let last = contents.scans.values().rev().find_map(|scan| scan.frames.last());
         log.next_commit = last.map_or(1, |frame| frame.commit + 1);
@@ -468,11 +476,9 @@ impl<'d> Opening<'d> {
         from: Option<&CheckpointFound>,
         entropy: u64,
     ) -> (Epoch, bool) {
-        let frames = || contents.scans.values().flat_map(|scan| &scan.frames);
-        let headers = self.candidates.iter().filter_map(|c| Some(c.header?.epoch));
-        let known = frames().map(|frame| frame.epoch).chain(headers).max();
-        let clean = frames().last().is_some_and(|frame| frame.clean);
-        let epoch = match known {
+        let frames = contents.scans.values().flat_map(|scan| &scan.frames);
+        let clean = frames.last().is_some_and(|frame| frame.clean);
+        let epoch = match self.newest_epoch(contents) {
             None => first_epoch(self.unix_ms, entropy),
             Some(epoch)
                 if !self.misses_frames(contents, from)
@@ -488,6 +494,13 @@ impl<'d> Opening<'d> {
         };
         self.recovery.clean = clean;
         (epoch, clean)
+    }
+
+    /// The newest that anything names.
+    fn newest_epoch(&self, contents: &Contents) -> Option<Epoch> {
+        let frames = contents.scans.values().flat_map(|scan| &scan.frames);
+        let headers = self.candidates.iter().filter_map(|c| Some(c.header?.epoch));
+        frames.map(|frame| frame.epoch).chain(headers).max()
     }
 
     /// Whether a frame is missing that the state is made of: a stream may have had records in it

@@ -98,6 +98,7 @@ impl Opening<'_> {
     fn do_again(&mut self, state: &mut State, bytes: &[u8]) -> usize {
         let Some(frame) = Frame::trusted(bytes) else { return 0 };
         self.recovery.frames_replayed += 1;
+        state.epochs.note(frame.epoch);
         let applied = frame.sections().map(|s| state.apply(&s, frame.base_ms, &self.options));
         applied.filter(Result::is_err).count()
     }

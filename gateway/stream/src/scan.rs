@@ -149,7 +149,8 @@ impl ScannedFrame {
                 | Kind::Checkpoint
                 | Kind::StreamState
                 | Kind::Publishers
-                | Kind::Trims => {}
+                | Kind::Trims
+                | Kind::Epochs => {}
             }
         }
         scanned

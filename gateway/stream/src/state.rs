@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::compression;
+use crate::epochs::Epochs;
 use crate::expiry::Dated;
 use crate::frame::{Kind, Section, put_section, sections};
 use crate::ids::{Position, ReaderId, Seq, StreamId, TableId};
@@ -102,6 +103,7 @@ pub(crate) struct State {
     pub(crate) table_bytes: usize,
     pub(crate) ledger: Ledger,
     pub(crate) publishers: Publishers,
+    pub(crate) epochs: Epochs,
     /// Only ever by a planted bug.
     pub(crate) trims_by_fastest: bool,
 }
@@ -292,6 +294,7 @@ impl State {
                 limit(MAX_STREAMS)?;
                 self.note_sequences(s);
             }
+            Kind::Epochs => self.epochs = Epochs::decode(s.first.0, s.count, s.payload)?,
             Kind::Checkpoint | Kind::Clean => {}
         }
         Some(())
@@ -410,6 +413,11 @@ impl State {
         }
         let (count, publishers) = self.publishers.encode();
         put_section(&mut out, Kind::Publishers, 0, count, Seq(0), &publishers);
+        if !self.epochs.is_empty() {
+            let (unknown_through, epochs) = self.epochs.encode();
+            let first = Seq(unknown_through);
+            put_section(&mut out, Kind::Epochs, 0, self.epochs.len(), first, &epochs);
+        }
         out
     }
 
@@ -524,6 +532,7 @@ fn get_name(bytes: &[u8], at: &mut usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Epoch;
     use crate::ledger::LossReason;
     use crate::record::PublisherIdentity;
     use proptest::prelude::*;
@@ -561,6 +570,7 @@ mod tests {
             unix_ms: 7,
         };
         state.enter_loss(loss, &options);
+        state.epochs.note(Epoch(1_700_000_000));
         let bytes = state.encode();
         let (again, broken) = State::decode(&bytes, &options);
         assert_eq!(broken, 0);
@@ -573,7 +583,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_applied_without_panic(kind in 0usize..13, id in 0..3u16, count: u32, payload: Vec<u8>) {
+        fn any_bytes_are_applied_without_panic(kind in 0usize..14, id in 0..3u16, count: u32, payload: Vec<u8>) {
             let mut bytes = Vec::new();
             put_section(&mut bytes, Kind::ALL[kind], id, count, Seq(1), &payload);
             State::decode(&bytes, &LogOptions::default());

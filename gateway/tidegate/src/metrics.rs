@@ -167,10 +167,11 @@ fn uplinks(page: &mut Page, uplinks: &[UplinkStatus]) {
             family.sample(&[("uplink", &uplink.name)], value(uplink));
         }
     }
-    let counters: [(&str, &str, Value); 3] = [
+    let counters: [(&str, &str, Value); 4] = [
         ("sent", "Messages sent, repetitions included.", |u| u.sent),
         ("acknowledged", "Messages acknowledged.", |u| u.acknowledged),
         ("rejected", "Messages that the upstream refused for good.", |u| u.rejected),
+        ("missing", "Records acknowledged that the upstream no longer had.", |u| u.missing),
     ];
     for (name, help, value) in counters {
         let family = page.counter(&format!("tidegate_uplink_{name}_total"), help);
@@ -337,6 +338,7 @@ mod tests {
             ("tidegate_function_busy_seconds_total{function=\"threshold\"}", 0.25),
             ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
             ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
+            ("tidegate_uplink_missing_total{uplink=\"cloud\"}", 50.0),
             (
                 "tidegate_latency_seconds_bucket{hop=\"publish-to-ack\",name=\"\",le=\"0.0005\"}",
                 7.0,

@@ -78,6 +78,8 @@ pub(crate) fn status() -> Status {
             acknowledged: 900,
             rejected: 0,
             backlog: 100,
+            missing: 50,
+            setback: Some("the server holds nothing behind record 850".into()),
         }],
         disk: DiskStatus {
             state: "ok".into(),

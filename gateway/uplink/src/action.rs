@@ -175,10 +175,21 @@ impl fmt::Display for RefuseReason {
 pub struct Held {
     /// The lane.
     pub lane: LaneId,
-    /// Epoch of the newest record there.
+    /// Epoch of that record.
     pub epoch: Epoch,
     /// Its sequence.
     pub seq: Seq,
+    /// Epoch and sequence of the newest record there: another one where some in between are
+    /// missing.
+    pub newest: (Epoch, Seq),
+}
+
+impl Held {
+    /// Everything up to this record, and nothing behind it.
+    #[must_use]
+    pub fn through(lane: LaneId, epoch: Epoch, seq: Seq) -> Held {
+        Held { lane, epoch, seq, newest: (epoch, seq) }
+    }
 }
 
 /// What a driver reports.

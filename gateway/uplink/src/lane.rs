@@ -246,6 +246,15 @@ impl Lane {
         self.held.is_some_and(|held| (epoch, seq) <= held)
     }
 
+    /// The server lost what it had acknowledged: records from `to` on are sent again.
+    pub(crate) fn go_back(&mut self, to: Seq) {
+        if to < self.cursor() {
+            self.slots.clear();
+            (self.next, self.reported) = (to, to);
+            self.rewind();
+        }
+    }
+
     /// Whether the server said that it has records of this lane.
     pub(crate) fn is_known(&self) -> bool {
         self.held.is_some()

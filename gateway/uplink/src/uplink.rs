@@ -296,6 +296,14 @@ impl Uplink {
         }
     }
 
+    /// Before [`handle_connected`](Self::handle_connected): the server lost records that it had
+    /// acknowledged, and the cursor has gone back to `to`.
+    pub fn go_back(&mut self, lane: LaneId, to: Seq) {
+        if let Some(lane) = self.lanes.get_mut(lane.0) {
+            lane.go_back(to);
+        }
+    }
+
     /// Leaves a session on the caller's word: nothing of it may go on. `why` is a sentence for the
     /// operator, without secrets. The next attempt comes after the usual delay.
     pub fn leave(&mut self, now: Instant, session: u64, why: String) {

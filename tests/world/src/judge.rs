@@ -69,7 +69,16 @@ impl World {
             }
             let mut account = Account { name, records, lost: BTreeSet::new() };
             for loss in gateway.log().losses().filter(|loss| loss.stream == id) {
-                if (name, loss.reason) != ("journal", LossReason::Quota) {
+                let explained = match loss.reason {
+                    LossReason::Quota => name == "journal",
+                    LossReason::LostUpstream => self.tally().set_back > 0,
+                    LossReason::Expired
+                    | LossReason::Damaged
+                    | LossReason::DeadLetter
+                    | LossReason::Discarded
+                    | LossReason::Refused => false,
+                };
+                if !explained {
                     wrong.push(format!("{name}: a loss that nothing explains: {loss:?}"));
                 }
                 for seq in loss.first.0..=loss.last.0 {

@@ -37,6 +37,8 @@ pub struct Options {
     pub full_disks: Vec<Spell>,
     /// Times in which a broker upstream refuses messages for its quota.
     pub busy: Vec<Spell>,
+    /// From a backup of the upstreams' databases to their restart with it.
+    pub setbacks: Vec<Spell>,
     /// Times at which the next sync fails.
     pub failed_syncs: Vec<Duration>,
     /// Times at which the next write fails half way.
@@ -184,6 +186,7 @@ impl Options {
             partitions: Vec::new(),
             full_disks: Vec::new(),
             busy: Vec::new(),
+            setbacks: Vec::new(),
             failed_syncs: Vec::new(),
             failed_writes: Vec::new(),
             clock_jumps: Vec::new(),
@@ -231,6 +234,7 @@ impl Options {
             uplinks: uplinks(random),
             state: random.pick(&[StateSize::Small, StateSize::Large]),
             failing_calls: random.one_in(2).then_some(12),
+            setbacks: if random.one_in(3) { spells(random, 1, 300) } else { Vec::new() },
             ..Options::power_cut(seed, None)
         }
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tidegate_broker::{BrokerLimits, TopicFilter};
-use tidegate_flow::{FunctionPlan, Gateway, Plan, StreamPlan, UplinkPlan};
+use tidegate_flow::{FunctionPlan, Gateway, Plan, Setback, StreamPlan, UplinkPlan};
 use tidegate_stream::trace::Trace;
 use tidegate_stream::{LogOptions, Overflow};
 
 use crate::options::Options;
 use crate::planted::Planted;
+use crate::sink::SinkKind;
 
 /// The streams in the order of the plan, and of each uplink's lanes.
 pub(crate) const STREAMS: [&str; 4] = ["telemetry", "alerts", "journal", "orders"];
@@ -68,6 +69,11 @@ impl Options {
             name: uplink.sink.name().to_owned(),
             streams: STREAMS.map(str::to_owned).to_vec(),
             live_first: Vec::new(),
+            setback: match uplink.sink {
+                SinkKind::Consumer => Setback::Unseen,
+                SinkKind::Committed => Setback::SentAgain,
+                SinkKind::Windowed { .. } => Setback::Told,
+            },
             options: uplink.options.clone(),
         };
         self.uplinks.iter().map(plan).collect()

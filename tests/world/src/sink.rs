@@ -85,6 +85,13 @@ pub(crate) struct Sink {
     pub(crate) conflicts: Vec<String>,
 }
 
+/// The database of a sink at one moment.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    committed: Committed,
+    effects: Vec<Key>,
+}
+
 #[derive(Debug)]
 enum Rule {
     Consumer(Consumer),
@@ -128,6 +135,24 @@ impl Sink {
                 self.conflicts.push(format!("{before:?}, then {record:?}"));
             }
         }
+    }
+
+    /// A backup of its database, of a sink that has one.
+    pub(crate) fn backup(&self) -> Option<Backup> {
+        match &self.rule {
+            Rule::Committed(committed) => {
+                Some(Backup { committed: committed.clone(), effects: self.effects.clone() })
+            }
+            Rule::Consumer(_) | Rule::Windowed(_) => None,
+        }
+    }
+
+    /// Forgets what it took since; how many records.
+    pub(crate) fn restore(&mut self, backup: Backup) -> u64 {
+        let gone = self.effects.len() - backup.effects.len();
+        self.rule = Rule::Committed(backup.committed);
+        self.effects = backup.effects;
+        gone as u64
     }
 
     /// What it says it holds of a stream, when it is asked: (epoch, sequence).

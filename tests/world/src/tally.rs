@@ -49,6 +49,10 @@ tally! {
     failed_syncs: "failed syncs",
     /// Writes that failed.
     failed_writes: "failed writes",
+    /// Sinks restored from a backup.
+    set_back: "sinks restored from a backup",
+    /// Records that they lost by it.
+    set_back_records: "records that they lost by it",
     /// Jumps of the wall clock.
     clock_jumps: "jumps of the wall clock",
     /// Connections of sensors that broke.

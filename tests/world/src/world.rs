@@ -52,6 +52,8 @@ enum Event {
     FullDisk(usize),
     Busy(Duration),
     Watch,
+    BackUp,
+    SetBack,
     SyncFails,
     WriteFails,
     ClockJumps(i64),
@@ -194,6 +196,9 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
+        if self.upstreams.iter().any(|upstream| upstream.is_set_back) {
+            return false;
+        }
         if self.stopping || self.wants_more() || !self.publishers.iter().all(Publisher::is_done) {
             return false;
         }
@@ -246,6 +251,8 @@ impl World {
             Event::Partition(index) => self.partition(index),
             Event::FullDisk(index) => self.full_disk(index),
             Event::Busy(length) => self.upstreams_are_busy(length),
+            Event::BackUp => self.upstreams_back_up(),
+            Event::SetBack => self.upstreams_are_set_back(),
             Event::Watch => self.watch(),
             Event::SyncFails => self.sync_fails(),
             Event::WriteFails => self.write_fails(),

@@ -320,10 +320,9 @@ fn a_gateway_that_shuts_down_on_a_slow_disk_does_not_spin_for_its_uplinks() {
 fn nothing_passes_for_sent_at_a_server_that_holds_an_epoch_from_elsewhere() {
     let mut bench = Bench::new(plan(), Box::new(|_, _| CallVerdict::Done(Vec::new())));
     let epoch = bench.gateway.log_mut().epoch();
-    let held = |epoch| tidegate_uplink::Held {
-        lane: tidegate_uplink::LaneId(0),
-        epoch: tidegate_stream::Epoch(epoch),
-        seq: Seq(1),
+    let held = |epoch| {
+        let (lane, epoch) = (tidegate_uplink::LaneId(0), tidegate_stream::Epoch(epoch));
+        tidegate_uplink::Held::through(lane, epoch, Seq(1))
     };
     bench.upstream = true;
     bench.upstream_holds = vec![held(epoch.0 + 1)];

@@ -4,6 +4,7 @@ mod compressed;
 mod copies;
 mod crashes;
 mod damage;
+mod epochs;
 mod every_byte;
 mod full_disk;
 mod golden;

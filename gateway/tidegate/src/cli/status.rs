@@ -47,6 +47,9 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
             if uplink.state != "connected" {
                 writeln!(out, "{}: {}", uplink.name, one_line(&uplink.sentence))?;
             }
+            if let Some(setback) = &uplink.setback {
+                writeln!(out, "{}: last setback: {}", uplink.name, one_line(setback))?;
+            }
         }
     }
     Ok(())

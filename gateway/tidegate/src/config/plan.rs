@@ -104,6 +104,7 @@ fn uplink_plan(uplink: &UplinkSettings) -> UplinkPlan {
         name: uplink.name.clone(),
         streams: uplink.streams.clone(),
         live_first: uplink.live_first.clone(),
+        setback: uplink.target.setback(),
         options: UplinkOptions {
             window: uplink.window,
             window_bytes: uplink.window_bytes,

@@ -1,6 +1,8 @@
 //! The kinds of sinks: which one a URL means, which keys have a use with it, and the servers of
 //! an uplink.
 
+use tidegate_flow::Setback;
+
 use super::document::{Section, Spot};
 use super::keys::{Key, uplink};
 use super::mistakes::Mistakes;
@@ -143,6 +145,11 @@ impl Place<'_> {
             uplink: self.uplink.to_owned(),
             endpoints: self.urls.len(),
             sealed: sink == Sink::S3,
+            setback: match sink {
+                Sink::Mqtt | Sink::S3 => Setback::Unseen,
+                Sink::Http => Setback::SentAgain,
+                Sink::Nats => Setback::Told,
+            },
             why: first.to_string(),
         })
     }

@@ -248,6 +248,9 @@ fn log(notice: Notice) {
         Notice::UplinkDown { uplink, why } => {
             tracing::warn!(uplink, why, "uplink down; records wait on flash");
         }
+        Notice::Setback { uplink, what } => {
+            tracing::error!(uplink, what, "the upstream holds less than it acknowledged");
+        }
         Notice::LossesWait { why } => {
             tracing::warn!(why, "the stream losses cannot tell the newest losses yet");
         }

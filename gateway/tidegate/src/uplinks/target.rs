@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tidegate_flow::Setback;
 use tidegate_uplink::{Action, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 
@@ -82,6 +83,21 @@ impl Target {
             Target::S3(_) => true,
             #[cfg(feature = "sink-nats")]
             Target::Nats(_) => false,
+        }
+    }
+
+    /// What follows when a server holds less than it acknowledged.
+    #[must_use]
+    pub fn setback(&self) -> Setback {
+        match self {
+            Target::Unready(unready) => unready.setback,
+            Target::Mqtt(_) => Setback::Unseen,
+            #[cfg(feature = "sink-http")]
+            Target::Http(_) => Setback::SentAgain,
+            #[cfg(feature = "sink-s3")]
+            Target::S3(_) => Setback::Unseen,
+            #[cfg(feature = "sink-nats")]
+            Target::Nats(_) => Setback::Told,
         }
     }
 

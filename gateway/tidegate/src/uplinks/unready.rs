@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use tidegate_flow::Setback;
 use tidegate_uplink::{Action, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 
@@ -20,6 +21,8 @@ pub struct Unready {
     pub endpoints: usize,
     /// Whether the boundaries of a batch must be durable before it is sent.
     pub sealed: bool,
+    /// What follows when its server holds less than it acknowledged.
+    pub setback: Setback,
     /// What cannot be read, for the operator.
     pub why: String,
 }

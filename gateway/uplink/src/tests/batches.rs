@@ -149,7 +149,7 @@ fn a_batch_that_fills_the_window_waits_for_nothing() {
 #[test]
 fn what_the_server_holds_is_passed_and_not_sent() {
     let mut bench = Bench::new(batches(10), vec![lane(3), lane(1)]);
-    let held = [Held { lane: LaneId(0), epoch: Epoch(1), seq: Seq(5) }];
+    let held = [Held::through(LaneId(0), Epoch(1), Seq(5))];
     bench.uplink.handle_connected(bench.now, bench.session, &held);
     bench.fill(&[7, 2]);
     bench.drain();
@@ -161,7 +161,7 @@ fn what_the_server_holds_is_passed_and_not_sent() {
 #[test]
 fn a_held_sequence_of_an_older_epoch_says_nothing_about_a_newer_one() {
     let mut bench = Bench::new(batches(10), vec![lane(3)]);
-    let held = [Held { lane: LaneId(0), epoch: Epoch(1), seq: Seq(90) }];
+    let held = [Held::through(LaneId(0), Epoch(1), Seq(90))];
     bench.uplink.handle_connected(bench.now, bench.session, &held);
     assert!(bench.offer(0, 1, 3));
     assert!(bench.offer(0, 2, 4));

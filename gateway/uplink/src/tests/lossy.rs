@@ -83,7 +83,7 @@ impl Server {
         }
         let newest = |(lane, seqs): (usize, &BTreeSet<u64>)| {
             let seq = Seq(*seqs.last()?);
-            Some(Held { lane: LaneId(lane), epoch: epoch_of(seq.0), seq })
+            Some(Held::through(LaneId(lane), epoch_of(seq.0), seq))
         };
         self.accepted.iter().enumerate().filter_map(newest).collect()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Key;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Committed {
     streams: BTreeMap<String, (u32, u64)>,
 }

@@ -9,7 +9,7 @@ use tidegate_uplink::{Action, Batch, Held, LaneId, RefuseReason};
 
 use super::{Event, World};
 use crate::plan::{GATEWAY, STREAMS};
-use crate::sink::{Arrived, Sink, SinkKind};
+use crate::sink::{Arrived, Backup, Sink, SinkKind};
 
 /// One uplink's other end.
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub(crate) struct Upstream {
     pub(super) busy_until: Duration,
     /// It has done so.
     pub(crate) has_refused: bool,
+    backup: Option<Backup>,
+    /// It was restored from its backup, and nobody has asked it since.
+    pub(super) is_set_back: bool,
     /// The connection that stands: of this life, and this session.
     session: Option<(u64, u64)>,
     /// A connection that was given up, whose messages may arrive until then.
@@ -47,6 +50,8 @@ impl Upstream {
             silent: false,
             busy_until: Duration::ZERO,
             has_refused: false,
+            backup: None,
+            is_set_back: false,
             session: None,
             ghost: None,
             up_at: Duration::ZERO,
@@ -71,7 +76,7 @@ impl Upstream {
     fn held(&self) -> Vec<Held> {
         let held = |(lane, stream): (usize, &&str)| {
             let (epoch, seq) = self.sink.held(stream)?;
-            Some(Held { lane: LaneId(lane), epoch: Epoch(epoch), seq: Seq(seq) })
+            Some(Held::through(LaneId(lane), Epoch(epoch), Seq(seq)))
         };
         STREAMS.iter().enumerate().filter_map(held).collect()
     }
@@ -125,9 +130,33 @@ impl World {
         }
         let upstream = &mut self.upstreams[uplink];
         upstream.session = Some((self.life, session));
+        upstream.is_set_back = false;
         (upstream.up_at, upstream.down_at) = (self.time.clock, self.time.clock);
         let held = upstream.held();
         self.uplink_hears(uplink, UplinkEvent::Connected { session, held });
+    }
+
+    pub(super) fn upstreams_back_up(&mut self) {
+        for upstream in &mut self.upstreams {
+            upstream.backup = upstream.sink.backup();
+        }
+    }
+
+    /// Servers with a backup start again with it.
+    pub(super) fn upstreams_are_set_back(&mut self) {
+        for uplink in 0..self.upstreams.len() {
+            let upstream = &mut self.upstreams[uplink];
+            let Some(backup) = upstream.backup.take() else { continue };
+            self.tally.set_back += 1;
+            self.tally.set_back_records += upstream.sink.restore(backup);
+            upstream.is_set_back = true;
+            let session = upstream.session.filter(|(life, _)| *life == self.life);
+            upstream.breaks();
+            if let Some((_, session)) = session {
+                let why = "connection reset".to_owned();
+                self.uplink_hears(uplink, UplinkEvent::Disconnected { session, why });
+            }
+        }
     }
 
     pub(super) fn upstream_takes(&mut self, life: u64, uplink: usize, sent: Transmission) {

@@ -66,6 +66,10 @@ impl World {
         for spell in options.busy {
             self.time.after(spell.at, Event::Busy(spell.length));
         }
+        for spell in options.setbacks {
+            self.time.after(spell.at, Event::BackUp);
+            self.time.after(spell.at + spell.length, Event::SetBack);
+        }
         for at in options.failed_syncs {
             self.time.after(at, Event::SyncFails);
         }

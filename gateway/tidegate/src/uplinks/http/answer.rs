@@ -55,7 +55,7 @@ pub(super) fn cursors(target: &HttpTarget, answer: &Answer) -> Result<Vec<Held>,
     })?;
     let held = cursors.cursors.into_iter().filter_map(|cursor| {
         let lane = target.lanes().iter().position(|name| *name == cursor.stream)?;
-        Some(Held { lane: LaneId(lane), epoch: Epoch(cursor.epoch), seq: Seq(cursor.committed) })
+        Some(Held::through(LaneId(lane), Epoch(cursor.epoch), Seq(cursor.committed)))
     });
     Ok(held.collect())
 }

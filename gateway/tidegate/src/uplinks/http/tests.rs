@@ -69,8 +69,7 @@ fn what_the_server_holds_is_reported_by_lane() {
             {"stream":"elsewhere","epoch":1,"committed":9},
             {"stream":"telemetry","epoch":4294967295,"committed":18446744073709551615}],"x":1}"#;
         let (.., held) = connected(options(), cursors).await;
-        let one =
-            |lane, epoch, seq| Held { lane: LaneId(lane), epoch: Epoch(epoch), seq: Seq(seq) };
+        let one = |lane, epoch, seq| Held::through(LaneId(lane), Epoch(epoch), Seq(seq));
         assert_eq!(held, [one(1, 2, 7), one(0, u32::MAX, u64::MAX)]);
     });
 }

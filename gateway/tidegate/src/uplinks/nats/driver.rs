@@ -111,8 +111,8 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
     async fn run(mut self, actions: &mut Receiver<Action>) -> After {
         let lanes = self.opened.subjects.iter().enumerate();
         let held = lanes.filter_map(|(at, subject)| {
-            let Place { epoch, seq } = subject.lane.held()?;
-            Some(Held { lane: LaneId(at), epoch, seq })
+            let (Place { epoch, seq }, newest) = (subject.lane.held()?, subject.lane.newest()?);
+            Some(Held { lane: LaneId(at), epoch, seq, newest: (newest.epoch, newest.seq) })
         });
         (self.events)(UplinkEvent::Connected { session: self.session, held: held.collect() });
         match self.serve(actions).await {

@@ -136,6 +136,11 @@ impl Lane {
         self.held
     }
 
+    /// The newest record there, whatever is missing in front of it.
+    pub(super) fn newest(&self) -> Option<Place> {
+        self.present.last_key_value().map(|(place, _)| *place).max(self.held)
+    }
+
     /// What a message that is published now says about those before it.
     pub(super) fn floor(&self) -> Option<Stored> {
         self.floor

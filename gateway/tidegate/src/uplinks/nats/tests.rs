@@ -86,7 +86,7 @@ impl Driver {
     }
 
     async fn connected(&mut self, session: u64, held: Option<u64>) {
-        let held = held.map(|seq| Held { lane: LaneId(0), epoch: Epoch(1), seq: Seq(seq) });
+        let held = held.map(|seq| Held::through(LaneId(0), Epoch(1), Seq(seq)));
         let held = held.into_iter().collect();
         assert_eq!(self.event().await, UplinkEvent::Connected { session, held });
     }

@@ -51,6 +51,24 @@ fn what_waits_behind_a_refused_fence_is_handed_back_and_the_next_is_fenced_again
 }
 
 #[test]
+fn the_newest_record_there_is_told_whatever_is_missing_in_front_of_it() {
+    let told = |lane: &Lane| (lane.held(), lane.newest());
+    assert_eq!(told(&Lane::empty()), (None, None));
+    let whole = Lane::resumed(stored(5, 60), None, &[]);
+    assert_eq!(told(&whole), (Some(place(5)), Some(place(5))));
+    let gap = Lane::resumed(stored(8, 64), Some(stored(5, 60)), &[stored(6, 61)]);
+    assert_eq!(told(&gap), (Some(place(6)), Some(place(8))));
+    // A refused record was stored behind its successors.
+    let late = Lane::resumed(stored(6, 64), Some(stored(5, 60)), &[stored(7, 61), stored(8, 62)]);
+    assert_eq!(told(&late), (Some(place(8)), Some(place(8))));
+    // Another store's record is the last, and newer than ours.
+    let foreign = Place { epoch: Epoch(9), seq: Seq(1) };
+    let last = Stored { place: foreign, at: 61 };
+    let foreign_last = Lane::resumed(last, Some(stored(5, 60)), &[]);
+    assert_eq!(told(&foreign_last), (Some(place(5)), Some(foreign)));
+}
+
+#[test]
 fn floor_is_the_last_record_below_all_that_are_open() {
     let mut lane = passed(3);
     for seq in 4..=8 {
