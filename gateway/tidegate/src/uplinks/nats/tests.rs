@@ -91,6 +91,13 @@ impl Driver {
         assert_eq!(self.event().await, UplinkEvent::Connected { session, held });
     }
 
+    /// As [`connected`](Self::connected), with records missing between what is held and the newest.
+    async fn connected_with_gap(&mut self, session: u64, held: u64, newest: u64) {
+        let newest = (Epoch(1), Seq(newest));
+        let held = Held { newest, ..Held::through(LaneId(0), Epoch(1), Seq(held)) };
+        assert_eq!(self.event().await, UplinkEvent::Connected { session, held: vec![held] });
+    }
+
     async fn acknowledged(&mut self, session: u64, seq: u64) {
         let token = 1_000 + seq;
         assert_eq!(self.event().await, UplinkEvent::Acknowledged { session, token });

@@ -293,7 +293,7 @@ fn what_lies_behind_the_floor_is_read_and_only_what_is_missing_is_sent() {
             }
         }
         peer.say(&deliver).await;
-        driver.connected(1, Some(6)).await;
+        driver.connected_with_gap(1, 6, 9).await;
         assert_eq!(peer.publish().await.subject, "$JS.API.CONSUMER.DELETE.T.c1");
         for seq in 7..=10 {
             driver.send(1, seq).await;
