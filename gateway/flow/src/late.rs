@@ -22,16 +22,28 @@ use crate::plan::UplinkPlan;
 
 /// What the late lane's name upstream has behind the stream's. No stream's name has a dot.
 pub const LATE_SUFFIX: &str = ".late";
-/// Records that a backlog must have beyond what may have been sent, or it is sent in order: a
-/// short one is through in a moment.
-const LEAST_RECORDS: u64 = MAX_WINDOW as u64;
-/// Records that a live lane is granted at a time.
-const GRANT_RECORDS: u64 = MAX_WINDOW as u64;
 /// Late ranges of one stream; with as many, the next backlog is sent in order.
 const MAX_RANGES: usize = 64;
 /// First and end of a range, little-endian; the grant in front of them is half of that.
 const RANGE_BYTES: usize = 16;
 const GRANT_BYTES: usize = 8;
+
+/// Limits of an uplink's live-first streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateLimits {
+    /// Records that a backlog must have beyond what may have been sent, or it is sent in order: a
+    /// short one is through in a moment. Default 1,000.
+    pub least_records: u64,
+    /// Records that a live lane is granted at a time, at least 2; each grant is a small commit.
+    /// Default 1,000.
+    pub grant_records: u64,
+}
+
+impl Default for LateLimits {
+    fn default() -> LateLimits {
+        LateLimits { least_records: MAX_WINDOW as u64, grant_records: MAX_WINDOW as u64 }
+    }
+}
 
 /// Which part of its stream a lane sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +104,10 @@ impl Shares {
 
     /// With one range more, when there is a long enough backlog: the live lane is at `cursor`,
     /// the stream ends at `end`.
-    fn with_backlog(&self, cursor: Seq, end: Seq) -> Option<Shares> {
+    fn with_backlog(&self, cursor: Seq, end: Seq, least_records: u64) -> Option<Shares> {
         let before = self.ranges.back().map_or(cursor, |range| range.end.max(cursor));
         let from = before.max(self.granted);
-        if self.ranges.len() >= MAX_RANGES || end.0 <= from.0.saturating_add(LEAST_RECORDS) {
+        if self.ranges.len() >= MAX_RANGES || end.0 <= from.0.saturating_add(least_records) {
             return None;
         }
         let mut shares = self.clone();
@@ -204,7 +216,8 @@ impl Gateway {
                 continue;
             }
             let (cursor, end) = (self.log.cursor(lane.reader), self.log.durable_seq(lane.stream));
-            if let Some(shares) = lane.shares.with_backlog(cursor, end) {
+            let least = run.plan.late.least_records;
+            if let Some(shares) = lane.shares.with_backlog(cursor, end, least) {
                 let key = run.plan.streams[lane.name].clone().into_bytes();
                 tx.put(table, key, shares.encode());
                 changed.push((at, shares));
@@ -271,9 +284,10 @@ impl Gateway {
     fn granted(&mut self, now: Now, index: usize, lane: LaneId, from: Seq, most: u64) -> Course {
         let run = &mut self.uplinks[index];
         let live = &mut run.lanes[lane.0];
-        let near = from.0.saturating_add(GRANT_RECORDS / 2) >= live.shares.granted.0;
+        let at_a_time = run.plan.late.grant_records;
+        let near = from.0.saturating_add(at_a_time / 2) >= live.shares.granted.0;
         if let Some(table) = run.late.table.filter(|_| near && live.grant.asked.is_none()) {
-            let granted = Seq(from.0.saturating_add(GRANT_RECORDS));
+            let granted = Seq(from.0.saturating_add(at_a_time));
             let shares = Shares { granted, ..live.shares.clone() };
             let mut tx = Transaction::new();
             tx.put(table, run.plan.streams[live.name].clone().into_bytes(), shares.encode());
@@ -350,6 +364,8 @@ mod tests {
         Shares { granted: Seq(granted), ranges: list.iter().map(range).collect() }
     }
 
+    const LEAST: u64 = 1_000;
+
     #[test]
     fn the_two_lanes_share_the_stream_without_a_gap_or_an_overlap() {
         let shares = shares(31, &[(10, 20), (30, 31)]);
@@ -368,15 +384,15 @@ mod tests {
     #[test]
     fn a_backlog_is_late_from_beyond_what_the_live_lane_may_have_sent() {
         let none = shares(1_005, &[]);
-        assert_eq!(none.with_backlog(Seq(5), Seq(2_005)), None, "short: in order");
+        assert_eq!(none.with_backlog(Seq(5), Seq(2_005), LEAST), None, "short: in order");
         let one = shares(2_006, &[(1_005, 2_006)]);
-        assert_eq!(none.with_backlog(Seq(5), Seq(2_006)), Some(one.clone()));
+        assert_eq!(none.with_backlog(Seq(5), Seq(2_006), LEAST), Some(one.clone()));
         // The next outage comes before the live lane has reached the range, or after it.
         let longer = shares(9_000, &[(1_005, 9_000)]);
-        assert_eq!(one.with_backlog(Seq(5), Seq(9_000)), Some(longer));
+        assert_eq!(one.with_backlog(Seq(5), Seq(9_000), LEAST), Some(longer));
         let both = shares(9_000, &[(1_005, 2_006), (4_000, 9_000)]);
         let moved_on = shares(4_000, &[(1_005, 2_006)]);
-        assert_eq!(moved_on.with_backlog(Seq(3_000), Seq(9_000)), Some(both));
+        assert_eq!(moved_on.with_backlog(Seq(3_000), Seq(9_000), LEAST), Some(both));
     }
 
     #[test]
@@ -390,7 +406,7 @@ mod tests {
     fn no_more_ranges_are_kept_than_allowed() {
         let many: Vec<_> = (0..MAX_RANGES as u64).map(|n| (n * 10_000, n * 10_000 + 5)).collect();
         let end = Seq(10_000_000);
-        assert_eq!(shares(0, &many).with_backlog(Seq(9_000_000), end), None);
-        assert!(shares(0, &many[1..]).with_backlog(Seq(9_000_000), end).is_some());
+        assert_eq!(shares(0, &many).with_backlog(Seq(9_000_000), end, LEAST), None);
+        assert!(shares(0, &many[1..]).with_backlog(Seq(9_000_000), end, LEAST).is_some());
     }
 }

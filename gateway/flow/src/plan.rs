@@ -7,6 +7,8 @@ use tidegate_broker::{BrokerLimits, TopicFilter};
 use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
+use crate::late::LateLimits;
+
 /// The stream that dead-lettered records go to, in every gateway.
 pub const DEAD_LETTER_STREAM: &str = "dead-letters";
 
@@ -88,6 +90,8 @@ pub struct UplinkPlan {
     /// Of those, the ones whose fresh records go before a backlog, which then follows in a lane
     /// of its own.
     pub live_first: Vec<String>,
+    /// When a backlog of those is put off.
+    pub late: LateLimits,
     /// Window, backoff, time-outs.
     pub options: UplinkOptions,
 }

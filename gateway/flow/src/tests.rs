@@ -326,6 +326,7 @@ fn plan() -> Plan {
             name: "cloud".to_owned(),
             streams: vec!["telemetry".to_owned(), "alerts".to_owned()],
             live_first: Vec::new(),
+            late: crate::LateLimits::default(),
             options: UplinkOptions::default(),
         }],
         seed: 1,

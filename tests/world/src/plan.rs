@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_broker::{BrokerLimits, TopicFilter};
-use tidegate_flow::{FunctionPlan, Gateway, Plan, StreamPlan, UplinkPlan};
+use tidegate_flow::{FunctionPlan, Gateway, LateLimits, Plan, StreamPlan, UplinkPlan};
 use tidegate_stream::trace::Trace;
 use tidegate_stream::{LogOptions, Overflow};
 
@@ -67,6 +67,7 @@ impl Options {
             name: uplink.sink.name().to_owned(),
             streams: STREAMS.map(str::to_owned).to_vec(),
             live_first: Vec::new(),
+            late: LateLimits::default(),
             options: uplink.options.clone(),
         };
         self.uplinks.iter().map(plan).collect()
