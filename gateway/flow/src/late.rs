@@ -149,6 +149,8 @@ pub(crate) struct Grant {
 pub(crate) struct LateStreams {
     /// Only there when a stream is, or was, live first.
     table: Option<TableId>,
+    /// Where the newest ranges are durable.
+    written_at: Position,
     /// A session that begins once new ranges are durable.
     waiting: Option<(Position, UplinkEvent)>,
 }
@@ -160,7 +162,7 @@ impl LateStreams {
             true => None,
             false => Some(log.table(&name)?),
         };
-        Ok(LateStreams { table, waiting: None })
+        Ok(LateStreams { table, written_at: log.durable(), waiting: None })
     }
 
     /// How this stream was shared before. Of one that never was, the live lane may have sent
@@ -194,20 +196,20 @@ impl Gateway {
         if !matches!(event, UplinkEvent::Connected { .. }) {
             return Some(event);
         }
-        match self.put_backlog_off(now, index) {
-            Some(position) => {
-                self.uplinks[index].late.waiting = Some((position, event));
-                None
-            }
-            None => Some(event),
+        self.put_backlog_off(now, index);
+        let late = &mut self.uplinks[index].late;
+        // The ranges may be those of an earlier session that ended before they were durable.
+        if late.written_at <= self.log.durable() {
+            return Some(event);
         }
+        late.waiting = Some((late.written_at, event));
+        None
     }
 
-    /// Turns long backlogs of live-first streams into late ranges; the position at which they
-    /// are durable, if there are any.
-    fn put_backlog_off(&mut self, now: Now, index: usize) -> Option<Position> {
+    /// Turns long backlogs of live-first streams into late ranges.
+    fn put_backlog_off(&mut self, now: Now, index: usize) {
         let run = &self.uplinks[index];
-        let table = run.late.table?;
+        let Some(table) = run.late.table else { return };
         let mut tx = Transaction::new();
         let mut changed = Vec::new();
         for (at, lane) in run.lanes.iter().enumerate() {
@@ -224,17 +226,17 @@ impl Gateway {
             }
         }
         if changed.is_empty() {
-            return None;
+            return;
         }
         tx.hurry();
         // Without room for the ranges the backlog goes in order, which is right too.
-        let committed = self.log.commit(now.instant, tx).ok()?;
+        let Ok(committed) = self.log.commit(now.instant, tx) else { return };
+        self.uplinks[index].late.written_at = committed.position;
         for (at, shares) in changed {
             let lane = &mut self.uplinks[index].lanes[at];
             lane.grant.asked = Some((committed.position, shares.granted));
             lane.shares = shares;
         }
-        Some(committed.position)
     }
 
     /// Begins the sessions whose late ranges are durable, and grants what is durable.

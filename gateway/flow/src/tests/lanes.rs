@@ -115,6 +115,21 @@ fn a_record_stays_in_its_lane_through_crashes_at_any_time() {
 }
 
 #[test]
+fn no_session_begins_before_the_late_ranges_of_an_earlier_one_are_durable() {
+    let mut bench = Bench::new(live_first(), no_guest());
+    let conn = bench.connect(1, "s1");
+    bench.publish_many(conn, 1, 4_000);
+    bench.disk_stands_still = true;
+    bench.upstream = true;
+    // Several sessions are given up meanwhile.
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.take_sent(), []);
+    bench.let_the_disk_go();
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.take_sent().len(), 4_000);
+}
+
+#[test]
 fn a_stream_that_is_no_longer_live_first_still_sends_what_is_late() {
     let mut bench = Bench::new(live_first(), no_guest());
     let conn = bench.connect(1, "s1");
