@@ -307,21 +307,21 @@ impl Gateway {
     }
 
     /// A lane's cursor moves. The late lane keeps up with the live one while it has nothing to
-    /// do, or it would hold records back; and what it is through with is no range any more.
+    /// do, or it would hold records back. What both lanes have passed is no range any more: a live
+    /// lane that has yet to pass it would send it too.
     pub(crate) fn advance_lane(&mut self, now: Now, index: usize, lane: LaneId, next: Seq) {
         let run = &mut self.uplinks[index];
         let reader = run.lanes[lane.0].reader;
-        let (live, done) = match run.lanes[lane.0].part {
+        let (live, other) = match run.lanes[lane.0].part {
             Part::Whole => return self.log.advance(now.instant, reader, next),
-            Part::Live { .. } => (lane.0, false),
-            Part::Late { live } => (live, true),
+            Part::Live { late } => (lane.0, late),
+            Part::Late { live } => (live, live),
         };
+        let passed = next.min(self.log.cursor(run.lanes[other].reader));
         let ranges = &mut run.lanes[live].shares.ranges;
         let before = ranges.len();
-        if done {
-            while ranges.front().is_some_and(|range| range.end <= next) {
-                ranges.pop_front();
-            }
+        while ranges.front().is_some_and(|range| range.end <= passed) {
+            ranges.pop_front();
         }
         if ranges.len() == before {
             self.log.advance(now.instant, reader, next);
@@ -331,7 +331,8 @@ impl Gateway {
         self.keep_up(index, live);
     }
 
-    /// The cursor and the ranges that it has passed, in one commit.
+    /// The cursor and the ranges that are passed, in one commit; the other lane's cursor is in the
+    /// log before it.
     fn forget_ranges(&mut self, now: Now, index: usize, live: usize, lane: LaneId, next: Seq) {
         let run = &self.uplinks[index];
         let reader = run.lanes[lane.0].reader;

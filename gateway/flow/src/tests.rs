@@ -36,6 +36,8 @@ struct Bench {
     /// Records that the upstream still takes before it falls silent.
     takes: usize,
     upstream: bool,
+    /// A lane whose batches are not answered.
+    silent_lane: Option<&'static str>,
     disk_stands_still: bool,
     held_disk: Vec<tidegate_stream::DiskRequest>,
     upstream_holds: Vec<tidegate_uplink::Held>,
@@ -62,6 +64,7 @@ impl Bench {
             ranges: Vec::new(),
             takes: usize::MAX,
             upstream: false,
+            silent_lane: None,
             disk_stands_still: false,
             held_disk: Vec::new(),
             upstream_holds: Vec::new(),
@@ -193,6 +196,7 @@ impl Bench {
             Action::Connect { session, .. } => {
                 UplinkEvent::Disconnected { session, why: "refused".to_owned() }
             }
+            Action::Send { batch, .. } if self.silent_lane == Some(&*batch.stream) => return,
             Action::Send { session, token, batch } => {
                 let Some(left) = self.takes.checked_sub(batch.records.len()) else {
                     self.takes = 0;
