@@ -45,6 +45,11 @@ impl Boundaries {
         Some(self.0.iter().map(|(range, _)| *range).collect())
     }
 
+    /// The server does not take a batch of that size: its records are to be cut anew.
+    pub(crate) fn withdraw(&mut self, range: SeqRange) {
+        self.0.retain(|(known, _)| *known != range);
+    }
+
     /// The request of this number is durable, and so are those before it.
     pub(crate) fn persisted(&mut self, request: u64) {
         for (_, written) in &mut self.0 {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tidegate_stream::{Epoch, Seq};
 
 use crate::{
-    Action, Batch, Held, LaneId, LaneStart, OutboundRecord, SeqRange, Uplink, UplinkOptions,
-    UplinkState,
+    Action, Batch, Held, LaneId, LaneStart, OutboundRecord, RefuseReason, SeqRange, Uplink,
+    UplinkOptions, UplinkState,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -84,6 +84,13 @@ impl Bench {
         let range =
             |(_, batch): &(u64, Batch)| (batch.lane.0, batch.range.first.0, batch.range.last.0);
         self.sent.iter().map(range).collect()
+    }
+
+    fn persist_all(&mut self) {
+        for (lane, token, _) in std::mem::take(&mut self.sealed) {
+            self.uplink.handle_sealed(lane, token);
+        }
+        self.drain();
     }
 
     /// The next session stands.
@@ -291,6 +298,37 @@ fn boundaries_behind_a_batch_stay_on_the_disk_when_that_is_persisted_again() {
     bench.uplink.handle_sealed(LaneId(0), again);
     bench.drain();
     assert_eq!(bench.ranges(), [(0, 1, 10), (0, 11, 14)]);
+}
+
+#[test]
+fn a_sealed_batch_that_is_too_large_is_cut_anew() {
+    let options = UplinkOptions { sealed: true, ..batches(10) };
+    let sealed =
+        vec![SeqRange { first: Seq(1), last: Seq(4) }, SeqRange { first: Seq(5), last: Seq(9) }];
+    let mut bench = Bench::connected(options, vec![LaneStart { sealed, ..lane(1) }]);
+    let mut taken = Vec::new();
+    for _session in 0..4 {
+        loop {
+            bench.fill(&[9]);
+            bench.drain();
+            bench.persist_all();
+            let Some((token, batch)) = bench.sent.pop() else { break };
+            if batch.records.len() == 4 {
+                let reason = RefuseReason::PacketTooLarge { bytes: None, max: None };
+                let why = "413".to_owned();
+                bench.uplink.handle_expelled(bench.now, bench.session, reason, why);
+                break;
+            }
+            taken.push((batch.range.first.0, batch.range.last.0));
+            bench.uplink.handle_acknowledged(bench.now, bench.session, token);
+        }
+        bench.sent.clear();
+        bench.connect();
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 9)]);
+    assert_eq!(bench.advanced, [10]);
 }
 
 #[test]
