@@ -17,7 +17,7 @@ use tidegate_stream::{Log, Position, ReadLimit, Seq, StreamId, TableId, Transact
 use tidegate_uplink::{LaneId, MAX_WINDOW, UplinkEvent};
 
 use crate::clock::Now;
-use crate::gateway::{BuildError, Gateway};
+use crate::gateway::{BuildError, Gateway, PlantedBug};
 use crate::plan::UplinkPlan;
 
 /// What the late lane's name upstream has behind the stream's. No stream's name has a dot.
@@ -199,7 +199,8 @@ impl Gateway {
         self.put_backlog_off(now, index);
         let late = &mut self.uplinks[index].late;
         // The ranges may be those of an earlier session that ended before they were durable.
-        if late.written_at <= self.log.durable() {
+        let awaits = self.planted != Some(PlantedBug::LateRangesNotAwaited);
+        if late.written_at <= self.log.durable() || !awaits {
             return Some(event);
         }
         late.waiting = Some((late.written_at, event));
@@ -300,7 +301,9 @@ impl Gateway {
                 live.shares = shares;
             }
         }
-        match live.grant.durable.0.checked_sub(from.0) {
+        let awaits = self.planted != Some(PlantedBug::GrantNotAwaited);
+        let granted = if awaits { live.grant.durable } else { live.shares.granted };
+        match granted.0.checked_sub(from.0) {
             Some(0) | None => Course::Rest,
             Some(left) => Course::Read(left.min(most)),
         }

@@ -7,7 +7,7 @@ use tidegate_stream::{Log, Position, Seq, TableId, Transaction};
 use tidegate_uplink::{LaneId, SeqRange};
 
 use crate::clock::Now;
-use crate::gateway::{BuildError, Gateway};
+use crate::gateway::{BuildError, Gateway, PlantedBug};
 use crate::plan::UplinkPlan;
 
 /// Bytes of one pair of boundaries: first and last sequence, little-endian.
@@ -57,6 +57,9 @@ impl Gateway {
         match self.log.commit(now.instant, tx) {
             Ok(committed) => {
                 run.seals.waiting.push_back((committed.position, lane, token));
+                if self.planted == Some(PlantedBug::SealNotAwaited) {
+                    run.core.handle_sealed(lane, token);
+                }
             }
             // The disk has no room or does not keep up: the session ends, and the batch is
             // collected again on the next one.
