@@ -225,6 +225,12 @@ pub enum PlantedBug {
     /// A publish that came before is acknowledged at once, though the first copy may still be on
     /// its way to the disk.
     RepeatAcknowledgedEarly,
+    /// A session begins before the late ranges are durable.
+    LateRangesNotAwaited,
+    /// A live lane sends what it has asked for, before its grant is durable.
+    GrantNotAwaited,
+    /// A batch is sent before its boundaries are durable.
+    SealNotAwaited,
 }
 
 impl Gateway {

@@ -17,21 +17,33 @@ use tidegate_stream::{Log, Position, ReadLimit, Seq, StreamId, TableId, Transact
 use tidegate_uplink::{LaneId, MAX_WINDOW, UplinkEvent};
 
 use crate::clock::Now;
-use crate::gateway::{BuildError, Gateway};
+use crate::gateway::{BuildError, Gateway, PlantedBug};
 use crate::plan::UplinkPlan;
 
 /// What the late lane's name upstream has behind the stream's. No stream's name has a dot.
 pub const LATE_SUFFIX: &str = ".late";
-/// Records that a backlog must have beyond what may have been sent, or it is sent in order: a
-/// short one is through in a moment.
-const LEAST_RECORDS: u64 = MAX_WINDOW as u64;
-/// Records that a live lane is granted at a time.
-const GRANT_RECORDS: u64 = MAX_WINDOW as u64;
 /// Late ranges of one stream; with as many, the next backlog is sent in order.
 const MAX_RANGES: usize = 64;
 /// First and end of a range, little-endian; the grant in front of them is half of that.
 const RANGE_BYTES: usize = 16;
 const GRANT_BYTES: usize = 8;
+
+/// Limits of an uplink's live-first streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateLimits {
+    /// Records that a backlog must have beyond what may have been sent, or it is sent in order: a
+    /// short one is through in a moment. Default 1,000.
+    pub least_records: u64,
+    /// Records that a live lane is granted at a time, at least 2; each grant is a small commit.
+    /// Default 1,000.
+    pub grant_records: u64,
+}
+
+impl Default for LateLimits {
+    fn default() -> LateLimits {
+        LateLimits { least_records: MAX_WINDOW as u64, grant_records: MAX_WINDOW as u64 }
+    }
+}
 
 /// Which part of its stream a lane sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +104,10 @@ impl Shares {
 
     /// With one range more, when there is a long enough backlog: the live lane is at `cursor`,
     /// the stream ends at `end`.
-    fn with_backlog(&self, cursor: Seq, end: Seq) -> Option<Shares> {
+    fn with_backlog(&self, cursor: Seq, end: Seq, least_records: u64) -> Option<Shares> {
         let before = self.ranges.back().map_or(cursor, |range| range.end.max(cursor));
         let from = before.max(self.granted);
-        if self.ranges.len() >= MAX_RANGES || end.0 <= from.0.saturating_add(LEAST_RECORDS) {
+        if self.ranges.len() >= MAX_RANGES || end.0 <= from.0.saturating_add(least_records) {
             return None;
         }
         let mut shares = self.clone();
@@ -137,6 +149,8 @@ pub(crate) struct Grant {
 pub(crate) struct LateStreams {
     /// Only there when a stream is, or was, live first.
     table: Option<TableId>,
+    /// Where the newest ranges are durable.
+    written_at: Position,
     /// A session that begins once new ranges, or losses, are durable.
     waiting: Option<(Position, UplinkEvent)>,
 }
@@ -148,7 +162,7 @@ impl LateStreams {
             true => None,
             false => Some(log.table(&name)?),
         };
-        Ok(LateStreams { table, waiting: None })
+        Ok(LateStreams { table, written_at: log.durable(), waiting: None })
     }
 
     /// The session begins once this is durable.
@@ -187,20 +201,21 @@ impl Gateway {
         if !matches!(event, UplinkEvent::Connected { .. }) {
             return Some(event);
         }
-        match self.put_backlog_off(now, index) {
-            Some(position) => {
-                self.uplinks[index].late.waiting = Some((position, event));
-                None
-            }
-            None => Some(event),
+        self.put_backlog_off(now, index);
+        let late = &mut self.uplinks[index].late;
+        // The ranges may be those of an earlier session that ended before they were durable.
+        let awaits = self.planted != Some(PlantedBug::LateRangesNotAwaited);
+        if late.written_at <= self.log.durable() || !awaits {
+            return Some(event);
         }
+        late.waiting = Some((late.written_at, event));
+        None
     }
 
-    /// Turns long backlogs of live-first streams into late ranges; the position at which they
-    /// are durable, if there are any.
-    fn put_backlog_off(&mut self, now: Now, index: usize) -> Option<Position> {
+    /// Turns long backlogs of live-first streams into late ranges.
+    fn put_backlog_off(&mut self, now: Now, index: usize) {
         let run = &self.uplinks[index];
-        let table = run.late.table?;
+        let Some(table) = run.late.table else { return };
         let mut tx = Transaction::new();
         let mut changed = Vec::new();
         for (at, lane) in run.lanes.iter().enumerate() {
@@ -209,24 +224,25 @@ impl Gateway {
                 continue;
             }
             let (cursor, end) = (self.log.cursor(lane.reader), self.log.durable_seq(lane.stream));
-            if let Some(shares) = lane.shares.with_backlog(cursor, end) {
+            let least = run.plan.late.least_records;
+            if let Some(shares) = lane.shares.with_backlog(cursor, end, least) {
                 let key = run.plan.streams[lane.name].clone().into_bytes();
                 tx.put(table, key, shares.encode());
                 changed.push((at, shares));
             }
         }
         if changed.is_empty() {
-            return None;
+            return;
         }
         tx.hurry();
         // Without room for the ranges the backlog goes in order, which is right too.
-        let committed = self.log.commit(now.instant, tx).ok()?;
+        let Ok(committed) = self.log.commit(now.instant, tx) else { return };
+        self.uplinks[index].late.written_at = committed.position;
         for (at, shares) in changed {
             let lane = &mut self.uplinks[index].lanes[at];
             lane.grant.asked = Some((committed.position, shares.granted));
             lane.shares = shares;
         }
-        Some(committed.position)
     }
 
     /// Begins the sessions whose late ranges are durable, and grants what is durable.
@@ -276,9 +292,10 @@ impl Gateway {
     fn granted(&mut self, now: Now, index: usize, lane: LaneId, from: Seq, most: u64) -> Course {
         let run = &mut self.uplinks[index];
         let live = &mut run.lanes[lane.0];
-        let near = from.0.saturating_add(GRANT_RECORDS / 2) >= live.shares.granted.0;
+        let at_a_time = run.plan.late.grant_records;
+        let near = from.0.saturating_add(at_a_time / 2) >= live.shares.granted.0;
         if let Some(table) = run.late.table.filter(|_| near && live.grant.asked.is_none()) {
-            let granted = Seq(from.0.saturating_add(GRANT_RECORDS));
+            let granted = Seq(from.0.saturating_add(at_a_time));
             let shares = Shares { granted, ..live.shares.clone() };
             let mut tx = Transaction::new();
             tx.put(table, run.plan.streams[live.name].clone().into_bytes(), shares.encode());
@@ -289,28 +306,30 @@ impl Gateway {
                 live.shares = shares;
             }
         }
-        match live.grant.durable.0.checked_sub(from.0) {
+        let awaits = self.planted != Some(PlantedBug::GrantNotAwaited);
+        let granted = if awaits { live.grant.durable } else { live.shares.granted };
+        match granted.0.checked_sub(from.0) {
             Some(0) | None => Course::Rest,
             Some(left) => Course::Read(left.min(most)),
         }
     }
 
     /// A lane's cursor moves. The late lane keeps up with the live one while it has nothing to
-    /// do, or it would hold records back; and what it is through with is no range any more.
+    /// do, or it would hold records back. What both lanes have passed is no range any more: a live
+    /// lane that has yet to pass it would send it too.
     pub(crate) fn advance_lane(&mut self, now: Now, index: usize, lane: LaneId, next: Seq) {
         let run = &mut self.uplinks[index];
         let reader = run.lanes[lane.0].reader;
-        let (live, done) = match run.lanes[lane.0].part {
+        let (live, other) = match run.lanes[lane.0].part {
             Part::Whole => return self.log.advance(now.instant, reader, next),
-            Part::Live { .. } => (lane.0, false),
-            Part::Late { live } => (live, true),
+            Part::Live { late } => (lane.0, late),
+            Part::Late { live } => (live, live),
         };
+        let passed = next.min(self.log.cursor(run.lanes[other].reader));
         let ranges = &mut run.lanes[live].shares.ranges;
         let before = ranges.len();
-        if done {
-            while ranges.front().is_some_and(|range| range.end <= next) {
-                ranges.pop_front();
-            }
+        while ranges.front().is_some_and(|range| range.end <= passed) {
+            ranges.pop_front();
         }
         if ranges.len() == before {
             self.log.advance(now.instant, reader, next);
@@ -320,7 +339,8 @@ impl Gateway {
         self.keep_up(index, live);
     }
 
-    /// The cursor and the ranges that it has passed, in one commit.
+    /// The cursor and the ranges that are passed, in one commit; the other lane's cursor is in the
+    /// log before it.
     fn forget_ranges(&mut self, now: Now, index: usize, live: usize, lane: LaneId, next: Seq) {
         let run = &self.uplinks[index];
         let reader = run.lanes[lane.0].reader;
@@ -355,6 +375,8 @@ mod tests {
         Shares { granted: Seq(granted), ranges: list.iter().map(range).collect() }
     }
 
+    const LEAST: u64 = 1_000;
+
     #[test]
     fn the_two_lanes_share_the_stream_without_a_gap_or_an_overlap() {
         let shares = shares(31, &[(10, 20), (30, 31)]);
@@ -373,15 +395,15 @@ mod tests {
     #[test]
     fn a_backlog_is_late_from_beyond_what_the_live_lane_may_have_sent() {
         let none = shares(1_005, &[]);
-        assert_eq!(none.with_backlog(Seq(5), Seq(2_005)), None, "short: in order");
+        assert_eq!(none.with_backlog(Seq(5), Seq(2_005), LEAST), None, "short: in order");
         let one = shares(2_006, &[(1_005, 2_006)]);
-        assert_eq!(none.with_backlog(Seq(5), Seq(2_006)), Some(one.clone()));
+        assert_eq!(none.with_backlog(Seq(5), Seq(2_006), LEAST), Some(one.clone()));
         // The next outage comes before the live lane has reached the range, or after it.
         let longer = shares(9_000, &[(1_005, 9_000)]);
-        assert_eq!(one.with_backlog(Seq(5), Seq(9_000)), Some(longer));
+        assert_eq!(one.with_backlog(Seq(5), Seq(9_000), LEAST), Some(longer));
         let both = shares(9_000, &[(1_005, 2_006), (4_000, 9_000)]);
         let moved_on = shares(4_000, &[(1_005, 2_006)]);
-        assert_eq!(moved_on.with_backlog(Seq(3_000), Seq(9_000)), Some(both));
+        assert_eq!(moved_on.with_backlog(Seq(3_000), Seq(9_000), LEAST), Some(both));
     }
 
     #[test]
@@ -395,7 +417,7 @@ mod tests {
     fn no_more_ranges_are_kept_than_allowed() {
         let many: Vec<_> = (0..MAX_RANGES as u64).map(|n| (n * 10_000, n * 10_000 + 5)).collect();
         let end = Seq(10_000_000);
-        assert_eq!(shares(0, &many).with_backlog(Seq(9_000_000), end), None);
-        assert!(shares(0, &many[1..]).with_backlog(Seq(9_000_000), end).is_some());
+        assert_eq!(shares(0, &many).with_backlog(Seq(9_000_000), end, LEAST), None);
+        assert!(shares(0, &many[1..]).with_backlog(Seq(9_000_000), end, LEAST).is_some());
     }
 }

@@ -37,7 +37,7 @@ pub use clock::{ClockQuality, Now};
 pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
-pub use late::LATE_SUFFIX;
+pub use late::{LATE_SUFFIX, LateLimits};
 pub use plan::{
     DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, Setback, StreamPlan,
     UplinkPlan,

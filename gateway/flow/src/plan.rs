@@ -8,6 +8,7 @@ use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
 use crate::key::PartitionKey;
+use crate::late::LateLimits;
 
 /// The stream that dead-lettered records go to, in every gateway.
 pub const DEAD_LETTER_STREAM: &str = "dead-letters";
@@ -94,6 +95,8 @@ pub struct UplinkPlan {
     pub live_first: Vec<String>,
     /// What follows when its server holds less than it acknowledged.
     pub setback: Setback,
+    /// When a backlog of those is put off.
+    pub late: LateLimits,
     /// Window, backoff, time-outs.
     pub options: UplinkOptions,
 }

@@ -7,7 +7,7 @@ use tidegate_stream::{Log, Position, Seq, TableId, Transaction};
 use tidegate_uplink::{LaneId, SeqRange};
 
 use crate::clock::Now;
-use crate::gateway::{BuildError, Gateway};
+use crate::gateway::{BuildError, Gateway, PlantedBug};
 use crate::plan::UplinkPlan;
 
 /// Bytes of one pair of boundaries: first and last sequence, little-endian.
@@ -18,7 +18,7 @@ pub(crate) struct Seals {
     /// `None` for an uplink whose sink needs no boundaries.
     table: Option<TableId>,
     /// At most one for each batch of the uplink's window.
-    waiting: VecDeque<(Position, LaneId, Seq)>,
+    waiting: VecDeque<(Position, LaneId, u64)>,
 }
 
 impl Seals {
@@ -40,16 +40,26 @@ impl Seals {
 
 impl Gateway {
     /// Persists the boundaries; the batch goes when they are durable.
-    pub(crate) fn seal(&mut self, now: Now, index: usize, lane: LaneId, ranges: &[SeqRange]) {
+    pub(crate) fn seal(
+        &mut self,
+        now: Now,
+        index: usize,
+        lane: LaneId,
+        token: u64,
+        ranges: &[SeqRange],
+    ) {
         let run = &mut self.uplinks[index];
-        let (Some(table), Some(newest)) = (run.seals.table, ranges.last()) else { return };
+        let Some(table) = run.seals.table else { return };
         let stream = run.lanes[lane.0].upstream_name(&run.plan);
         let mut tx = Transaction::new();
         tx.put(table, stream.into_bytes(), encode(ranges));
         tx.hurry();
         match self.log.commit(now.instant, tx) {
             Ok(committed) => {
-                run.seals.waiting.push_back((committed.position, lane, newest.last));
+                run.seals.waiting.push_back((committed.position, lane, token));
+                if self.planted == Some(PlantedBug::SealNotAwaited) {
+                    run.core.handle_sealed(lane, token);
+                }
             }
             // The disk has no room or does not keep up: the session ends, and the batch is
             // collected again on the next one.
@@ -63,8 +73,8 @@ impl Gateway {
         for run in &mut self.uplinks {
             let waiting = &mut run.seals.waiting;
             while waiting.front().is_some_and(|(position, _, _)| *position <= durable) {
-                if let Some((_, lane, last)) = waiting.pop_front() {
-                    run.core.handle_sealed(lane, last);
+                if let Some((_, lane, token)) = waiting.pop_front() {
+                    run.core.handle_sealed(lane, token);
                 }
             }
         }

@@ -43,6 +43,8 @@ struct Bench {
     /// Batches that it takes then, without an answer that arrives.
     takes_silently: usize,
     upstream: bool,
+    /// A lane whose batches are not answered.
+    silent_lane: Option<&'static str>,
     disk_stands_still: bool,
     held_disk: Vec<tidegate_stream::DiskRequest>,
     upstream_holds: Vec<tidegate_uplink::Held>,
@@ -73,6 +75,7 @@ impl Bench {
             takes: usize::MAX,
             takes_silently: 0,
             upstream: false,
+            silent_lane: None,
             disk_stands_still: false,
             held_disk: Vec::new(),
             upstream_holds: Vec::new(),
@@ -208,6 +211,7 @@ impl Bench {
             Action::Connect { session, .. } => {
                 UplinkEvent::Disconnected { session, why: "refused".to_owned() }
             }
+            Action::Send { batch, .. } if self.silent_lane == Some(&*batch.stream) => return,
             Action::Send { session, token, batch } => {
                 let Some(left) = self.takes.checked_sub(batch.records.len()) else {
                     self.takes = 0;
@@ -348,6 +352,7 @@ fn plan() -> Plan {
             streams: vec!["telemetry".to_owned(), "alerts".to_owned()],
             live_first: Vec::new(),
             setback: Setback::Unseen,
+            late: crate::LateLimits::default(),
             options: UplinkOptions::default(),
         }],
         seed: 1,

@@ -305,7 +305,7 @@ impl Gateway {
         match action {
             Action::Advance { lane, next } => self.advance_lane(now, index, lane, next),
             Action::Reject { lane, seq, reason } => self.reject(now, index, lane, seq, reason),
-            Action::Seal { lane, ranges } => self.seal(now, index, lane, &ranges),
+            Action::Seal { lane, token, ranges } => self.seal(now, index, lane, token, &ranges),
             Action::Connect { .. } | Action::Disconnect { .. } | Action::Send { .. } => {
                 self.emit(Output::Uplink(index, action));
             }

@@ -5,6 +5,7 @@ use crate::compression::{self, Body, Coding};
 use crate::frame::{Frame, Kind, Section};
 use crate::ids::{Epoch, Seq, StreamId};
 use crate::record::{RecordRef, RecordSection, SectionReader};
+use crate::wall_clock;
 
 /// Bytes in front of the records.
 pub(crate) const COPIED_HEADER: usize = 12;
@@ -65,13 +66,13 @@ impl<'a> Records<'a> {
         SectionReader::new(self.first, self.count, self.base_ms)
     }
 
-    /// The greatest time stamp among them.
+    /// The time by which they go.
     pub(crate) fn newest_ms(&self) -> i64 {
         let mut reader = self.reader();
-        let mut newest = i64::MIN;
+        let mut newest = wall_clock::NO_TIME;
         let Some(body) = self.open() else { return newest };
         while let Some((_, record)) = reader.read(body.bytes()) {
-            newest = newest.max(record.unix_ms);
+            newest = wall_clock::newest(newest, record.unix_ms);
         }
         newest
     }

@@ -6,6 +6,7 @@
 use crate::ids::{SegmentId, Seq};
 use crate::log::Log;
 use crate::segment::Chunk;
+use crate::wall_clock;
 
 impl Chunk {
     /// Its records before `end`.
@@ -55,7 +56,7 @@ impl Log {
         if let Some(before) = joined {
             before.records += entry.records;
             before.bytes += entry.bytes;
-            before.newest_ms = before.newest_ms.max(entry.newest_ms);
+            before.newest_ms = wall_clock::newest(before.newest_ms, entry.newest_ms);
         }
         let new = [ahead, (!is_joined).then_some(entry), behind];
         if old.is_empty() && from == chunks.len() {

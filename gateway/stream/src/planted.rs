@@ -26,6 +26,10 @@ pub enum PlantedBug {
     PublishersNotRestored,
     /// What the quota drops is not entered into the ledger.
     DropWithoutLedger,
+    /// What is older than its stream allows is not entered into the ledger.
+    AgeWithoutLedger,
+    /// Records go by a clock that nobody has set.
+    ExpiresByAnyClock,
     /// Segments are used again before the trims that freed them are durable.
     RecycleBeforeTrim,
     /// A failed sync is taken for done, because the next one succeeds.

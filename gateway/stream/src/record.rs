@@ -6,7 +6,7 @@
 //! byte by byte in docs/formats/log.md.
 
 use crate::ids::{Seq, StreamId};
-use crate::varint;
+use crate::{varint, wall_clock};
 
 /// Who published, in the publisher's own counting: `boot` changes when it starts again with
 /// `seq` at the beginning.
@@ -140,7 +140,7 @@ impl RecordSection {
             first,
             count: 0,
             bytes: Vec::new(),
-            newest_ms: i64::MIN,
+            newest_ms: wall_clock::NO_TIME,
             previous_ms: base_ms,
             origins: 0,
             slots: Box::new([Slot::default(); ORIGIN_SLOTS]),
@@ -153,7 +153,7 @@ impl RecordSection {
         self.first = first;
         self.count = 0;
         self.bytes.clear();
-        self.newest_ms = i64::MIN;
+        self.newest_ms = wall_clock::NO_TIME;
         self.previous_ms = base_ms;
         self.origins = 0;
         self.slots.fill(Slot::default());
@@ -165,7 +165,7 @@ impl RecordSection {
         self.put_origin(record);
         varint::put_signed(&mut self.bytes, record.unix_ms.wrapping_sub(self.previous_ms));
         self.previous_ms = record.unix_ms;
-        self.newest_ms = self.newest_ms.max(record.unix_ms);
+        self.newest_ms = wall_clock::newest(self.newest_ms, record.unix_ms);
         if let Some(publisher) = record.publisher {
             varint::put(&mut self.bytes, publisher.seq);
         }

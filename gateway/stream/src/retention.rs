@@ -193,7 +193,9 @@ impl Log {
                 reason,
                 unix_ms: self.unix_ms,
             };
-            if !self.options.plants(PlantedBug::DropWithoutLedger) {
+            let by_age = reason == LossReason::Expired;
+            let bug = [PlantedBug::DropWithoutLedger, PlantedBug::AgeWithoutLedger];
+            if !self.options.plants(bug[usize::from(by_age)]) {
                 self.open.push_loss(loss);
                 self.state.enter_loss(loss, &self.options);
             }

@@ -3,6 +3,7 @@
 
 use crate::frame::{BLOCK, FORMAT_VERSION, SECTOR, Seed, is_read, read_u16, read_u32, read_u64};
 use crate::ids::{Epoch, SegmentId, Seq, StreamId};
+use crate::wall_clock;
 
 /// Where the first frame of a segment starts: the header has a block of its own.
 pub(crate) const FIRST_FRAME: u32 = BLOCK as u32;
@@ -313,7 +314,7 @@ impl SegmentIndex {
             if room {
                 chunk.records += records.records;
                 chunk.bytes += records.bytes;
-                chunk.newest_ms = chunk.newest_ms.max(records.newest_ms);
+                chunk.newest_ms = wall_clock::newest(chunk.newest_ms, records.newest_ms);
                 return (index, false);
             }
         }

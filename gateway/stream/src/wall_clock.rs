@@ -40,9 +40,34 @@ pub(crate) fn counted_from(own_ms: i64, since_ms: i64, now_ms: i64) -> i64 {
     if (since_ms.max(EARLIEST_MS)..=now_ms).contains(&own_ms) { own_ms } else { now_ms }
 }
 
+/// No time yet, where the newest of several is looked for.
+pub(crate) const NO_TIME: i64 = i64::MIN;
+
+/// The time by which records of both times go together. One that cannot be right is taken for the
+/// newest: its record may have come long after the others, with a clock that began anew.
+pub(crate) fn newest(one_ms: i64, other_ms: i64) -> i64 {
+    let (low, high) = (one_ms.min(other_ms), one_ms.max(other_ms));
+    if low == NO_TIME || low >= EARLIEST_MS { high } else { low }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_right_is_the_newest_of_several() {
+        let right = EARLIEST_MS + 5;
+        for (one, other, both) in [
+            (NO_TIME, right, right),
+            (NO_TIME, 7, 7),
+            (right, right + 1, right + 1),
+            (right, 7, 7),
+            (8, 7, 7),
+        ] {
+            assert_eq!(newest(one, other), both, "{one} and {other}");
+            assert_eq!(newest(other, one), both, "{other} and {one}");
+        }
+    }
 
     #[test]
     fn a_time_that_cannot_be_right_counts_from_when_it_is_seen() {

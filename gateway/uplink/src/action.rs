@@ -44,7 +44,9 @@ pub enum Action {
     Seal {
         /// The lane.
         lane: LaneId,
-        /// All boundaries that are still of use, ascending; the last is that of the batch.
+        /// Names this request in the answer.
+        token: u64,
+        /// All boundaries that are still of use, ascending.
         ranges: Vec<SeqRange>,
     },
     /// Flow: everything below `next` is done upstream, move the cursor.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tidegate_stream::{Epoch, Seq};
 
 use crate::batch::SeqRange;
+use crate::boundaries::Boundaries;
 use crate::options::MAX_WINDOW;
 
 /// Where a lane begins, and how it stands to the others.
@@ -65,9 +66,7 @@ impl Progress {
 pub(crate) struct Lane {
     pub(crate) stream: Arc<str>,
     pub(crate) priority: u8,
-    /// Boundaries of batches above the cursor, ascending, and whether they are durable; at most
-    /// one for each record of the window.
-    sealed: VecDeque<(SeqRange, bool)>,
+    pub(crate) boundaries: Boundaries,
     /// Up to here the server says that it has everything: this epoch's records up to this
     /// sequence, and all of older epochs.
     held: Option<(Epoch, Seq)>,
@@ -96,12 +95,10 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(start: LaneStart) -> Lane {
         let first = start.cursor;
-        let open = start.sealed.into_iter().filter(|range| range.last >= first);
-        let open = open.map(|range| (range, true));
         Lane {
             stream: start.stream,
             priority: start.priority,
-            sealed: open.collect(),
+            boundaries: Boundaries::new(start.sealed, first),
             held: None,
             backlog_end: first,
             next: first,
@@ -270,30 +267,6 @@ impl Lane {
         self.next < self.backlog_end
     }
 
-    /// The boundaries that were drawn for the batch with this record.
-    pub(crate) fn sealed_range(&self, seq: Seq) -> Option<SeqRange> {
-        self.sealed.iter().map(|(range, _)| *range).find(|range| range.contains(seq))
-    }
-
-    /// Draws the boundaries of a batch, if they are not there yet. `None` when they are durable,
-    /// else all that are to be persisted, these last.
-    pub(crate) fn seal(&mut self, range: SeqRange) -> Option<Vec<SeqRange>> {
-        match self.sealed.iter().find(|(known, _)| *known == range) {
-            Some((_, true)) => return None,
-            Some((_, false)) => {}
-            None => self.sealed.push_back((range, false)),
-        }
-        let ranges = self.sealed.iter().map(|(range, _)| *range);
-        Some(ranges.take_while(|known| known.first <= range.first).collect())
-    }
-
-    /// Boundaries up to `last` are durable.
-    pub(crate) fn sealed_through(&mut self, last: Seq) {
-        for (_, durable) in self.sealed.iter_mut().filter(|(range, _)| range.last <= last) {
-            *durable = true;
-        }
-    }
-
     /// Whether this record was offered before and is to be sent again.
     pub(crate) fn is_due(&self, seq: Seq) -> bool {
         let place = self.slots.binary_search_by_key(&seq, |slot| slot.seq);
@@ -388,8 +361,6 @@ impl Lane {
         while self.given_up.first().is_some_and(|seq| *seq < cursor) {
             self.given_up.pop_first();
         }
-        while self.sealed.front().is_some_and(|(range, _)| range.last < cursor) {
-            self.sealed.pop_front();
-        }
+        self.boundaries.pass(cursor);
     }
 }

@@ -47,6 +47,7 @@ mod action;
 mod backoff;
 mod batch;
 mod body;
+mod boundaries;
 pub mod envelope;
 mod flights;
 mod lane;

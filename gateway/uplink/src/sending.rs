@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tidegate_stream::{Epoch, Seq};
+use tidegate_stream::Epoch;
 
 use crate::action::{Action, LaneId, Want};
 use crate::batch::{Batch, Collecting, SeqRange};
@@ -130,7 +130,7 @@ impl Uplink {
 
     fn collect(&mut self, now: Instant, at: usize, epoch: Epoch, record: OutboundRecord) {
         let bytes = record.len_bytes();
-        let sealed = self.lanes[at].sealed_range(record.seq);
+        let sealed = self.lanes[at].boundaries.around(record.seq);
         let fits = self.collecting[at].as_ref().is_none_or(|open| {
             open.epoch == epoch
                 && open.sealed == sealed
@@ -170,13 +170,17 @@ impl Uplink {
         let lane = LaneId(at);
         let stream = self.lanes[at].stream.clone();
         let batch = Batch { lane, stream, epoch: open.epoch, range, records: open.records };
-        let unsealed = if self.options.sealed { self.lanes[at].seal(range) } else { None };
-        match unsealed {
-            Some(ranges) => {
-                self.seals.push_back(Action::Seal { lane, ranges });
-                self.sealing.push_back((self.token, batch));
-            }
-            None => self.sends.push_back((self.token, batch)),
+        let token = self.token;
+        let boundaries = &mut self.lanes[at].boundaries;
+        let unsealed = if self.options.sealed { boundaries.draw(range, token) } else { None };
+        if let Some(ranges) = unsealed {
+            self.seals.push_back(Action::Seal { lane, token, ranges });
+            self.sealing.push_back((token, batch));
+        } else if self.sealing.iter().any(|(_, before)| before.lane == lane) {
+            // Durable boundaries or not: no batch overtakes another of its lane.
+            self.sealing.push_back((token, batch));
+        } else {
+            self.sends.push_back((token, batch));
         }
     }
 
@@ -206,13 +210,15 @@ impl Uplink {
         }
     }
 
-    /// The boundaries of the lane's batches up to `last` are durable: those batches may go.
-    pub fn handle_sealed(&mut self, lane: LaneId, last: Seq) {
-        if let Some(lane) = self.lanes.get_mut(lane.0) {
-            lane.sealed_through(last);
-        }
-        let durable = |batch: &Batch| batch.lane == lane && batch.range.last <= last;
-        while let Some(place) = self.sealing.iter().position(|(_, batch)| durable(batch)) {
+    /// What this [`Action::Seal`] asked for is durable: batches within these boundaries may go, in
+    /// their order.
+    pub fn handle_sealed(&mut self, lane: LaneId, token: u64) {
+        let Some(sealed) = self.lanes.get_mut(lane.0) else { return };
+        sealed.boundaries.persisted(token);
+        while let Some(place) = self.sealing.iter().position(|(_, batch)| batch.lane == lane) {
+            if !self.lanes[lane.0].boundaries.is_durable(self.sealing[place].1.range) {
+                return;
+            }
             self.sends.extend(self.sealing.remove(place));
         }
     }

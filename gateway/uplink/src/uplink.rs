@@ -412,7 +412,8 @@ impl Uplink {
 
     /// The server closed the connection because of one of the messages in flight. With several
     /// in flight the window is narrowed to one until that many are through; with one, that is
-    /// the culprit.
+    /// the culprit. A sealed batch that is alone in flight is cut anew: its boundaries are of no
+    /// use to a server that does not take it.
     pub fn handle_expelled(
         &mut self,
         now: Instant,
@@ -432,7 +433,14 @@ impl Uplink {
                     self.object(flight, reason);
                 }
             }
-            (_, Verdict::Never) => self.probation = self.probation.max(self.flights.records()),
+            (oldest, Verdict::Never) => {
+                self.probation = self.probation.max(self.flights.records());
+                if let Some(flight) =
+                    oldest.filter(|oldest| oldest.records == self.flights.records())
+                {
+                    self.lanes[flight.lane].boundaries.withdraw(flight.range);
+                }
+            }
             (_, Verdict::Later | Verdict::Leave) => {}
         }
         self.end_session(now, why, Ended::ByPeer);

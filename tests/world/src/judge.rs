@@ -2,26 +2,28 @@
 //! number was given to, what every sensor was promised and what every sink took; the gateway's
 //! only word that it takes is the ledger's.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod function;
+mod sinks;
+mod told;
 
-use tidegate_flow::{DEAD_LETTER_STREAM, Gateway};
-use tidegate_stream::LossReason;
+use std::collections::BTreeMap;
+
+use tidegate_flow::{DEAD_LETTER_STREAM, Gateway, LOSS_STREAM};
 use tidegate_stream::trace::Traced;
+use tidegate_stream::{LossReason, Overflow};
 
-use crate::function::count_key;
-use crate::plan::{FUNCTION, STREAMS};
-use crate::publisher::{Publisher, ReadingKind, kind_of};
-use crate::sink::{Key, SinkKind};
+use crate::options::StreamLimits;
+use crate::plan::{OVERFLOW, STREAMS};
+use crate::publisher::Publisher;
 use crate::tally::Tally;
 use crate::world::World;
-use crate::world::upstream::Upstream;
 
 /// What a stream holds or held, by sequence: of all that was appended what was not lost again.
 struct Account<'w> {
     name: &'static str,
     records: BTreeMap<u64, &'w Traced>,
-    /// Sequences that the ledger names.
-    lost: BTreeSet<u64>,
+    /// Sequences that the ledger names, and why.
+    lost: BTreeMap<u64, LossReason>,
 }
 
 /// A reading as the streams know it: the sensor's name and number.
@@ -34,22 +36,16 @@ impl World {
         for publisher in &mut self.publishers {
             wrong.append(&mut publisher.complaints);
         }
-        for upstream in &mut self.upstreams {
-            let name = upstream.kind.name();
-            let conflicts = std::mem::take(&mut upstream.sink.conflicts);
-            wrong.extend(conflicts.iter().map(|c| format!("{name}: one identity twice: {c}")));
-        }
         if let Some(mut gateway) = self.gateway.take() {
             let accounts = self.accounts(&gateway, &mut wrong);
             for publisher in &self.publishers {
                 judge_publisher(publisher, &accounts, &mut wrong);
             }
-            for upstream in &self.upstreams {
-                for account in accounts.iter().filter(|a| STREAMS.contains(&a.name)) {
-                    judge_sink(upstream, account, &mut wrong);
-                }
+            for (upstream, uplink) in self.upstreams.iter().zip(&self.options.uplinks) {
+                sinks::judge(upstream, uplink, &accounts, &mut wrong);
             }
-            judge_function(&self.publishers, &accounts, &mut gateway, &mut wrong);
+            function::judge(&self.publishers, &accounts, &mut gateway, &mut wrong);
+            told::judge(&accounts, &mut wrong);
             let counted = self.counted(&accounts);
             *self.tally_mut() += &counted;
         }
@@ -57,7 +53,7 @@ impl World {
     }
 
     fn accounts<'w>(&'w self, gateway: &Gateway, wrong: &mut Vec<String>) -> Vec<Account<'w>> {
-        let names = STREAMS.into_iter().chain([DEAD_LETTER_STREAM]);
+        let names = STREAMS.into_iter().chain([DEAD_LETTER_STREAM, LOSS_STREAM]);
         let account = |name| {
             let id = gateway.stream(name).expect("a stream of the plan");
             let next = gateway.log().next_seq(id).0;
@@ -67,22 +63,13 @@ impl World {
             if records.len() as u64 != next - 1 {
                 wrong.push(format!("{name}: {} records for {next}", records.len()));
             }
-            let mut account = Account { name, records, lost: BTreeSet::new() };
+            let mut account = Account { name, records, lost: BTreeMap::new() };
             for loss in gateway.log().losses().filter(|loss| loss.stream == id) {
-                let explained = match loss.reason {
-                    LossReason::Quota => name == "journal",
-                    LossReason::LostUpstream => self.tally().set_back > 0,
-                    LossReason::Expired
-                    | LossReason::Damaged
-                    | LossReason::DeadLetter
-                    | LossReason::Discarded
-                    | LossReason::Refused => false,
-                };
-                if !explained {
+                if !self.explains(name, loss.reason) {
                     wrong.push(format!("{name}: a loss that nothing explains: {loss:?}"));
                 }
                 for seq in loss.first.0..=loss.last.0 {
-                    if !account.lost.insert(seq) || seq >= next {
+                    if account.lost.insert(seq, loss.reason).is_some() || seq >= next {
                         wrong.push(format!("{name}: the ledger has no reason to name {seq}"));
                     }
                 }
@@ -92,24 +79,46 @@ impl World {
         names.map(account).collect()
     }
 
+    /// Whether a stream may lose records for this reason.
+    fn explains(&self, name: &str, reason: LossReason) -> bool {
+        let Some(at) = STREAMS.iter().position(|stream| *stream == name) else { return false };
+        let StreamLimits { max_age, .. } = self.options.streams[at];
+        match reason {
+            LossReason::Quota => OVERFLOW[at] == Overflow::DropOldest,
+            LossReason::Expired => max_age.is_some(),
+            LossReason::LostUpstream => self.tally().set_back > 0,
+            LossReason::Damaged
+            | LossReason::DeadLetter
+            | LossReason::Discarded
+            | LossReason::Refused => false,
+        }
+    }
+
     /// What only the end shows.
     fn counted(&self, accounts: &[Account<'_>]) -> Tally {
         let everywhere = |account: &Account<'_>, seq: &u64| {
             account.records.get(seq).is_some_and(|traced| {
-                let key = key_of(account.name, traced);
-                self.upstreams.iter().all(|upstream| upstream.sink.arrived(&key).is_some())
+                let keys = sinks::keys_of(account.name, traced);
+                let mut with_it =
+                    self.upstreams.iter().filter(|u| u.streams.contains(&account.name)).peekable();
+                with_it.peek().is_some()
+                    && with_it.all(|u| keys.iter().any(|key| u.sink.arrived(key).is_some()))
             })
         };
         let late = |account: &Account<'_>| {
-            account.lost.iter().filter(|seq| everywhere(account, seq)).count() as u64
+            account.lost.keys().filter(|seq| everywhere(account, seq)).count() as u64
+        };
+        let expired = |account: &Account<'_>| {
+            account.lost.values().filter(|reason| **reason == LossReason::Expired).count() as u64
         };
         let sinks = || self.upstreams.iter().map(|upstream| &upstream.sink);
         let publishers = || self.publishers.iter();
         Tally {
             records: accounts.iter().map(|account| account.records.len() as u64).sum(),
             dropped: accounts.iter().map(|account| account.lost.len() as u64).sum(),
+            expired: accounts.iter().map(expired).sum(),
             dropped_late: accounts.iter().map(late).sum(),
-            effects: sinks().map(|sink| sink.effects.len() as u64).sum(),
+            effects: sinks().map(|sink| sink.effects().len() as u64).sum(),
             repeated: sinks().map(|sink| sink.repeated).sum(),
             acknowledged: publishers().map(|p| p.acknowledged.len() as u64).sum(),
             refused: publishers().map(|p| p.refused.len() as u64).sum(),
@@ -130,18 +139,23 @@ impl Account<'_> {
 
     /// How often each reading is here, whoever published it.
     fn counts(&self) -> BTreeMap<Reading, u64> {
-        let mut counts = BTreeMap::new();
-        for traced in self.records.values() {
-            if let Some(reading) = reading_of(&traced.record.payload) {
-                *counts.entry(reading).or_default() += 1;
-            }
-        }
-        counts
+        count(self.records.values())
+    }
+
+    /// The same of what the ledger names.
+    fn lost_counts(&self) -> BTreeMap<Reading, u64> {
+        count(self.lost.keys().filter_map(|seq| self.records.get(seq)))
     }
 }
 
-fn key_of(stream: &str, traced: &Traced) -> Key {
-    (stream.to_owned(), traced.epoch.0, traced.seq.0)
+fn count<'t, 'w: 't>(records: impl Iterator<Item = &'t &'w Traced>) -> BTreeMap<Reading, u64> {
+    let mut counts = BTreeMap::new();
+    for traced in records {
+        if let Some(reading) = reading_of(&traced.record.payload) {
+            *counts.entry(reading).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// The `id` field of a payload, taken apart.
@@ -179,89 +193,6 @@ fn judge_publisher(publisher: &Publisher, accounts: &[Account<'_>], wrong: &mut 
             for (reading, times) in times.iter().filter(|(_, times)| **times > 1) {
                 wrong.push(format!("{stream}: {name}-{reading} is there {times} times"));
             }
-        }
-    }
-}
-
-/// Each record is at the sink or named by the ledger; once; in order; as it was appended.
-fn judge_sink(upstream: &Upstream, account: &Account<'_>, wrong: &mut Vec<String>) {
-    let (sink, kind, stream) = (&upstream.sink, upstream.kind.name(), account.name);
-    let mut effects: BTreeSet<&Key> = BTreeSet::new();
-    let mut newest = (0, 0);
-    // What the server refused for its quota comes again behind its successors.
-    let ordered = upstream.kind != SinkKind::Consumer || !upstream.has_refused;
-    for key in sink.effects.iter().filter(|key| key.0 == stream) {
-        let (_, epoch, seq) = key;
-        if !effects.insert(key) {
-            wrong.push(format!("{kind}: {key:?} took effect twice"));
-        }
-        if ordered && (*epoch, *seq) < newest {
-            wrong.push(format!("{kind}: {key:?} came after {newest:?}"));
-        }
-        newest = newest.max((*epoch, *seq));
-        let known = account.records.get(seq).filter(|traced| traced.epoch.0 == *epoch);
-        let Some(traced) = known else {
-            wrong.push(format!("{kind}: {key:?} was sent and is not in the log"));
-            continue;
-        };
-        let record = &traced.record;
-        let same = sink.arrived(key).is_some_and(|arrived| {
-            (&arrived.client, &arrived.topic, &arrived.payload)
-                == (&record.client, &record.topic, &record.payload)
-        });
-        if !same {
-            wrong.push(format!("{kind}: {key:?} is not what was appended: {record:?}"));
-        }
-    }
-    for (seq, traced) in &account.records {
-        let key = key_of(stream, traced);
-        if !effects.contains(&key) && !account.lost.contains(seq) {
-            wrong.push(format!("{kind}: {key:?} is neither there nor in the ledger"));
-        }
-    }
-}
-
-/// One alert or dead letter for each record that asks for it, and each record counted once.
-fn judge_function(
-    publishers: &[Publisher],
-    accounts: &[Account<'_>],
-    gateway: &mut Gateway,
-    wrong: &mut Vec<String>,
-) {
-    let of = |name: &str| accounts.iter().find(|account| account.name == name);
-    let counts = |name| of(name).map(Account::counts).unwrap_or_default();
-    let (inputs, alerts, dead) =
-        (counts("telemetry"), counts("alerts"), counts(DEAD_LETTER_STREAM));
-    let times = |counts: &BTreeMap<Reading, u64>, of| counts.get(of).copied().unwrap_or(0);
-    let mut handled: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for (reading, records) in &inputs {
-        let (alerts, dead) = (times(&alerts, reading), times(&dead, reading));
-        let kind = kind_of(reading.1);
-        let right = match kind {
-            ReadingKind::Over => alerts + dead == *records,
-            ReadingKind::Poison => alerts == 0 && dead == *records,
-            ReadingKind::Ordinary => alerts == 0 && dead <= *records,
-        };
-        if !right {
-            wrong.push(format!(
-                "{reading:?}, {kind:?}: {records} records made {alerts} alerts and {dead} dead letters"
-            ));
-        }
-        // A call that failed to the end counted nothing; one that gave up a poisoned record did.
-        let (least, most) = handled.entry(&reading.0).or_default();
-        *least += records - dead.min(*records);
-        *most += if kind == ReadingKind::Poison { *records } else { records - dead.min(*records) };
-    }
-    let Ok(table) = gateway.log_mut().table(&format!("fn/{FUNCTION}")) else { return };
-    let state = gateway.log().table_entries(table);
-    for publisher in publishers {
-        let (least, most) = handled.get(publisher.name.as_str()).copied().unwrap_or_default();
-        let value = state
-            .get(&count_key(&publisher.name))
-            .map_or(Ok(0), |value| value.as_slice().try_into().map(u64::from_le_bytes));
-        if !value.is_ok_and(|count| (least..=most).contains(&count)) {
-            let name = &publisher.name;
-            wrong.push(format!("{name}: counted {value:?}, not {least} to {most}"));
         }
     }
 }

@@ -7,8 +7,14 @@ use tidegate_uplink::UplinkOptions;
 use crate::function::StateSize;
 use crate::mqtt::Version;
 use crate::planted::Planted;
-use crate::random::Random;
 use crate::sink::SinkKind;
+
+mod storm;
+mod streams;
+mod uplinks;
+
+pub use streams::StreamLimits;
+pub use uplinks::UplinkKind;
 
 /// The options of a world.
 #[derive(Debug, Clone)]
@@ -53,8 +59,8 @@ pub struct Options {
     pub segment_bytes: u32,
     /// The largest frame.
     pub frame_bytes: usize,
-    /// Quotas of the streams.
-    pub quotas: Quotas,
+    /// Limits of the streams, in the order of the plan.
+    pub streams: [StreamLimits; 4],
     /// How long records stay after every reader has passed them.
     pub retain: Duration,
     /// The uplinks.
@@ -123,6 +129,9 @@ impl Route {
 pub enum End {
     /// The power fails in the middle of this disk operation of the life, counted from 1.
     PowerCut(u64),
+    /// The power fails so many disk operations after an upstream has answered that gets late
+    /// lanes or sealed batches.
+    PowerCutInSession(u64),
     /// The process is killed there; what it wrote stays in the page cache.
     Kill(u64),
     /// It is told to stop after so long, and starts again.
@@ -137,30 +146,6 @@ pub struct Spell {
     /// How long it lasts at least.
     pub length: Duration,
 }
-
-/// Most bytes of each stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quotas {
-    /// Of `telemetry`, which blocks.
-    pub telemetry: u64,
-    /// Of `alerts`, which blocks.
-    pub alerts: u64,
-    /// Of `journal`, which drops the oldest.
-    pub journal: u64,
-    /// Of `orders`, which refuses.
-    pub orders: u64,
-}
-
-/// An uplink and the sink at its other end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UplinkKind {
-    /// What is there.
-    pub sink: SinkKind,
-    /// Window, backoff, time-outs.
-    pub options: UplinkOptions,
-}
-
-const AMPLE: u64 = 64 * 1024 * 1024;
 
 impl Options {
     /// 2,000 readings of four sensors, half of them with publisher identities; the power fails
@@ -194,155 +179,17 @@ impl Options {
             slow_disk: None,
             segment_bytes: 128 * 1024,
             frame_bytes: 64 * 1024,
-            quotas: Quotas { telemetry: AMPLE, alerts: AMPLE, journal: AMPLE, orders: AMPLE },
+            streams: [StreamLimits::default(); 4],
             retain: Duration::ZERO,
-            uplinks: vec![UplinkKind {
-                sink: SinkKind::Consumer,
-                options: UplinkOptions::default(),
-            }],
+            uplinks: vec![UplinkKind::new(SinkKind::Consumer, UplinkOptions::default())],
             state: StateSize::Small,
             failing_calls: None,
             planted: None,
         }
     }
 
-    /// A smaller world in which everything goes wrong that can.
-    pub fn storm(seed: u64) -> Options {
-        let random = &mut Random::new(seed);
-        let quotas = quotas(random);
-        Options {
-            sensors: sensors(random),
-            window: random.range(1, 40) as usize,
-            gap: random.micros(300, 12_000),
-            padding: random.pick(&[80, 400, 1_500, 1_500]),
-            patience: random.millis(150, 1_500),
-            link_trouble: Some(random.millis(10, 150)),
-            ends: ends(random),
-            must_bite: true,
-            partitions: spells(random, 2, 400),
-            full_disks: full_disks(random, quotas),
-            busy: spells(random, 1, 300),
-            failed_syncs: times(random, 3),
-            failed_writes: times(random, 2),
-            clock_jumps: clock_jumps(random),
-            unsynced_boot: random.one_in(3),
-            slow_disk: random.one_in(2).then(|| random.range(10, 200)),
-            segment_bytes: random.pick(&[36, 48, 64, 128]) * 1024,
-            frame_bytes: random.pick(&[4, 8, 16]) * 1024,
-            quotas,
-            retain: Duration::from_millis(random.pick(&[0, 0, 0, 300, 2_000])),
-            uplinks: uplinks(random),
-            state: random.pick(&[StateSize::Small, StateSize::Large]),
-            failing_calls: random.one_in(2).then_some(12),
-            setbacks: if random.one_in(3) { spells(random, 1, 300) } else { Vec::new() },
-            ..Options::power_cut(seed, None)
-        }
-    }
-
     /// The same world with a mistake in it.
     pub fn with(self, planted: Planted) -> Options {
         Options { planted: Some(planted), ..self }
-    }
-}
-
-/// One that the function reads, one for the stream that drops, and up to three of any kind.
-fn sensors(random: &mut Random) -> Vec<Sensor> {
-    const ANY: [Route; 4] = [Route::Telemetry, Route::Journal, Route::Orders, Route::Both];
-    let more = random.range(0, 4);
-    let mut routes = vec![Route::Telemetry, Route::Journal];
-    routes.extend((0..more).map(|_| random.pick(&ANY)));
-    let sensor = |route| Sensor {
-        version: random.pick(&[Version::V5, Version::V311]),
-        route,
-        readings: random.range(30, 150),
-    };
-    routes.into_iter().map(sensor).collect()
-}
-
-/// Up to three power cuts, with kills and restarts among them. Some soon after the start: that
-/// is when the end of the log has just been taken up again.
-fn ends(random: &mut Random) -> Vec<End> {
-    let count = random.range(1, 5);
-    let mut ends = Vec::new();
-    for _ in 0..count {
-        let operation = random.pick(&[12, 60, 400, 900]);
-        let operation = random.range(1, operation);
-        match random.range(0, 6) {
-            0..3 => ends.push(End::PowerCut(operation)),
-            // What a kill leaves in the page cache is lost if power fails before a sync.
-            3 => ends.extend([End::Kill(operation), End::PowerCut(random.range(1, 7))]),
-            4 => ends.push(End::Kill(operation)),
-            _ => ends.push(End::Restart(random.millis(5, 400))),
-        }
-    }
-    ends.push(End::PowerCut(random.range(20, 500)));
-    ends
-}
-
-/// At least one; mostly short, because while an upstream is silent nothing is trimmed, and
-/// recycled segments must be seen too.
-fn spells(random: &mut Random, most: u64, length: u64) -> Vec<Spell> {
-    let count = random.range(1, most + 1);
-    let spell = |random: &mut Random| {
-        let length = if random.one_in(5) { 8 * length } else { length };
-        Spell { at: random.millis(0, 500), length: random.millis(10, length) }
-    };
-    (0..count).map(|_| spell(random)).collect()
-}
-
-/// Streams with small quotas never need more room than they had in the beginning: there the disk
-/// is full from then on.
-fn full_disks(random: &mut Random, quotas: Quotas) -> Vec<Spell> {
-    let mut spells = spells(random, 1, 400);
-    if quotas.telemetry < AMPLE {
-        spells.iter_mut().for_each(|spell| spell.at = random.micros(0, 9_000));
-    }
-    spells
-}
-
-fn times(random: &mut Random, most: u64) -> Vec<Duration> {
-    (0..random.range(0, most + 1)).map(|_| random.millis(0, 900)).collect()
-}
-
-/// Seconds, days, or to where the clock of a board without a battery begins.
-fn clock_jumps(random: &mut Random) -> Vec<(Duration, i64)> {
-    const JUMPS: [i64; 7] =
-        [2_000, -2_000, 86_400_000, -86_400_000, 3_600_000, -400, -1_780_272_000_000];
-    (0..random.range(0, 3)).map(|_| (random.millis(0, 900), random.pick(&JUMPS))).collect()
-}
-
-fn quotas(random: &mut Random) -> Quotas {
-    let kib = |random: &mut Random, sizes: &[u64]| random.pick(sizes) * 1024;
-    Quotas {
-        telemetry: kib(random, &[64 * 1024, 64 * 1024, 160, 80]),
-        alerts: kib(random, &[64 * 1024, 64 * 1024, 48]),
-        journal: kib(random, &[12, 24, 48]),
-        orders: kib(random, &[16, 40, 64 * 1024]),
-    }
-}
-
-/// One to three of the kinds, each at most once.
-fn uplinks(random: &mut Random) -> Vec<UplinkKind> {
-    let window = random.millis(400, 2_500);
-    let all = [SinkKind::Consumer, SinkKind::Committed, SinkKind::Windowed { window }];
-    let leave_out = random.range(0, 5) as usize;
-    let alone = random.one_in(4).then(|| random.range(0, 3) as usize);
-    let chosen = |at: usize| alone.map_or(at != leave_out, |alone| at == alone);
-    let kinds = all.into_iter().enumerate().filter(|(at, _)| chosen(*at));
-    kinds.map(|(_, sink)| UplinkKind { sink, options: uplink_options(random) }).collect()
-}
-
-fn uplink_options(random: &mut Random) -> UplinkOptions {
-    let backoff_min = random.millis(2, 40);
-    UplinkOptions {
-        window: random.pick(&[1, 7, 40, 100, 400]),
-        window_bytes: random.pick(&[600, 16 * 1024, 1024 * 1024]),
-        backoff_min,
-        backoff_max: backoff_min * 20,
-        ack_timeout: random.millis(60, 600),
-        connect_timeout: random.millis(50, 500),
-        batch_records: random.pick(&[1, 1, 5, 50]),
-        batch_age: Duration::from_millis(random.pick(&[0, 0, 10])),
-        ..UplinkOptions::default()
     }
 }

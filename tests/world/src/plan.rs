@@ -7,12 +7,15 @@ use tidegate_flow::{FunctionPlan, Gateway, Plan, Setback, StreamPlan, UplinkPlan
 use tidegate_stream::trace::Trace;
 use tidegate_stream::{LogOptions, Overflow};
 
-use crate::options::Options;
+use crate::options::{Options, StreamLimits, UplinkKind};
 use crate::planted::Planted;
 use crate::sink::SinkKind;
 
 /// The streams in the order of the plan, and of each uplink's lanes.
 pub(crate) const STREAMS: [&str; 4] = ["telemetry", "alerts", "journal", "orders"];
+/// What each does at its quota.
+pub(crate) const OVERFLOW: [Overflow; 4] =
+    [Overflow::Block, Overflow::Block, Overflow::DropOldest, Overflow::Reject];
 /// Id of the gateway.
 pub(crate) const GATEWAY: &str = "gw-sim";
 /// Name of the function.
@@ -21,23 +24,27 @@ pub(crate) const FUNCTION: &str = "threshold";
 const ATTEMPTS: u16 = 3;
 
 impl Options {
-    pub(crate) fn plan(&self, trace: &Trace) -> Plan {
+    /// The plan of this life of the gateway.
+    pub(crate) fn plan(&self, trace: &Trace, life: u64) -> Plan {
         let filters = |topics: &[&str]| {
             topics.iter().map(|text| TopicFilter::parse(text).expect("a valid filter")).collect()
         };
-        let stream = |name: &str, topics: &[&str], max_bytes: u64, overflow| StreamPlan {
-            name: name.to_owned(),
-            topics: filters(topics),
-            max_bytes,
-            max_records: None,
-            overflow,
-            retain: self.retain,
-            max_age: None,
-            compression: tidegate_stream::Compression::None,
-            priority: 0,
-            key: None,
+        let stream = |at: usize, topics: &[&str]| {
+            let StreamLimits { max_bytes, max_records, max_age, compression, priority } =
+                self.streams[at];
+            StreamPlan {
+                name: STREAMS[at].to_owned(),
+                topics: filters(topics),
+                max_bytes,
+                max_records,
+                overflow: OVERFLOW[at],
+                retain: self.retain,
+                max_age,
+                compression,
+                priority,
+                key: None,
+            }
         };
-        let quotas = self.quotas;
         let telemetry = ["sensors/+/telemetry", "sensors/+/both"];
         let journal = ["sensors/+/journal", "sensors/+/both"];
         Plan {
@@ -45,10 +52,10 @@ impl Options {
             broker: BrokerLimits::default(),
             log: self.log_options(trace),
             streams: vec![
-                stream(STREAMS[0], &telemetry, quotas.telemetry, Overflow::Block),
-                stream(STREAMS[1], &["alerts/#"], quotas.alerts, Overflow::Block),
-                stream(STREAMS[2], &journal, quotas.journal, Overflow::DropOldest),
-                stream(STREAMS[3], &["sensors/+/orders"], quotas.orders, Overflow::Reject),
+                stream(0, &telemetry),
+                stream(1, &["alerts/#"]),
+                stream(2, &journal),
+                stream(3, &["sensors/+/orders"]),
             ],
             functions: vec![FunctionPlan {
                 name: FUNCTION.to_owned(),
@@ -59,22 +66,27 @@ impl Options {
                 attempts: ATTEMPTS,
                 state_bytes: 1024 * 1024,
             }],
-            uplinks: self.uplink_plans(),
+            uplinks: self.uplink_plans(life),
             seed: self.seed,
         }
     }
 
-    fn uplink_plans(&self) -> Vec<UplinkPlan> {
-        let plan = |uplink: &crate::options::UplinkKind| UplinkPlan {
-            name: uplink.sink.name().to_owned(),
-            streams: STREAMS.map(str::to_owned).to_vec(),
-            live_first: Vec::new(),
-            setback: match uplink.sink {
-                SinkKind::Consumer => Setback::Unseen,
-                SinkKind::Committed => Setback::SentAgain,
-                SinkKind::Windowed { .. } => Setback::Told,
-            },
-            options: uplink.options.clone(),
+    fn uplink_plans(&self, life: u64) -> Vec<UplinkPlan> {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let plan = |uplink: &UplinkKind| {
+            let live = uplink.live_until.is_none_or(|until| life < until);
+            UplinkPlan {
+                name: uplink.sink.name().to_owned(),
+                streams: names(&uplink.streams),
+                live_first: if live { names(&uplink.live_first) } else { Vec::new() },
+                late: uplink.late,
+                setback: match uplink.sink {
+                    SinkKind::Consumer | SinkKind::Objects => Setback::Unseen,
+                    SinkKind::Committed => Setback::SentAgain,
+                    SinkKind::Windowed { .. } => Setback::Told,
+                },
+                options: uplink.options.clone(),
+            }
         };
         self.uplinks.iter().map(plan).collect()
     }

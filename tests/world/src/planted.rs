@@ -18,7 +18,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, with the name that the command line knows it by.
-    pub const ALL: [(&'static str, Planted); 13] = [
+    pub const ALL: [(&'static str, Planted); 18] = [
         ("ack-before-sync", Planted::Log(LogBug::AckBeforeSync)),
         ("crc-without-segment", Planted::Log(LogBug::CrcWithoutSegment)),
         ("cursor-apart", Planted::Flow(FlowBug::CursorApart)),
@@ -32,6 +32,11 @@ impl Planted {
         ("cursor-moved-on-send", Planted::Flow(FlowBug::CursorMovedOnSend)),
         ("held-acknowledged", Planted::Flow(FlowBug::HeldAcknowledged)),
         ("repeat-acknowledged-early", Planted::Flow(FlowBug::RepeatAcknowledgedEarly)),
+        ("late-ranges-not-awaited", Planted::Flow(FlowBug::LateRangesNotAwaited)),
+        ("grant-not-awaited", Planted::Flow(FlowBug::GrantNotAwaited)),
+        ("seal-not-awaited", Planted::Flow(FlowBug::SealNotAwaited)),
+        ("age-without-ledger", Planted::Log(LogBug::AgeWithoutLedger)),
+        ("expires-by-any-clock", Planted::Log(LogBug::ExpiresByAnyClock)),
     ];
 }
 

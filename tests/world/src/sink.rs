@@ -3,13 +3,16 @@
 
 mod committed;
 mod consumer;
+mod objects;
 mod windowed;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use committed::Committed;
 use consumer::Consumer;
+use objects::Objects;
 use windowed::Windowed;
 
 /// The kinds of sinks.
@@ -27,6 +30,8 @@ pub enum SinkKind {
         /// How long.
         window: Duration,
     },
+    /// An object store: a batch is an object, and the same name overwrites.
+    Objects,
 }
 
 impl SinkKind {
@@ -36,12 +41,23 @@ impl SinkKind {
             SinkKind::Consumer => "mqtt",
             SinkKind::Committed => "https",
             SinkKind::Windowed { .. } => "nats",
+            SinkKind::Objects => "s3",
         }
     }
 }
 
 /// What a record is known by at a sink: (stream, epoch, sequence); one gateway a world.
 pub(crate) type Key = (String, u32, u64);
+
+/// What one transmission carries: records of one lane and epoch.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) stream: String,
+    pub(crate) epoch: u32,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) records: Vec<Arrived>,
+}
 
 /// A record as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +93,12 @@ pub(crate) struct Sink {
     rule: Rule,
     /// First arrivals, whatever became of them.
     arrivals: BTreeMap<Key, Arrived>,
-    /// What took effect, in order.
-    pub(crate) effects: Vec<Key>,
+    /// What took effect, in order; not of objects.
+    effects: Vec<Key>,
     /// Arrivals that the rule did not let take effect.
     pub(crate) repeated: u64,
     /// Identities that came again with other content: never allowed.
-    pub(crate) conflicts: Vec<String>,
+    conflicts: Vec<String>,
 }
 
 /// The database of a sink at one moment.
@@ -97,6 +113,7 @@ enum Rule {
     Consumer(Consumer),
     Committed(Committed),
     Windowed(Windowed),
+    Objects(Objects),
 }
 
 impl Sink {
@@ -105,6 +122,7 @@ impl Sink {
             SinkKind::Consumer => Rule::Consumer(Consumer::default()),
             SinkKind::Committed => Rule::Committed(Committed::default()),
             SinkKind::Windowed { window } => Rule::Windowed(Windowed::new(window)),
+            SinkKind::Objects => Rule::Objects(Objects::default()),
         };
         Sink {
             rule,
@@ -115,18 +133,30 @@ impl Sink {
         }
     }
 
-    /// A record arrives at `now`.
-    pub(crate) fn take(&mut self, now: Duration, record: Arrived) {
+    /// A batch arrives at `now`.
+    pub(crate) fn take(&mut self, now: Duration, delivery: Delivery) {
+        if let Rule::Objects(objects) = &mut self.rule
+            && !objects.put(&delivery)
+        {
+            self.repeated += delivery.records.len() as u64;
+        }
+        for record in delivery.records {
+            self.take_record(now, record);
+        }
+    }
+
+    fn take_record(&mut self, now: Duration, record: Arrived) {
         let key = record.key.clone();
         let new = match &mut self.rule {
-            Rule::Consumer(consumer) => consumer.is_new(&key),
-            Rule::Committed(committed) => committed.is_new(&key),
-            Rule::Windowed(windowed) => windowed.is_new(now, &key),
+            Rule::Consumer(consumer) => Some(consumer.is_new(&key)),
+            Rule::Committed(committed) => Some(committed.is_new(&key)),
+            Rule::Windowed(windowed) => Some(windowed.is_new(now, &key)),
+            Rule::Objects(_) => None,
         };
-        if new {
-            self.effects.push(key.clone());
-        } else {
-            self.repeated += 1;
+        match new {
+            Some(true) => self.effects.push(key.clone()),
+            Some(false) => self.repeated += 1,
+            None => {}
         }
         match self.arrivals.get(&key) {
             None => drop(self.arrivals.insert(key, record)),
@@ -143,7 +173,7 @@ impl Sink {
             Rule::Committed(committed) => {
                 Some(Backup { committed: committed.clone(), effects: self.effects.clone() })
             }
-            Rule::Consumer(_) | Rule::Windowed(_) => None,
+            Rule::Consumer(_) | Rule::Windowed(_) | Rule::Objects(_) => None,
         }
     }
 
@@ -155,10 +185,39 @@ impl Sink {
         gone as u64
     }
 
+    /// What took effect, in order; of objects, what they hold, as a listing shows it.
+    pub(crate) fn effects(&self) -> Cow<'_, [Key]> {
+        match &self.rule {
+            Rule::Consumer(_) | Rule::Committed(_) | Rule::Windowed(_) => {
+                Cow::Borrowed(&self.effects)
+            }
+            Rule::Objects(objects) => Cow::Owned(objects.records()),
+        }
+    }
+
+    /// Records that were in an object and not in another of the same name.
+    pub(crate) fn varied(&self) -> impl Iterator<Item = &Key> {
+        let objects = match &self.rule {
+            Rule::Objects(objects) => Some(objects),
+            Rule::Consumer(_) | Rule::Committed(_) | Rule::Windowed(_) => None,
+        };
+        objects.into_iter().flat_map(Objects::varied)
+    }
+
+    /// What is wrong with it whatever was sent.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let conflicts = self.conflicts.iter().map(|c| format!("one identity twice: {c}"));
+        let of_objects = match &self.rule {
+            Rule::Objects(objects) => objects.mistakes(),
+            Rule::Consumer(_) | Rule::Committed(_) | Rule::Windowed(_) => Vec::new(),
+        };
+        conflicts.chain(of_objects).collect()
+    }
+
     /// What it says it holds of a stream, when it is asked: (epoch, sequence).
     pub(crate) fn held(&self, stream: &str) -> Option<(u32, u64)> {
         match &self.rule {
-            Rule::Consumer(_) => None,
+            Rule::Consumer(_) | Rule::Objects(_) => None,
             Rule::Committed(committed) => committed.last(stream),
             Rule::Windowed(windowed) => windowed.last(stream),
         }

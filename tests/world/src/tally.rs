@@ -71,6 +71,8 @@ tally! {
     records: "records logged",
     /// Records in the ledger.
     dropped: "records dropped into the ledger",
+    /// Of those, records older than their stream allows.
+    expired: "of them for their age",
     /// Of those, records that were at every sink all the same.
     dropped_late: "of them at every sink all the same",
     /// Records that took effect at sinks.
@@ -81,6 +83,12 @@ tally! {
     repeated: "of them repeated and recognised",
     /// Messages that a sink refused for its quota.
     busy: "of them refused for the sink's quota",
+    /// Objects that a sink refused for their size.
+    too_large: "of them refused for their size",
+    /// Records that went up in a late lane.
+    late_records: "records sent in late lanes",
+    /// Connections to another replica than the first.
+    failovers: "connections to another replica than the first",
     /// Disk operations.
     operations: "disk operations",
     /// Events.

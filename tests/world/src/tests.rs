@@ -114,4 +114,9 @@ planted_bugs! {
     a_cursor_moved_on_send_is_found: "cursor-moved-on-send",
     a_held_publish_that_is_acknowledged_is_found: "held-acknowledged",
     a_repeat_that_is_acknowledged_early_is_found: "repeat-acknowledged-early",
+    late_ranges_that_no_session_awaits_are_found: "late-ranges-not-awaited",
+    a_grant_that_the_live_lane_does_not_await_is_found: "grant-not-awaited",
+    a_batch_sent_before_its_boundaries_are_durable_is_found: "seal-not-awaited",
+    a_record_gone_by_age_without_a_ledger_entry_is_found: "age-without-ledger",
+    records_gone_by_a_clock_that_nobody_has_set_are_found: "expires-by-any-clock",
 }

@@ -9,6 +9,11 @@ use tidegate_flow::{ClockQuality, Now};
 /// 2026-06-01, where every world begins.
 const FIRST_UNIX_MS: i64 = 1_780_272_000_000;
 
+/// What a right wall clock shows.
+fn wall_ms(clock: Duration) -> i64 {
+    FIRST_UNIX_MS + clock.as_millis() as i64
+}
+
 /// Something that will happen.
 #[derive(Debug)]
 struct Scheduled<E> {
@@ -49,6 +54,8 @@ pub(crate) struct Timeline<E> {
     /// By how much the gateway's wall clock is wrong.
     wall_error_ms: i64,
     quality: ClockQuality,
+    /// From when on it was wrong by how much, and whether it was trusted.
+    past: Vec<(Duration, i64, ClockQuality)>,
 }
 
 impl<E> Timeline<E> {
@@ -60,6 +67,7 @@ impl<E> Timeline<E> {
             order: 0,
             wall_error_ms: 0,
             quality: ClockQuality::Synced,
+            past: vec![(Duration::ZERO, 0, ClockQuality::Synced)],
         }
     }
 
@@ -80,7 +88,7 @@ impl<E> Timeline<E> {
     pub(crate) fn now(&self) -> Now {
         Now {
             instant: self.base + self.clock,
-            unix_ms: FIRST_UNIX_MS + self.clock.as_millis() as i64 + self.wall_error_ms,
+            unix_ms: wall_ms(self.clock) + self.wall_error_ms,
             clock: self.quality,
         }
     }
@@ -93,17 +101,33 @@ impl<E> Timeline<E> {
     /// The wall clock jumps.
     pub(crate) fn jump(&mut self, by_ms: i64) {
         self.wall_error_ms += by_ms;
+        self.note_wall_clock();
     }
 
-    /// The clock begins in 1970, as on a board without a battery, and nobody has set it yet.
-    pub(crate) fn lose_wall_clock(&mut self) {
-        self.wall_error_ms = -FIRST_UNIX_MS;
+    /// The clock begins in 1970, as on a board without a battery, or is ahead by so much; nobody
+    /// has set it yet.
+    pub(crate) fn lose_wall_clock(&mut self, ahead_ms: Option<i64>) {
+        self.wall_error_ms = ahead_ms.unwrap_or(-FIRST_UNIX_MS);
         self.quality = ClockQuality::Unsynced;
+        self.note_wall_clock();
     }
 
     /// Somebody sets the clock.
     pub(crate) fn set_wall_clock(&mut self) {
         self.wall_error_ms = 0;
         self.quality = ClockQuality::Synced;
+        self.note_wall_clock();
+    }
+
+    fn note_wall_clock(&mut self) {
+        self.past.push((self.clock, self.wall_error_ms, self.quality));
+    }
+
+    /// The least that a trusted wall clock has shown since then.
+    pub(crate) fn least_trusted_ms(&self, since: Duration) -> Option<i64> {
+        let ends = self.past.iter().skip(1).map(|(from, ..)| *from).chain([Duration::MAX]);
+        let pieces = self.past.iter().zip(ends).filter(|(_, end)| *end > since);
+        let trusted = pieces.filter(|((.., quality), _)| *quality == ClockQuality::Synced);
+        trusted.map(|((from, error_ms, _), _)| wall_ms((*from).max(since)) + error_ms).min()
     }
 }

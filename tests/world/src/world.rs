@@ -2,6 +2,7 @@
 //! in simulated time. Everything that happens follows from the options.
 
 mod gateway;
+mod ledger;
 mod links;
 mod power;
 pub(crate) mod upstream;
@@ -21,8 +22,9 @@ use crate::publisher::Publisher;
 use crate::random::Random;
 use crate::tally::Tally;
 use crate::timeline::Timeline;
+use ledger::LedgerWatch;
 use links::Link;
-use upstream::{Transmission, Upstream};
+use upstream::{Connection, Transmission, Upstream};
 use weather::Weather;
 
 /// A world that is not done after so many events, or so much time, has stopped making progress.
@@ -68,7 +70,7 @@ enum Event {
     Disk(u64, DiskRequest),
     Called(u64, Call),
     Wake(u64),
-    Answers(u64, usize, u64),
+    Answers(usize, Connection),
     Takes(u64, usize, Transmission),
     Hears(u64, usize, UplinkEvent),
 }
@@ -83,6 +85,7 @@ pub struct World {
     /// Everything that was ever appended, in order.
     pub(crate) appended: Vec<Traced>,
     pub(crate) gateway: Option<Gateway>,
+    ledger: LedgerWatch,
     tally: Tally,
     random: Random,
     time: Timeline<Event>,
@@ -97,6 +100,8 @@ pub struct World {
     last_wake: Duration,
     /// Alarms in a row that followed each other at once.
     spins: u64,
+    /// The power is to fail when an upstream has answered.
+    cuts_session: bool,
     /// It was told to stop.
     stopping: bool,
     /// It reads from no client, because the log's memory is full.
@@ -117,10 +122,11 @@ impl World {
         });
         let mut world = World {
             publishers: publishers.collect(),
-            upstreams: options.uplinks.iter().map(|uplink| Upstream::new(uplink.sink)).collect(),
+            upstreams: options.uplinks.iter().map(Upstream::new).collect(),
             faults: Vec::new(),
             appended: Vec::new(),
             gateway: None,
+            ledger: LedgerWatch::default(),
             tally: Tally::default(),
             random,
             time: Timeline::new(),
@@ -133,6 +139,7 @@ impl World {
             wake_at: None,
             last_wake: Duration::ZERO,
             spins: 0,
+            cuts_session: false,
             stopping: false,
             congested: false,
             operations_before: 0,
@@ -264,9 +271,7 @@ impl World {
             Event::Disk(life, request) if life == self.life => self.disk_works(request),
             Event::Called(life, call) if life == self.life => self.called(call),
             Event::Wake(life) if life == self.life => self.wake(),
-            Event::Answers(life, uplink, session) if life == self.life => {
-                self.upstream_answers(uplink, session);
-            }
+            Event::Answers(uplink, connection) => self.upstream_answers(uplink, connection),
             Event::Takes(life, uplink, sent) => self.upstream_takes(life, uplink, sent),
             Event::Hears(life, uplink, event) if life == self.life => {
                 self.uplink_hears(uplink, event);
@@ -277,7 +282,6 @@ impl World {
             | Event::Disk(..)
             | Event::Called(..)
             | Event::Wake(_)
-            | Event::Answers(..)
             | Event::Hears(..) => {}
         }
         self.carry_out();

@@ -115,6 +115,43 @@ fn a_record_stays_in_its_lane_through_crashes_at_any_time() {
 }
 
 #[test]
+fn no_session_begins_before_the_late_ranges_of_an_earlier_one_are_durable() {
+    let mut bench = Bench::new(live_first(), no_guest());
+    let conn = bench.connect(1, "s1");
+    bench.publish_many(conn, 1, 4_000);
+    bench.disk_stands_still = true;
+    bench.upstream = true;
+    // Several sessions are given up meanwhile.
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.take_sent(), []);
+    bench.let_the_disk_go();
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.take_sent().len(), 4_000);
+}
+
+#[test]
+fn a_late_lane_that_is_through_first_leaves_the_live_lane_nothing_to_send_again() {
+    let mut plan = live_first();
+    plan.uplinks[0].late.grant_records = 20;
+    let mut bench = Bench::new(plan, no_guest());
+    let conn = bench.connect(1, "s1");
+    bench.upstream = true;
+    bench.silent_lane = Some("telemetry");
+    bench.publish_many(conn, 1, 10);
+    bench.upstream = false;
+    bench.pass(Duration::from_secs(15));
+    bench.publish_many(conn, 11, 4_000);
+    bench.upstream = true;
+    bench.pass(Duration::from_secs(60));
+    let late = bench.take_sent();
+    assert!(late.len() > 3_900, "{}: all but what the live lane was granted", late.len());
+    bench.silent_lane = None;
+    bench.pass(Duration::from_secs(60));
+    let live: Vec<u64> = bench.take_sent().iter().map(|(_, n)| *n).collect();
+    assert_eq!(live, (1..late[0].1).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_stream_that_is_no_longer_live_first_still_sends_what_is_late() {
     let mut bench = Bench::new(live_first(), no_guest());
     let conn = bench.connect(1, "s1");

@@ -83,6 +83,25 @@ fn a_time_that_cannot_be_right_counts_from_when_a_trusted_clock_first_saw_the_re
 }
 
 #[test]
+fn a_record_stamped_by_an_unset_clock_after_a_restart_is_not_as_old_as_those_before_it() {
+    let mut rig = Rig::new(small());
+    let a = rig.stream("a", StreamConfig { max_age: Some(HOUR), ..keep_all() });
+    let append = |rig: &mut Rig, stamp| {
+        rig.log.append(rig.now, a, &record(stamp, &numbered(1, 100)).as_ref()).expect("room");
+        rig.settle();
+    };
+    append(&mut rig, START_MS);
+    // Off for a day; the board has no battery.
+    let mut rig = rig.crash(1);
+    append(&mut rig, 5_000);
+    let day = START_MS + 24 * HOUR_MS;
+    for (after, first) in [(1, 1), (HOUR_MS - 1, 1), (HOUR_MS + 1, 3)] {
+        rig.log.trim(rig.now, WallClock::Trusted(day + after));
+        assert_eq!(rig.log.first_seq(a), Seq(first), "{after} ms after the clock was set");
+    }
+}
+
+#[test]
 fn a_quota_of_records_is_kept_to_the_record() {
     let mut rig = Rig::new(small());
     let counted = StreamConfig { max_records: Some(100), ..keep_all() };

@@ -1,7 +1,7 @@
 //! What the settings mean to each core.
 
 use tidegate_broker::BrokerLimits;
-use tidegate_flow::{FunctionPlan, Plan, StreamPlan, UplinkPlan};
+use tidegate_flow::{FunctionPlan, LateLimits, Plan, StreamPlan, UplinkPlan};
 use tidegate_runtime::Limits;
 use tidegate_stream::LogOptions;
 use tidegate_uplink::UplinkOptions;
@@ -105,6 +105,7 @@ fn uplink_plan(uplink: &UplinkSettings) -> UplinkPlan {
         streams: uplink.streams.clone(),
         live_first: uplink.live_first.clone(),
         setback: uplink.target.setback(),
+        late: LateLimits::default(),
         options: UplinkOptions {
             window: uplink.window,
             window_bytes: uplink.window_bytes,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tidegate_stream::{Epoch, Seq};
 
 use crate::{
-    Action, Batch, Held, LaneId, LaneStart, OutboundRecord, SeqRange, Uplink, UplinkOptions,
-    UplinkState,
+    Action, Batch, Held, LaneId, LaneStart, OutboundRecord, RefuseReason, SeqRange, Uplink,
+    UplinkOptions, UplinkState,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -17,7 +17,8 @@ struct Bench {
     session: u64,
     endpoint: usize,
     sent: Vec<(u64, Batch)>,
-    sealed: Vec<(LaneId, Vec<SeqRange>)>,
+    /// Lane, token and boundaries.
+    sealed: Vec<(LaneId, u64, Vec<SeqRange>)>,
     advanced: Vec<u64>,
 }
 
@@ -52,7 +53,7 @@ impl Bench {
                     (self.session, self.endpoint) = (session, endpoint);
                 }
                 Action::Send { token, batch, .. } => self.sent.push((token, batch)),
-                Action::Seal { lane, ranges } => self.sealed.push((lane, ranges)),
+                Action::Seal { lane, token, ranges } => self.sealed.push((lane, token, ranges)),
                 Action::Advance { lane, next } => self.advanced[lane.0] = next.0,
                 Action::Disconnect { .. } | Action::Reject { .. } => panic!("{action:?}"),
             }
@@ -83,6 +84,27 @@ impl Bench {
         let range =
             |(_, batch): &(u64, Batch)| (batch.lane.0, batch.range.first.0, batch.range.last.0);
         self.sent.iter().map(range).collect()
+    }
+
+    fn persist_all(&mut self) {
+        for (lane, token, _) in std::mem::take(&mut self.sealed) {
+            self.uplink.handle_sealed(lane, token);
+        }
+        self.drain();
+    }
+
+    /// The next session stands.
+    fn connect(&mut self) {
+        let before = self.session;
+        for _try in 0..3 {
+            self.drain();
+            if self.session > before {
+                break;
+            }
+            let Some(at) = self.uplink.poll_timeout() else { break };
+            self.now = self.now.max(at);
+        }
+        self.uplink.handle_connected(self.now, self.session, &[]);
     }
 
     fn acknowledge_all(&mut self) {
@@ -238,8 +260,8 @@ fn a_sealed_batch_is_sent_when_its_boundaries_are_durable_and_keeps_them_after_a
     bench.drain();
     let range = |first, last| SeqRange { first: Seq(first), last: Seq(last) };
     assert_eq!(bench.ranges(), []);
-    assert_eq!(bench.sealed.last(), Some(&(LaneId(0), vec![range(1, 10), range(11, 14)])));
-    bench.uplink.handle_sealed(LaneId(0), Seq(10));
+    assert_eq!(bench.sealed.last().unwrap().2, [range(1, 10), range(11, 14)]);
+    bench.uplink.handle_sealed(LaneId(0), bench.sealed[0].1);
     bench.drain();
     assert_eq!(bench.ranges(), [(0, 1, 10)]);
 
@@ -249,7 +271,64 @@ fn a_sealed_batch_is_sent_when_its_boundaries_are_durable_and_keeps_them_after_a
     bench.fill(&[30]);
     bench.drain();
     assert_eq!(bench.ranges(), [(0, 1, 10), (0, 11, 14)]);
-    assert_eq!(bench.sealed.last().unwrap().1.last(), Some(&range(25, 30)));
+    assert_eq!(bench.sealed.last().unwrap().2.last(), Some(&range(25, 30)));
+}
+
+#[test]
+fn boundaries_behind_a_batch_stay_on_the_disk_when_that_is_persisted_again() {
+    let options = UplinkOptions { sealed: true, ..batches(10) };
+    let mut bench = Bench::connected(options, vec![lane(1)]);
+    bench.fill(&[14]);
+    bench.drain();
+    let why = "cut".to_owned();
+    bench.uplink.handle_disconnected(bench.now, bench.session, why);
+    bench.connect();
+    for seq in 1..=10 {
+        assert!(bench.offer(0, 1, seq));
+    }
+    bench.drain();
+    // What the first session asked for is durable, also for the second batch.
+    let (_, again, ranges) = bench.sealed.last().unwrap().clone();
+    bench.uplink.handle_sealed(LaneId(0), bench.sealed[1].1);
+    bench.fill(&[14]);
+    bench.drain();
+    assert_eq!(bench.ranges(), [], "it goes behind the first");
+    let range = |first, last| SeqRange { first: Seq(first), last: Seq(last) };
+    assert_eq!(ranges, [range(1, 10), range(11, 14)], "what replaces the boundaries of a batch");
+    bench.uplink.handle_sealed(LaneId(0), again);
+    bench.drain();
+    assert_eq!(bench.ranges(), [(0, 1, 10), (0, 11, 14)]);
+}
+
+#[test]
+fn a_sealed_batch_that_is_too_large_is_cut_anew() {
+    let options = UplinkOptions { sealed: true, ..batches(10) };
+    let sealed =
+        vec![SeqRange { first: Seq(1), last: Seq(4) }, SeqRange { first: Seq(5), last: Seq(9) }];
+    let mut bench = Bench::connected(options, vec![LaneStart { sealed, ..lane(1) }]);
+    let mut taken = Vec::new();
+    for _session in 0..4 {
+        loop {
+            bench.fill(&[9]);
+            bench.drain();
+            bench.persist_all();
+            let Some((token, batch)) = bench.sent.pop() else { break };
+            if batch.records.len() == 4 {
+                let reason = RefuseReason::PacketTooLarge { bytes: None, max: None };
+                let why = "413".to_owned();
+                bench.uplink.handle_expelled(bench.now, bench.session, reason, why);
+                break;
+            }
+            taken.push((batch.range.first.0, batch.range.last.0));
+            bench.uplink.handle_acknowledged(bench.now, bench.session, token);
+        }
+        bench.sent.clear();
+        bench.connect();
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken, [(1, 1), (2, 2), (3, 3), (4, 4), (5, 9)]);
+    assert_eq!(bench.advanced, [10]);
 }
 
 #[test]

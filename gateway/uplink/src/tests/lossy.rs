@@ -155,7 +155,9 @@ struct World {
     lost: Vec<(u64, u64)>,
     options: UplinkOptions,
     /// Boundaries that flow would have persisted, not yet durable.
-    sealing: Vec<(LaneId, Seq)>,
+    sealing: Vec<(LaneId, u64, Vec<SeqRange>)>,
+    /// What is durable of them, by lane.
+    sealed: Vec<Vec<SeqRange>>,
 }
 
 /// A new epoch begins in the middle.
@@ -202,10 +204,9 @@ impl World {
                     }
                     self.server.receive(self.now, session, token, &batch);
                 }
-                Action::Seal { lane, ranges } => {
-                    assert!(self.options.sealed);
-                    let last = ranges.last().unwrap().last;
-                    self.sealing.push((lane, last));
+                Action::Seal { lane, token, ranges } => {
+                    assert!(self.options.sealed && ranges.is_sorted());
+                    self.sealing.push((lane, token, ranges));
                 }
                 Action::Advance { lane, next } => {
                     assert!(next.0 > self.cursors[lane.0]);
@@ -229,7 +230,7 @@ impl World {
         assert!(batch.records.is_sorted_by_key(|record| record.seq));
         assert!(batch.records.iter().all(|record| batch.range.contains(record.seq)));
         if options.sealed {
-            assert!(!self.sealing.contains(&(batch.lane, batch.range.last)), "not durable yet");
+            assert!(self.sealed[batch.lane.0].contains(&batch.range), "not durable");
             // Whatever went wrong before: a record is always in the same batch.
             for other in &self.server.batches[batch.lane.0] {
                 let same = *other == batch.range;
@@ -302,8 +303,11 @@ impl World {
             }
             // The disk is quick, and sometimes the session ends before it has answered.
             if self.server.chance.below(10) > 0 {
-                for (lane, last) in std::mem::take(&mut self.sealing) {
-                    self.uplink.handle_sealed(lane, last);
+                // Of several, the rest comes later.
+                let done = 1 + self.server.chance.below(1 + self.sealing.len() as u64) as usize;
+                for (lane, token, ranges) in self.sealing.drain(..done.min(self.sealing.len())) {
+                    self.sealed[lane.0] = ranges;
+                    self.uplink.handle_sealed(lane, token);
                 }
                 self.act();
             }
@@ -409,6 +413,7 @@ fn world(
         lost: lost.iter().map(|(from, count)| (*from, from + count)).collect(),
         options,
         sealing: Vec::new(),
+        sealed: vec![Vec::new(); LANES],
     }
 }
 

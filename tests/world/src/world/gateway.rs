@@ -34,7 +34,7 @@ impl World {
                 Output::Notice(_) => {}
             }
         }
-        self.appended.extend(self.trace.take());
+        self.note_appended();
         self.watch_congestion();
         self.set_alarm();
         if self.stopping && self.gateway.as_ref().is_some_and(|gateway| gateway.is_idle()) {

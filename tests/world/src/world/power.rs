@@ -10,6 +10,8 @@ use crate::options::End;
 /// How long the gateway is off after a power cut, and after a kill.
 const POWER_OFF: Duration = Duration::from_millis(20);
 const RESTART: Duration = Duration::from_millis(3);
+/// By how much a clock that nobody has set may be ahead.
+const AHEAD_MS: i64 = 400 * 86_400_000;
 /// How long it may take to stop; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -18,8 +20,19 @@ impl World {
     pub(super) fn arm_end(&mut self) {
         match self.end() {
             Some(End::PowerCut(operation) | End::Kill(operation)) => self.disk.crash_at(operation),
+            Some(End::PowerCutInSession(_)) => self.cuts_session = true,
             Some(End::Restart(after)) => self.time.after(after, Event::Stop(self.life)),
             None => {}
+        }
+    }
+
+    /// An upstream has answered.
+    pub(super) fn session_begins(&mut self, uplink: usize) {
+        let prepares = self.options.uplinks[uplink].prepares();
+        if let Some(End::PowerCutInSession(operation)) = self.end().filter(|_| prepares)
+            && std::mem::take(&mut self.cuts_session)
+        {
+            self.disk.crash_at(self.disk.operations() + operation);
         }
     }
 
@@ -52,7 +65,7 @@ impl World {
     }
 
     fn begin_next_life(&mut self, resets: bool) {
-        self.appended.extend(self.trace.take());
+        self.note_appended();
         self.life += 1;
         self.gateway = None;
         self.wake_at = None;
@@ -99,12 +112,13 @@ impl World {
 
     pub(super) fn power_on(&mut self) {
         if self.options.unsynced_boot {
-            self.time.lose_wall_clock();
-            let wait = self.random.millis(1, 700);
+            self.time.lose_wall_clock(self.random.one_in(3).then_some(AHEAD_MS));
+            let longest = self.random.pick(&[700, 700, 4_000]);
+            let wait = self.random.millis(1, longest);
             self.time.after(wait, Event::ClockSet(self.life));
         }
         let now = self.time.now();
-        let plan = self.options.plan(&self.trace);
+        let plan = self.options.plan(&self.trace, self.life);
         let opened = Gateway::open(plan, &self.disk, now, self.random.bits());
         if self.disk.has_crashed() {
             return self.life_ends();
@@ -112,6 +126,7 @@ impl World {
         match opened {
             Ok((gateway, recovery)) => {
                 self.gateway = Some(self.options.plant(gateway));
+                self.begin_ledger();
                 self.tally.epochs += u64::from(recovery.new_epoch);
                 if !recovery.losses.is_empty() {
                     self.fault(&format!("losses without damage: {:?}", recovery.losses));
@@ -126,7 +141,7 @@ impl World {
         self.tally_operations();
         self.disk.set_capacity(u64::MAX);
         self.disk = self.disk.crash(self.random.bits());
-        let plan = self.options.plan(&self.trace);
+        let plan = self.options.plan(&self.trace, self.life);
         match Gateway::open(plan, &self.disk, self.time.now(), 0) {
             Ok((gateway, recovery)) => {
                 if !recovery.losses.is_empty() {

@@ -3,21 +3,28 @@
 
 use std::time::Duration;
 
-use tidegate_flow::UplinkEvent;
+use tidegate_flow::{LATE_SUFFIX, UplinkEvent};
 use tidegate_stream::{Epoch, Seq};
 use tidegate_uplink::{Action, Batch, Held, LaneId, RefuseReason};
 
 use super::{Event, World};
-use crate::plan::{GATEWAY, STREAMS};
-use crate::sink::{Arrived, Backup, Sink, SinkKind};
+use crate::options::UplinkKind;
+use crate::plan::GATEWAY;
+use crate::sink::{Arrived, Backup, Delivery, Sink, SinkKind};
 
-/// One uplink's other end.
+/// One uplink's other end: a sink, and its replicas, which share what they hold.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) kind: SinkKind,
     pub(crate) sink: Sink,
-    /// Nothing gets through, and nobody is told.
-    pub(super) silent: bool,
+    /// Names of the streams that it gets.
+    pub(crate) streams: Vec<&'static str>,
+    /// By replica: nothing gets through, and nobody is told.
+    pub(super) silent: Vec<bool>,
+    /// The replica that never answers.
+    dead: Option<usize>,
+    /// Payload bytes of several records that it takes as one.
+    max_object: Option<usize>,
     /// It refuses messages for its quota until then.
     pub(super) busy_until: Duration,
     /// It has done so.
@@ -25,13 +32,20 @@ pub(crate) struct Upstream {
     backup: Option<Backup>,
     /// It was restored from its backup, and nobody has asked it since.
     pub(super) is_set_back: bool,
-    /// The connection that stands: of this life, and this session.
-    session: Option<(u64, u64)>,
+    /// The connection that stands.
+    connection: Option<Connection>,
     /// A connection that was given up, whose messages may arrive until then.
-    ghost: Option<((u64, u64), Duration)>,
+    ghost: Option<(Connection, Duration)>,
     /// When the last message, and the last answer, sent so far arrive.
     up_at: Duration,
     down_at: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connection {
+    /// Of this life, and this session.
+    session: (u64, u64),
+    replica: usize,
 }
 
 /// A message on its way.
@@ -43,16 +57,19 @@ pub(super) struct Transmission {
 }
 
 impl Upstream {
-    pub(super) fn new(kind: SinkKind) -> Upstream {
+    pub(super) fn new(uplink: &UplinkKind) -> Upstream {
         Upstream {
-            kind,
-            sink: Sink::new(kind),
-            silent: false,
+            kind: uplink.sink,
+            sink: Sink::new(uplink.sink),
+            streams: uplink.streams.clone(),
+            silent: vec![false; uplink.options.endpoints],
+            dead: uplink.dead_replica,
+            max_object: uplink.max_object,
             busy_until: Duration::ZERO,
             has_refused: false,
             backup: None,
             is_set_back: false,
-            session: None,
+            connection: None,
             ghost: None,
             up_at: Duration::ZERO,
             down_at: Duration::ZERO,
@@ -61,39 +78,57 @@ impl Upstream {
 
     /// The gateway, or its machine, is gone: what it sent may still arrive for a moment.
     pub(super) fn abandon(&mut self, until: Duration) {
-        if let Some(session) = self.session.take() {
-            self.ghost = Some((session, until));
+        if let Some(connection) = self.connection.take() {
+            self.ghost = Some((connection, until));
         }
     }
 
     /// Something was lost on the connection: nothing behind it arrives either, and the gateway
     /// has to find out by itself.
     fn breaks(&mut self) {
-        (self.session, self.ghost) = (None, None);
+        (self.connection, self.ghost) = (None, None);
     }
 
-    /// What the sink says it holds, when it is asked.
-    fn held(&self) -> Vec<Held> {
-        let held = |(lane, stream): (usize, &&str)| {
+    /// What the sink says it holds of the lanes with these names, when it is asked.
+    fn held(&self, lanes: &[String]) -> Vec<Held> {
+        let held = |(lane, stream): (usize, &String)| {
             let (epoch, seq) = self.sink.held(stream)?;
             Some(Held::through(LaneId(lane), Epoch(epoch), Seq(seq)))
         };
-        STREAMS.iter().enumerate().filter_map(held).collect()
+        lanes.iter().enumerate().filter_map(held).collect()
     }
 
-    /// Whether a message of this session still arrives.
-    fn hears(&self, session: (u64, u64), now: Duration) -> bool {
-        let ghost = self.ghost.is_some_and(|(ghost, until)| ghost == session && now < until);
-        !self.silent && (self.session == Some(session) || ghost)
+    /// The connection on which a message of this session still arrives, if there is one.
+    fn carrier(&self, session: (u64, u64), now: Duration) -> Option<Connection> {
+        let ghost = self.ghost.filter(|(_, until)| now < *until).map(|(ghost, _)| ghost);
+        [self.connection, ghost].into_iter().flatten().find(|c| c.session == session)
+    }
+
+    /// Whether a batch is larger than what is taken as one object.
+    fn is_too_large(&self, batch: &Batch) -> bool {
+        let bytes: usize = batch.records.iter().map(|record| record.payload.len()).sum();
+        batch.records.len() > 1 && self.max_object.is_some_and(|max| bytes > max)
+    }
+
+    fn take(&mut self, now: Duration, batch: Batch) {
+        let stream = batch.stream.to_string();
+        let arrived = |record: tidegate_uplink::OutboundRecord| {
+            let message = record.into_message(GATEWAY, &batch.stream, batch.epoch);
+            Arrived::from_headers(&message.headers, &message.payload)
+        };
+        let (first, last) = (batch.range.first.0, batch.range.last.0);
+        let records = batch.records.into_iter().map(arrived).collect();
+        self.sink.take(now, Delivery { stream, epoch: batch.epoch.0, first, last, records });
     }
 }
 
 impl World {
     pub(super) fn drive_uplink(&mut self, uplink: usize, action: Action) {
         match action {
-            Action::Connect { session, .. } => {
+            Action::Connect { session, endpoint } => {
                 let wait = self.random.micros(300, 8_000);
-                self.time.after(wait, Event::Answers(self.life, uplink, session));
+                let connection = Connection { session: (self.life, session), replica: endpoint };
+                self.time.after(wait, Event::Answers(uplink, connection));
             }
             Action::Send { session, token, batch } => {
                 let latency = self.random.micros(200, 3_000);
@@ -107,7 +142,7 @@ impl World {
             Action::Disconnect { session, .. } => {
                 let until = self.time.clock + self.random.micros(0, 10_000);
                 let upstream = &mut self.upstreams[uplink];
-                if upstream.session == Some((self.life, session)) {
+                if upstream.connection.is_some_and(|c| c.session == (self.life, session)) {
                     upstream.abandon(until);
                 }
             }
@@ -117,10 +152,17 @@ impl World {
         }
     }
 
-    /// The server answers a connection, or a partition does not let it.
-    pub(super) fn upstream_answers(&mut self, uplink: usize, session: u64) {
-        if self.upstreams[uplink].silent {
-            self.partition_bites();
+    /// A replica answers a connection, or a partition does not let it.
+    pub(super) fn upstream_answers(&mut self, uplink: usize, connection: Connection) {
+        let (life, session) = connection.session;
+        if life != self.life {
+            return;
+        }
+        let dead = self.upstreams[uplink].dead == Some(connection.replica);
+        if dead || self.upstreams[uplink].silent[connection.replica] {
+            if !dead {
+                self.partition_bites();
+            }
             // Sometimes the network says so; else the gateway has to find out.
             if self.random.one_in(2) {
                 let why = "no route to host".to_owned();
@@ -128,11 +170,14 @@ impl World {
             }
             return;
         }
+        self.tally.failovers += u64::from(connection.replica > 0);
+        self.session_begins(uplink);
+        let lanes = self.gateway.as_ref().map(|gateway| gateway.uplink_lanes(uplink));
         let upstream = &mut self.upstreams[uplink];
-        upstream.session = Some((self.life, session));
+        upstream.connection = Some(connection);
         upstream.is_set_back = false;
         (upstream.up_at, upstream.down_at) = (self.time.clock, self.time.clock);
-        let held = upstream.held();
+        let held = upstream.held(&lanes.unwrap_or_default());
         self.uplink_hears(uplink, UplinkEvent::Connected { session, held });
     }
 
@@ -150,7 +195,8 @@ impl World {
             self.tally.set_back += 1;
             self.tally.set_back_records += upstream.sink.restore(backup);
             upstream.is_set_back = true;
-            let session = upstream.session.filter(|(life, _)| *life == self.life);
+            let session = upstream.connection.map(|connection| connection.session);
+            let session = session.filter(|(life, _)| *life == self.life);
             upstream.breaks();
             if let Some((_, session)) = session {
                 let why = "connection reset".to_owned();
@@ -163,23 +209,36 @@ impl World {
         let Transmission { session, token, batch } = sent;
         let clock = self.time.clock;
         let upstream = &mut self.upstreams[uplink];
-        if !upstream.hears((life, session), clock) {
-            if upstream.silent {
-                upstream.breaks();
-                self.partition_bites();
-            }
-            return;
+        let Some(carrier) = upstream.carrier((life, session), clock) else { return };
+        if upstream.silent[carrier.replica] {
+            upstream.breaks();
+            return self.partition_bites();
         }
         self.tally.transmissions += 1;
         if clock < upstream.busy_until {
             self.tally.busy += 1;
             return self.refuse(life, uplink, session, token);
         }
-        for record in batch.records {
-            let message = record.into_message(GATEWAY, &batch.stream, batch.epoch);
-            upstream.sink.take(clock, Arrived::from_headers(&message.headers, &message.payload));
+        if upstream.is_too_large(&batch) {
+            return self.expel(life, uplink, session);
         }
+        self.tally.late_records +=
+            if batch.stream.ends_with(LATE_SUFFIX) { batch.records.len() as u64 } else { 0 };
+        upstream.take(clock, batch);
         self.answer(life, uplink, session, |session| UplinkEvent::Acknowledged { session, token });
+    }
+
+    /// An object is too large for the server: that ends the connection.
+    fn expel(&mut self, life: u64, uplink: usize, session: u64) {
+        self.tally.too_large += 1;
+        let reason = RefuseReason::PacketTooLarge { bytes: None, max: None };
+        let why = "the object is too large".to_owned();
+        self.answer(life, uplink, session, |session| UplinkEvent::Expelled {
+            session,
+            reason,
+            why,
+        });
+        self.upstreams[uplink].breaks();
     }
 
     /// The server is busy: a broker refuses the single message, any other takes nothing more on
@@ -209,7 +268,7 @@ impl World {
         let latency = self.random.micros(200, 3_000);
         let clock = self.time.clock;
         let upstream = &mut self.upstreams[uplink];
-        if upstream.session != Some((life, session)) {
+        if upstream.connection.is_none_or(|c| c.session != (life, session)) {
             return;
         }
         upstream.down_at = upstream.down_at.max(clock + latency);
@@ -222,9 +281,11 @@ impl World {
             UplinkEvent::Acknowledged { .. }
                 | UplinkEvent::Refused { .. }
                 | UplinkEvent::Busy { .. }
+                | UplinkEvent::Expelled { .. }
         );
-        if answers && self.upstreams[uplink].silent {
-            self.upstreams[uplink].breaks();
+        let upstream = &mut self.upstreams[uplink];
+        if answers && upstream.connection.is_some_and(|c| upstream.silent[c.replica]) {
+            upstream.breaks();
             return self.partition_bites();
         }
         let now = self.time.now();

@@ -130,11 +130,19 @@ impl World {
         let partitions = &self.weather.partitions;
         let on = (0..partitions.len()).filter(|index| partitions[*index].state == Phase::On);
         let on: Vec<usize> = on.collect();
+        let helping = self.weather.helping;
         let count = self.upstreams.len();
         for (at, upstream) in self.upstreams.iter_mut().enumerate() {
-            // Every second one hits a single upstream.
-            let hits = |index: &usize| index.is_multiple_of(2) || index / 2 % count == at;
-            upstream.silent = self.weather.helping || on.iter().any(hits);
+            let replicas = upstream.silent.len();
+            for (replica, silent) in upstream.silent.iter_mut().enumerate() {
+                // Every second one hits a single upstream, or a single replica of each.
+                let hits = |index: &usize| match (index.is_multiple_of(2), replicas) {
+                    (true, _) => true,
+                    (false, 1) => index / 2 % count == at,
+                    (false, _) => index / 2 % replicas == replica,
+                };
+                *silent = helping || on.iter().any(hits);
+            }
         }
     }
 
