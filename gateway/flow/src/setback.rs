@@ -56,6 +56,15 @@ pub(crate) fn define(
     for lane in lanes {
         let key = lane.upstream_name(plan).into_bytes();
         let known = log.table_entries(table).get(&key).filter(|_| !lane.is_new);
+        if lane.part != Part::Whole {
+            // The cursors pass what the other lane sends. When the stream goes in order again, only
+            // what is sent from then on counts.
+            if known.is_some() {
+                tx.delete(table, key);
+                news = true;
+            }
+            continue;
+        }
         let known = known.and_then(|value| <[u8; 8]>::try_from(&**value).ok());
         lane.since = Some(match known {
             Some(bytes) => Seq(u64::from_le_bytes(bytes)),

@@ -173,6 +173,34 @@ fn a_stream_that_is_no_longer_live_first_still_sends_what_is_late() {
 }
 
 #[test]
+fn what_went_late_is_not_missed_under_the_other_name_once_the_stream_goes_in_order_again() {
+    let plan = |live: bool| {
+        let mut plan = live_first();
+        plan.uplinks[0].setback = Setback::SentAgain;
+        if !live {
+            plan.uplinks[0].live_first.clear();
+        }
+        plan
+    };
+    let mut bench = Bench::new(plan(true), no_guest());
+    let conn = bench.connect(1, "s1");
+    bench.publish_many(conn, 1, 4_000);
+    bench.upstream = true;
+    bench.pass(Duration::from_secs(60));
+    let sent = bench.take_sent();
+    assert_eq!(sent.len(), 4_000);
+    assert!(sent.iter().all(|(lane, _)| lane == "telemetry.late"));
+    let mut bench = Bench::on(bench.disk.crash(1), plan(false), no_guest());
+    bench.upstream = true;
+    bench.upstream_holds.clear();
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.take_sent(), []);
+    let status = &bench.gateway.status(bench.now).uplinks[0];
+    assert_eq!((status.missing, &status.setback), (0, &None));
+    assert_eq!(bench.gateway.log().losses().count(), 0);
+}
+
+#[test]
 fn a_short_backlog_goes_in_order() {
     let mut bench = Bench::new(live_first(), no_guest());
     let conn = bench.connect(1, "s1");
