@@ -14,6 +14,14 @@ use std::process::{Command, ExitCode, Output};
 const S3: &str = "tidegate-s3";
 const WITH_S3: &str = "TIDEGATE_WITH_S3";
 
+/// The gateway's sinks as features: none, and each without the others.
+const SINKS: &[(&str, &str)] = &[
+    ("cargo clippy, no sink but MQTT", ""),
+    ("cargo clippy, the HTTPS sink alone", "tidegate/sink-http"),
+    ("cargo clippy, the NATS sink alone", "tidegate/sink-nats"),
+    ("cargo clippy, the S3 sink alone", "tidegate/sink-s3"),
+];
+
 /// Sets up, builds, checks and tests. All steps run, even after one has failed, so that one
 /// round shows everything.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
@@ -37,6 +45,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let clippy = ["clippy", "--workspace", "--exclude", S3, "--all-targets"];
     let strict = ["--", "-D", "warnings"];
     check("cargo clippy", workspace.cargo().args(clippy).args(strict))?;
+    for (name, features) in SINKS {
+        // The whole workspace, so that all dependencies are those just checked.
+        let only = ["--no-default-features", "--features", features];
+        check(name, workspace.cargo().args(clippy).args(only).args(strict))?;
+    }
     let binaries = ["build", "--package", "tidegate", "--package", "tidegate-rig"];
     let binaries = binaries.iter().chain(&["--package", "tidegate-sink"]);
     check("building the gateway, the rig and the sink", workspace.cargo().args(binaries))?;

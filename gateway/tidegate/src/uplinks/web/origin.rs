@@ -1,6 +1,5 @@
 //! A server that speaks HTTP, as the configuration names it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -69,8 +68,9 @@ impl Origin {
     }
 
     /// Whether somebody on the way could read what is sent.
+    #[cfg(feature = "sink-http")]
     pub(in crate::uplinks) fn is_exposed(&self) -> bool {
-        let loopback = match self.host.parse::<IpAddr>() {
+        let loopback = match self.host.parse::<std::net::IpAddr>() {
             Ok(address) => address.is_loopback(),
             Err(_) => self.host == "localhost",
         };

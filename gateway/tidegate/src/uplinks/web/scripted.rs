@@ -126,6 +126,7 @@ impl Driver {
         self.actions.send(Action::Connect { session, endpoint }).await.unwrap();
     }
 
+    #[cfg(feature = "sink-http")]
     pub(in crate::uplinks) async fn disconnect(&self, session: u64) {
         self.actions.send(Action::Disconnect { session, why: String::new() }).await.unwrap();
     }
