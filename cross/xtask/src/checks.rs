@@ -30,6 +30,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     if debian::is_root() {
         // For the power cuts; others than root cannot mount, and skip them.
         debian::ensure(&[("mkfs.ext4", "e2fsprogs"), ("mount", "mount")])?;
+        // With Erlang it is 55 MB, for one test, which others than root may skip.
+        debian::ensure(&[("rabbitmq-server", "rabbitmq-server")])?;
     }
     let functions = wasm::build(workspace)?;
     let mut failed = Vec::new();

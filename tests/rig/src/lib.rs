@@ -16,6 +16,7 @@ pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod publisher;
+pub mod rabbitmq;
 pub mod scratch;
 pub mod seen;
 pub mod sensors;

@@ -12,6 +12,7 @@ mod operation;
 mod packed;
 mod poison;
 mod power_cut;
+mod rabbitmq;
 mod records;
 mod s3_sink;
 mod setup;
