@@ -11,6 +11,7 @@ use tidegate_uplink::{Action, Batch, Held, LaneId, RefuseReason, UplinkEvent};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::complaint;
 use super::headers;
 use super::jetstream::{self, Verdict};
 use super::lane::{Outgoing, Place, Step};
@@ -181,7 +182,7 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
     fn broken(&self, broken: Broken) -> End {
         let at = self.target.address();
         End::Lost(match broken {
-            Broken::Io(error) => opening::unreachable(&at, &error),
+            Broken::Io(error) => complaint::unreachable(&at, &error),
             Broken::Closed | Broken::Protocol(_) => format!("{at} {broken}"),
         })
     }
@@ -330,7 +331,7 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
     /// forbids a publish is not, and that publish is never answered.
     fn complained(&mut self, said: &str) -> Result<(), End> {
         let at = self.target.address();
-        let why = opening::complaint(&at, said);
+        let why = complaint::complaint(&at, said);
         let lower = said.to_ascii_lowercase();
         if lower.contains("maximum payload violation") {
             let reason = RefuseReason::PacketTooLarge { bytes: None, max: None };

@@ -13,6 +13,7 @@
 //! Not here: retries, windows, delays (the uplink core).
 
 mod base64;
+mod complaint;
 mod driver;
 mod headers;
 mod jetstream;

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::complaint::{certificate_refused, complaint, unreachable};
 use super::headers;
 use super::jetstream::{self, Answer, Delivered, Stream, cleaned};
 use super::lane::{Lane, Stored, unread};
@@ -149,35 +149,10 @@ async fn secured(
     let socket = link.into_socket().ok_or_else(|| wrong("it spoke before TLS had begun".into()))?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| wrong(error.to_string()))?;
     let connecting = TlsConnector::from(config).connect(name, socket);
-    let stream = connecting.await.map_err(|error| wrong(error.to_string()))?;
+    let stream = connecting.await.map_err(|error| {
+        certificate_refused(at, &error).unwrap_or_else(|| wrong(error.to_string()))
+    })?;
     Ok(Link::new(Box::new(stream)))
-}
-
-/// Why a server cannot be reached.
-pub(super) fn unreachable(at: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            format!("{at} refuses connections: nothing listens there, or a firewall forbids it")
-        }
-        // Resolver failures have no kind of their own in std.
-        _ if error.to_string().contains("failed to lookup address") => {
-            format!("the name in {at} cannot be resolved: {error}")
-        }
-        _ => format!("cannot reach {at}: {error}"),
-    }
-}
-
-/// What a complaint of the server means, while a session is opened.
-pub(super) fn complaint(at: &str, said: &str) -> String {
-    let said = cleaned(said);
-    let lower = said.to_ascii_lowercase();
-    if lower.contains("authorization violation") {
-        format!("{at} does not accept the login; check user, password, token or credentials_file")
-    } else if lower.contains("permissions violation") {
-        format!("{at} does not permit what is needed: {said}; see docs/formats/nats-sink.md")
-    } else {
-        format!("{at} complains: {said}")
-    }
 }
 
 struct Opening<'a> {
