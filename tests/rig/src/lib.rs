@@ -12,6 +12,7 @@ pub mod link;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod nats;
+pub mod nkeys;
 pub mod ports;
 pub mod postgres;
 pub mod proxy;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cloud::wait_for_listener;
 use crate::consumer::Identity;
+use crate::nkeys::Nkey;
 use crate::scratch::Scratch;
 
 /// No answer takes longer.
@@ -46,16 +47,34 @@ impl NatsServer {
     /// # Errors
     /// When nats-server is not installed or does not start.
     pub fn start(more: &str) -> Result<NatsServer> {
+        Self::start_with("", more)
+    }
+
+    /// The same with more for its JetStream.
+    ///
+    /// # Errors
+    /// As [`NatsServer::start`].
+    pub fn start_with(jetstream: &str, more: &str) -> Result<NatsServer> {
         let scratch = Scratch::new("nats")?;
         let address = crate::ports::free()?;
-        let text = format!(
-            "listen: \"{address}\"\njetstream {{ store_dir: \"{}\" }}\n{more}\n",
-            scratch.path().join("store").display()
-        );
-        std::fs::write(scratch.path().join("nats.conf"), text)?;
         let mut server = NatsServer { child: None, address, scratch };
+        server.configure(jetstream, more)?;
         server.restart()?;
         Ok(server)
+    }
+
+    /// Another configuration for its next start.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn configure(&mut self, jetstream: &str, more: &str) -> Result<()> {
+        let text = format!(
+            "listen: \"{}\"\njetstream {{ store_dir: \"{}\", {jetstream} }}\n{more}\n",
+            self.address,
+            self.scratch.path().join("store").display()
+        );
+        std::fs::write(self.scratch.path().join("nats.conf"), text)?;
+        Ok(())
     }
 
     /// Starts it (again) and waits until JetStream answers.
@@ -170,14 +189,33 @@ impl NatsClient {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub fn connect(address: SocketAddr) -> Result<NatsClient> {
+        Self::log_in(address, |_| json!({}))
+    }
+
+    /// Connects as a user whom an account has signed.
+    ///
+    /// # Errors
+    /// As [`NatsClient::connect`].
+    pub fn connect_as(address: SocketAddr, jwt: &str, user: &Nkey) -> Result<NatsClient> {
+        Self::log_in(address, |nonce| json!({ "jwt": jwt, "sig": user.sign(nonce) }))
+    }
+
+    /// `login` has the fields that answer the server's nonce.
+    fn log_in(address: SocketAddr, login: impl FnOnce(&str) -> Value) -> Result<NatsClient> {
         let stream = TcpStream::connect_timeout(&address, ANSWER)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         let mut client = NatsClient { reader: BufReader::new(stream), inbox: 0 };
         let greeting = client.line()?;
-        ensure!(greeting.starts_with("INFO "), "{address} greeted with {greeting:?}");
-        let options = json!({ "verbose": false, "pedantic": false, "lang": "rust", "name": "rig",
-            "version": "1", "protocol": 1, "headers": true, "no_responders": true });
+        let info = greeting.strip_prefix("INFO ");
+        let info = info.with_context(|| format!("{address} greeted with {greeting:?}"))?;
+        let info: Value = serde_json::from_str(info)?;
+        let mut options = json!({ "verbose": false, "pedantic": false, "lang": "rust",
+            "name": "rig", "version": "1", "protocol": 1, "headers": true, "no_responders": true });
+        let login = login(info["nonce"].as_str().unwrap_or_default());
+        if let (Some(options), Value::Object(login)) = (options.as_object_mut(), login) {
+            options.extend(login);
+        }
         client.say(format!("CONNECT {options}\r\nSUB _rig.* 1\r\nPING\r\n").as_bytes())?;
         let pong = client.line()?;
         ensure!(pong == "PONG", "{address} answered CONNECT with {pong:?}");

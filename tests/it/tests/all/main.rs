@@ -8,6 +8,7 @@ mod https_sink;
 mod kill;
 mod link_death;
 mod nats;
+mod nats_login;
 mod operation;
 mod packed;
 mod poison;
