@@ -230,7 +230,7 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
         let fence = fence.map(|last| last.to_string());
         let mut for_server = vec![(jetstream::MESSAGE_ID, id.as_str())];
         for_server.extend(fence.as_deref().map(|last| (jetstream::FENCE, last)));
-        if let Some(floor) = subject.lane.floor() {
+        if let Some(floor) = subject.lane.floor(place) {
             message.headers.push((jetstream::FLOOR.to_owned(), jetstream::show_floor(floor)));
         }
         let headers = headers::encode(&for_server, &message);

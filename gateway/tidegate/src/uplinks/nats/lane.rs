@@ -141,9 +141,16 @@ impl Lane {
         self.present.last_key_value().map(|(place, _)| *place).max(self.held)
     }
 
-    /// What a message that is published now says about those before it.
-    pub(super) fn floor(&self) -> Option<Stored> {
-        self.floor
+    /// What a message with this record that is published now says about those before it.
+    pub(super) fn floor(&self, place: Place) -> Option<Stored> {
+        // The first records were refused: without a word of that, the next session would take this
+        // message for the first of its subject, or for all that is there.
+        let first = self.open.first().filter(|first| **first < place || !self.stored.is_empty());
+        let below = first.map(|first| Stored {
+            place: Place { seq: Seq(first.seq.0.saturating_sub(1)), ..*first },
+            at: 0,
+        });
+        self.floor.or(below)
     }
 
     /// A record is to be sent.

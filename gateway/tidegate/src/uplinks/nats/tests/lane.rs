@@ -31,13 +31,13 @@ fn passed(seq: u64) -> Lane {
 #[test]
 fn nothing_follows_the_fenced_publish_before_it_is_through() {
     let mut lane = Lane::empty();
-    assert_eq!((lane.held(), lane.floor()), (None, None));
+    assert_eq!((lane.held(), lane.floor(place(1))), (None, None));
     assert_eq!(lane.send(outgoing(1)), publish(1, Some(0)));
     assert_eq!(lane.send(outgoing(2)), Step::Wait);
     assert_eq!(lane.send(outgoing(3)), Step::Wait);
     let released = lane.acknowledged(place(1), 41, false);
     assert_eq!(released, Ok(vec![outgoing(2), outgoing(3)]));
-    assert_eq!(lane.floor(), Some(stored(1, 41)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(1, 41)));
     assert_eq!(lane.send(outgoing(4)), publish(4, None));
 }
 
@@ -48,6 +48,25 @@ fn what_waits_behind_a_refused_fence_is_handed_back_and_the_next_is_fenced_again
     assert_eq!(lane.send(outgoing(7)), Step::Wait);
     assert_eq!(lane.refused(place(6)), [outgoing(7)]);
     assert_eq!(lane.send(outgoing(6)), publish(6, Some(60)));
+}
+
+#[test]
+fn a_subject_that_begins_behind_a_refused_record_says_so() {
+    let mut lane = Lane::empty();
+    assert_eq!(lane.send(outgoing(1)), publish(1, Some(0)));
+    assert_eq!(lane.send(outgoing(2)), Step::Wait);
+    assert_eq!(lane.refused(place(1)), [outgoing(2)]);
+    assert_eq!(lane.send(outgoing(2)), publish(2, Some(0)));
+    let floor = lane.floor(place(2));
+    assert_eq!(floor, Some(stored(0, 0)));
+    assert_eq!(lane.acknowledged(place(2), 41, false), Ok(Vec::new()));
+    assert_eq!(lane.floor(place(3)), floor);
+    // The connection breaks before record 1 is sent again.
+    assert_eq!(unread(stored(2, 41), floor), Some(1));
+    let mut again = Lane::resumed(stored(2, 41), floor, &[]);
+    assert_eq!((again.held(), again.newest()), (Some(place(0)), Some(place(2))));
+    assert_eq!(again.send(outgoing(1)), publish(1, Some(41)));
+    assert_eq!(again.send(outgoing(2)), Step::Present { token: 1_002 });
 }
 
 #[test]
@@ -76,15 +95,15 @@ fn floor_is_the_last_record_below_all_that_are_open() {
     }
     for (seq, at, floor) in [(4, 104, 4), (6, 106, 4), (8, 108, 4)] {
         assert_eq!(lane.acknowledged(place(seq), at, false), Ok(Vec::new()));
-        assert_eq!(lane.floor(), Some(stored(floor, 100 + floor)), "after {seq}");
+        assert_eq!(lane.floor(place(9_999)), Some(stored(floor, 100 + floor)), "after {seq}");
     }
     // 5 is refused: whatever comes after it, the floor stays below it until it is stored.
     assert_eq!(lane.refused(place(5)), []);
     assert_eq!(lane.acknowledged(place(7), 120, false), Ok(Vec::new()));
-    assert_eq!(lane.floor(), Some(stored(4, 104)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(4, 104)));
     assert_eq!(lane.send(outgoing(5)), publish(5, None));
     assert_eq!(lane.acknowledged(place(5), 130, false), Ok(Vec::new()));
-    assert_eq!(lane.floor(), Some(stored(8, 108)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(8, 108)));
     assert_eq!(lane.stored.len(), 1, "what is below the floor is forgotten");
 }
 
@@ -102,7 +121,7 @@ fn floor_names_a_place_before_everything_that_is_stored_above_it() {
     // 2 is stored behind 4 and 5, while 3 is still missing.
     lane.send(outgoing(2));
     assert_eq!(lane.acknowledged(place(2), 106, false), Ok(Vec::new()));
-    assert_eq!(lane.floor(), Some(stored(2, 103)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(2, 103)));
 }
 
 #[test]
@@ -113,12 +132,12 @@ fn record_that_was_given_up_does_not_hold_the_floor_for_longer_than_a_window() {
     for seq in 3..=1_001 {
         lane.send(outgoing(seq));
         assert_eq!(lane.acknowledged(place(seq), 100 + seq, false), Ok(Vec::new()));
-        assert_eq!(lane.floor(), Some(stored(1, 101)));
+        assert_eq!(lane.floor(place(9_999)), Some(stored(1, 101)));
     }
     assert_eq!(lane.stored.len(), 1_000);
     lane.send(outgoing(1_002));
     assert_eq!(lane.acknowledged(place(1_002), 1_102, false), Ok(Vec::new()));
-    assert_eq!(lane.floor(), Some(stored(1_002, 1_102)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(1_002, 1_102)));
 }
 
 #[test]
@@ -133,17 +152,17 @@ fn session_goes_on_behind_what_the_server_holds_and_sends_only_what_it_lacks() {
     for seq in 9..=12 {
         assert_eq!(lane.send(outgoing(seq)), Step::Present { token: 1_000 + seq });
     }
-    assert_eq!(lane.floor(), Some(stored(7, 207)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(7, 207)));
     assert_eq!(lane.send(outgoing(13)), Step::Wait);
     assert_eq!(lane.acknowledged(place(8), 213, false), Ok(vec![outgoing(13)]));
-    assert_eq!(lane.floor(), Some(stored(12, 212)));
+    assert_eq!(lane.floor(place(9_999)), Some(stored(12, 212)));
 }
 
 #[test]
 fn last_message_that_follows_its_floor_says_everything() {
     assert_eq!(unread(stored(6, 61), Some(stored(5, 60))), None);
     let lane = Lane::resumed(stored(6, 61), Some(stored(5, 60)), &[]);
-    assert_eq!((lane.held(), lane.floor()), (Some(place(6)), Some(stored(6, 61))));
+    assert_eq!((lane.held(), lane.floor(place(9_999))), (Some(place(6)), Some(stored(6, 61))));
     // The first message of a subject has no floor.
     assert_eq!(unread(stored(1, 9), None), None);
     assert_eq!(Lane::resumed(stored(1, 9), None, &[]).held(), Some(place(1)));
@@ -251,13 +270,17 @@ impl World {
         }
         let mut under_way: Vec<(Place, Option<u64>, Option<Stored>)> = Vec::new();
         let mut sent: BTreeSet<u64> = BTreeSet::new();
+        let mut refused: Vec<u64> = Vec::new();
         while self.cursor <= RECORDS {
+            if under_way.is_empty() || self.chance(30) {
+                refused.drain(..).for_each(|seq| drop(sent.remove(&seq)));
+            }
             let end = self.cursor + WINDOW as u64;
             for seq in self.cursor..end.min(RECORDS + 1) {
                 if !self.done.contains(&seq) && sent.insert(seq) {
                     match lane.send(outgoing(seq)) {
                         Step::Publish { outgoing, fence } => {
-                            under_way.push((outgoing.place, fence, lane.floor()));
+                            under_way.push((outgoing.place, fence, lane.floor(outgoing.place)));
                         }
                         Step::Present { token } => self.done(token - 1_000),
                         Step::Wait => {}
@@ -272,10 +295,18 @@ impl World {
             }
             let (place, fence, floor) = under_way.remove(0);
             let released = if self.chance(20) {
-                sent.remove(&place.seq.0);
-                let behind = lane.refused(place);
-                for outgoing in behind {
-                    sent.remove(&outgoing.place.seq.0);
+                refused.push(place.seq.0);
+                // As the driver does: those behind go at once, the refused one when its pause is
+                // over.
+                for outgoing in lane.refused(place) {
+                    match lane.send(outgoing) {
+                        Step::Publish { outgoing, fence } => {
+                            let floor = lane.floor(outgoing.place);
+                            under_way.push((outgoing.place, fence, floor));
+                        }
+                        Step::Present { token } => self.done(token - 1_000),
+                        Step::Wait => {}
+                    }
                 }
                 Vec::new()
             } else {
@@ -284,7 +315,9 @@ impl World {
                 lane.acknowledged(place, at, false).unwrap()
             };
             let released = released.into_iter();
-            under_way.extend(released.map(|outgoing| (outgoing.place, None, lane.floor())));
+            under_way.extend(
+                released.map(|outgoing| (outgoing.place, None, lane.floor(outgoing.place))),
+            );
         }
         // What the server had received when the session ended; the answers are lost.
         for (place, fence, floor) in under_way {
