@@ -388,7 +388,8 @@ impl<'d> Opening<'d> {
         place.decode(&bytes, self.store, id)
     }
 
-    /// A commit that was written twice counts where it was written last.
+    /// A commit that was written twice counts where it was written last. An end that is not there is
+    /// damage, unless nothing is missing: then the last frame of it was written again.
     fn forget_repeated(&mut self, contents: &mut Contents) {
         if self.options.trusts_stale_frames() {
             return;
@@ -396,6 +397,8 @@ impl<'d> Opening<'d> {
         let mut later = u64::MAX;
         for scan in contents.scans.values_mut().rev() {
             scan.forget_from(later);
+            let follows = scan.frames.last().is_some_and(|last| last.commit + 1 == later);
+            scan.damaged |= scan.ends_early && !follows;
             later = scan.frames.first().map_or(later, |frame| frame.commit);
         }
     }

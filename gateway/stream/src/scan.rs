@@ -39,6 +39,8 @@ pub(crate) struct Scan {
     pub(crate) frames: Vec<ScannedFrame>,
     /// Something between the first frame and the end is not valid.
     pub(crate) damaged: bool,
+    /// The last frame ends before the end that the next segment names.
+    pub(crate) ends_early: bool,
     /// Behind the last frame.
     pub(crate) end: u32,
 }
@@ -55,7 +57,8 @@ impl Scan {
         any_order: bool,
     ) -> Scan {
         let limit = cut.map_or(bytes.len(), |cut| bytes.len().min(cut as usize));
-        let mut scan = Scan { segment, frames: Vec::new(), damaged: false, end: FIRST_FRAME };
+        let (damaged, ends_early) = (false, false);
+        let mut scan = Scan { segment, frames: Vec::new(), damaged, ends_early, end: FIRST_FRAME };
         let (mut at, mut last, mut gap) = (FIRST_FRAME as usize, 0, false);
         while at < limit {
             let frame = Frame::verify(&bytes[at..limit], seed).ok();
@@ -72,7 +75,7 @@ impl Scan {
             scan.end = at as u32;
         }
         if cut.is_some() {
-            scan.damaged |= gap || bytes.len() < limit;
+            scan.ends_early = gap || bytes.len() < limit;
             scan.end = limit as u32;
         }
         scan

@@ -50,7 +50,7 @@ impl Opening<'_> {
         });
         if !proven {
             let bytes = std::mem::take(&mut self.last_frame);
-            log.hold_back(last, Place { segment: id, offset: last.offset }, bytes);
+            log.hold_back(last, bytes);
         }
     }
 
@@ -124,11 +124,12 @@ impl Log {
     }
 
     /// The newest frame counts again once it is written to a new segment. Nothing is recycled
-    /// before a checkpoint behind it is complete: what it freed may still be needed.
-    fn hold_back(&mut self, frame: &ScannedFrame, place: Place, bytes: Vec<u8>) {
+    /// before a checkpoint behind it is complete: what it freed may still be needed. The log still
+    /// ends behind it: the frame may have been durable all along, and the new segment's header,
+    /// which says where, may reach the disk without the frame.
+    fn hold_back(&mut self, frame: &ScannedFrame, bytes: Vec<u8>) {
         let records = frame.records.iter().filter(|chunk| self.withdraw(chunk));
         let records = records.map(SealedRecords::of).collect();
-        self.log_end = Some(place);
         self.end = Position(self.end.0 + 1);
         self.open.end = self.end;
         self.retry = Some(Sealed {

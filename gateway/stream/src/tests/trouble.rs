@@ -257,6 +257,29 @@ fn a_last_frame_that_cannot_be_written_again_counts_only_in_a_new_segment() {
 }
 
 #[test]
+fn a_last_frame_that_was_durable_stays_so_while_it_is_written_to_a_new_segment() {
+    let mut rig = Rig::new(small());
+    let a = rig.stream("a", keep_all());
+    for n in 0..21 {
+        rig.append(a, &numbered(n, 100)).expect("room");
+        rig.settle();
+    }
+    for operation in 1..8 {
+        // The power fails; the next life cannot sync the end of the log, and power fails again.
+        let disk = rig.disk.crash(operation);
+        disk.fail_syncs(1);
+        let mut after = Rig::on(disk, small());
+        after.disk.crash_at(after.disk.operations() + operation);
+        after.settle();
+        for seed in 0..60 {
+            let mut again = after.crash(seed);
+            assert_eq!(again.read_all(a).len(), 21, "operation {operation}, seed {seed}");
+            assert_eq!(again.recovery.damaged_segments, 0, "operation {operation}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn what_only_the_page_cache_held_after_a_failed_sync_is_durable_once_it_counts() {
     for rotate in [false, true] {
         let mut rig = Rig::new(small());
