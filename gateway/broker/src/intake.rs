@@ -30,7 +30,9 @@ impl Broker {
                 return used;
             }
             let max_packet = match connection.phase {
-                Phase::AwaitingConnect => self.limits.max_packet_before_connect,
+                Phase::AwaitingConnect | Phase::Authenticating(_) => {
+                    self.limits.max_packet_before_connect
+                }
                 Phase::Open(_) | Phase::Closing => self.limits.max_packet,
             };
             let handled = match frame::first(&bytes[used..], max_packet) {
@@ -88,7 +90,7 @@ impl Broker {
         };
         let (version, session) = (open.version, open.session);
         match frame.kind {
-            frame::PUBLISH => self.handle_publish(slot, frame.flags, frame.body),
+            frame::PUBLISH => self.handle_publish(now, slot, frame.flags, frame.body),
             frame::PUBACK => {
                 let id = ack::decode(version, frame.body)?;
                 self.settle(session, id);
@@ -117,13 +119,22 @@ impl Broker {
         }
     }
 
-    fn handle_publish(&mut self, slot: u32, flags: u8, body: &[u8]) -> Result<(), Fault> {
+    fn handle_publish(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        flags: u8,
+        body: &[u8],
+    ) -> Result<(), Fault> {
         let limits = &self.limits;
         let Some(open) = self.connections.get_mut(slot).and_then(|c| c.open_mut()) else {
             return Ok(());
         };
         let inbound = publish::decode(open.version, flags, body, limits.max_user_properties)?;
         let topic = open.topic(&inbound, limits)?;
+        if !open.may_publish(&topic) {
+            return self.deny_publish(now, slot, (inbound.qos, inbound.id), &topic);
+        }
         let ticket = match inbound.qos {
             QoS::AtMostOnce => {
                 self.counters.received_qos0 += 1;
@@ -171,7 +182,7 @@ impl Broker {
         self.resume_if_possible(now, slot);
     }
 
-    fn send_acks(&mut self, now: Instant, slot: u32) {
+    pub(crate) fn send_acks(&mut self, now: Instant, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         while let Some(open) = connection.open_mut()
             && let Some((id, answer)) = open.pending.pop_answered()

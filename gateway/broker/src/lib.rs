@@ -34,9 +34,10 @@
 //! - The same calls give the same events and bytes: no clock, no randomness, no unordered maps.
 //! - Nothing here points into a read buffer after `handle_bytes` has returned.
 //!
-//! Deliberately not here: sockets, TLS, authentication, authorisation, persistence of sessions,
+//! Deliberately not here: sockets, TLS, who a client is (see [`access`]), persistence of sessions,
 //! QoS 2, shared subscriptions, extended authentication, outbound topic aliases.
 
+pub mod access;
 mod admission;
 mod broker;
 mod connection;

@@ -45,6 +45,8 @@ impl Broker {
         {
             return Err(Reason::TopicFilterInvalid);
         }
+        self.check_subscription(slot, &filter)?;
+        let limits = &self.limits;
         let session = self.sessions.get_mut(slot).ok_or(Reason::ImplementationSpecific)?;
         let subscription = Subscription {
             qos: entry.qos,
@@ -94,7 +96,7 @@ impl Broker {
     }
 
     /// Whether there was such a subscription; `None` if it is no filter.
-    fn unsubscribe(&mut self, slot: u32, filter: &str) -> Option<bool> {
+    pub(crate) fn unsubscribe(&mut self, slot: u32, filter: &str) -> Option<bool> {
         let filter = TopicFilter::parse(filter).ok()?;
         let session = self.sessions.get_mut(slot)?;
         session.replays.retain(|replay| replay.filter != filter);

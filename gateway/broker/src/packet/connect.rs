@@ -7,6 +7,7 @@ use mqtt_protocol_core::mqtt::packet::{
 };
 use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, MqttError};
 
+use crate::access::{Credentials, Secret};
 use crate::message::{Properties, QoS};
 use crate::packet::Version;
 use crate::packet::fault::{Fault, Reason, parse_all};
@@ -34,6 +35,7 @@ pub(crate) struct Connect {
     /// Whether it wants reason strings.
     pub(crate) problem_info: bool,
     pub(crate) will: Option<ConnectWill>,
+    pub(crate) credentials: Credentials,
 }
 
 /// The will message in CONNECT.
@@ -159,6 +161,7 @@ fn decode_v3(body: &[u8], flags: u8) -> Result<Connect, Fault> {
         max_packet: u32::MAX,
         problem_info: false,
         will,
+        credentials: credentials(connect.user_name(), connect.password())?,
     })
 }
 
@@ -175,6 +178,7 @@ fn decode_v5(body: &[u8], flags: u8) -> Result<Connect, Fault> {
         max_packet: u32::MAX,
         problem_info: true,
         will: None,
+        credentials: credentials(parsed.user_name(), parsed.password())?,
     };
     for property in parsed.props() {
         match property {
@@ -197,6 +201,13 @@ fn decode_v5(body: &[u8], flags: u8) -> Result<Connect, Fault> {
     }
     connect.will = decode_will(&parsed)?;
     Ok(connect)
+}
+
+fn credentials(username: Option<&str>, password: Option<&[u8]>) -> Result<Credentials, Fault> {
+    Ok(Credentials {
+        username: username.map(owned).transpose()?,
+        password: password.map(|bytes| Secret::from(bytes.to_vec())),
+    })
 }
 
 fn decode_will(connect: &v5_0::Connect) -> Result<Option<ConnectWill>, Fault> {

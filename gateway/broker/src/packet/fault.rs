@@ -11,6 +11,9 @@ pub(crate) enum Reason {
     ImplementationSpecific = 0x83,
     UnsupportedVersion = 0x84,
     ClientIdNotValid = 0x85,
+    BadUserNameOrPassword = 0x86,
+    NotAuthorized = 0x87,
+    ServerUnavailable = 0x88,
     ServerShuttingDown = 0x8B,
     BadAuthenticationMethod = 0x8C,
     KeepAliveTimeout = 0x8D,
@@ -23,6 +26,7 @@ pub(crate) enum Reason {
     QuotaExceeded = 0x97,
     QosNotSupported = 0x9B,
     SharedNotSupported = 0x9E,
+    ConnectionRateExceeded = 0x9F,
 }
 
 /// A mistake of the peer that ends its connection.
