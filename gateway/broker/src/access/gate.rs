@@ -12,6 +12,11 @@ use crate::packet::connect::Refusal;
 use crate::packet::fault::{Fault, Reason};
 use crate::topic::{TopicFilter, TopicName};
 
+/// The text of a refused publish.
+pub const PUBLISH_DENIED: &str = "this client may not publish to this topic";
+/// The text of a CONNECT that is refused for its will.
+pub const WILL_DENIED: &str = "the will's topic is not allowed";
+
 impl Broker {
     /// From now on each CONNECT becomes [`BrokerEvent::Authenticate`] and waits for
     /// [`authenticated`](Broker::authenticated). Without it everybody may do everything.
@@ -127,7 +132,7 @@ impl Broker {
         }
         let number = open.pending.next_number();
         open.pending.push(id);
-        let text = "this client may not publish to this topic".to_owned();
+        let text = PUBLISH_DENIED.to_owned();
         open.pending.answer(number, Answer::Refused { reason: RefuseReason::NotAuthorized, text });
         if let Some(next) = self.next_ticket.get_mut(slot as usize) {
             *next = number + 1;
@@ -170,7 +175,7 @@ impl Broker {
             action: Action::Will,
             topic: will.topic.to_string(),
         });
-        let fault = Fault::new(Reason::NotAuthorized, "the will's topic is not allowed");
+        let fault = Fault::new(Reason::NotAuthorized, WILL_DENIED);
         let (_, code, _) = LoginError::NotAuthorized.answer();
         Err(Refusal::of(&candidate.connect, fault, code))
     }
