@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::aliases::OutboundAliases;
+use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
-use crate::connection::{Open, PendingAcks, Phase};
+use crate::connection::{Open, Phase};
 use crate::delivery::append;
 use crate::event::{BrokerEvent, CloseReason};
 use crate::packet::Version;
 use crate::packet::connect::{
-    self, Connect, IDENTIFIER_REJECTED, Refusal, SERVER_UNAVAILABLE, Welcome,
+    self, Connect, IDENTIFIER_REJECTED, NOT_AUTHORIZED, Refusal, SERVER_UNAVAILABLE, Welcome,
 };
 use crate::packet::fault::{Fault, Reason};
+use crate::pending::PendingAcks;
 use crate::session::Session;
 use crate::will::{Will, WillFate};
 
@@ -35,8 +38,12 @@ impl Broker {
     }
 
     fn admit(&mut self, now: Instant, slot: u32, connect: Connect) -> Result<(), Refusal> {
+        if connect.will.as_ref().is_some_and(|will| will.topic.is_reserved()) {
+            let fault = Fault::new(Reason::TopicNameInvalid, RESERVED_TOPIC);
+            return Err(Refusal::of(&connect, fault, NOT_AUTHORIZED));
+        }
         let (client, assigned) = self.client_id(&connect)?;
-        let (session, present) = self.session_for(now, &client, &connect)?;
+        let (session, present) = self.session_for(now, slot, &client, &connect)?;
         let granted = self.granted_expiry(connect.session_expiry);
         let keep_alive = self.granted_keep_alive(&connect);
         let connack = connect::welcome(
@@ -52,13 +59,11 @@ impl Broker {
                 keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
             },
         );
-        let connack = connack
-            .ok()
-            .filter(|connack| connack.len() <= connect.max_packet as usize) // [MQTT-3.1.2-24]
-            .ok_or(Refusal::silent(Fault::new(
-                Reason::PacketTooLarge,
-                "CONNACK is larger than the client accepts",
-            )))?;
+        if connack.len() > connect.max_packet as usize {
+            // [MQTT-3.1.2-24]
+            let text = "CONNACK is larger than the client accepts";
+            return Err(Refusal::silent(Fault::new(Reason::PacketTooLarge, text)));
+        }
         if let Some(session) = self.sessions.get_mut(session) {
             session.connection = Some(slot);
             session.expiry = granted;
@@ -88,7 +93,12 @@ impl Broker {
             problem_info: connect.problem_info,
             will: connect.will.map(|will| Will::new(will, &client)),
             pending: PendingAcks::new(first_ticket),
+            unfinished: 0,
             aliases: Vec::new(),
+            outbound_aliases: OutboundAliases::new(
+                connect.topic_alias_maximum,
+                self.limits.max_outbound_aliases,
+            ),
             last_topic: None,
         }));
         append(connection, &mut self.events, |out| out.extend_from_slice(connack));
@@ -159,12 +169,19 @@ impl Broker {
     fn session_for(
         &mut self,
         now: Instant,
+        newcomer: u32,
         client: &Arc<str>,
         connect: &Connect,
     ) -> Result<(u32, bool), Refusal> {
         let present = self.by_client.get(client).and_then(|session| self.sessions.get(*session));
         if let Some(other) = present.and_then(|session| session.connection) {
             // [MQTT-3.1.4-3] (5), [MQTT-3.1.4-2] (3.1.1)
+            let peer = |slot| self.connections.get(slot).map(|c| c.peer.clone());
+            self.events.push_back(BrokerEvent::TakenOver {
+                client: client.clone(),
+                from: peer(other).unwrap_or_default(),
+                by: peer(newcomer).unwrap_or_default(),
+            });
             let goodbye = Some((Reason::SessionTakenOver, None));
             self.close(now, other, CloseReason::TakenOver, goodbye, WillFate::Publish);
         }
@@ -173,9 +190,9 @@ impl Broker {
             if !connect.clean_start {
                 return Ok((session, true)); // [MQTT-3.1.2-5]
             }
-            self.end_session(session); // [MQTT-3.1.2-4]
+            self.end_session(now, session); // [MQTT-3.1.2-4]
         }
-        if self.sessions.len() >= self.limits.max_sessions && !self.evict_session() {
+        if self.sessions.len() >= self.limits.max_sessions && !self.evict_session(now) {
             let text = "there are as many sessions as are allowed";
             let fault = Fault::new(Reason::QuotaExceeded, text);
             return Err(Refusal::of(connect, fault, SERVER_UNAVAILABLE));
@@ -186,7 +203,7 @@ impl Broker {
     }
 
     /// Gives up the session that has been without a connection for longest.
-    fn evict_session(&mut self) -> bool {
+    fn evict_session(&mut self, now: Instant) -> bool {
         let oldest = self
             .sessions
             .iter()
@@ -196,7 +213,7 @@ impl Broker {
         match oldest {
             Some(slot) => {
                 self.counters.sessions_evicted += 1;
-                self.end_session(slot);
+                self.end_session(now, slot);
                 true
             }
             None => false,

@@ -7,16 +7,19 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Phase};
 use crate::delivery::Target;
-use crate::event::{BrokerEvent, CloseReason, ConnId};
+use crate::event::{BrokerEvent, CloseReason, ConnId, Ticket};
 use crate::filter_tree::FilterTree;
 use crate::limits::BrokerLimits;
+use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::packet::fault::{Fault, Reason};
 use crate::retained::Retained;
 use crate::session::{Session, Subscriber};
+use crate::sharing::Group;
 use crate::slots::Slots;
 use crate::stats::{BrokerStats, Counters, SessionStats};
 use crate::timers::{Timer, Timers};
+use crate::topic::TopicFilter;
 use crate::will::WillFate;
 
 /// An MQTT broker without sockets, clock or threads.
@@ -39,6 +42,13 @@ pub struct Broker {
     pub(crate) sessions: Slots<Session>,
     pub(crate) by_client: BTreeMap<Arc<str>, u32>,
     pub(crate) subscribers: FilterTree<Subscriber>,
+    pub(crate) groups: Slots<Group>,
+    /// Groups by what their members subscribed to, `$share/NAME/` included.
+    pub(crate) by_share: BTreeMap<TopicFilter, u32>,
+    pub(crate) locals: Slots<Local>,
+    /// Messages of QoS 2 that were not answered when their connection ended: their session and
+    /// packet identifier.
+    pub(crate) orphans: BTreeMap<Ticket, (u32, u16)>,
     pub(crate) retained: Retained,
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<BrokerEvent>,
@@ -46,11 +56,13 @@ pub struct Broker {
     pub(crate) handed_out: VecDeque<u32>,
     /// Unsent bytes of all connections.
     pub(crate) unsent_total: Arc<AtomicUsize>,
-    /// Bytes of the QoS 1 messages of all sessions.
+    /// Bytes of the messages with QoS 1 and 2 of all sessions.
     pub(crate) queued_bytes: usize,
     pub(crate) counters: Counters,
     /// Counts deliveries, to tell which session has been considered for the present one.
     pub(crate) deliveries: u64,
+    /// Subscriptions of all sessions.
+    pub(crate) subscriptions: usize,
     /// Kept for its capacity.
     pub(crate) targets: Vec<Target>,
     /// What client identifiers given out are made of.
@@ -90,6 +102,10 @@ impl Broker {
             sessions: Slots::new(),
             by_client: BTreeMap::new(),
             subscribers: FilterTree::new(),
+            groups: Slots::new(),
+            by_share: BTreeMap::new(),
+            locals: Slots::new(),
+            orphans: BTreeMap::new(),
             retained: Retained::new(limits.max_retained, limits.max_retained_bytes),
             timers: Timers::default(),
             events: VecDeque::new(),
@@ -98,6 +114,7 @@ impl Broker {
             queued_bytes: 0,
             counters: Counters::default(),
             deliveries: 0,
+            subscriptions: 0,
             targets: Vec::new(),
             id_seed: 0,
             hearing: Hearing::Since(None),
@@ -253,7 +270,7 @@ impl Broker {
         let sessions = self.by_client.values().filter_map(|slot| self.sessions.get(*slot));
         BrokerStats {
             connections: self.connections.len(),
-            subscriptions: self.subscribers.len(),
+            subscriptions: self.subscriptions,
             retained: self.retained.len(),
             retained_bytes: self.retained.bytes(),
             queued_bytes: self.queued_bytes,

@@ -8,6 +8,7 @@ use crate::delivery::Delivery;
 use crate::inflight::Inflight;
 use crate::limits::BrokerLimits;
 use crate::message::QoS;
+use crate::receipts::Receipts;
 use crate::topic::{TopicFilter, TopicName};
 use crate::will::DelayedWill;
 
@@ -27,9 +28,11 @@ pub(crate) struct Session {
     pub(crate) will: Option<DelayedWill>,
     pub(crate) timer: Option<Instant>,
     pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
-    /// QoS 1 messages that wait for the window or for room.
+    /// Messages with QoS 1 and 2 that wait for the window or for room.
     pub(crate) queue: VecDeque<Delivery>,
     pub(crate) inflight: Inflight,
+    /// Messages of QoS 2 that the client has published and not released.
+    pub(crate) receipts: Receipts,
     /// Bytes of both.
     pub(crate) held_bytes: usize,
     /// Retained messages still to be given to new subscriptions.
@@ -54,11 +57,26 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<u32>,
 }
 
-/// A subscription as the filter tree knows it.
+/// Who subscribes, as the filter tree knows it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Subscriber {
-    pub(crate) session: u32,
-    pub(crate) subscription: Subscription,
+pub(crate) enum Subscriber {
+    /// One session.
+    Session {
+        /// Its place.
+        session: u32,
+        /// What it asked for.
+        subscription: Subscription,
+    },
+    /// One of the sessions in the group at this place.
+    Group(u32),
+    /// The subscriber inside the gateway at this place.
+    Local(u32),
+}
+
+impl Subscriber {
+    pub(crate) fn is_session(&self, slot: u32) -> bool {
+        matches!(self, Subscriber::Session { session, .. } if *session == slot)
+    }
 }
 
 /// A walk over the retained messages for a new subscription. It goes on where it stopped when
@@ -83,6 +101,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             queue: VecDeque::new(),
             inflight: Inflight::new(limits.max_inflight),
+            receipts: Receipts::default(),
             held_bytes: 0,
             replays: VecDeque::new(),
             walked: None,

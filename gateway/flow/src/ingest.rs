@@ -41,6 +41,9 @@ impl Gateway {
                     let client = client.to_string();
                     self.emit(Output::Notice(Notice::ClientConnected { client, peer }));
                 }
+                BrokerEvent::TakenOver { .. }
+                | BrokerEvent::Subscribed { .. }
+                | BrokerEvent::Unsubscribed { .. } => {}
                 BrokerEvent::Disconnected { client, why } => {
                     let (client, why) = (client.to_string(), why.to_string());
                     self.emit(Output::Notice(Notice::ClientDisconnected { client, why }));

@@ -295,7 +295,7 @@ impl Gateway {
             deliveries.push(Arc::new(Message {
                 topic: emit.topic.clone(),
                 payload: emit.payload.clone(),
-                qos: if attributes.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+                qos: QoS::from_bits(attributes.qos).unwrap_or(QoS::AtLeastOnce),
                 retain: attributes.retain,
                 properties: attributes.properties(),
                 publisher: None,

@@ -3,9 +3,12 @@
 
 mod bytes_in;
 mod connecting;
+mod handover;
+mod inside;
 mod peer;
 mod publishing;
 mod retaining;
 mod sessions;
+mod sharing;
 mod subscribing;
 mod wills;

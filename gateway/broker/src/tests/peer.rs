@@ -20,6 +20,9 @@ pub(super) enum Got {
     ConnAck { code: u8, present: bool },
     Publish(Received),
     PubAck { id: u16, code: u8 },
+    PubRec { id: u16, code: u8 },
+    PubRel { id: u16, code: u8 },
+    PubComp { id: u16, code: u8 },
     SubAck { id: u16, codes: Vec<u8> },
     UnsubAck { id: u16, codes: Vec<u8> },
     PingResp,
@@ -147,6 +150,9 @@ pub(super) mod property {
     pub(in crate::tests) fn will_delay(seconds: u32) -> Property {
         WillDelayInterval::new(seconds).unwrap().into()
     }
+    pub(in crate::tests) fn alias_maximum(count: u16) -> Property {
+        TopicAliasMaximum::new(count).unwrap().into()
+    }
     pub(in crate::tests) fn alias(number: u16) -> Property {
         TopicAlias::new(number).unwrap().into()
     }
@@ -211,6 +217,13 @@ pub(super) fn publish(
     }
 }
 
+/// Whether a PUBLISH says that it may have come before.
+#[derive(Clone, Copy)]
+pub(super) enum Again {
+    First,
+    Repeated,
+}
+
 /// Options of one subscription.
 #[derive(Clone, Copy)]
 pub(super) struct Wish {
@@ -270,6 +283,15 @@ pub(super) fn puback(id: u16) -> Vec<u8> {
     vec![0x40, 2, high, low]
 }
 
+/// The other acknowledgements, by the first byte: PUBREC 0x50, PUBREL 0x62, PUBCOMP 0x70.
+pub(super) fn ack(first: u8, id: u16) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    vec![first, 2, high, low]
+}
+
+pub(super) const PUBREC: u8 = 0x50;
+pub(super) const PUBREL: u8 = 0x62;
+pub(super) const PUBCOMP: u8 = 0x70;
 pub(super) const PINGREQ: &[u8] = &[0xC0, 0];
 pub(super) const DISCONNECT: &[u8] = &[0xE0, 0];
 
@@ -358,6 +380,23 @@ impl World {
         properties: Vec<Property>,
     ) {
         let bytes = publish(self.versions[&conn], topic, payload, id, retain, properties);
+        self.send(conn, &bytes);
+    }
+
+    /// PUBLISH with QoS 2.
+    pub(super) fn publish_twice_sure(
+        &mut self,
+        conn: ConnId,
+        topic: &str,
+        payload: &str,
+        id: u16,
+        again: Again,
+    ) {
+        let mut bytes = publish(self.versions[&conn], topic, payload, Some(id), false, vec![]);
+        bytes[0] = match again {
+            Again::First => 0x34,
+            Again::Repeated => 0x3C,
+        };
         self.send(conn, &bytes);
     }
 
@@ -527,11 +566,15 @@ fn parse_one(version: Version, frame: frame::Frame<'_>) -> Got {
                 properties: packet.props().iter().map(describe).collect(),
             })
         }
-        (4, _) => {
-            let (packet, used) = v5_0::Puback::parse(body).unwrap();
+        (kind @ 4..=7, _) => {
+            let (id, code, used) = acknowledgement(kind, body);
             assert_eq!(used, body.len());
-            let code = packet.reason_code().map_or(0, |code| code as u8);
-            Got::PubAck { id: packet.packet_id(), code }
+            match kind {
+                4 => Got::PubAck { id, code },
+                5 => Got::PubRec { id, code },
+                6 => Got::PubRel { id, code },
+                _ => Got::PubComp { id, code },
+            }
         }
         (9, Version::V3_1_1) => {
             let (packet, _) = v3_1_1::Suback::parse(body).unwrap();
@@ -562,6 +605,27 @@ fn parse_one(version: Version, frame: frame::Frame<'_>) -> Got {
     }
 }
 
+fn acknowledgement(kind: u8, body: &[u8]) -> (u16, u8, usize) {
+    match kind {
+        4 => {
+            let (packet, used) = v5_0::Puback::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+        5 => {
+            let (packet, used) = v5_0::Pubrec::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+        6 => {
+            let (packet, used) = v5_0::Pubrel::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+        _ => {
+            let (packet, used) = v5_0::Pubcomp::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+    }
+}
+
 pub(super) fn describe(property: &Property) -> String {
     match property {
         Property::PayloadFormatIndicator(p) => format!("format={}", p.val()),
@@ -574,6 +638,7 @@ pub(super) fn describe(property: &Property) -> String {
         Property::ReceiveMaximum(p) => format!("receive={}", p.val()),
         Property::MaximumQos(p) => format!("qos={}", p.val()),
         Property::MaximumPacketSize(p) => format!("packet={}", p.val()),
+        Property::TopicAlias(p) => format!("alias={}", p.val()),
         Property::TopicAliasMaximum(p) => format!("aliases={}", p.val()),
         Property::SharedSubscriptionAvailable(p) => format!("shared={}", p.val()),
         Property::SessionExpiryInterval(p) => format!("session={}", p.val()),
