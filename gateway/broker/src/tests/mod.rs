@@ -6,7 +6,7 @@ mod bytes_in;
 mod connecting;
 mod handover;
 mod inside;
-mod peer;
+pub(crate) mod peer;
 mod publishing;
 mod retaining;
 mod sessions;
