@@ -107,6 +107,8 @@ pub(crate) struct Opening<'d> {
     pub(crate) next_file: u64,
     /// The newest frame, as it was done again.
     pub(crate) last_frame: Vec<u8>,
+    /// What segments are read into, one after the other.
+    buffer: Vec<u8>,
     pub(crate) recovery: Recovery,
 }
 
@@ -181,6 +183,7 @@ impl<'d> Opening<'d> {
             unreadable: BTreeSet::new(),
             next_file: 1,
             last_frame: Vec::new(),
+            buffer: Vec::new(),
             recovery: Recovery::default(),
         };
         for name in &names {
@@ -232,17 +235,34 @@ impl<'d> Opening<'d> {
     }
 
     pub(crate) fn read(&mut self, name: &str, offset: u64, len: usize) -> Vec<u8> {
-        let (bytes, bad) = read_tolerant(self.disk, name, offset, len);
+        let mut bytes = Vec::new();
+        self.read_into(&mut bytes, name, offset, len);
+        bytes
+    }
+
+    fn read_into(&mut self, bytes: &mut Vec<u8>, name: &str, offset: u64, len: usize) {
+        let bad = read_tolerant(self.disk, name, offset, len, bytes);
         self.recovery.bytes_read += bytes.len() as u64;
         if bad > 0 {
             self.unreadable.insert(name.to_owned());
             self.recovery.notes.push(format!("{name}: {bad} blocks cannot be read"));
         }
-        bytes
     }
 
-    pub(crate) fn read_segment(&mut self, id: SegmentId, len: u32) -> Vec<u8> {
-        self.read(&segment_name(id), 0, len as usize)
+    /// Has `look` see all bytes of a segment. They share one buffer, whose first allocation is so
+    /// large that it comes from the kernel and goes back there. A second one of that size would
+    /// not: glibc takes freed sizes for usual ones and keeps them (16 MB more resident memory).
+    pub(crate) fn with_segment<T>(
+        &mut self,
+        id: SegmentId,
+        len: u32,
+        look: impl FnOnce(&mut Self, &[u8]) -> T,
+    ) -> T {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        self.read_into(&mut bytes, &segment_name(id), 0, len as usize);
+        let seen = look(self, &bytes);
+        self.buffer = bytes;
+        seen
     }
 
     pub(crate) fn seed(&self, segment: SegmentId) -> Seed {
@@ -272,13 +292,15 @@ impl<'d> Opening<'d> {
 
     fn store_by_frames(&mut self) -> Option<u64> {
         let files: Vec<_> = self.candidates.iter().rev().map(|c| (c.id, c.len)).collect();
-        files.into_iter().find_map(|(id, len)| {
-            let bytes = self.read_segment(id, len);
+        let store_in = |id, bytes: &[u8]| {
             (0..bytes.len()).step_by(SECTOR).find_map(|at| {
                 let store = claimed_store(&bytes[at..])?;
                 Frame::verify(&bytes[at..], Seed::new(store, id)).ok().map(|_| store)
             })
-        })
+        };
+        files
+            .into_iter()
+            .find_map(|(id, len)| self.with_segment(id, len, |_, bytes| store_in(id, bytes)))
     }
 
     /// Segments between a segment and the one that it says was before it are void, and so is
@@ -343,9 +365,10 @@ impl<'d> Opening<'d> {
                 contents.footers.insert(id, footer);
                 continue;
             }
-            let bytes = self.read_segment(id, len);
             let any_order = self.options.trusts_stale_frames();
-            let scan = Scan::of(id, &bytes, self.seed(id), cut, any_order);
+            let scan = self.with_segment(id, len, |opening, bytes| {
+                Scan::of(id, bytes, opening.seed(id), cut, any_order)
+            });
             contents.scans.insert(id, scan);
         }
         contents

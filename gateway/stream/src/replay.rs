@@ -8,7 +8,7 @@ use crate::disk::read_full;
 use crate::frame::Frame;
 use crate::ids::SegmentId;
 use crate::recovery::{CheckpointFound, Contents, Opening};
-use crate::scan::ScannedFrame;
+use crate::scan::{Scan, ScannedFrame};
 use crate::segment::segment_name;
 use crate::state::State;
 
@@ -31,19 +31,9 @@ impl Opening<'_> {
             let Some(len) = self.candidates.iter().find(|c| c.id == *id).map(|c| c.len) else {
                 continue;
             };
-            let bytes = self.read_segment(*id, len);
-            let in_any_order = self.options.trusts_stale_frames();
             let before = scan.frames.len();
-            scan.frames.retain(|frame| {
-                if from.is_some_and(|from| frame.commit < from.commit) && !in_any_order {
-                    return true;
-                }
-                let Some(bytes) = self.frame_again(*id, frame, &bytes) else {
-                    return false;
-                };
-                broken += self.do_again(state, &bytes);
-                self.last_frame = bytes;
-                true
+            broken += self.with_segment(*id, len, |opening, bytes| {
+                opening.replay_segment(state, scan, bytes, from)
             });
             let lost = before - scan.frames.len();
             if lost > 0 {
@@ -53,6 +43,32 @@ impl Opening<'_> {
             }
         }
         self.note_malformed(broken);
+    }
+
+    /// Does again what the frames of one segment say, and forgets those that cannot be read. The
+    /// number of sections that make no sense.
+    fn replay_segment(
+        &mut self,
+        state: &mut State,
+        scan: &mut Scan,
+        bytes: &[u8],
+        from: Option<&CheckpointFound>,
+    ) -> usize {
+        let in_any_order = self.options.trusts_stale_frames();
+        let id = scan.segment;
+        let mut broken = 0;
+        scan.frames.retain(|frame| {
+            if from.is_some_and(|from| frame.commit < from.commit) && !in_any_order {
+                return true;
+            }
+            let Some(bytes) = self.frame_again(id, frame, bytes) else {
+                return false;
+            };
+            broken += self.do_again(state, &bytes);
+            self.last_frame = bytes;
+            true
+        });
+        broken
     }
 
     /// The bytes of a frame that the first look has verified.

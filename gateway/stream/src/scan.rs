@@ -156,29 +156,31 @@ impl ScannedFrame {
     }
 }
 
-/// Reads `len` bytes of a file at `offset`. What cannot be read comes back as zeros, so that
-/// one bad sector costs no more than its block; the number of such blocks.
+/// Reads `len` bytes of a file at `offset` into `bytes`, whose room is used again. What cannot be
+/// read comes back as zeros, so that one bad sector costs no more than its block; the number of
+/// such blocks.
 pub(crate) fn read_tolerant(
     disk: &dyn Disk,
     name: &str,
     offset: u64,
     len: usize,
-) -> (Vec<u8>, usize) {
-    let mut bytes = vec![0; len];
-    match read_full(disk, name, offset, &mut bytes) {
+    bytes: &mut Vec<u8>,
+) -> usize {
+    bytes.clear();
+    bytes.resize(len, 0);
+    match read_full(disk, name, offset, bytes) {
         Ok(read) => {
             bytes.truncate(read);
-            (bytes, 0)
+            0
         }
-        Err(_) => read_blocks(disk, name, offset, len),
+        Err(_) => read_blocks(disk, name, offset, bytes),
     }
 }
 
 /// How often a block is read before it counts as lost.
 const BLOCK_TRIES: usize = 2;
 
-fn read_blocks(disk: &dyn Disk, name: &str, offset: u64, len: usize) -> (Vec<u8>, usize) {
-    let mut bytes = vec![0; len];
+fn read_blocks(disk: &dyn Disk, name: &str, offset: u64, bytes: &mut [u8]) -> usize {
     let mut bad = 0;
     for (index, block) in bytes.chunks_mut(BLOCK).enumerate() {
         let at = offset + (index * BLOCK) as u64;
@@ -188,5 +190,5 @@ fn read_blocks(disk: &dyn Disk, name: &str, offset: u64, len: usize) -> (Vec<u8>
             bad += 1;
         }
     }
-    (bytes, bad)
+    bad
 }

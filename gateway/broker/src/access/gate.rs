@@ -7,7 +7,6 @@ use crate::broker::Broker;
 use crate::connection::{Candidate, Open, Phase};
 use crate::event::{Answer, BrokerEvent, ConnId, RefuseReason};
 use crate::message::QoS;
-use crate::packet::Version;
 use crate::packet::connect::Refusal;
 use crate::packet::fault::{Fault, Reason};
 use crate::topic::{TopicFilter, TopicName};
@@ -37,7 +36,7 @@ impl Broker {
         let Some(&slot) = self.by_id.get(&conn) else { return };
         let Some(connection) = self.connections.get_mut(slot) else { return };
         match &connection.phase {
-            Phase::AwaitingConnect | Phase::Closing => return,
+            Phase::AwaitingConnect | Phase::Settling(_) | Phase::Closing => return,
             Phase::Open(_) => return self.authorise_again(now, slot, outcome),
             Phase::Authenticating(_) => {}
         }
@@ -107,13 +106,13 @@ impl Broker {
         }
     }
 
-    /// A client publishes where it may not. With QoS 1 it is told, in its turn; 3.1.1 has no words
+    /// A client publishes where it may not. With QoS 1 and 2 it is told, in its turn; 3.1.1 has no words
     /// for it, so that connection ends [MQTT-3.3.5-2]: an acknowledgement would be a lie.
     pub(crate) fn deny_publish(
         &mut self,
         now: Instant,
         slot: u32,
-        (qos, id): (QoS, u16),
+        publish: (QoS, u16),
         topic: &TopicName,
     ) -> Result<(), Fault> {
         let Some(open) = self.connections.get_mut(slot).and_then(|c| c.open_mut()) else {
@@ -121,24 +120,9 @@ impl Broker {
         };
         self.counters.denied_publishes += 1;
         self.events.push_back(denied(open, Action::Publish, topic.as_str()));
-        if qos == QoS::AtMostOnce {
-            return Ok(());
-        }
-        if open.version == Version::V5
-            && open.pending.len() >= usize::from(self.limits.receive_maximum)
-        {
-            let text = "more publishes wait for their PUBACK than Receive Maximum allows";
-            return Err(Fault::new(Reason::ReceiveMaximumExceeded, text));
-        }
-        let number = open.pending.next_number();
-        open.pending.push(id);
         let text = PUBLISH_DENIED.to_owned();
-        open.pending.answer(number, Answer::Refused { reason: RefuseReason::NotAuthorized, text });
-        if let Some(next) = self.next_ticket.get_mut(slot as usize) {
-            *next = number + 1;
-        }
-        self.send_acks(now, slot);
-        Ok(())
+        let answer = Answer::Refused { reason: RefuseReason::NotAuthorized, text };
+        self.answer_publish(now, slot, publish, answer)
     }
 
     /// Whether the client of a session may subscribe with a filter.
@@ -146,16 +130,17 @@ impl Broker {
         &mut self,
         session: u32,
         filter: &TopicFilter,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Fault> {
         let connection = self.sessions.get(session).and_then(|session| session.connection);
         let connection = connection.and_then(|slot| self.connections.get(slot));
-        let open = connection.and_then(|c| c.open()).ok_or(Reason::ImplementationSpecific)?;
+        let gone = Fault::new(Reason::ImplementationSpecific, "the connection is gone");
+        let open = connection.and_then(|c| c.open()).ok_or(gone)?;
         if open.access.may_subscribe(filter) {
             return Ok(());
         }
         self.counters.denied_subscriptions += 1;
         self.events.push_back(denied(open, Action::Subscribe, filter.as_str()));
-        Err(Reason::NotAuthorized)
+        Err(Fault::new(Reason::NotAuthorized, "this client may not subscribe to this"))
     }
 
     /// Whether a client may leave its will.

@@ -4,9 +4,12 @@
 mod access;
 mod bytes_in;
 mod connecting;
-mod peer;
+mod handover;
+mod inside;
+pub(crate) mod peer;
 mod publishing;
 mod retaining;
 mod sessions;
+mod sharing;
 mod subscribing;
 mod wills;
