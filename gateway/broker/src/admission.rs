@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::access::Access;
 use crate::aliases::OutboundAliases;
 use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
-use crate::connection::{Open, Phase};
+use crate::connection::{Candidate, Open, Phase};
 use crate::delivery::append;
 use crate::event::{BrokerEvent, CloseReason};
 use crate::packet::Version;
@@ -21,17 +22,25 @@ use crate::will::{Will, WillFate};
 
 impl Broker {
     pub(crate) fn handle_connect(&mut self, now: Instant, slot: u32, frame: Frame<'_>) {
-        let admitted = connect::decode(frame.body).and_then(|connect| {
+        let candidate = connect::decode(frame.body).and_then(|connect| {
             let minimal = frame.check_minimal(connect.version);
             minimal.map_err(|fault| Refusal::of(&connect, fault, SERVER_UNAVAILABLE))?;
-            self.admit(now, slot, connect)
+            let (client, assigned) = self.client_id(&connect)?;
+            Ok(Candidate { connect, client, assigned })
+        });
+        let admitted = candidate.and_then(|candidate| {
+            if self.requires_login {
+                self.ask_who(slot, candidate);
+                return Ok(());
+            }
+            self.admit(now, slot, candidate, Access::everything())
         });
         if let Err(refusal) = admitted {
             self.refuse(now, slot, &refusal);
         }
     }
 
-    fn refuse(&mut self, now: Instant, slot: u32, refusal: &Refusal) {
+    pub(crate) fn refuse(&mut self, now: Instant, slot: u32, refusal: &Refusal) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if let Some(connack) = connect::refusal(refusal) {
             append(connection, &mut self.events, |out| out.extend_from_slice(&connack));
@@ -42,13 +51,20 @@ impl Broker {
         self.close(now, slot, why, None, WillFate::Discard);
     }
 
-    fn admit(&mut self, now: Instant, slot: u32, connect: Connect) -> Result<(), Refusal> {
-        if connect.will.as_ref().is_some_and(|will| will.topic.is_reserved()) {
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        candidate: Candidate,
+        access: Access,
+    ) -> Result<(), Refusal> {
+        if candidate.connect.will.as_ref().is_some_and(|will| will.topic.is_reserved()) {
             let fault = Fault::new(Reason::TopicNameInvalid, RESERVED_TOPIC);
-            return Err(Refusal::of(&connect, fault, NOT_AUTHORIZED));
+            return Err(Refusal::of(&candidate.connect, fault, NOT_AUTHORIZED));
         }
-        let (client, assigned) = self.client_id(&connect)?;
-        let (session, present) = self.session_for(now, slot, &client, &connect)?;
+        self.check_will(&candidate, &access)?;
+        let Candidate { connect, client, assigned } = candidate;
+        let (session, present) = self.session_for(now, slot, &client, &connect, &access)?;
         let granted = self.granted_expiry(connect.session_expiry);
         let keep_alive = self.granted_keep_alive(&connect);
         let connack = connect::welcome(
@@ -71,19 +87,21 @@ impl Broker {
         }
         if let Some(session) = self.sessions.get_mut(session) {
             session.connection = Some(slot);
+            session.user = access.user().cloned();
             session.expiry = granted;
             session.ends_at = None;
             session.will = None; // [MQTT-3.1.3-9]: the client is back in time.
             session.inflight.restart();
         }
         self.arm_session(session);
-        self.open(now, slot, Opening { connect, client, session, keep_alive }, &connack);
+        self.drop_denied_subscriptions(session, &access);
+        self.open(now, slot, Opening { connect, client, session, keep_alive, access }, &connack);
         self.pump(now, session);
         Ok(())
     }
 
     fn open(&mut self, now: Instant, slot: u32, opening: Opening, connack: &[u8]) {
-        let Opening { connect, client, session, keep_alive } = opening;
+        let Opening { connect, client, session, keep_alive, access } = opening;
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
         let patience = (keep_alive > 0).then_some(patience);
@@ -105,6 +123,8 @@ impl Broker {
                 self.limits.max_outbound_aliases,
             ),
             last_topic: None,
+            access,
+            allowed_topic: None,
         }));
         append(connection, &mut self.events, |out| out.extend_from_slice(connack));
         self.events.push_back(BrokerEvent::Connected {
@@ -177,8 +197,15 @@ impl Broker {
         newcomer: u32,
         client: &Arc<str>,
         connect: &Connect,
+        access: &Access,
     ) -> Result<(u32, bool), Refusal> {
         let present = self.by_client.get(client).and_then(|session| self.sessions.get(*session));
+        if present.is_some_and(|s| s.user.is_some() && s.user.as_ref() != access.user()) {
+            // What is queued there is not for this user, and the connection is another's.
+            let text = "the client identifier is in use by another user";
+            let fault = Fault::new(Reason::ClientIdNotValid, text);
+            return Err(Refusal::of(connect, fault, IDENTIFIER_REJECTED));
+        }
         if let Some(other) = present.and_then(|session| session.connection) {
             // [MQTT-3.1.4-3] (5), [MQTT-3.1.4-2] (3.1.1)
             let peer = |slot| self.connections.get(slot).map(|c| c.peer.clone());
@@ -232,4 +259,5 @@ struct Opening {
     client: Arc<str>,
     session: u32,
     keep_alive: u16,
+    access: Access,
 }

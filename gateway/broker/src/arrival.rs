@@ -8,7 +8,7 @@ use crate::delivery::append;
 use crate::event::{Answer, BrokerEvent, CloseReason, RefuseReason, Ticket};
 use crate::message::{Message, QoS};
 use crate::packet::fault::{Fault, Reason};
-use crate::packet::publish::{self, Inbound};
+use crate::packet::publish;
 use crate::packet::{Version, ack};
 use crate::pending::Kind;
 use crate::receipts::Known;
@@ -27,6 +27,7 @@ pub(crate) const RESERVED_TOPIC: &str = "topics that begin with $ are the gatewa
 impl Broker {
     pub(crate) fn handle_publish(
         &mut self,
+        now: Instant,
         slot: u32,
         flags: u8,
         body: &[u8],
@@ -38,7 +39,10 @@ impl Broker {
         let inbound = publish::decode(open.version, flags, body, limits.max_user_properties)?;
         let topic = open.topic(&inbound, limits)?;
         if topic.is_reserved() {
-            return self.refuse_reserved(slot, &inbound);
+            return self.refuse_reserved(now, slot, (inbound.qos, inbound.id));
+        }
+        if !open.may_publish(&topic) {
+            return self.deny_publish(now, slot, (inbound.qos, inbound.id), &topic);
         }
         let ticket = match inbound.qos {
             QoS::AtMostOnce => {
@@ -50,7 +54,7 @@ impl Broker {
                 self.counters.received_qos1 += 1;
                 Some(ticket)
             }
-            QoS::ExactlyOnce => match self.begin_handover(slot, inbound.id)? {
+            QoS::ExactlyOnce => match self.begin_handover(now, slot, inbound.id)? {
                 Some(ticket) => Some(ticket),
                 None => return Ok(()),
             },
@@ -100,7 +104,12 @@ impl Broker {
     /// A message of QoS 2. One that came before under the same identifier is not taken again,
     /// whatever it says now, but answered again, and no earlier than the first time
     /// [MQTT-4.3.3-10].
-    fn begin_handover(&mut self, slot: u32, id: u16) -> Result<Option<Ticket>, Fault> {
+    fn begin_handover(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        id: u16,
+    ) -> Result<Option<Ticket>, Fault> {
         let Some(open) = self.connections.get_mut(slot).and_then(|c| c.open_mut()) else {
             return Ok(None);
         };
@@ -125,14 +134,19 @@ impl Broker {
         };
         open.unfinished += u32::from(session.receipts.count(id));
         self.expect_answer(slot, Kind::ReceiptAgain, id, answer)?;
-        self.send_acks_of(slot);
+        self.send_acks(now, slot);
         Ok(None)
     }
 
     /// Clients may not publish to topics that begin with `$`. MQTT 5 has a reason code for it.
     /// A 3.1.1 client is answered as if the message had been taken, which is one of the two ways
     /// that it may be told [MQTT-3.3.5-2].
-    fn refuse_reserved(&mut self, slot: u32, inbound: &Inbound<'_>) -> Result<(), Fault> {
+    fn refuse_reserved(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        publish: (QoS, u16),
+    ) -> Result<(), Fault> {
         self.counters.refused_reserved += 1;
         let Some(open) = self.connections.get(slot).and_then(|c| c.open()) else { return Ok(()) };
         let answer = match open.version {
@@ -142,18 +156,29 @@ impl Broker {
                 text: RESERVED_TOPIC.to_owned(),
             },
         };
-        match inbound.qos {
+        self.answer_publish(now, slot, publish, answer)
+    }
+
+    /// A publish that its owner is not asked about: it is answered in its turn.
+    pub(crate) fn answer_publish(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        (qos, id): (QoS, u16),
+        answer: Answer,
+    ) -> Result<(), Fault> {
+        match qos {
             QoS::AtMostOnce => return Ok(()),
             QoS::AtLeastOnce => {
-                self.expect_answer(slot, Kind::Ack, inbound.id, Some(answer))?;
+                self.expect_answer(slot, Kind::Ack, id, Some(answer))?;
             }
             QoS::ExactlyOnce => {
-                if let Some(ticket) = self.begin_handover(slot, inbound.id)? {
+                if let Some(ticket) = self.begin_handover(now, slot, id)? {
                     self.answer_in_turn(slot, ticket, answer);
                 }
             }
         }
-        self.send_acks_of(slot);
+        self.send_acks(now, slot);
         Ok(())
     }
 
@@ -187,12 +212,6 @@ impl Broker {
             open.unfinished -= 1;
         }
         true
-    }
-
-    fn send_acks_of(&mut self, slot: u32) {
-        if let Some(now) = self.now {
-            self.send_acks(now, slot);
-        }
     }
 
     pub(crate) fn send_acks(&mut self, now: Instant, slot: u32) {

@@ -68,6 +68,8 @@ pub struct Broker {
     /// What client identifiers given out are made of.
     pub(crate) id_seed: u64,
     pub(crate) hearing: Hearing,
+    /// The owner is asked who a client is.
+    pub(crate) requires_login: bool,
 }
 
 /// Whether the owner reads from the sockets at all.
@@ -118,6 +120,7 @@ impl Broker {
             targets: Vec::new(),
             id_seed: 0,
             hearing: Hearing::Since(None),
+            requires_login: false,
             limits,
         }
     }
@@ -169,9 +172,7 @@ impl Broker {
         connection.unread.extend_from_slice(bytes);
         if !connection.paused {
             self.read_unread(now, slot);
-        } else if connection.unread.len()
-            > self.limits.max_packet as usize + self.limits.max_held_bytes
-        {
+        } else if connection.unread.len() > self.limits.held_bytes(&connection.phase) {
             let text = "too much was sent while reading was paused";
             self.close_for(now, slot, Fault::new(Reason::QuotaExceeded, text));
         }
@@ -308,7 +309,7 @@ impl Broker {
         let silent_since = self.hearing.silent_since(now, connection.heard);
         match &connection.phase {
             Phase::Closing => {}
-            Phase::AwaitingConnect => {
+            Phase::AwaitingConnect | Phase::Authenticating(_) => {
                 let deadline = silent_since.checked_add(self.limits.connect_timeout);
                 if deadline.is_none_or(|at| at > now) {
                     self.arm_connection(slot, deadline);

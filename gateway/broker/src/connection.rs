@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::access::Access;
 use crate::aliases::OutboundAliases;
 use crate::event::ConnId;
 use crate::limits::BrokerLimits;
 use crate::outbox::Outbox;
 use crate::packet::Version;
+use crate::packet::connect::Connect;
 use crate::packet::fault::{Fault, Reason};
 use crate::packet::publish::{Inbound, topic_text};
 use crate::pending::PendingAcks;
@@ -38,9 +40,20 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) enum Phase {
     AwaitingConnect,
+    /// The owner finds out who the client is; reading is paused.
+    Authenticating(Box<Candidate>),
     Open(Box<Open>),
     /// It gets its last bytes and takes none.
     Closing,
+}
+
+/// A client whose CONNECT can be accepted if it is who it says.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) connect: Connect,
+    pub(crate) client: Arc<str>,
+    /// The broker gave the client identifier.
+    pub(crate) assigned: bool,
 }
 
 /// A connection whose CONNECT was accepted.
@@ -66,6 +79,9 @@ pub(crate) struct Open {
     pub(crate) outbound_aliases: OutboundAliases,
     /// The topic published to last: publishers tend to stay with theirs.
     pub(crate) last_topic: Option<TopicName>,
+    pub(crate) access: Access,
+    /// The topic that was last found to be allowed.
+    pub(crate) allowed_topic: Option<TopicName>,
 }
 
 impl Connection {
@@ -87,14 +103,14 @@ impl Connection {
     pub(crate) fn open(&self) -> Option<&Open> {
         match &self.phase {
             Phase::Open(open) => Some(open),
-            Phase::AwaitingConnect | Phase::Closing => None,
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => None,
         }
     }
 
     pub(crate) fn open_mut(&mut self) -> Option<&mut Open> {
         match &mut self.phase {
             Phase::Open(open) => Some(open),
-            Phase::AwaitingConnect | Phase::Closing => None,
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => None,
         }
     }
 

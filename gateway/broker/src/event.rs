@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::access::{Action, Credentials};
 use crate::message::{Message, QoS};
 use crate::packet::Version;
 use crate::topic::TopicFilter;
@@ -151,6 +152,27 @@ pub enum BrokerEvent {
         client: Arc<str>,
         /// What from.
         filter: TopicFilter,
+    },
+    /// A client wants to be let in: find out who it is and call `authenticated`. Until then
+    /// nothing more is read from it, and its connect timeout goes on.
+    Authenticate {
+        /// Its connection.
+        conn: ConnId,
+        /// Its client identifier, possibly one the broker gave it.
+        client: Arc<str>,
+        /// Its login.
+        credentials: Credentials,
+    },
+    /// A client was not allowed to do something.
+    Denied {
+        /// Its client identifier.
+        client: Arc<str>,
+        /// The name it has logged in with.
+        user: Option<Arc<str>>,
+        /// What it wanted to do.
+        action: Action,
+        /// The topic or the filter.
+        topic: String,
     },
     /// A client that was let in is without a connection.
     Disconnected {

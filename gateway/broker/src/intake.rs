@@ -24,7 +24,9 @@ impl Broker {
                 return used;
             }
             let max_packet = match connection.phase {
-                Phase::AwaitingConnect => self.limits.max_packet_before_connect,
+                Phase::AwaitingConnect | Phase::Authenticating(_) => {
+                    self.limits.max_packet_before_connect
+                }
                 Phase::Open(_) | Phase::Closing => self.limits.max_packet,
             };
             let handled = match frame::first(&bytes[used..], max_packet) {
@@ -83,7 +85,7 @@ impl Broker {
         let version = open.version;
         frame.check_minimal(version)?;
         match frame.kind {
-            frame::PUBLISH => self.handle_publish(slot, frame.flags, frame.body),
+            frame::PUBLISH => self.handle_publish(now, slot, frame.flags, frame.body),
             frame::PUBACK => self.handle_ack(now, slot, ack::PUBACK, frame.body),
             frame::PUBREC => self.handle_ack(now, slot, ack::PUBREC, frame.body),
             frame::PUBCOMP => self.handle_ack(now, slot, ack::PUBCOMP, frame.body),

@@ -35,8 +35,10 @@
 //! - The same calls give the same events and bytes: no clock, no randomness, no unordered maps.
 //! - Nothing here points into a read buffer after `handle_bytes` has returned.
 //!
-//! Deliberately not here: sockets, TLS, extended authentication, anything on a disk.
+//! Deliberately not here: sockets, TLS, who a client is (see [`access`]), extended authentication,
+//! anything on a disk.
 
+pub mod access;
 mod admission;
 mod aliases;
 mod arrival;

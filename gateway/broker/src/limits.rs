@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+use crate::connection::Phase;
+
+/// Bytes behind a CONNECT that wait until it is known who the client is. The shell stops reading
+/// meanwhile; this is what one read may bring.
+const MAX_HELD_BEFORE_LOGIN: usize = 64 * 1024;
+
 /// The bounds of one broker. All sizes are in bytes.
 ///
 /// Worst-case memory with the defaults: 64 MiB of queued messages over all sessions and as much
@@ -126,6 +132,14 @@ impl Default for BrokerLimits {
 }
 
 impl BrokerLimits {
+    /// Bytes that may wait for a connection that is not read.
+    pub(crate) fn held_bytes(&self, phase: &Phase) -> usize {
+        match phase {
+            Phase::AwaitingConnect | Phase::Authenticating(_) => MAX_HELD_BEFORE_LOGIN,
+            Phase::Open(_) | Phase::Closing => self.max_packet as usize + self.max_held_bytes,
+        }
+    }
+
     /// The same limits with contradictions removed: values that would allow nothing at all are
     /// raised to the least that works.
     pub(crate) fn sane(mut self) -> BrokerLimits {

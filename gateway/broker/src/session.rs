@@ -17,6 +17,8 @@ use crate::will::DelayedWill;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client: Arc<str>,
+    /// The name its client has logged in with: nobody else gets what is queued here.
+    pub(crate) user: Option<Arc<str>>,
     /// Place of the connection.
     pub(crate) connection: Option<u32>,
     /// Zero: it ends with its connection.
@@ -95,6 +97,7 @@ impl Session {
     pub(crate) fn new(client: Arc<str>, limits: &BrokerLimits) -> Session {
         Session {
             client,
+            user: None,
             connection: None,
             expiry: Duration::ZERO,
             detached_at: None,

@@ -58,6 +58,10 @@ pub struct Counters {
     pub sessions_evicted: u64,
     /// Connections ended for a fault of the peer.
     pub faults: u64,
+    /// Publishes that their client was not allowed to make, wills included.
+    pub denied_publishes: u64,
+    /// Subscriptions that their client was not allowed to make.
+    pub denied_subscriptions: u64,
     /// Connections ended for silence.
     pub keep_alive_timeouts: u64,
 }

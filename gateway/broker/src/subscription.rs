@@ -58,7 +58,9 @@ impl Broker {
             let text = "the filter is longer or deeper than allowed";
             return Err(Fault::new(Reason::TopicFilterInvalid, text));
         }
+        self.check_subscription(slot, &filter)?;
         let gone = Fault::new(Reason::ImplementationSpecific, "the session is gone");
+        let limits = &self.limits;
         let session = self.sessions.get_mut(slot).ok_or(gone)?;
         let subscription = Subscription {
             qos: entry.qos,
@@ -131,7 +133,7 @@ impl Broker {
     }
 
     /// Whether there was such a subscription; `None` if it is no filter.
-    fn unsubscribe(&mut self, slot: u32, filter: &str) -> Option<bool> {
+    pub(crate) fn unsubscribe(&mut self, slot: u32, filter: &str) -> Option<bool> {
         let filter = TopicFilter::parse(filter).ok()?;
         let session = self.sessions.get_mut(slot)?;
         session.replays.retain(|replay| replay.filter != filter);

@@ -16,6 +16,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
 use tidegate_broker::{Broker, CloseReason, ConnId, Message, Ticket};
 use tidegate_stream::{
     Disk, DiskReply, DiskRequest, Log, OpenError, Position, ReaderId, Recovery, StreamId,
@@ -57,6 +58,8 @@ pub enum Output {
     Pause(ConnId),
     /// Go on reading from this connection.
     Resume(ConnId),
+    /// Find out who this client is and tell [`Gateway::authenticated`].
+    Authenticate(ConnId, Login),
     /// Do this on the disk and hand the reply to [`Gateway::handle_disk`].
     Disk(DiskRequest),
     /// Call this function and hand the result to [`Gateway::handle_call`].
@@ -65,6 +68,15 @@ pub enum Output {
     Uplink(usize, Action),
     /// Something an operator should read.
     Notice(Notice),
+}
+
+/// A client that wants to be let in.
+#[derive(Debug)]
+pub struct Login {
+    /// Its client identifier.
+    pub client: std::sync::Arc<str>,
+    /// What it shows.
+    pub credentials: Credentials,
 }
 
 /// News for the operator's log.
@@ -83,6 +95,17 @@ pub enum Notice {
         client: String,
         /// Why.
         why: String,
+    },
+    /// A client was not allowed to do something.
+    Denied {
+        /// Client id.
+        client: String,
+        /// The name it has logged in with.
+        user: Option<String>,
+        /// What it wanted to do.
+        action: ClientAction,
+        /// The topic or the filter.
+        topic: String,
     },
     /// A function wrote a log line.
     FunctionLog {
@@ -250,6 +273,9 @@ impl Gateway {
         let refusals = Refusals::define(&mut log)?;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
+        if plan.requires_login {
+            broker.require_login();
+        }
         let gateway = Gateway {
             name: plan.gateway,
             started: now.instant,
@@ -293,6 +319,13 @@ impl Gateway {
     /// Bytes arrived on a connection.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
         self.broker.handle_bytes(now.instant, conn, bytes);
+        self.take_broker_events(now);
+    }
+
+    /// The shell knows who a client is, or that it is not let in; also for a client that is in
+    /// already, when what it may do has changed.
+    pub fn authenticated(&mut self, now: Now, conn: ConnId, outcome: Result<Access, LoginError>) {
+        self.broker.authenticated(now.instant, conn, outcome);
         self.take_broker_events(now);
     }
 

@@ -7,7 +7,7 @@ use tidegate_stream::{AppendError, CommitError, Overflow, PublisherIdentity, Rec
 
 use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
 use crate::clock::Now;
-use crate::gateway::{Gateway, Notice, Output, PlantedBug};
+use crate::gateway::{Gateway, Login, Notice, Output, PlantedBug};
 use crate::hold::Held;
 use crate::release::Release;
 
@@ -44,6 +44,13 @@ impl Gateway {
                 BrokerEvent::TakenOver { .. }
                 | BrokerEvent::Subscribed { .. }
                 | BrokerEvent::Unsubscribed { .. } => {}
+                BrokerEvent::Authenticate { conn, client, credentials } => {
+                    self.emit(Output::Authenticate(conn, Login { client, credentials }));
+                }
+                BrokerEvent::Denied { client, user, action, topic } => {
+                    let (client, user) = (client.to_string(), user.map(|user| user.to_string()));
+                    self.emit(Output::Notice(Notice::Denied { client, user, action, topic }));
+                }
                 BrokerEvent::Disconnected { client, why } => {
                     let (client, why) = (client.to_string(), why.to_string());
                     self.emit(Output::Notice(Notice::ClientDisconnected { client, why }));

@@ -29,7 +29,7 @@ mod tests;
 
 pub use call::{Call, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
-pub use gateway::{BuildError, Gateway, Notice, Output, PlantedBug};
+pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use late::LATE_SUFFIX;
 pub use plan::{

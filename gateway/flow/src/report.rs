@@ -102,6 +102,9 @@ impl Gateway {
                 + counters.dropped_too_large
                 + counters.dropped_expired,
             pending_acknowledgements: self.waiting.len() as u64,
+            denied_publishes: stats.counters.denied_publishes,
+            denied_subscriptions: stats.counters.denied_subscriptions,
+            turned_away: Vec::new(),
         }
     }
 

@@ -180,7 +180,10 @@ impl Bench {
                     self.gateway.handle_call(self.now, function, result);
                 }
                 Output::Uplink(index, action) => self.upstream(index, action),
-                Output::Pause(_) | Output::Resume(_) | Output::Notice(_) => {}
+                Output::Pause(_)
+                | Output::Resume(_)
+                | Output::Authenticate(..)
+                | Output::Notice(_) => {}
             }
         }
     }
@@ -307,6 +310,7 @@ fn plan() -> Plan {
     Plan {
         gateway: "gw".to_owned(),
         broker: BrokerLimits::default(),
+        requires_login: false,
         log: LogOptions {
             segment_bytes: 256 * 1024,
             max_frame_bytes: 64 * 1024,

@@ -41,6 +41,7 @@ impl Options {
         Plan {
             gateway: GATEWAY.to_owned(),
             broker: BrokerLimits::default(),
+            requires_login: false,
             log: self.log_options(trace),
             streams: vec![
                 stream(STREAMS[0], &telemetry, quotas.telemetry, Overflow::Block),

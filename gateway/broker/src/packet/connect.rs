@@ -1,5 +1,6 @@
 //! CONNECT in, CONNACK out.
 
+use crate::access::Credentials;
 use crate::message::{Properties, QoS};
 use crate::packet::Version;
 use crate::packet::fault::{Fault, Reason};
@@ -30,20 +31,7 @@ pub(crate) struct Connect {
     /// Whether it wants reason strings.
     pub(crate) problem_info: bool,
     pub(crate) will: Option<ConnectWill>,
-    #[allow(dead_code, reason = "for whoever decides about its holder")]
-    pub(crate) username: Option<String>,
-    #[allow(dead_code, reason = "for whoever decides about its holder")]
-    pub(crate) password: Option<Password>,
-}
-
-/// A password on its way to whoever checks it. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Password(#[allow(dead_code, reason = "see above")] pub(crate) Vec<u8>);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Password")
-    }
+    pub(crate) credentials: Credentials,
 }
 
 /// The will message in CONNECT.
@@ -220,8 +208,7 @@ impl Connect {
             topic_alias_maximum: 0,
             problem_info: true,
             will: None,
-            username: None,
-            password: None,
+            credentials: Credentials::default(),
         }
     }
 
@@ -232,10 +219,10 @@ impl Connect {
             self.will = Some(decode_will(self.version, flags, &mut reader)?);
         }
         if flags & USERNAME != 0 {
-            self.username = Some(reader.text()?.to_owned()); // [MQTT-3.1.3-12]
+            self.credentials.username = Some(reader.text()?.to_owned()); // [MQTT-3.1.3-12]
         }
         if flags & PASSWORD != 0 {
-            self.password = Some(Password(reader.binary()?.to_vec()));
+            self.credentials.password = Some(reader.binary()?.to_vec().into());
         }
         if reader.is_empty() {
             Ok(())

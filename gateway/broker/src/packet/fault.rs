@@ -9,6 +9,9 @@ pub(crate) enum Reason {
     ImplementationSpecific = 0x83,
     UnsupportedVersion = 0x84,
     ClientIdNotValid = 0x85,
+    BadUserNameOrPassword = 0x86,
+    NotAuthorized = 0x87,
+    ServerUnavailable = 0x88,
     ServerShuttingDown = 0x8B,
     BadAuthenticationMethod = 0x8C,
     KeepAliveTimeout = 0x8D,
@@ -19,6 +22,7 @@ pub(crate) enum Reason {
     TopicAliasInvalid = 0x94,
     PacketTooLarge = 0x95,
     QuotaExceeded = 0x97,
+    ConnectionRateExceeded = 0x9F,
 }
 
 /// A mistake of the peer that ends its connection.

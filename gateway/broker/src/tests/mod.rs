@@ -1,6 +1,7 @@
 //! Bytes in, bytes out, in simulated time. The peers are built from the client side of
 //! `mqtt-protocol-core`, so two encoders and two parsers written apart have to agree.
 
+mod access;
 mod bytes_in;
 mod conformance;
 mod connecting;

@@ -16,6 +16,7 @@ impl Settings {
         Plan {
             gateway: self.gateway.clone(),
             broker: self.broker_limits(),
+            requires_login: false,
             log: self.log_options(),
             streams: self.streams.iter().map(stream_plan).collect(),
             functions: self.functions.iter().map(function_plan).collect(),

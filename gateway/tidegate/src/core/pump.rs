@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tidegate_broker::access::Access;
 use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::watch;
@@ -144,6 +145,10 @@ impl Pump {
             }
             Output::Pause(conn) => self.pause(conn, true),
             Output::Resume(conn) => self.pause(conn, false),
+            Output::Authenticate(conn, _) => {
+                let access = Access::everything();
+                self.core.gateway.borrow_mut().authenticated(clock::now(), conn, Ok(access));
+            }
             Output::Disk(request) => {
                 anyhow::ensure!(self.disks.submit(request), "a disk thread died");
             }
@@ -231,6 +236,9 @@ fn log(notice: Notice) {
         Notice::ClientConnected { client, peer } => tracing::debug!(client, peer, "connected"),
         Notice::ClientDisconnected { client, why } => {
             tracing::debug!(client, why, "disconnected");
+        }
+        Notice::Denied { client, user, action, topic } => {
+            tracing::warn!(client, user, %action, topic, "denied");
         }
         Notice::FunctionLog { function, level, text } => match level {
             1 => tracing::error!(target: "function", function, "{text}"),
