@@ -1,11 +1,11 @@
 //! A broker with simulated time, sockets that take everything, and an owner that accepts every
-//! message at once.
+//! message, at once or when it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate_broker::{Answer, Broker, BrokerEvent, BrokerLimits, ConnId};
+use tidegate_broker::{Answer, Broker, BrokerEvent, BrokerLimits, ConnId, Ticket};
 
 /// Whether everything that happens is told on stderr: for the replay of a finding.
 pub static TRACE: AtomicBool = AtomicBool::new(false);
@@ -18,6 +18,10 @@ fn trace(what: std::fmt::Arguments<'_>) {
 
 pub(crate) struct Owner {
     pub(crate) broker: Broker,
+    /// Whether answers wait, as for a disk.
+    pub(crate) waits: bool,
+    /// Publishes without an answer yet.
+    pub(crate) tickets: Vec<Ticket>,
     now: Instant,
     next: u64,
     sent: BTreeMap<ConnId, Vec<u8>>,
@@ -28,6 +32,8 @@ impl Owner {
     pub(crate) fn new(limits: BrokerLimits) -> Owner {
         Owner {
             broker: Broker::new(limits),
+            waits: false,
+            tickets: Vec::new(),
             now: Instant::now(),
             next: 0,
             sent: BTreeMap::new(),
@@ -56,6 +62,15 @@ impl Owner {
         self.settle();
     }
 
+    /// Accepts one of the publishes that wait.
+    pub(crate) fn answer(&mut self, at: usize) -> Ticket {
+        let ticket = self.tickets.remove(at);
+        trace(format_args!("{ticket:?} is accepted"));
+        self.broker.acknowledge(self.now, ticket, Answer::Success);
+        self.settle();
+        ticket
+    }
+
     pub(crate) fn pass(&mut self, seconds: u64) {
         trace(format_args!("{seconds} s pass"));
         let end = self.now + Duration::from_secs(seconds);
@@ -82,8 +97,12 @@ impl Owner {
             match event {
                 BrokerEvent::Publish { ticket, message, .. } => {
                     self.broker.publish(self.now, &message);
-                    if let Some(ticket) = ticket {
-                        self.broker.acknowledge(self.now, ticket, Answer::Success);
+                    match ticket {
+                        Some(ticket) if self.waits => self.tickets.push(ticket),
+                        Some(ticket) => {
+                            self.broker.acknowledge(self.now, ticket, Answer::Success);
+                        }
+                        None => {}
                     }
                 }
                 BrokerEvent::Writable(conn) => self.flush(conn),

@@ -1,6 +1,6 @@
 //! How clients come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_broker::ConnId;
 use tidegate_peer::Version;
@@ -26,6 +26,7 @@ impl Machine {
             will: None,
             aliases: BTreeMap::new(),
             own_aliases: BTreeMap::new(),
+            acks: VecDeque::new(),
         };
         let mut expiry = if clean { 0 } else { WEEK };
         if version == Version::V5 {

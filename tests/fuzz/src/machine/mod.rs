@@ -36,12 +36,14 @@ const WEEK: u64 = 7 * 24 * 3600;
 /// Runs the steps that `bytes` stand for.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
+    let waits = input.byte() & 1 == 1;
     let mut machine = Machine {
         owner: Owner::new(BrokerLimits::default()),
         model: Model::default(),
         lines: [None; 4],
         serial: 0,
     };
+    machine.owner.waits = waits;
     while !input.is_empty() {
         machine.step(&mut input);
         machine.judge();
@@ -59,7 +61,7 @@ struct Machine {
 
 impl Machine {
     fn step(&mut self, input: &mut Input<'_>) {
-        let what = input.below(20);
+        let what = input.below(22);
         let client = input.below(CLIENTS.len());
         let Some((conn, version)) = self.lines[client].filter(|_| what > 1) else {
             return self.connect(client, input);
@@ -79,6 +81,7 @@ impl Machine {
                 self.model.leave(client, true);
             }
             18 => self.offend(client, conn, version, input),
+            19..=20 => self.answer(input),
             _ => self.pass(input.one_of(&[1, 2, 5, 10, 60, 200])),
         }
     }
@@ -98,6 +101,15 @@ impl Machine {
     fn payload(&mut self, padding: usize) -> String {
         self.serial += 1;
         format!("{}{}", self.serial, "x".repeat(padding))
+    }
+
+    /// The owner accepts one of the publishes that wait.
+    fn answer(&mut self, input: &mut Input<'_>) {
+        let waiting = self.owner.tickets.len();
+        if waiting > 0 {
+            let ticket = self.owner.answer(usize::from(input.byte()) % waiting);
+            self.model.answered(ticket);
+        }
     }
 
     fn expect(&mut self, client: usize, reply: Reply) {
@@ -133,6 +145,10 @@ impl Machine {
 
     /// Everybody comes back and takes everything; then everybody leaves.
     fn finish(mut self) {
+        while !self.owner.tickets.is_empty() {
+            self.answer(&mut Input::new(&[]));
+            self.judge();
+        }
         for client in 0..CLIENTS.len() {
             if self.lines[client].is_none() && self.model.sessions.contains_key(&client) {
                 // MQTT 5, Clean Start 0, 100 s, no alias, a window of 1,000.

@@ -1,12 +1,12 @@
 //! What clients that are connected do.
 
-use tidegate_broker::ConnId;
+use tidegate_broker::{ConnId, Ticket};
 use tidegate_peer::Version;
 use tidegate_peer::encode::{self, PUBACK, PUBCOMP, PUBREC, PUBREL, prop};
 
 use super::{FILTERS, Machine, TOPICS};
 use crate::input::Input;
-use crate::model::{Message, Reply, Subscription};
+use crate::model::{Ack, Message, Reply, Subscription};
 
 impl Machine {
     pub(super) fn publish(
@@ -36,21 +36,8 @@ impl Machine {
         let mut publish = encode::publish(topic, &payload);
         publish.retain = retain;
         let mut message = Message { topic, payload, qos, retain, publisher: client, expires: None };
-        match qos {
-            1 => {
-                publish = publish.qos(1, id + 10);
-                session.replies.push_back(Reply::Ack { kind: PUBACK, id: id + 10, code });
-            }
-            2 => {
-                publish = publish.qos(2, id);
-                publish.dup = again;
-                if !refused {
-                    session.received.insert(id);
-                }
-                session.replies.push_back(Reply::Ack { kind: PUBREC, id, code });
-            }
-            _ => {}
-        }
+        publish = publish.qos(qos, if qos == 1 { id + 10 } else { id });
+        publish.dup = again;
         if version == Version::V5 && !again && !reserved {
             let more = input.byte();
             if more & 3 == 0 && !clears {
@@ -75,7 +62,38 @@ impl Machine {
         if !again && !reserved {
             self.model.publish(&message);
         }
+        let before = self.owner.tickets.len();
         self.owner.send(conn, &publish.bytes(version));
+        let ticket = self.owner.tickets.get(before).copied();
+        let accepted = !again && !reserved && qos > 0;
+        assert_eq!(ticket.is_some(), accepted && self.owner.waits, "asked of the owner");
+        self.expect_ack(client, &publish, ticket, code);
+    }
+
+    /// PUBACK or PUBREC, when the owner has answered and those before it have left.
+    fn expect_ack(
+        &mut self,
+        client: usize,
+        publish: &encode::Publish,
+        ticket: Option<Ticket>,
+        code: u8,
+    ) {
+        let Some(session) = self.model.sessions.get_mut(&client) else { return };
+        let id = publish.id;
+        let ack = match publish.qos {
+            1 => Ack { kind: PUBACK, id, code, waits_for: ticket },
+            2 => {
+                if code == 0 {
+                    session.received.insert(id);
+                }
+                // A repetition waits for the answer to the first copy.
+                session.unanswered.extend(ticket.map(|ticket| (id, ticket)));
+                let waits_for = session.unanswered.get(&id).copied();
+                Ack { kind: PUBREC, id, code, waits_for }
+            }
+            _ => return,
+        };
+        session.acknowledge(ack);
     }
 
     pub(super) fn subscribe(
@@ -175,6 +193,9 @@ impl Machine {
     ) {
         let id = 1 + input.below(4) as u16;
         let Some(session) = self.model.sessions.get_mut(&client) else { return };
+        if session.unanswered.contains_key(&id) {
+            return; // PUBREL before PUBREC would be an error.
+        }
         let known = session.received.remove(&id);
         let code = if known || version == Version::V3_1_1 { 0 } else { 0x92 };
         session.replies.push_back(Reply::Ack { kind: PUBCOMP, id, code });

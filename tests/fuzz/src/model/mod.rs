@@ -10,6 +10,7 @@ mod matching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use tidegate_broker::Ticket;
 use tidegate_peer::Version;
 
 /// One application message. Payloads are unique, so that a copy can be told from another one.
@@ -80,6 +81,18 @@ pub(crate) struct Link {
     pub(crate) aliases: BTreeMap<u32, String>,
     /// Topics by alias, to the server.
     pub(crate) own_aliases: BTreeMap<u16, &'static str>,
+    /// PUBACKs and PUBRECs, which leave in the order of the publishes.
+    pub(crate) acks: VecDeque<Ack>,
+}
+
+/// An acknowledgement of a publish of the client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ack {
+    pub(crate) kind: u8,
+    pub(crate) id: u16,
+    pub(crate) code: u8,
+    /// The owner's answer to this has still to come.
+    pub(crate) waits_for: Option<Ticket>,
 }
 
 /// What CONNECT says.
@@ -114,6 +127,8 @@ pub(crate) struct Session {
     pub(crate) retained: Vec<Retained>,
     /// Identifiers received with QoS 2.
     pub(crate) received: BTreeSet<u16>,
+    /// Those of them that the owner has not answered.
+    pub(crate) unanswered: BTreeMap<u16, Ticket>,
     /// Answers owed to the client now, in order.
     pub(crate) replies: VecDeque<Reply>,
 }
@@ -188,6 +203,22 @@ impl Session {
             && self.sent.iter().all(|sent| sent.here)
     }
 
+    /// Owes an acknowledgement, behind those before it.
+    pub(crate) fn acknowledge(&mut self, ack: Ack) {
+        if let Some(link) = &mut self.link {
+            link.acks.push_back(ack);
+        }
+        self.release_acks();
+    }
+
+    fn release_acks(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        while let Some(ack) = link.acks.pop_front_if(|ack| ack.waits_for.is_none()) {
+            let Ack { kind, id, code, .. } = ack;
+            self.replies.push_back(Reply::Ack { kind, id, code });
+        }
+    }
+
     pub(crate) fn has_room_for(&self, count: usize) -> bool {
         self.link.as_ref().is_some_and(|link| self.outstanding() + count <= link.window)
     }
@@ -215,6 +246,17 @@ impl Model {
         session.ends = None;
         session.will = None;
         present
+    }
+
+    /// The owner has accepted a publish.
+    pub(crate) fn answered(&mut self, ticket: Ticket) {
+        for session in self.sessions.values_mut() {
+            session.unanswered.retain(|_, waiting| *waiting != ticket);
+            for ack in session.link.iter_mut().flat_map(|link| &mut link.acks) {
+                ack.waits_for = ack.waits_for.filter(|waiting| *waiting != ticket);
+            }
+            session.release_acks();
+        }
     }
 
     /// The connection of `client` ends; with its will if `with_will`.
