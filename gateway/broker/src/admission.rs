@@ -1,5 +1,6 @@
 //! CONNECT: who is let in, and with which session.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,9 @@ use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
 use crate::connection::{Candidate, Open, Phase};
 use crate::delivery::append;
+use crate::durable::{PersistTicket, Reads};
 use crate::event::{BrokerEvent, CloseReason};
+use crate::limits::BrokerLimits;
 use crate::packet::Version;
 use crate::packet::connect::{
     self, Connect, IDENTIFIER_REJECTED, NOT_AUTHORIZED, Refusal, SERVER_UNAVAILABLE, Welcome,
@@ -64,44 +67,96 @@ impl Broker {
         }
         self.check_will(&candidate, &access)?;
         let Candidate { connect, client, assigned } = candidate;
-        let (session, present) = self.session_for(now, slot, &client, &connect, &access)?;
         let granted = self.granted_expiry(connect.session_expiry);
         let keep_alive = self.granted_keep_alive(&connect);
-        let connack = connect::welcome(
-            connect.version,
-            &Welcome {
-                session_present: present, // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
-                receive_maximum: self.limits.receive_maximum,
-                max_packet: self.limits.max_packet,
-                topic_alias_maximum: self.limits.topic_alias_maximum,
+        let BrokerLimits { receive_maximum, max_packet, topic_alias_maximum, .. } = self.limits;
+        let connack = |session_present| {
+            let welcome = Welcome {
+                session_present, // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+                receive_maximum,
+                max_packet,
+                topic_alias_maximum,
                 assigned_client: assigned.then_some(&*client),
                 session_expiry: (granted != Duration::from_secs(connect.session_expiry.into()))
                     .then_some(granted.as_secs().try_into().unwrap_or(u32::MAX)),
                 keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
-            },
-        );
-        if connack.len() > connect.max_packet as usize {
+            };
+            connect::welcome(connect.version, &welcome)
+        };
+        if connack(false).len() > connect.max_packet as usize {
             // [MQTT-3.1.2-24]
             let text = "CONNACK is larger than the client accepts";
             return Err(Refusal::silent(Fault::new(Reason::PacketTooLarge, text)));
         }
+        let changes = self.durable.as_ref().map_or(0, |durable| durable.changes.len());
+        let (session, present) = self.session_for(now, slot, &client, &connect, &access)?;
+        let connack = connack(present);
         if let Some(session) = self.sessions.get_mut(session) {
-            session.connection = Some(slot);
+            session.claimed = Some(slot);
             session.user = access.user().cloned();
             session.expiry = granted;
             session.ends_at = None;
             session.will = None; // [MQTT-3.1.3-9]: the client is back in time.
-            session.inflight.restart();
         }
         self.arm_session(session);
         self.drop_denied_subscriptions(session, &access);
-        self.open(now, slot, Opening { connect, client, session, keep_alive, access }, &connack);
-        self.pump(now, session);
+        self.write_session(now, session);
+        let waits = self.awaits_disk(session, changes);
+        let opening = Opening { connect, client, session, keep_alive, access, connack };
+        match waits {
+            Some(ticket) => self.settle_in(slot, Settling { ticket, opening }),
+            None => self.open(now, slot, opening),
+        }
         Ok(())
     }
 
-    fn open(&mut self, now: Instant, slot: u32, opening: Opening, connack: &[u8]) {
-        let Opening { connect, client, session, keep_alive, access } = opening;
+    /// What CONNACK has to wait for: the changes of its CONNECT, beyond the first `before`, and
+    /// those of an earlier connection of the same session.
+    fn awaits_disk(&self, session: u32, before: usize) -> Option<PersistTicket> {
+        let durable = self.durable.as_ref()?;
+        if durable.changes.len() > before {
+            return Some(durable.next_ticket);
+        }
+        let kept = self.sessions.get(session)?.kept.as_ref()?;
+        (kept.ticket >= durable.persisted).then_some(kept.ticket)
+    }
+
+    fn settle_in(&mut self, slot: u32, settling: Settling) {
+        let (Some(durable), Some(connection)) = (&mut self.durable, self.connections.get_mut(slot))
+        else {
+            return;
+        };
+        durable.hurried = true;
+        durable.holding.insert(slot);
+        connection.phase = Phase::Settling(Box::new(settling));
+        connection.paused = true;
+        self.events.push_back(BrokerEvent::Pause(connection.id));
+    }
+
+    /// What the CONNECT of this connection changed is durable.
+    pub(crate) fn let_in(&mut self, now: Instant, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let phase = std::mem::replace(&mut connection.phase, Phase::AwaitingConnect);
+        let Phase::Settling(settling) = phase else { return };
+        connection.paused = false;
+        connection.heard = now;
+        self.events.push_back(BrokerEvent::Resume(connection.id));
+        self.open(now, slot, settling.opening);
+        self.read_unread(now, slot);
+    }
+
+    fn open(&mut self, now: Instant, slot: u32, opening: Opening) {
+        let Opening { connect, client, session, keep_alive, access, connack } = opening;
+        if let Some(owner) = self.sessions.get_mut(session) {
+            owner.claimed = None;
+            owner.connection = Some(slot);
+            owner.inflight.restart();
+            if let (Some(durable), Some(kept)) = (&mut self.durable, &owner.kept)
+                && kept.reads != Reads::Live
+            {
+                durable.behind.insert(session);
+            }
+        }
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
         let patience = (keep_alive > 0).then_some(patience);
@@ -117,6 +172,7 @@ impl Broker {
             will: connect.will.map(|will| Will::new(will, &client)),
             pending: PendingAcks::new(first_ticket),
             unfinished: 0,
+            held: VecDeque::new(),
             aliases: Vec::new(),
             outbound_aliases: OutboundAliases::new(
                 connect.topic_alias_maximum,
@@ -126,7 +182,7 @@ impl Broker {
             access,
             allowed_topic: None,
         }));
-        append(connection, &mut self.events, |out| out.extend_from_slice(connack));
+        append(connection, &mut self.events, |out| out.extend_from_slice(&connack));
         self.events.push_back(BrokerEvent::Connected {
             conn: connection.id,
             client,
@@ -134,6 +190,7 @@ impl Broker {
             peer: connection.peer.clone(),
         });
         self.arm_connection(slot, patience.and_then(|patience| now.checked_add(patience)));
+        self.pump(now, session);
     }
 
     /// The client identifier, and whether the broker gave it.
@@ -206,7 +263,7 @@ impl Broker {
             let fault = Fault::new(Reason::ClientIdNotValid, text);
             return Err(Refusal::of(connect, fault, IDENTIFIER_REJECTED));
         }
-        if let Some(other) = present.and_then(|session| session.connection) {
+        if let Some(other) = present.and_then(|session| session.connection.or(session.claimed)) {
             // [MQTT-3.1.4-3] (5), [MQTT-3.1.4-2] (3.1.1)
             let peer = |slot| self.connections.get(slot).map(|c| c.peer.clone());
             self.events.push_back(BrokerEvent::TakenOver {
@@ -229,9 +286,21 @@ impl Broker {
             let fault = Fault::new(Reason::QuotaExceeded, text);
             return Err(Refusal::of(connect, fault, SERVER_UNAVAILABLE));
         }
-        let session = self.sessions.insert(Session::new(client.clone(), &self.limits));
-        self.by_client.insert(client.clone(), session);
-        Ok((session, false))
+        let mut session = Session::new(client.clone(), &self.limits);
+        let kept = self.granted_expiry(connect.session_expiry) > Duration::ZERO;
+        let number = self.durable.as_mut().filter(|_| kept).map(|durable| {
+            durable.next_number += 1;
+            durable.next_number - 1
+        });
+        session.keep_as(number);
+        let slot = self.sessions.insert(session);
+        if let (Some(durable), Some(number)) = (&mut self.durable, number) {
+            durable.by_number.insert(number, slot);
+            // Where it begins in the spool: what it is sent before it says so is after that.
+            durable.urgent.insert(slot);
+        }
+        self.by_client.insert(client.clone(), slot);
+        Ok((slot, false))
     }
 
     /// Gives up the session that has been without a connection for longest.
@@ -239,7 +308,7 @@ impl Broker {
         let oldest = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.connection.is_none())
+            .filter(|(_, session)| session.connection.or(session.claimed).is_none())
             .min_by_key(|(slot, session)| (session.detached_at, *slot))
             .map(|(slot, _)| slot);
         match oldest {
@@ -254,10 +323,19 @@ impl Broker {
 }
 
 /// What a connection is opened with.
-struct Opening {
+#[derive(Debug)]
+pub(crate) struct Opening {
     connect: Connect,
     client: Arc<str>,
-    session: u32,
+    pub(crate) session: u32,
     keep_alive: u16,
     access: Access,
+    connack: Vec<u8>,
+}
+
+/// A client that is let in once its session is on the disk.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    pub(crate) ticket: PersistTicket,
+    pub(crate) opening: Opening,
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Phase};
 use crate::delivery::Target;
+use crate::durable::Durable;
 use crate::event::{BrokerEvent, CloseReason, ConnId, Ticket};
 use crate::filter_tree::FilterTree;
 use crate::limits::BrokerLimits;
@@ -49,6 +50,8 @@ pub struct Broker {
     /// Messages of QoS 2 that were not answered when their connection ended: their session and
     /// packet identifier.
     pub(crate) orphans: BTreeMap<Ticket, (u32, u16)>,
+    /// `None`: sessions live in memory only.
+    pub(crate) durable: Option<Box<Durable>>,
     pub(crate) retained: Retained,
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<BrokerEvent>,
@@ -65,6 +68,8 @@ pub struct Broker {
     pub(crate) subscriptions: usize,
     /// Kept for its capacity.
     pub(crate) targets: Vec<Target>,
+    /// The subscribers inside the gateway that the message found last concerns.
+    pub(crate) inside: Vec<u32>,
     /// What client identifiers given out are made of.
     pub(crate) id_seed: u64,
     pub(crate) hearing: Hearing,
@@ -108,6 +113,8 @@ impl Broker {
             by_share: BTreeMap::new(),
             locals: Slots::new(),
             orphans: BTreeMap::new(),
+            durable: None,
+            inside: Vec::new(),
             retained: Retained::new(limits.max_retained, limits.max_retained_bytes),
             timers: Timers::default(),
             events: VecDeque::new(),
@@ -225,6 +232,9 @@ impl Broker {
         {
             self.after_handing_out(slot);
         }
+        if self.events.is_empty() {
+            self.hand_out_changes();
+        }
         self.events.pop_front()
     }
 
@@ -309,7 +319,7 @@ impl Broker {
         let silent_since = self.hearing.silent_since(now, connection.heard);
         match &connection.phase {
             Phase::Closing => {}
-            Phase::AwaitingConnect | Phase::Authenticating(_) => {
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Settling(_) => {
                 let deadline = silent_since.checked_add(self.limits.connect_timeout);
                 if deadline.is_none_or(|at| at > now) {
                     self.arm_connection(slot, deadline);

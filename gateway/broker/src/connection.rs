@@ -1,10 +1,13 @@
 //! One network connection: from its first byte to its last.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::access::Access;
+use crate::admission::Settling;
 use crate::aliases::OutboundAliases;
+use crate::durable::PersistTicket;
 use crate::event::ConnId;
 use crate::limits::BrokerLimits;
 use crate::outbox::Outbox;
@@ -42,6 +45,8 @@ pub(crate) enum Phase {
     AwaitingConnect,
     /// The owner finds out who the client is; reading is paused.
     Authenticating(Box<Candidate>),
+    /// Its session has to be on the disk before it is let in; reading is paused.
+    Settling(Box<Settling>),
     Open(Box<Open>),
     /// It gets its last bytes and takes none.
     Closing,
@@ -74,6 +79,8 @@ pub(crate) struct Open {
     /// Publishes with QoS 1 or 2 of this connection that are not finished: what Receive Maximum
     /// bounds [MQTT-3.3.4-7].
     pub(crate) unfinished: u32,
+    /// Packets that leave when the changes of their ticket are durable.
+    pub(crate) held: VecDeque<(PersistTicket, Box<[u8]>)>,
     /// Topics by alias - 1 [MQTT-3.3.2-7].
     pub(crate) aliases: Vec<Option<TopicName>>,
     pub(crate) outbound_aliases: OutboundAliases,
@@ -103,14 +110,20 @@ impl Connection {
     pub(crate) fn open(&self) -> Option<&Open> {
         match &self.phase {
             Phase::Open(open) => Some(open),
-            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => None,
+            Phase::AwaitingConnect
+            | Phase::Authenticating(_)
+            | Phase::Settling(_)
+            | Phase::Closing => None,
         }
     }
 
     pub(crate) fn open_mut(&mut self) -> Option<&mut Open> {
         match &mut self.phase {
             Phase::Open(open) => Some(open),
-            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => None,
+            Phase::AwaitingConnect
+            | Phase::Authenticating(_)
+            | Phase::Settling(_)
+            | Phase::Closing => None,
         }
     }
 

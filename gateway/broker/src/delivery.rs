@@ -10,6 +10,7 @@ use crate::event::BrokerEvent;
 use crate::message::{Message, QoS};
 use crate::packet::publish::Outbound;
 use crate::session::Subscriber;
+use crate::sharing::Eligible;
 use crate::topic::TopicFilter;
 
 /// What a message costs in a queue beside its bytes, in round figures.
@@ -25,6 +26,8 @@ pub(crate) struct Delivery {
     expires_at: Option<Instant>,
     /// The shared subscription that chose this session.
     pub(crate) share: Option<TopicFilter>,
+    /// Its place in the spool, for a session that is kept.
+    pub(crate) seq: u64,
 }
 
 impl Delivery {
@@ -36,7 +39,7 @@ impl Delivery {
         expires_at: Option<Instant>,
     ) -> Delivery {
         let subscription_ids = subscription_ids.into();
-        Delivery { message, qos, retain, subscription_ids, expires_at, share: None }
+        Delivery { message, qos, retain, subscription_ids, expires_at, share: None, seq: 0 }
     }
 
     pub(crate) fn qos(&self) -> QoS {
@@ -101,6 +104,8 @@ pub(crate) struct Target {
     pub(crate) subscription_ids: Vec<u32>,
     /// The shared subscription that chose the session.
     pub(crate) share: Option<TopicFilter>,
+    /// The session gets it from the spool: as the only copy or the first, second and so on.
+    pub(crate) spooled: Option<usize>,
 }
 
 /// Appends packets to a connection and says so when there were none before.
@@ -119,52 +124,50 @@ pub(crate) fn append<R>(
 
 impl Broker {
     /// Delivers `message` to the subscribers whose subscriptions match, keeps it if it is to be
-    /// retained, and returns how many matched: one for each shared subscription. Never waits for a slow one: see
-    /// [`BrokerLimits`](crate::BrokerLimits) for what happens then.
+    /// retained, and returns how many matched: one for each shared subscription. Never waits for
+    /// a slow one: see [`BrokerLimits`](crate::BrokerLimits) for what happens then. Sessions that
+    /// are kept on the disk get messages with QoS 1 and 2 from the spool only, not from here.
     pub fn publish(&mut self, now: Instant, message: &Arc<Message>) -> usize {
-        self.now = Some(now);
-        if message.retain && self.retained.store(now, message).is_err() {
-            self.counters.not_retained += 1;
-        }
-        let mut targets = std::mem::take(&mut self.targets);
-        targets.clear();
-        let inside = self.find_targets(message, &mut targets);
-        let expires_at = expires_at(now, message);
-        for target in &targets {
-            self.deliver(now, target, message, expires_at);
-        }
-        let matched = targets.len() + inside;
-        self.targets = targets;
-        matched
+        self.find(message);
+        self.deliver_found(now, message)
     }
 
-    /// Fills `targets` with the sessions that the message concerns, gives it to the subscribers
-    /// inside the gateway, and returns how many of those there were.
-    fn find_targets(&mut self, message: &Arc<Message>, targets: &mut Vec<Target>) -> usize {
+    /// Fills `targets` with the sessions that the message concerns, and notes which subscribers
+    /// inside the gateway it does.
+    /// `beside`: the spool serves these shared subscriptions, and kept members of no other.
+    pub(crate) fn find_targets(
+        &mut self,
+        message: &Arc<Message>,
+        targets: &mut Vec<Target>,
+        beside: Option<&[TopicFilter]>,
+    ) {
         self.deliveries += 1;
         let (this, sessions) = (self.deliveries, &mut self.sessions);
-        let (groups, locals) = (&mut self.groups, &mut self.locals);
+        let (groups, inside) = (&mut self.groups, &mut self.inside);
+        inside.clear();
         let from = message.publisher.as_deref();
-        let mut inside = 0;
         self.subscribers.matches(&message.topic, |subscriber| {
             let (slot, subscription) = match subscriber {
                 Subscriber::Session { session, subscription } => (session, subscription),
                 Subscriber::Group(group) => {
                     let Some(group) = groups.get_mut(*group) else { return };
-                    targets.extend(group.choose(sessions, message).map(|member| Target {
+                    if beside.is_some_and(|served| served.contains(&group.filter)) {
+                        return;
+                    }
+                    let eligible =
+                        if beside.is_some() { Eligible::InMemory } else { Eligible::All };
+                    let chosen = group.choose(sessions, message, eligible);
+                    targets.extend(chosen.map(|member| Target {
                         session: member.session,
-                        qos: member.subscription.qos, // [MQTT-4.8.2-3]
+                        qos: member.subscription.qos.min(message.qos), // [MQTT-4.8.2-3]
                         retain: message.retain && member.subscription.retain_as_published,
                         subscription_ids: member.subscription.id.into_iter().collect(),
                         share: Some(group.filter.clone()),
+                        spooled: None,
                     }));
                     return;
                 }
-                Subscriber::Local(local) => {
-                    inside += 1;
-                    locals.get_mut(*local).into_iter().for_each(|local| local.offer(message));
-                    return;
-                }
+                Subscriber::Local(local) => return inside.push(*local),
             };
             let Some(session) = sessions.get_mut(*slot) else { return };
             // [MQTT-3.8.3-3]
@@ -173,12 +176,13 @@ impl Broker {
             }
             // [MQTT-3.3.1-12], [MQTT-3.3.1-13]; 3.1.1 clients never ask for it.
             let retain = message.retain && subscription.retain_as_published;
+            let qos = subscription.qos.min(message.qos);
             match session.considered {
                 // [MQTT-3.3.4-2]: overlapping subscriptions deliver once, with the highest QoS
                 // and all identifiers [MQTT-3.3.4-4].
                 (delivery, at) if delivery == this => {
                     let target: &mut Target = &mut targets[at];
-                    target.qos = target.qos.max(subscription.qos);
+                    target.qos = target.qos.max(qos);
                     target.retain |= retain;
                     target.subscription_ids.extend(subscription.id);
                 }
@@ -186,15 +190,34 @@ impl Broker {
                     session.considered = (this, targets.len());
                     targets.push(Target {
                         session: *slot,
-                        qos: subscription.qos,
+                        qos,
                         retain,
                         subscription_ids: subscription.id.into_iter().collect(),
                         share: None,
+                        spooled: None,
                     });
                 }
             }
         });
-        inside
+    }
+
+    pub(crate) fn deliver_all(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        targets: &[Target],
+    ) -> usize {
+        if message.retain && self.retained.store(now, message).is_err() {
+            self.counters.not_retained += 1;
+        }
+        let expires_at = expires_at(now, message);
+        for target in targets.iter().filter(|target| target.spooled.is_none()) {
+            self.deliver(now, target, message, expires_at);
+        }
+        for local in &self.inside {
+            self.locals.get_mut(*local).into_iter().for_each(|local| local.offer(message));
+        }
+        targets.len() + self.inside.len()
     }
 
     pub(crate) fn deliver(
@@ -205,7 +228,7 @@ impl Broker {
         expires_at: Option<Instant>,
     ) {
         let ids = &target.subscription_ids;
-        match target.qos.min(message.qos) {
+        match target.qos {
             QoS::AtMostOnce => {
                 let outbound = Outbound {
                     message,

@@ -88,9 +88,26 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.unread = Vec::new();
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
-        let Phase::Open(open) = phase else { return };
+        let open = match phase {
+            Phase::Open(open) => open,
+            Phase::Settling(settling) => return self.unclaim(now, settling.opening.session),
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => return,
+        };
         self.events.push_back(BrokerEvent::Disconnected { client: open.client.clone(), why });
         self.leave_session(now, *open, will);
+    }
+
+    /// A client that was to be let in has gone before.
+    fn unclaim(&mut self, now: Instant, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.claimed = None;
+        session.detached_at = Some(now);
+        session.ends_at = now.checked_add(session.expiry);
+        if session.expiry.is_zero() {
+            return self.end_session(now, slot);
+        }
+        self.arm_session(slot);
+        self.note_progress(slot);
     }
 
     fn leave_session(&mut self, now: Instant, open: Open, fate: WillFate) {
@@ -99,6 +116,13 @@ impl Broker {
         session.walk_at = None;
         session.detached_at = Some(now);
         session.ends_at = now.checked_add(session.expiry);
+        if session.kept.is_some() {
+            self.queued_bytes -= session.forget_messages();
+            if let Some(durable) = &mut self.durable {
+                durable.behind.remove(&open.session);
+                durable.dirty.insert(open.session);
+            }
+        }
         for (ticket, id) in session.receipts.restart() {
             self.orphans.insert(ticket, (open.session, id));
         }
@@ -111,6 +135,7 @@ impl Broker {
                     ticket: None,
                     client: open.client,
                     message: will.message,
+                    receipt: None,
                 });
             } else {
                 session.will =
@@ -150,6 +175,7 @@ impl Broker {
                 ticket: None,
                 client: session.client.clone(),
                 message: will.message,
+                receipt: None,
             });
         }
     }
@@ -161,6 +187,7 @@ impl Broker {
         let Some(mut session) = self.sessions.remove(slot) else { return };
         self.timers.set(Timer::Session(slot), &mut session.timer, None);
         self.by_client.remove(&session.client);
+        self.forget_kept(slot, &session);
         self.queued_bytes -= session.held_bytes;
         self.subscriptions -= session.subscriptions.len();
         for (ticket, _) in session.receipts.restart() {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access::{Action, Credentials};
+use crate::durable::{Change, PersistTicket};
 use crate::message::{Message, QoS};
 use crate::packet::Version;
 use crate::topic::TopicFilter;
@@ -100,6 +101,28 @@ pub enum BrokerEvent {
         client: Arc<str>,
         /// The message.
         message: Arc<Message>,
+        /// A key to put into the table of changes together with the message: with QoS 2 from a
+        /// kept session, this identifier is in use. Its value is empty.
+        receipt: Option<Vec<u8>>,
+    },
+    /// Changes for the table that survives, to be carried out in the order of these events and
+    /// of [`BrokerEvent::Publish`]; then `persisted`. There may be none, when somebody waits for
+    /// those of before.
+    Persist {
+        /// The changes.
+        changes: Vec<Change>,
+        /// For the answer.
+        ticket: PersistTicket,
+        /// A client waits for it.
+        hurry: bool,
+    },
+    /// A message to be appended to the spool for these targets only: a retained one for a new
+    /// subscription.
+    Spool {
+        /// The message.
+        message: Arc<Message>,
+        /// What goes in front of its payload.
+        targets: Vec<u8>,
     },
     /// There is something to send on this connection, and there was nothing before.
     Writable(ConnId),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::broker::Broker;
 use crate::delivery::append;
+use crate::durable::format;
 use crate::event::{Answer, Ticket};
 use crate::inflight::{Receipt, WrongStep};
 use crate::packet::fault::Fault;
@@ -39,6 +40,7 @@ impl Broker {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.inflight.complete(ack.id)?;
                 }
+                self.note_progress(session);
             }
         }
         self.pump(now, session);
@@ -51,9 +53,16 @@ impl Broker {
             Receipt::Taken(delivery) => {
                 owner.held_bytes -= delivery.bytes();
                 self.queued_bytes -= delivery.bytes();
-                self.say(slot, ack::PUBREL, id, 0); // [MQTT-4.3.3-5]
+                if let (Some(durable), true) = (&mut self.durable, owner.kept.is_some()) {
+                    durable.urgent.insert(session);
+                }
+                self.note_progress(session);
+                // [MQTT-4.3.3-5]
+                self.send_when_durable(slot, session, &ack::success(ack::PUBREL, id));
             }
-            Receipt::Again => self.say(slot, ack::PUBREL, id, 0),
+            Receipt::Again => {
+                self.send_when_durable(slot, session, &ack::success(ack::PUBREL, id));
+            }
             Receipt::Unknown => self.say(slot, ack::PUBREL, id, ack::ID_NOT_FOUND),
         }
         Ok(())
@@ -72,7 +81,12 @@ impl Broker {
                 if session.receipts.release(ack.id) {
                     open.unfinished -= 1;
                 }
-                self.say(slot, ack::PUBCOMP, ack.id, 0); // [MQTT-4.3.3-11]
+                let at = open.session;
+                if let (Some(durable), Some(kept)) = (&mut self.durable, &session.kept) {
+                    durable.delete(format::receipt_key(kept.number, ack.id));
+                }
+                // [MQTT-4.3.3-11]
+                self.send_when_durable(slot, at, &ack::success(ack::PUBCOMP, ack.id));
                 Ok(())
             }
             Known::New => {

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use crate::delivery::Delivery;
 use crate::message::QoS;
 
-/// Each message has a number that only grows; its packet identifier follows from it, so finding
-/// the message of an acknowledgement takes no search.
+/// Each message has a number; its packet identifier follows from it, so finding the message of an
+/// acknowledgement takes no search. In sessions that are kept on a disk it is the message's place
+/// in the spool, so that the identifier is the same after a restart; else it only counts.
 #[derive(Debug)]
 pub(crate) struct Inflight {
     /// In order of their numbers. Those done with out of turn stay until the ones before them are
@@ -20,6 +21,8 @@ pub(crate) struct Inflight {
     unsent: u64,
     /// Messages sent on the present connection and not finished: what Receive Maximum bounds.
     outstanding: usize,
+    /// Those done with stay until they are [trimmed](Inflight::trim).
+    keeps_done: bool,
     /// Most places: a client that never acknowledges the oldest message while it acknowledges
     /// newer ones is sent nothing more when they are used up.
     max_places: usize,
@@ -66,7 +69,8 @@ pub(crate) struct WrongStep;
 
 const IDS: u64 = 65_535;
 
-fn id_of(number: u64) -> u16 {
+/// The packet identifier of the message with this number.
+pub(crate) fn id_of(number: u64) -> u16 {
     (number % IDS) as u16 + 1
 }
 
@@ -78,6 +82,7 @@ impl Inflight {
             live: 0,
             unsent: 0,
             outstanding: 0,
+            keeps_done: false,
             max_places: (usize::from(max_inflight) * 4).min(60_000),
         }
     }
@@ -92,10 +97,12 @@ impl Inflight {
         self.places.back().is_some_and(|place| place.number >= self.unsent)
     }
 
-    /// Whether a client that takes `window` messages at a time may be sent one more
-    /// [MQTT-3.3.4-9].
-    pub(crate) fn is_open(&self, window: u16) -> bool {
-        self.outstanding < usize::from(window) && self.places.len() < self.max_places
+    /// Whether a client that takes `window` messages at a time may be sent the one with this
+    /// number [MQTT-3.3.4-9].
+    pub(crate) fn is_open(&self, window: u16, number: u64) -> bool {
+        self.outstanding < usize::from(window)
+            && self.places.len() < self.max_places
+            && (!self.keeps_done || self.find(id_of(number)).is_none())
     }
 
     /// The same for a message that has its place already.
@@ -103,20 +110,26 @@ impl Inflight {
         self.outstanding < usize::from(window)
     }
 
-    /// The identifier the next message gets.
-    pub(crate) fn next_id(&self) -> u16 {
-        id_of(self.next)
+    /// The number of the next message that has none of its own.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
     }
 
-    /// A message has been sent under [`next_id`](Inflight::next_id).
-    pub(crate) fn push(&mut self, delivery: Delivery) {
+    /// A message has been sent under the identifier of its number.
+    pub(crate) fn push(&mut self, number: u64, delivery: Delivery) {
         debug_assert!(!self.has_unsent());
-        let step = Step::Published(delivery);
-        self.places.push_back(Place { number: self.next, step, counted: true });
+        let place = Place { number, step: Step::Published(delivery), counted: true };
         self.live += 1;
         self.outstanding += 1;
-        self.next += 1;
-        self.unsent = self.next;
+        if self.places.back().is_none_or(|last| last.number < number) {
+            self.places.push_back(place);
+            self.next = number + 1;
+            self.unsent = self.next;
+        } else {
+            // Read again from the spool, between later ones that are settled.
+            let at = self.places.partition_point(|place| place.number < number);
+            self.places.insert(at, place);
+        }
     }
 
     /// PUBACK: the message is done with. `None` if nothing is under way under `id`.
@@ -200,13 +213,65 @@ impl Inflight {
             self.outstanding -= 1;
         }
         let step = std::mem::replace(&mut place.step, Step::Done);
-        while let Some(Place { step: Step::Done, .. }) = self.places.front() {
-            self.places.pop_front();
+        if !self.keeps_done {
+            self.trim(u64::MAX);
         }
         match step {
             Step::Published(delivery) => Some(delivery),
             Step::Released | Step::Done => None,
         }
+    }
+
+    /// Those done with stay from now on: that they are done with is to be written down.
+    pub(crate) fn keep_done(&mut self) {
+        self.keeps_done = true;
+    }
+
+    /// Forgets those done with before everything that is under way, or still to be read from
+    /// `unread` on.
+    pub(crate) fn trim(&mut self, unread: u64) {
+        while let Some(Place { step: Step::Done, number, .. }) = self.places.front()
+            && *number < unread
+        {
+            self.places.pop_front();
+        }
+    }
+
+    /// Number of the oldest place.
+    pub(crate) fn first(&self) -> Option<u64> {
+        let live = |place: &&Place| !matches!(place.step, Step::Done);
+        self.places.iter().find(live).map(|place| place.number)
+    }
+
+    /// Whether the message of this number is done with, or confirmed by the client.
+    pub(crate) fn knows(&self, number: u64) -> bool {
+        self.places.binary_search_by_key(&number, |place| place.number).is_ok()
+    }
+
+    /// Those done with (false) and those that the client has confirmed (true), in order.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.places.iter().filter_map(|place| match place.step {
+            Step::Published(_) => None,
+            Step::Released => Some((place.number, true)),
+            Step::Done => Some((place.number, false)),
+        })
+    }
+
+    /// A place as it was written down, in order.
+    pub(crate) fn restore(&mut self, number: u64, received: bool) {
+        let step = if received { Step::Released } else { Step::Done };
+        self.live += usize::from(received);
+        self.places.push_back(Place { number, step, counted: false });
+        self.next = number + 1;
+    }
+
+    /// Forgets the messages, which are read again, and returns the number of the first.
+    pub(crate) fn drop_published(&mut self) -> Option<u64> {
+        let published = |place: &Place| matches!(place.step, Step::Published(_));
+        let first = self.places.iter().find(|place| published(place)).map(|place| place.number);
+        self.places.retain(|place| !published(place));
+        self.live = self.places.iter().filter(|p| matches!(p.step, Step::Released)).count();
+        first
     }
 
     /// A new connection: everything is to be said again [MQTT-4.4.0-1], and the client's window
@@ -278,8 +343,8 @@ mod tests {
         let mut inflight = Inflight::new(1000);
         let mut seen = Vec::new();
         for _ in 0..65_536 {
-            let id = inflight.next_id();
-            inflight.push(one());
+            let id = id_of(inflight.next);
+            inflight.push(inflight.next, one());
             assert!(inflight.acknowledge(id).unwrap().is_some());
             seen.push(id);
         }
@@ -293,8 +358,8 @@ mod tests {
         inflight.unsent = 65_530;
         let ids: Vec<u16> = (0..10)
             .map(|_| {
-                let id = inflight.next_id();
-                inflight.push(one());
+                let id = id_of(inflight.next);
+                inflight.push(inflight.next, one());
                 id
             })
             .collect();
@@ -308,11 +373,11 @@ mod tests {
     #[test]
     fn a_client_that_leaves_the_oldest_unacknowledged_is_stopped() {
         let mut inflight = Inflight::new(10);
-        inflight.push(one());
+        inflight.push(inflight.next, one());
         let mut sent = 0;
-        while inflight.is_open(10) {
-            let id = inflight.next_id();
-            inflight.push(one());
+        while inflight.is_open(10, inflight.next) {
+            let id = id_of(inflight.next);
+            inflight.push(inflight.next, one());
             inflight.acknowledge(id).unwrap().unwrap();
             sent += 1;
         }
@@ -323,7 +388,7 @@ mod tests {
     fn after_a_restart_only_what_is_unfinished_is_said_again() {
         let mut inflight = Inflight::new(10);
         for _ in 0..4 {
-            inflight.push(two());
+            inflight.push(inflight.next, two());
         }
         assert!(matches!(inflight.receive(2), Ok(Receipt::Taken(_))));
         assert!(matches!(inflight.receive(3), Ok(Receipt::Taken(_))));
@@ -348,7 +413,7 @@ mod tests {
     fn a_late_acknowledgement_of_an_earlier_connection_spares_the_repetition() {
         let mut inflight = Inflight::new(10);
         for _ in 0..2 {
-            inflight.push(one());
+            inflight.push(inflight.next, one());
         }
         inflight.restart();
         inflight.acknowledge(1).unwrap().unwrap();
@@ -359,8 +424,8 @@ mod tests {
     #[test]
     fn each_qos_has_its_own_acknowledgements() {
         let mut inflight = Inflight::new(10);
-        inflight.push(one());
-        inflight.push(two());
+        inflight.push(inflight.next, one());
+        inflight.push(inflight.next, two());
         assert!(matches!(inflight.receive(1), Err(WrongStep)));
         assert!(matches!(inflight.acknowledge(2), Err(WrongStep)));
         assert!(matches!(inflight.complete(2), Err(WrongStep)));
@@ -374,9 +439,31 @@ mod tests {
     }
 
     #[test]
+    fn numbers_with_gaps_keep_their_identifiers_apart() {
+        let mut inflight = Inflight::new(10);
+        inflight.keep_done();
+        inflight.restore(12, false);
+        inflight.restore(15, true);
+        inflight.restart();
+        assert!(matches!(inflight.next_unsent(), Some(Unsent::Release(16))));
+        inflight.sent();
+        inflight.push(10, two());
+        assert_eq!(inflight.first(), Some(10));
+        assert!(!inflight.is_open(10, 10 + IDS), "the identifier is in use");
+        inflight.push(11 + IDS, two());
+        assert!(matches!(inflight.receive(12), Ok(Receipt::Taken(_))));
+        inflight.complete(16).unwrap();
+        assert!(inflight.reject(11).unwrap().is_some());
+        inflight.trim(13);
+        let settled: Vec<_> = inflight.settled().collect();
+        assert_eq!(settled, [(15, false), (11 + IDS, true)]);
+        assert!(inflight.knows(15) && !inflight.knows(14));
+    }
+
+    #[test]
     fn a_rejected_message_of_qos_2_is_done_with() {
         let mut inflight = Inflight::new(10);
-        inflight.push(two());
+        inflight.push(inflight.next, two());
         assert!(inflight.reject(1).unwrap().is_some());
         assert_eq!((inflight.len(), inflight.outstanding), (0, 0));
     }

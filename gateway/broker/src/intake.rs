@@ -24,7 +24,7 @@ impl Broker {
                 return used;
             }
             let max_packet = match connection.phase {
-                Phase::AwaitingConnect | Phase::Authenticating(_) => {
+                Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Settling(_) => {
                     self.limits.max_packet_before_connect
                 }
                 Phase::Open(_) | Phase::Closing => self.limits.max_packet,

@@ -46,6 +46,7 @@ mod broker;
 mod connection;
 mod delivery;
 mod departure;
+mod durable;
 mod event;
 mod filter_tree;
 mod handover;
@@ -70,9 +71,10 @@ pub mod topic;
 mod will;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use broker::Broker;
+pub use durable::{Change, PersistTicket, Restored, SpoolTarget};
 pub use event::{Answer, BrokerEvent, CloseReason, ConnId, RefuseReason, Ticket};
 pub use filter_tree::FilterTree;
 pub use limits::BrokerLimits;

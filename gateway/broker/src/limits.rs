@@ -135,7 +135,9 @@ impl BrokerLimits {
     /// Bytes that may wait for a connection that is not read.
     pub(crate) fn held_bytes(&self, phase: &Phase) -> usize {
         match phase {
-            Phase::AwaitingConnect | Phase::Authenticating(_) => MAX_HELD_BEFORE_LOGIN,
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Settling(_) => {
+                MAX_HELD_BEFORE_LOGIN
+            }
             Phase::Open(_) | Phase::Closing => self.max_packet as usize + self.max_held_bytes,
         }
     }

@@ -70,6 +70,16 @@ impl Receipts {
         self.by_id.remove(&id).map(|receipt| receipt.counted)
     }
 
+    /// An identifier that was in use when the process ended.
+    pub(crate) fn restore(&mut self, id: u16) {
+        self.by_id.insert(id, Receipt { waits_for: None, counted: false });
+    }
+
+    /// All of them.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u16> {
+        self.by_id.keys().copied()
+    }
+
     /// PUBREL: forgets the identifier, and says whether it counted.
     pub(crate) fn release(&mut self, id: u16) -> bool {
         self.by_id.remove(&id).is_some_and(|receipt| receipt.counted)

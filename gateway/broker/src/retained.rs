@@ -20,6 +20,10 @@ pub(crate) struct Retained {
     max_bytes: usize,
     /// No message expires before this.
     first_expiry: Option<Instant>,
+    /// Topics whose message has expired since they were asked for last.
+    expired: Vec<TopicName>,
+    /// Whether anybody asks.
+    notes_expired: bool,
 }
 
 /// What one stretch of a walk has come to.
@@ -55,7 +59,22 @@ impl Retained {
             max_messages,
             max_bytes,
             first_expiry: None,
+            expired: Vec::new(),
+            notes_expired: false,
         }
+    }
+
+    /// From now on somebody asks which messages have expired.
+    pub(crate) fn note_expired(&mut self) {
+        self.notes_expired = true;
+    }
+
+    /// Topics whose message has expired, and that have none since.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Vec<TopicName> {
+        self.drop_expired(now);
+        let mut expired = std::mem::take(&mut self.expired);
+        expired.retain(|topic| !self.messages.contains_key(topic));
+        expired
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -94,6 +113,39 @@ impl Retained {
         Ok(())
     }
 
+    /// Whether [`store`](Retained::store) would keep it.
+    pub(crate) fn would_keep(&mut self, now: Instant, message: &Message) -> bool {
+        if message.payload.is_empty() {
+            return false;
+        }
+        self.drop_expired(now);
+        let old = self.messages.get(&message.topic).map(|kept| cost(&kept.message));
+        let messages = self.messages.len() - usize::from(old.is_some());
+        let bytes = self.bytes - old.unwrap_or(0) + cost(message);
+        messages < self.max_messages && bytes <= self.max_bytes
+    }
+
+    /// Whether the topic has one.
+    pub(crate) fn contains(&self, topic: &TopicName) -> bool {
+        self.messages.contains_key(topic)
+    }
+
+    /// One that was kept when the process ended.
+    pub(crate) fn restore(
+        &mut self,
+        message: Arc<Message>,
+        expires_at: Option<Instant>,
+    ) -> Result<(), Full> {
+        let bytes = cost(&message);
+        if !self.fits(bytes) {
+            return Err(Full);
+        }
+        self.bytes += bytes;
+        self.first_expiry = [self.first_expiry, expires_at].into_iter().flatten().min();
+        self.messages.insert(message.topic.clone(), Kept { message, expires_at });
+        Ok(())
+    }
+
     fn fits(&self, bytes: usize) -> bool {
         self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
     }
@@ -109,11 +161,14 @@ impl Retained {
         if self.first_expiry.is_none_or(|at| at > now) {
             return;
         }
-        let bytes = &mut self.bytes;
-        self.messages.retain(|_, kept| {
+        let (bytes, topics, notes) = (&mut self.bytes, &mut self.expired, self.notes_expired);
+        self.messages.retain(|topic, kept| {
             let expired = kept.expires_at.is_some_and(|at| at <= now);
             if expired {
                 *bytes -= cost(&kept.message);
+                if notes {
+                    topics.push(topic.clone());
+                }
             }
             !expired
         });

@@ -6,7 +6,7 @@ use crate::broker::Broker;
 use crate::connection::{Connection, Phase};
 use crate::delivery::{DELIVERY_OVERHEAD, Delivery, Target, append, cost};
 use crate::event::BrokerEvent;
-use crate::inflight::{Inflight, Unsent, WrongStep};
+use crate::inflight::{Inflight, Unsent, WrongStep, id_of};
 use crate::message::QoS;
 use crate::packet::ack;
 use crate::packet::publish::{self, Naming, Outbound, TooLarge};
@@ -16,6 +16,9 @@ use crate::session::{Replay, Session};
 /// Retained topics looked at for one session without a pause, about a tenth of a millisecond:
 /// subscriptions that match few of many retained messages do not hold up others.
 pub(crate) const WALK_VISITS: usize = 2_000;
+
+/// Retained messages that are on their way through the spool to one session at a time.
+const MAX_REPLAYING: usize = 32;
 
 /// The pause.
 const WALK_PAUSE: Duration = Duration::from_millis(1);
@@ -171,15 +174,22 @@ impl Broker {
         }
         let connection = session.connection.and_then(|slot| self.connections.get_mut(slot));
         let Some(connection) = connection else { return Attempt::Wait };
-        if !session.inflight.is_open(window) {
+        let (number, dup) = match &session.kept {
+            Some(kept) => (first.seq, first.seq < kept.dup_below),
+            None => (session.inflight.next_number(), false),
+        };
+        if !session.inflight.is_open(window, number) {
             return Attempt::Wait;
         }
         let qos = first.qos();
-        let outbound = first.outbound(now, session.inflight.next_id(), false);
+        let outbound = first.outbound(now, id_of(number), dup);
         match send(connection, &mut self.events, &outbound) {
             Ok(()) => {
                 if let Some(delivery) = session.queue.pop_front() {
-                    session.inflight.push(delivery);
+                    session.inflight.push(number, delivery);
+                }
+                if let Some(kept) = &mut session.kept {
+                    kept.sent_through = kept.sent_through.max(number + 1);
                 }
                 match qos {
                     QoS::AtMostOnce => {}
@@ -201,6 +211,7 @@ impl Broker {
         session.dropped += 1;
         session.held_bytes -= delivery.bytes();
         self.queued_bytes -= delivery.bytes();
+        self.note_progress(slot);
     }
 
     /// A message under way to a session is done with, if `finish` finds it.
@@ -214,6 +225,7 @@ impl Broker {
             session.held_bytes -= delivery.bytes();
             self.queued_bytes -= delivery.bytes();
         }
+        self.note_progress(slot);
         Ok(())
     }
 
@@ -231,6 +243,9 @@ impl Broker {
             session.walk_at = now.checked_add(WALK_PAUSE);
             self.arm_session(slot);
             return Attempt::Wait;
+        }
+        if session.kept.as_ref().is_some_and(|kept| kept.replaying >= MAX_REPLAYING) {
+            return Attempt::Wait; // They come back through the spool.
         }
         let Some(replay) = session.replays.front_mut() else { return Attempt::Done };
         let Replay { filter, subscription, after, newest } = replay;
@@ -261,12 +276,18 @@ impl Broker {
         if subscription.no_local && kept.message.publisher.as_ref() == Some(&session.client) {
             return Attempt::Done;
         }
+        let (subscription, qos) = (*subscription, subscription.qos.min(kept.message.qos));
+        if session.kept.is_some() && qos > QoS::AtMostOnce {
+            self.replay_through_spool(slot, &kept.message, &subscription);
+            return Attempt::Done;
+        }
         let target = Target {
             session: slot,
-            qos: subscription.qos,
+            qos,
             retain: true, // [MQTT-3.3.1-8] (3.1.1): it is an old message.
             subscription_ids: subscription.id.into_iter().collect(),
             share: None,
+            spooled: None,
         };
         // A message with QoS 1 or 2 joins the queue, as there is a backlog: this walk. The pump
         // that called goes on with it.

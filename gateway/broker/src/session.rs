@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::delivery::Delivery;
+use crate::durable::{Kept, Reads};
 use crate::inflight::Inflight;
 use crate::limits::BrokerLimits;
 use crate::message::QoS;
@@ -21,6 +22,10 @@ pub(crate) struct Session {
     pub(crate) user: Option<Arc<str>>,
     /// Place of the connection.
     pub(crate) connection: Option<u32>,
+    /// Place of the connection that gets it when it is on the disk.
+    pub(crate) claimed: Option<u32>,
+    /// What of it is on the disk; `None`: nothing, and nothing will be.
+    pub(crate) kept: Option<Box<Kept>>,
     /// Zero: it ends with its connection.
     pub(crate) expiry: Duration,
     /// When it lost its last connection.
@@ -99,6 +104,8 @@ impl Session {
             client,
             user: None,
             connection: None,
+            claimed: None,
+            kept: None,
             expiry: Duration::ZERO,
             detached_at: None,
             ends_at: None,
@@ -117,9 +124,20 @@ impl Session {
         }
     }
 
+    /// Keeps it on the disk under this number.
+    pub(crate) fn keep_as(&mut self, number: Option<u64>) {
+        if let Some(number) = number {
+            self.kept = Some(Box::new(Kept::new(number)));
+            self.inflight.keep_done();
+        }
+    }
+
     /// Whether something waits for the client.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.queue.is_empty() || !self.replays.is_empty() || self.inflight.has_unsent()
+        !self.queue.is_empty()
+            || !self.replays.is_empty()
+            || self.inflight.has_unsent()
+            || self.kept.as_ref().is_some_and(|kept| kept.reads != Reads::Live)
     }
 
     /// When something has to happen to it by itself.

@@ -25,6 +25,14 @@ pub(crate) struct Member {
     pub(crate) subscription: Subscription,
 }
 
+/// Which members of a group a message may go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Eligible {
+    All,
+    /// Those whose sessions are not on the disk.
+    InMemory,
+}
+
 impl Group {
     /// Who gets this message: members take turns. One that can be sent it at once goes before one
     /// that has a backlog, and that before one without a connection, which is chosen only for
@@ -33,6 +41,7 @@ impl Group {
         &mut self,
         sessions: &Slots<Session>,
         message: &Message,
+        eligible: Eligible,
     ) -> Option<Member> {
         let count = self.members.len();
         let (mut behind, mut absent) = (None, None);
@@ -40,6 +49,9 @@ impl Group {
             let at = (self.next + step) % count;
             let member = self.members[at];
             let Some(session) = sessions.get(member.session) else { continue };
+            if eligible == Eligible::InMemory && session.kept.is_some() {
+                continue;
+            }
             if session.connection.is_some() && !session.has_backlog() {
                 self.next = (at + 1) % count;
                 return Some(member);
@@ -111,13 +123,16 @@ impl Broker {
         let slot = delivery.share.as_ref().and_then(|filter| self.by_share.get(filter));
         let Some(group) = slot.and_then(|slot| self.groups.get_mut(*slot)) else { return };
         let message = delivery.message().clone();
-        let Some(member) = group.choose(&self.sessions, &message) else { return };
+        let Some(member) = group.choose(&self.sessions, &message, Eligible::InMemory) else {
+            return;
+        };
         let target = Target {
             session: member.session,
-            qos: member.subscription.qos,
+            qos: member.subscription.qos.min(message.qos),
             retain: message.retain && member.subscription.retain_as_published,
             subscription_ids: member.subscription.id.into_iter().collect(),
             share: delivery.share.clone(),
+            spooled: None,
         };
         self.deliver(now, &target, &message, delivery.expires_at());
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::broker::Broker;
-use crate::delivery::append;
+use crate::durable::format;
 use crate::event::BrokerEvent;
 use crate::message::QoS;
 use crate::packet::fault::{Fault, Reason};
@@ -91,6 +91,12 @@ impl Broker {
         }
         let client = session.client.clone();
         self.subscriptions += usize::from(is_new);
+        if let (Some(durable), Some(kept)) = (&mut self.durable, &mut session.kept) {
+            let key = filter.as_str().as_bytes();
+            let key = format::key(format::SUBSCRIPTION, kept.number, key);
+            durable.put(key, format::encode_subscription(&subscription));
+            kept.ticket = durable.next_ticket;
+        }
         match shared {
             Some(shared) => self.join_group(&filter, &shared, slot, subscription),
             None => {
@@ -140,6 +146,11 @@ impl Broker {
         let existed = session.subscriptions.remove(&filter).is_some();
         if existed {
             let client = session.client.clone();
+            if let (Some(durable), Some(kept)) = (&mut self.durable, &mut session.kept) {
+                let key = filter.as_str().as_bytes();
+                durable.delete(format::key(format::SUBSCRIPTION, kept.number, key));
+                kept.ticket = durable.next_ticket;
+            }
             // [MQTT-3.10.4-2]: no new messages; those queued already still go out.
             self.leave_filter(&filter, slot);
             self.subscriptions -= 1;
@@ -158,13 +169,14 @@ impl Broker {
     ) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
         let Some(open) = connection.open() else { return Ok(()) };
+        let session = open.session;
         let text = if open.problem_info { text } else { "" };
         let fits = |packet: &Vec<u8>| packet.len() <= open.max_packet as usize;
         let packet = Some(packet(text)).filter(fits).or_else(|| Some(packet("")).filter(fits));
         // [MQTT-3.1.2-24]: it must not be sent, and the client cannot do without.
         let text = "the answer is larger than the client accepts";
         let packet = packet.ok_or(Fault::new(Reason::PacketTooLarge, text))?;
-        append(connection, &mut self.events, |out| out.extend_from_slice(&packet));
+        self.send_when_durable(slot, session, &packet);
         Ok(())
     }
 }

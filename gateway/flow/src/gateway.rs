@@ -32,8 +32,9 @@ use crate::latency::Latency;
 use crate::losses::Losses;
 use crate::plan::Plan;
 use crate::refusal::Refusals;
-use crate::release::Release;
+use crate::release::{Release, Spooled};
 use crate::route::Routes;
+use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
 use crate::uplink::UplinkRun;
 
@@ -195,6 +196,7 @@ pub struct Gateway {
     pub(crate) functions: Vec<FunctionRun>,
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) losses: Losses,
+    pub(crate) sessions: Sessions,
     pub(crate) imports: Imports,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
@@ -252,7 +254,7 @@ impl Gateway {
         entropy: u64,
     ) -> Result<(Gateway, Recovery), BuildError> {
         let (mut log, recovery) =
-            Log::open(disk, plan.log.clone(), now.instant, now.unix_ms, entropy)?;
+            Log::open(disk, with_table_room(&plan), now.instant, now.unix_ms, entropy)?;
         let routes = Routes::define(&mut log, &plan)?;
         let functions = plan
             .functions
@@ -269,13 +271,15 @@ impl Gateway {
             .collect::<Result<Vec<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;
         let imports = Imports::define(&mut log)?;
-        drop_unplanned_readers(&mut log, &functions, &uplinks);
+        let sessions = Sessions::define(&mut log, &plan)?;
+        drop_unplanned_readers(&mut log, &functions, &uplinks, sessions.reader);
         let refusals = Refusals::define(&mut log)?;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
         if plan.requires_login {
             broker.require_login();
         }
+        sessions.restore(&log, &mut broker, now);
         let gateway = Gateway {
             name: plan.gateway,
             started: now.instant,
@@ -287,6 +291,7 @@ impl Gateway {
             functions,
             uplinks,
             losses,
+            sessions,
             imports,
             waiting: VecDeque::new(),
             hold: Hold::default(),
@@ -356,6 +361,7 @@ impl Gateway {
         self.log.handle_disk(now.instant, reply);
         if read {
             self.wake_readers();
+            self.wake_sessions();
         }
     }
 
@@ -379,6 +385,7 @@ impl Gateway {
         }
         if now.instant >= self.next_trim {
             if !self.stopping {
+                self.note_sessions(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);
             }
@@ -427,6 +434,7 @@ impl Gateway {
     pub fn shut_down(&mut self, now: Now) {
         self.broker.disconnect_all(now.instant);
         self.take_broker_events(now);
+        self.note_sessions(now);
         self.stopping = true;
         self.log.shut_down(now.instant);
     }
@@ -474,6 +482,7 @@ impl Gateway {
     fn step(&mut self, now: Now) -> bool {
         let mut moved = self.release_durable(now);
         if !self.stopping {
+            moved |= self.sweep(now);
             for index in 0..self.functions.len() {
                 moved |= self.step_function(now, index);
             }
@@ -500,6 +509,7 @@ impl Gateway {
         self.release_sessions(now);
         self.standstill.round_ended();
         self.wake_readers();
+        self.commit_sessions(now);
         if self.hold.is_busy() {
             self.retry_held(now);
         } else if !self.hold.is_empty() {
@@ -515,11 +525,16 @@ impl Gateway {
                 self.standstill.acknowledged(ticket);
                 self.acknowledge(now, ticket);
             }
-            Release::Deliver(message) => {
+            Release::Deliver(message, shares) => {
                 self.undelivered_bytes =
                     self.undelivered_bytes.saturating_sub(undelivered_bytes(&message));
-                self.broker.publish(now.instant, &message);
+                self.broker.publish_beside(now.instant, &message, &shares);
             }
+            Release::Spooled(spooled) => {
+                let Spooled { seq, message, targets, expires_at } = *spooled;
+                self.broker.offer(now.instant, seq, &message, &targets, expires_at);
+            }
+            Release::Persisted(ticket) => self.broker.persisted(now.instant, ticket),
         }
     }
 
@@ -544,10 +559,15 @@ pub(crate) fn undelivered_bytes(message: &Message) -> usize {
 }
 
 /// A cursor that nothing moves any more would keep records for ever.
-fn drop_unplanned_readers(log: &mut Log, functions: &[FunctionRun], uplinks: &[UplinkRun]) {
+fn drop_unplanned_readers(
+    log: &mut Log,
+    functions: &[FunctionRun],
+    uplinks: &[UplinkRun],
+    sessions: ReaderId,
+) {
     let read = functions.iter().map(|run| run.reader);
     let sent = uplinks.iter().flat_map(|run| run.lanes.iter().map(|lane| lane.reader));
-    let planned: BTreeSet<ReaderId> = read.chain(sent).collect();
+    let planned: BTreeSet<ReaderId> = read.chain(sent).chain([sessions]).collect();
     let unplanned: Vec<ReaderId> =
         log.readers().map(|(reader, _, _)| reader).filter(|r| !planned.contains(r)).collect();
     unplanned.into_iter().for_each(|reader| log.drop_reader(reader));

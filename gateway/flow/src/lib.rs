@@ -18,6 +18,7 @@ mod release;
 mod report;
 mod route;
 mod seal;
+mod sessions;
 mod standstill;
 pub mod status;
 mod told;

@@ -5,6 +5,7 @@ mod edges;
 mod imports;
 mod lanes;
 mod losses;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

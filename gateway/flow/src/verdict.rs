@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_abi::{NackClass, Operation, OutputReader, properties};
-use tidegate_broker::{Message, QoS, TopicName};
+use tidegate_broker::{Message, QoS, SpoolTarget, TopicFilter, TopicName};
 use tidegate_stream::{
     AppendError, CommitError, Loss, LossReason, Record, Seq, StreamId, Transaction,
 };
@@ -32,6 +32,15 @@ struct Effects {
     /// The last write to each key; `None` deletes.
     state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     logs: Vec<(u8, String)>,
+}
+
+/// What goes to subscribers when the transaction is durable.
+#[derive(Default)]
+struct Staged {
+    /// Each message, with the shared subscriptions that get it from the spool.
+    deliveries: Vec<(Arc<Message>, Vec<TopicFilter>)>,
+    /// For each record of the spool.
+    spooled: Vec<(Arc<Message>, Vec<SpoolTarget>)>,
 }
 
 /// One message that the function publishes.
@@ -144,10 +153,10 @@ impl Gateway {
     ) {
         let logs = std::mem::take(&mut effects.logs);
         let mut transaction = Transaction::new();
-        let deliveries = self.stage_emits(now, index, &effects, &mut transaction);
+        let staged = self.stage_emits(now, index, &effects, &mut transaction);
         let state_bytes = self.stage_state(index, &effects, &mut transaction);
         self.stage_dead_letters(index, &batch, &effects, &mut transaction);
-        if !deliveries.is_empty() {
+        if !staged.deliveries.is_empty() {
             transaction.hurry();
         }
         let reader = self.functions[index].reader;
@@ -158,10 +167,12 @@ impl Gateway {
         }
         match self.log.commit(now.instant, transaction) {
             Ok(committed) => {
-                for message in deliveries {
+                for (message, shares) in staged.deliveries {
                     self.undelivered_bytes += undelivered_bytes(&message);
-                    self.waiting.push_back((committed.position, Release::Deliver(message)));
+                    let release = Release::Deliver(message, shares);
+                    self.waiting.push_back((committed.position, release));
                 }
+                self.offer_when_durable(now, &committed, staged.spooled.into_iter());
                 let run = &mut self.functions[index];
                 for input in &batch {
                     run.tally.latency.add_age(input.record.unix_ms, now.unix_ms, 1);
@@ -278,10 +289,10 @@ impl Gateway {
         index: usize,
         effects: &Effects,
         transaction: &mut Transaction,
-    ) -> Vec<Arc<Message>> {
+    ) -> Staged {
         let client: Arc<str> = format!("fn/{}", self.functions[index].plan.name).into();
         let mut streams: Vec<StreamId> = Vec::new();
-        let mut deliveries = Vec::with_capacity(effects.emits.len());
+        let mut staged = Staged::default();
         for emit in &effects.emits {
             self.routes.streams_of(&emit.topic, &mut streams);
             let mut attributes = emit.attributes.clone();
@@ -292,16 +303,24 @@ impl Gateway {
                     record(now.unix_ms, &client, emit.topic.as_str(), &attributes, &emit.payload),
                 );
             }
-            deliveries.push(Arc::new(Message {
+            let message = Arc::new(Message {
                 topic: emit.topic.clone(),
                 payload: emit.payload.clone(),
                 qos: QoS::from_bits(attributes.qos).unwrap_or(QoS::AtLeastOnce),
                 retain: attributes.retain,
                 properties: attributes.properties(),
                 publisher: None,
-            }));
+            });
+            let records = self.broker.find(&message);
+            self.stage_spool(now, &message, records, transaction);
+            if let Some(change) = self.broker.retained_change(now.instant, &message) {
+                self.sessions.stage(change, transaction);
+            }
+            let targets = self.broker.found_targets(records).into_iter();
+            staged.spooled.extend(targets.map(|targets| (message.clone(), targets)));
+            staged.deliveries.push((message, self.broker.found_shares()));
         }
-        deliveries
+        staged
     }
 
     /// Stages the state changes and answers the bytes of state that will then be held.

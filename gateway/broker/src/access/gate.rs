@@ -31,7 +31,7 @@ impl Broker {
         let Some(&slot) = self.by_id.get(&conn) else { return };
         let Some(connection) = self.connections.get_mut(slot) else { return };
         match &connection.phase {
-            Phase::AwaitingConnect | Phase::Closing => return,
+            Phase::AwaitingConnect | Phase::Settling(_) | Phase::Closing => return,
             Phase::Open(_) => return self.authorise_again(now, slot, outcome),
             Phase::Authenticating(_) => {}
         }

@@ -7,7 +7,7 @@ mod conformance;
 mod connecting;
 mod handover;
 mod inside;
-mod peer;
+pub(crate) mod peer;
 mod publishing;
 mod retaining;
 mod sessions;

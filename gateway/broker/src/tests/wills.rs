@@ -31,7 +31,7 @@ fn the_will_of_a_client_that_is_cut_off_is_published() {
         assert_eq!(world.broker.stats().retained, 1, "a will may be retained");
         assert!(world.events.iter().any(|event| matches!(
             event,
-            BrokerEvent::Publish { ticket: None, client, message }
+            BrokerEvent::Publish { ticket: None, client, message, .. }
                 if &**client == "c" && message.publisher.as_deref() == Some("c")
         )));
     }
