@@ -142,7 +142,9 @@ impl Retained {
         }
         self.bytes += bytes;
         self.first_expiry = [self.first_expiry, expires_at].into_iter().flatten().min();
-        self.messages.insert(message.topic.clone(), Kept { message, expires_at });
+        self.count += 1;
+        let kept = Kept { number: self.count, message, expires_at };
+        self.messages.insert(kept.message.topic.clone(), kept);
         Ok(())
     }
 
