@@ -14,6 +14,8 @@ use crate::topic::{TopicFilter, TopicName};
 pub(crate) struct Retained {
     messages: BTreeMap<TopicName, Kept>,
     bytes: usize,
+    /// How many have been kept so far.
+    count: u64,
     max_messages: usize,
     max_bytes: usize,
     /// No message expires before this.
@@ -38,6 +40,8 @@ pub(crate) enum Step {
 /// One of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
+    /// Numbers rise from one to the next.
+    pub(crate) number: u64,
     pub(crate) message: Arc<Message>,
     pub(crate) expires_at: Option<Instant>,
 }
@@ -51,6 +55,7 @@ impl Retained {
         Retained {
             messages: BTreeMap::new(),
             bytes: 0,
+            count: 0,
             max_messages,
             max_bytes,
             first_expiry: None,
@@ -80,6 +85,11 @@ impl Retained {
         self.bytes
     }
 
+    /// Number of the message that was kept last.
+    pub(crate) fn newest(&self) -> u64 {
+        self.count
+    }
+
     /// Replaces the topic's message; an empty payload deletes it [MQTT-3.3.1-6]. If the new
     /// one does not fit, the old one goes all the same: it is not the topic's last any more.
     pub(crate) fn store(&mut self, now: Instant, message: &Arc<Message>) -> Result<(), Full> {
@@ -95,7 +105,9 @@ impl Retained {
             return Err(Full);
         }
         self.bytes += bytes;
-        let kept = Kept { message: message.clone(), expires_at: expires_at(now, message) };
+        self.count += 1;
+        let expires_at = expires_at(now, message);
+        let kept = Kept { number: self.count, message: message.clone(), expires_at };
         self.first_expiry = [self.first_expiry, kept.expires_at].into_iter().flatten().min();
         self.messages.insert(message.topic.clone(), kept);
         Ok(())
@@ -130,7 +142,9 @@ impl Retained {
         }
         self.bytes += bytes;
         self.first_expiry = [self.first_expiry, expires_at].into_iter().flatten().min();
-        self.messages.insert(message.topic.clone(), Kept { message, expires_at });
+        self.count += 1;
+        let kept = Kept { number: self.count, message, expires_at };
+        self.messages.insert(kept.message.topic.clone(), kept);
         Ok(())
     }
 

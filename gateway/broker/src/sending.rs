@@ -248,7 +248,7 @@ impl Broker {
             return Attempt::Wait; // They come back through the spool.
         }
         let Some(replay) = session.replays.front_mut() else { return Attempt::Done };
-        let Replay { filter, subscription, after } = replay;
+        let Replay { filter, subscription, after, newest } = replay;
         let step = self.retained.next(now, filter, after.as_ref(), &mut visits);
         session.walked = Some((now, visits));
         let kept = match step {
@@ -268,6 +268,10 @@ impl Broker {
             return Attempt::Wait; // An acknowledgement makes room for it.
         }
         *after = Some(kept.message.topic.clone());
+        // Published since: the subscription has brought it already.
+        if kept.number > *newest {
+            return Attempt::Done;
+        }
         // [MQTT-3.8.3-3]
         if subscription.no_local && kept.message.publisher.as_ref() == Some(&session.client) {
             return Attempt::Done;
