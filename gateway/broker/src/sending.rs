@@ -164,7 +164,6 @@ impl Broker {
 
     /// Sends the first message of the queue.
     fn send_queued(&mut self, now: Instant, slot: u32) -> Attempt {
-        let Some(window) = self.with_room(slot) else { return Attempt::Wait };
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
         let Some(first) = session.queue.front() else { return Attempt::Done };
         if first.is_expired(now) {
@@ -174,6 +173,12 @@ impl Broker {
         }
         let connection = session.connection.and_then(|slot| self.connections.get_mut(slot));
         let Some(connection) = connection else { return Attempt::Wait };
+        if connection.outbox.len() >= self.limits.max_unsent_bytes {
+            connection.wants_room = true;
+            return Attempt::Wait;
+        }
+        let Phase::Open(open) = &connection.phase else { return Attempt::Wait };
+        let window = open.window;
         let (number, dup) = match &session.kept {
             Some(kept) => (first.seq, first.seq < kept.dup_below),
             None => (session.inflight.next_number(), false),
