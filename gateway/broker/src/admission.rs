@@ -1,29 +1,49 @@
 //! CONNECT: who is let in, and with which session.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::access::Access;
+use crate::aliases::OutboundAliases;
+use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
-use crate::connection::{Open, PendingAcks, Phase};
+use crate::connection::{Candidate, Open, Phase};
 use crate::delivery::append;
+use crate::durable::{PersistTicket, Reads};
 use crate::event::{BrokerEvent, CloseReason};
+use crate::limits::BrokerLimits;
 use crate::packet::Version;
 use crate::packet::connect::{
-    self, Connect, IDENTIFIER_REJECTED, Refusal, SERVER_UNAVAILABLE, Welcome,
+    self, Connect, IDENTIFIER_REJECTED, NOT_AUTHORIZED, Refusal, SERVER_UNAVAILABLE, Welcome,
 };
 use crate::packet::fault::{Fault, Reason};
+use crate::packet::frame::Frame;
+use crate::pending::PendingAcks;
 use crate::session::Session;
 use crate::will::{Will, WillFate};
 
 impl Broker {
-    pub(crate) fn handle_connect(&mut self, now: Instant, slot: u32, body: &[u8]) {
-        let admitted = connect::decode(body).and_then(|connect| self.admit(now, slot, connect));
+    pub(crate) fn handle_connect(&mut self, now: Instant, slot: u32, frame: Frame<'_>) {
+        let candidate = connect::decode(frame.body).and_then(|connect| {
+            let minimal = frame.check_minimal(connect.version);
+            minimal.map_err(|fault| Refusal::of(&connect, fault, SERVER_UNAVAILABLE))?;
+            let (client, assigned) = self.client_id(&connect)?;
+            Ok(Candidate { connect, client, assigned })
+        });
+        let admitted = candidate.and_then(|candidate| {
+            if self.requires_login {
+                self.ask_who(slot, candidate);
+                return Ok(());
+            }
+            self.admit(now, slot, candidate, Access::everything())
+        });
         if let Err(refusal) = admitted {
             self.refuse(now, slot, &refusal);
         }
     }
 
-    fn refuse(&mut self, now: Instant, slot: u32, refusal: &Refusal) {
+    pub(crate) fn refuse(&mut self, now: Instant, slot: u32, refusal: &Refusal) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if let Some(connack) = connect::refusal(refusal) {
             append(connection, &mut self.events, |out| out.extend_from_slice(&connack));
@@ -34,46 +54,109 @@ impl Broker {
         self.close(now, slot, why, None, WillFate::Discard);
     }
 
-    fn admit(&mut self, now: Instant, slot: u32, connect: Connect) -> Result<(), Refusal> {
-        let (client, assigned) = self.client_id(&connect)?;
-        let (session, present) = self.session_for(now, &client, &connect)?;
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        candidate: Candidate,
+        access: Access,
+    ) -> Result<(), Refusal> {
+        if candidate.connect.will.as_ref().is_some_and(|will| will.topic.is_reserved()) {
+            let fault = Fault::new(Reason::TopicNameInvalid, RESERVED_TOPIC);
+            return Err(Refusal::of(&candidate.connect, fault, NOT_AUTHORIZED));
+        }
+        self.check_will(&candidate, &access)?;
+        let Candidate { connect, client, assigned } = candidate;
         let granted = self.granted_expiry(connect.session_expiry);
         let keep_alive = self.granted_keep_alive(&connect);
-        let connack = connect::welcome(
-            connect.version,
-            &Welcome {
-                session_present: present, // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
-                receive_maximum: self.limits.receive_maximum,
-                max_packet: self.limits.max_packet,
-                topic_alias_maximum: self.limits.topic_alias_maximum,
+        let BrokerLimits { receive_maximum, max_packet, topic_alias_maximum, .. } = self.limits;
+        let connack = |session_present| {
+            let welcome = Welcome {
+                session_present, // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+                receive_maximum,
+                max_packet,
+                topic_alias_maximum,
                 assigned_client: assigned.then_some(&*client),
                 session_expiry: (granted != Duration::from_secs(connect.session_expiry.into()))
                     .then_some(granted.as_secs().try_into().unwrap_or(u32::MAX)),
                 keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
-            },
-        );
-        let connack = connack
-            .ok()
-            .filter(|connack| connack.len() <= connect.max_packet as usize) // [MQTT-3.1.2-24]
-            .ok_or(Refusal::silent(Fault::new(
-                Reason::PacketTooLarge,
-                "CONNACK is larger than the client accepts",
-            )))?;
+            };
+            connect::welcome(connect.version, &welcome)
+        };
+        if connack(false).len() > connect.max_packet as usize {
+            // [MQTT-3.1.2-24]
+            let text = "CONNACK is larger than the client accepts";
+            return Err(Refusal::silent(Fault::new(Reason::PacketTooLarge, text)));
+        }
+        let changes = self.durable.as_ref().map_or(0, |durable| durable.changes.len());
+        let (session, present) = self.session_for(now, slot, &client, &connect, &access)?;
+        let connack = connack(present);
         if let Some(session) = self.sessions.get_mut(session) {
-            session.connection = Some(slot);
+            session.claimed = Some(slot);
+            session.user = access.user().cloned();
             session.expiry = granted;
             session.ends_at = None;
             session.will = None; // [MQTT-3.1.3-9]: the client is back in time.
-            session.inflight.restart();
         }
         self.arm_session(session);
-        self.open(now, slot, Opening { connect, client, session, keep_alive }, &connack);
-        self.pump(now, session);
+        self.drop_denied_subscriptions(session, &access);
+        self.write_session(now, session);
+        let waits = self.awaits_disk(session, changes);
+        let opening = Opening { connect, client, session, keep_alive, access, connack };
+        match waits {
+            Some(ticket) => self.settle_in(slot, Settling { ticket, opening }),
+            None => self.open(now, slot, opening),
+        }
         Ok(())
     }
 
-    fn open(&mut self, now: Instant, slot: u32, opening: Opening, connack: &[u8]) {
-        let Opening { connect, client, session, keep_alive } = opening;
+    /// What CONNACK has to wait for: the changes of its CONNECT, beyond the first `before`, and
+    /// those of an earlier connection of the same session.
+    fn awaits_disk(&self, session: u32, before: usize) -> Option<PersistTicket> {
+        let durable = self.durable.as_ref()?;
+        if durable.changes.len() > before {
+            return Some(durable.next_ticket);
+        }
+        let kept = self.sessions.get(session)?.kept.as_ref()?;
+        (kept.ticket >= durable.persisted).then_some(kept.ticket)
+    }
+
+    fn settle_in(&mut self, slot: u32, settling: Settling) {
+        let (Some(durable), Some(connection)) = (&mut self.durable, self.connections.get_mut(slot))
+        else {
+            return;
+        };
+        durable.hurried = true;
+        durable.holding.insert(slot);
+        connection.phase = Phase::Settling(Box::new(settling));
+        connection.paused = true;
+        self.events.push_back(BrokerEvent::Pause(connection.id));
+    }
+
+    /// What the CONNECT of this connection changed is durable.
+    pub(crate) fn let_in(&mut self, now: Instant, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let phase = std::mem::replace(&mut connection.phase, Phase::AwaitingConnect);
+        let Phase::Settling(settling) = phase else { return };
+        connection.paused = false;
+        connection.heard = now;
+        self.events.push_back(BrokerEvent::Resume(connection.id));
+        self.open(now, slot, settling.opening);
+        self.read_unread(now, slot);
+    }
+
+    fn open(&mut self, now: Instant, slot: u32, opening: Opening) {
+        let Opening { connect, client, session, keep_alive, access, connack } = opening;
+        if let Some(owner) = self.sessions.get_mut(session) {
+            owner.claimed = None;
+            owner.connection = Some(slot);
+            owner.inflight.restart();
+            if let (Some(durable), Some(kept)) = (&mut self.durable, &owner.kept)
+                && kept.reads != Reads::Live
+            {
+                durable.behind.insert(session);
+            }
+        }
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
         let patience = (keep_alive > 0).then_some(patience);
@@ -88,10 +171,18 @@ impl Broker {
             problem_info: connect.problem_info,
             will: connect.will.map(|will| Will::new(will, &client)),
             pending: PendingAcks::new(first_ticket),
+            unfinished: 0,
+            held: VecDeque::new(),
             aliases: Vec::new(),
+            outbound_aliases: OutboundAliases::new(
+                connect.topic_alias_maximum,
+                self.limits.max_outbound_aliases,
+            ),
             last_topic: None,
+            access,
+            allowed_topic: None,
         }));
-        append(connection, &mut self.events, |out| out.extend_from_slice(connack));
+        append(connection, &mut self.events, |out| out.extend_from_slice(&connack));
         self.events.push_back(BrokerEvent::Connected {
             conn: connection.id,
             client,
@@ -99,6 +190,7 @@ impl Broker {
             peer: connection.peer.clone(),
         });
         self.arm_connection(slot, patience.and_then(|patience| now.checked_add(patience)));
+        self.pump(now, session);
     }
 
     /// The client identifier, and whether the broker gave it.
@@ -159,12 +251,26 @@ impl Broker {
     fn session_for(
         &mut self,
         now: Instant,
+        newcomer: u32,
         client: &Arc<str>,
         connect: &Connect,
+        access: &Access,
     ) -> Result<(u32, bool), Refusal> {
         let present = self.by_client.get(client).and_then(|session| self.sessions.get(*session));
-        if let Some(other) = present.and_then(|session| session.connection) {
+        if present.is_some_and(|s| s.user.is_some() && s.user.as_ref() != access.user()) {
+            // What is queued there is not for this user, and the connection is another's.
+            let text = "the client identifier is in use by another user";
+            let fault = Fault::new(Reason::ClientIdNotValid, text);
+            return Err(Refusal::of(connect, fault, IDENTIFIER_REJECTED));
+        }
+        if let Some(other) = present.and_then(|session| session.connection.or(session.claimed)) {
             // [MQTT-3.1.4-3] (5), [MQTT-3.1.4-2] (3.1.1)
+            let peer = |slot| self.connections.get(slot).map(|c| c.peer.clone());
+            self.events.push_back(BrokerEvent::TakenOver {
+                client: client.clone(),
+                from: peer(other).unwrap_or_default(),
+                by: peer(newcomer).unwrap_or_default(),
+            });
             let goodbye = Some((Reason::SessionTakenOver, None));
             self.close(now, other, CloseReason::TakenOver, goodbye, WillFate::Publish);
         }
@@ -173,30 +279,42 @@ impl Broker {
             if !connect.clean_start {
                 return Ok((session, true)); // [MQTT-3.1.2-5]
             }
-            self.end_session(session); // [MQTT-3.1.2-4]
+            self.end_session(now, session); // [MQTT-3.1.2-4]
         }
-        if self.sessions.len() >= self.limits.max_sessions && !self.evict_session() {
+        if self.sessions.len() >= self.limits.max_sessions && !self.evict_session(now) {
             let text = "there are as many sessions as are allowed";
             let fault = Fault::new(Reason::QuotaExceeded, text);
             return Err(Refusal::of(connect, fault, SERVER_UNAVAILABLE));
         }
-        let session = self.sessions.insert(Session::new(client.clone(), &self.limits));
-        self.by_client.insert(client.clone(), session);
-        Ok((session, false))
+        let mut session = Session::new(client.clone(), &self.limits);
+        let kept = self.granted_expiry(connect.session_expiry) > Duration::ZERO;
+        let number = self.durable.as_mut().filter(|_| kept).map(|durable| {
+            durable.next_number += 1;
+            durable.next_number - 1
+        });
+        session.keep_as(number);
+        let slot = self.sessions.insert(session);
+        if let (Some(durable), Some(number)) = (&mut self.durable, number) {
+            durable.by_number.insert(number, slot);
+            // Where it begins in the spool: what it is sent before it says so is after that.
+            durable.urgent.insert(slot);
+        }
+        self.by_client.insert(client.clone(), slot);
+        Ok((slot, false))
     }
 
     /// Gives up the session that has been without a connection for longest.
-    fn evict_session(&mut self) -> bool {
+    fn evict_session(&mut self, now: Instant) -> bool {
         let oldest = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.connection.is_none())
+            .filter(|(_, session)| session.connection.or(session.claimed).is_none())
             .min_by_key(|(slot, session)| (session.detached_at, *slot))
             .map(|(slot, _)| slot);
         match oldest {
             Some(slot) => {
                 self.counters.sessions_evicted += 1;
-                self.end_session(slot);
+                self.end_session(now, slot);
                 true
             }
             None => false,
@@ -205,9 +323,19 @@ impl Broker {
 }
 
 /// What a connection is opened with.
-struct Opening {
+#[derive(Debug)]
+pub(crate) struct Opening {
     connect: Connect,
     client: Arc<str>,
-    session: u32,
+    pub(crate) session: u32,
     keep_alive: u16,
+    access: Access,
+    connack: Vec<u8>,
+}
+
+/// A client that is let in once its session is on the disk.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    pub(crate) ticket: PersistTicket,
+    pub(crate) opening: Opening,
 }

@@ -7,16 +7,20 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Phase};
 use crate::delivery::Target;
-use crate::event::{BrokerEvent, CloseReason, ConnId};
+use crate::durable::Durable;
+use crate::event::{BrokerEvent, CloseReason, ConnId, Ticket};
 use crate::filter_tree::FilterTree;
 use crate::limits::BrokerLimits;
+use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::packet::fault::{Fault, Reason};
 use crate::retained::Retained;
 use crate::session::{Session, Subscriber};
+use crate::sharing::Group;
 use crate::slots::Slots;
 use crate::stats::{BrokerStats, Counters, SessionStats};
 use crate::timers::{Timer, Timers};
+use crate::topic::TopicFilter;
 use crate::will::WillFate;
 
 /// An MQTT broker without sockets, clock or threads.
@@ -39,6 +43,15 @@ pub struct Broker {
     pub(crate) sessions: Slots<Session>,
     pub(crate) by_client: BTreeMap<Arc<str>, u32>,
     pub(crate) subscribers: FilterTree<Subscriber>,
+    pub(crate) groups: Slots<Group>,
+    /// Groups by what their members subscribed to, `$share/NAME/` included.
+    pub(crate) by_share: BTreeMap<TopicFilter, u32>,
+    pub(crate) locals: Slots<Local>,
+    /// Messages of QoS 2 that were not answered when their connection ended: their session and
+    /// packet identifier.
+    pub(crate) orphans: BTreeMap<Ticket, (u32, u16)>,
+    /// `None`: sessions live in memory only.
+    pub(crate) durable: Option<Box<Durable>>,
     pub(crate) retained: Retained,
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<BrokerEvent>,
@@ -46,16 +59,22 @@ pub struct Broker {
     pub(crate) handed_out: VecDeque<u32>,
     /// Unsent bytes of all connections.
     pub(crate) unsent_total: Arc<AtomicUsize>,
-    /// Bytes of the QoS 1 messages of all sessions.
+    /// Bytes of the messages with QoS 1 and 2 of all sessions.
     pub(crate) queued_bytes: usize,
     pub(crate) counters: Counters,
     /// Counts deliveries, to tell which session has been considered for the present one.
     pub(crate) deliveries: u64,
+    /// Subscriptions of all sessions.
+    pub(crate) subscriptions: usize,
     /// Kept for its capacity.
     pub(crate) targets: Vec<Target>,
+    /// The subscribers inside the gateway that the message found last concerns.
+    pub(crate) inside: Vec<u32>,
     /// What client identifiers given out are made of.
     pub(crate) id_seed: u64,
     pub(crate) hearing: Hearing,
+    /// The owner is asked who a client is.
+    pub(crate) requires_login: bool,
 }
 
 /// Whether the owner reads from the sockets at all.
@@ -90,6 +109,12 @@ impl Broker {
             sessions: Slots::new(),
             by_client: BTreeMap::new(),
             subscribers: FilterTree::new(),
+            groups: Slots::new(),
+            by_share: BTreeMap::new(),
+            locals: Slots::new(),
+            orphans: BTreeMap::new(),
+            durable: None,
+            inside: Vec::new(),
             retained: Retained::new(limits.max_retained, limits.max_retained_bytes),
             timers: Timers::default(),
             events: VecDeque::new(),
@@ -98,9 +123,11 @@ impl Broker {
             queued_bytes: 0,
             counters: Counters::default(),
             deliveries: 0,
+            subscriptions: 0,
             targets: Vec::new(),
             id_seed: 0,
             hearing: Hearing::Since(None),
+            requires_login: false,
             limits,
         }
     }
@@ -152,9 +179,7 @@ impl Broker {
         connection.unread.extend_from_slice(bytes);
         if !connection.paused {
             self.read_unread(now, slot);
-        } else if connection.unread.len()
-            > self.limits.max_packet as usize + self.limits.max_held_bytes
-        {
+        } else if connection.unread.len() > self.limits.held_bytes(&connection.phase) {
             let text = "too much was sent while reading was paused";
             self.close_for(now, slot, Fault::new(Reason::QuotaExceeded, text));
         }
@@ -207,6 +232,9 @@ impl Broker {
         {
             self.after_handing_out(slot);
         }
+        if self.events.is_empty() {
+            self.hand_out_changes();
+        }
         self.events.pop_front()
     }
 
@@ -253,7 +281,7 @@ impl Broker {
         let sessions = self.by_client.values().filter_map(|slot| self.sessions.get(*slot));
         BrokerStats {
             connections: self.connections.len(),
-            subscriptions: self.subscribers.len(),
+            subscriptions: self.subscriptions,
             retained: self.retained.len(),
             retained_bytes: self.retained.bytes(),
             queued_bytes: self.queued_bytes,
@@ -291,7 +319,7 @@ impl Broker {
         let silent_since = self.hearing.silent_since(now, connection.heard);
         match &connection.phase {
             Phase::Closing => {}
-            Phase::AwaitingConnect => {
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Settling(_) => {
                 let deadline = silent_since.checked_add(self.limits.connect_timeout);
                 if deadline.is_none_or(|at| at > now) {
                     self.arm_connection(slot, deadline);

@@ -4,12 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event::{Answer, ConnId};
+use crate::access::Access;
+use crate::admission::Settling;
+use crate::aliases::OutboundAliases;
+use crate::durable::PersistTicket;
+use crate::event::ConnId;
 use crate::limits::BrokerLimits;
 use crate::outbox::Outbox;
 use crate::packet::Version;
+use crate::packet::connect::Connect;
 use crate::packet::fault::{Fault, Reason};
 use crate::packet::publish::{Inbound, topic_text};
+use crate::pending::PendingAcks;
 use crate::topic::TopicName;
 use crate::will::Will;
 
@@ -37,9 +43,22 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) enum Phase {
     AwaitingConnect,
+    /// The owner finds out who the client is; reading is paused.
+    Authenticating(Box<Candidate>),
+    /// Its session has to be on the disk before it is let in; reading is paused.
+    Settling(Box<Settling>),
     Open(Box<Open>),
     /// It gets its last bytes and takes none.
     Closing,
+}
+
+/// A client whose CONNECT can be accepted if it is who it says.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) connect: Connect,
+    pub(crate) client: Arc<str>,
+    /// The broker gave the client identifier.
+    pub(crate) assigned: bool,
 }
 
 /// A connection whose CONNECT was accepted.
@@ -50,17 +69,26 @@ pub(crate) struct Open {
     pub(crate) version: Version,
     /// Silence allowed: one and a half times the keep-alive [MQTT-3.1.2-22]; `None` for ever.
     pub(crate) patience: Option<Duration>,
-    /// QoS 1 messages the client takes at a time.
+    /// Messages with QoS 1 or 2 the client takes at a time.
     pub(crate) window: u16,
     /// The largest packet the client takes.
     pub(crate) max_packet: u32,
     pub(crate) problem_info: bool,
     pub(crate) will: Option<Will>,
     pub(crate) pending: PendingAcks,
+    /// Publishes with QoS 1 or 2 of this connection that are not finished: what Receive Maximum
+    /// bounds [MQTT-3.3.4-7].
+    pub(crate) unfinished: u32,
+    /// Packets that leave when the changes of their ticket are durable.
+    pub(crate) held: VecDeque<(PersistTicket, Box<[u8]>)>,
     /// Topics by alias - 1 [MQTT-3.3.2-7].
     pub(crate) aliases: Vec<Option<TopicName>>,
+    pub(crate) outbound_aliases: OutboundAliases,
     /// The topic published to last: publishers tend to stay with theirs.
     pub(crate) last_topic: Option<TopicName>,
+    pub(crate) access: Access,
+    /// The topic that was last found to be allowed.
+    pub(crate) allowed_topic: Option<TopicName>,
 }
 
 impl Connection {
@@ -82,14 +110,20 @@ impl Connection {
     pub(crate) fn open(&self) -> Option<&Open> {
         match &self.phase {
             Phase::Open(open) => Some(open),
-            Phase::AwaitingConnect | Phase::Closing => None,
+            Phase::AwaitingConnect
+            | Phase::Authenticating(_)
+            | Phase::Settling(_)
+            | Phase::Closing => None,
         }
     }
 
     pub(crate) fn open_mut(&mut self) -> Option<&mut Open> {
         match &mut self.phase {
             Phase::Open(open) => Some(open),
-            Phase::AwaitingConnect | Phase::Closing => None,
+            Phase::AwaitingConnect
+            | Phase::Authenticating(_)
+            | Phase::Settling(_)
+            | Phase::Closing => None,
         }
     }
 
@@ -114,9 +148,9 @@ impl Open {
             }
             Some(alias) => Some(usize::from(alias) - 1),
         };
-        if inbound.topic.is_empty()
-            && let Some(place) = place
-        {
+        if inbound.topic.is_empty() && self.version == Version::V5 {
+            // Section 3.3.2.1: nothing else can say the topic.
+            let place = place.ok_or(Fault::protocol("neither a topic nor a topic alias"))?;
             let known = self.aliases.get(place).cloned().flatten();
             return known.ok_or(Fault::protocol("the topic alias has not been set up"));
         }
@@ -146,53 +180,5 @@ impl Open {
         }
         self.last_topic = Some(topic.clone());
         Ok(topic)
-    }
-}
-
-/// Inbound QoS 1 publishes in their order, each with its answer once it has one. PUBACKs leave
-/// in this order [MQTT-4.6.0-2].
-#[derive(Debug)]
-pub(crate) struct PendingAcks {
-    /// Number of the first one.
-    first: u64,
-    acks: VecDeque<(u16, Option<Answer>)>,
-}
-
-impl PendingAcks {
-    pub(crate) fn new(first: u64) -> PendingAcks {
-        PendingAcks { first, acks: VecDeque::new() }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.acks.len()
-    }
-
-    /// Number of the next one.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.first + self.acks.len() as u64
-    }
-
-    pub(crate) fn push(&mut self, id: u16) {
-        self.acks.push_back((id, None));
-    }
-
-    /// Notes the answer to number `number`. A second answer, or one to a publish that is not
-    /// there any more, is ignored.
-    pub(crate) fn answer(&mut self, number: u64, answer: Answer) {
-        let Some(at) = number.checked_sub(self.first) else { return };
-        if let Some((_, place @ None)) = self.acks.get_mut(at as usize) {
-            *place = Some(answer);
-        }
-    }
-
-    /// Takes the oldest one, if it has been answered.
-    pub(crate) fn pop_answered(&mut self) -> Option<(u16, Answer)> {
-        match self.acks.front() {
-            Some((_, Some(_))) => {}
-            Some((_, None)) | None => return None,
-        }
-        let (id, answer) = self.acks.pop_front()?;
-        self.first += 1;
-        Some((id, answer?))
     }
 }

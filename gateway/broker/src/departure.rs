@@ -6,6 +6,7 @@ use crate::broker::Broker;
 use crate::connection::{Open, Phase};
 use crate::delivery::append;
 use crate::event::{BrokerEvent, CloseReason};
+use crate::message::QoS;
 use crate::packet::disconnect::Goodbye;
 use crate::packet::fault::{Fault, Reason};
 use crate::packet::{Version, connect, disconnect};
@@ -40,9 +41,9 @@ impl Broker {
             let text = text.filter(|_| open.problem_info);
             let fits = |packet: &Vec<u8>| packet.len() <= open.max_packet as usize;
             // [MQTT-3.14.2-3]: rather without the text than too large.
-            let packet = disconnect::encode(reason, text)
+            let packet = Some(disconnect::encode(reason, text))
                 .filter(fits)
-                .or_else(|| disconnect::encode(reason, None).filter(fits));
+                .or_else(|| Some(disconnect::encode(reason, None)).filter(fits));
             if let Some(packet) = packet {
                 append(connection, &mut self.events, |out| out.extend_from_slice(&packet));
             }
@@ -87,9 +88,26 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.unread = Vec::new();
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
-        let Phase::Open(open) = phase else { return };
+        let open = match phase {
+            Phase::Open(open) => open,
+            Phase::Settling(settling) => return self.unclaim(now, settling.opening.session),
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => return,
+        };
         self.events.push_back(BrokerEvent::Disconnected { client: open.client.clone(), why });
         self.leave_session(now, *open, will);
+    }
+
+    /// A client that was to be let in has gone before.
+    fn unclaim(&mut self, now: Instant, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.claimed = None;
+        session.detached_at = Some(now);
+        session.ends_at = now.checked_add(session.expiry);
+        if session.expiry.is_zero() {
+            return self.end_session(now, slot);
+        }
+        self.arm_session(slot);
+        self.note_progress(slot);
     }
 
     fn leave_session(&mut self, now: Instant, open: Open, fate: WillFate) {
@@ -98,6 +116,16 @@ impl Broker {
         session.walk_at = None;
         session.detached_at = Some(now);
         session.ends_at = now.checked_add(session.expiry);
+        if session.kept.is_some() {
+            self.queued_bytes -= session.forget_messages();
+            if let Some(durable) = &mut self.durable {
+                durable.behind.remove(&open.session);
+                durable.dirty.insert(open.session);
+            }
+        }
+        for (ticket, id) in session.receipts.restart() {
+            self.orphans.insert(ticket, (open.session, id));
+        }
         let ends_now = session.expiry.is_zero();
         if let (WillFate::Publish, Some(will)) = (fate, open.will) {
             // [MQTT-3.1.2-10], [MQTT-3.1.3-9]: after its delay or with the session, whichever
@@ -107,6 +135,7 @@ impl Broker {
                     ticket: None,
                     client: open.client,
                     message: will.message,
+                    receipt: None,
                 });
             } else {
                 session.will =
@@ -114,7 +143,7 @@ impl Broker {
             }
         }
         if ends_now {
-            self.end_session(open.session);
+            self.end_session(now, open.session);
         } else {
             self.arm_session(open.session);
         }
@@ -130,7 +159,7 @@ impl Broker {
         }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         if session.ends_at.is_some_and(|at| at <= now) {
-            self.end_session(slot);
+            self.end_session(now, slot);
             return;
         }
         if session.walk_at.take_if(|at| *at <= now).is_some() {
@@ -146,20 +175,32 @@ impl Broker {
                 ticket: None,
                 client: session.client.clone(),
                 message: will.message,
+                receipt: None,
             });
         }
     }
 
     /// Forgets a session without a connection: its subscriptions, its messages, and with it its
     /// will is due [MQTT-3.1.2-8].
-    pub(crate) fn end_session(&mut self, slot: u32) {
+    pub(crate) fn end_session(&mut self, now: Instant, slot: u32) {
         self.publish_delayed_will(slot);
         let Some(mut session) = self.sessions.remove(slot) else { return };
         self.timers.set(Timer::Session(slot), &mut session.timer, None);
         self.by_client.remove(&session.client);
+        self.forget_kept(slot, &session);
         self.queued_bytes -= session.held_bytes;
+        self.subscriptions -= session.subscriptions.len();
+        for (ticket, _) in session.receipts.restart() {
+            self.orphans.remove(&ticket);
+        }
         for filter in session.subscriptions.keys() {
-            self.subscribers.remove(filter, |subscriber| subscriber.session == slot);
+            self.leave_filter(filter, slot);
+        }
+        // What was sent with QoS 2 is nobody else's [MQTT-4.8.2-5].
+        let sent = session.inflight.into_unacknowledged();
+        let sent = sent.filter(|delivery| delivery.qos() == QoS::AtLeastOnce);
+        for delivery in sent.chain(session.queue).filter(|delivery| delivery.share.is_some()) {
+            self.deliver_elsewhere(now, &delivery);
         }
     }
 

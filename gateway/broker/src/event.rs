@@ -3,15 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::message::Message;
+use crate::access::{Action, Credentials};
+use crate::durable::{Change, PersistTicket};
+use crate::message::{Message, QoS};
 use crate::packet::Version;
+use crate::topic::TopicFilter;
 
 /// One network connection. The shell numbers them and does not use a number again while the
 /// broker may still speak of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 
-/// One inbound QoS 1 publish that waits for its acknowledgement. A ticket stays harmless after
+/// One inbound publish with QoS 1 or 2 that waits for its acknowledgement. A ticket stays harmless after
 /// its connection has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -28,21 +31,31 @@ impl Ticket {
     }
 }
 
-/// What a publisher is told of its QoS 1 message.
+/// What a publisher is told of its message with QoS 1 or 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is accepted: PUBACK.
+    /// It is accepted: PUBACK, or PUBREC for QoS 2.
     Success,
-    /// It is accepted and nobody asked for it: PUBACK, for MQTT 5 with reason 0x10.
+    /// It is accepted and nobody asked for it: the same, for MQTT 5 with reason 0x10.
     NoSubscribers,
-    /// It is not accepted. MQTT 5: PUBACK with the reason and the text; 3.1.1, which cannot say
-    /// so: the connection is closed without the PUBACK.
+    /// It is not accepted. MQTT 5: the same with the reason and the text; 3.1.1, which cannot say
+    /// so: the connection is closed without it.
     Refused {
         /// In the protocol's terms.
         reason: RefuseReason,
         /// For whoever reads the publisher's log. At most 200 bytes of it are sent.
         text: String,
     },
+}
+
+impl Answer {
+    /// Whether the message is the broker's now.
+    pub(crate) fn is_acceptance(&self) -> bool {
+        match self {
+            Answer::Success | Answer::NoSubscribers => true,
+            Answer::Refused { .. } => false,
+        }
+    }
 }
 
 /// Why a publish is not accepted.
@@ -88,6 +101,28 @@ pub enum BrokerEvent {
         client: Arc<str>,
         /// The message.
         message: Arc<Message>,
+        /// A key to put into the table of changes together with the message: with QoS 2 from a
+        /// kept session, this identifier is in use. Its value is empty.
+        receipt: Option<Vec<u8>>,
+    },
+    /// Changes for the table that survives, to be carried out in the order of these events and
+    /// of [`BrokerEvent::Publish`]; then `persisted`. There may be none, when somebody waits for
+    /// those of before.
+    Persist {
+        /// The changes.
+        changes: Vec<Change>,
+        /// For the answer.
+        ticket: PersistTicket,
+        /// A client waits for it.
+        hurry: bool,
+    },
+    /// A message to be appended to the spool for these targets only: a retained one for a new
+    /// subscription.
+    Spool {
+        /// The message.
+        message: Arc<Message>,
+        /// What goes in front of its payload.
+        targets: Vec<u8>,
     },
     /// There is something to send on this connection, and there was nothing before.
     Writable(ConnId),
@@ -113,6 +148,54 @@ pub enum BrokerEvent {
         version: Version,
         /// Where it comes from, as given to `handle_open`.
         peer: String,
+    },
+    /// A client that was let in has come a second time: its older connection ends, and its
+    /// session goes on with the newer one, or ends.
+    TakenOver {
+        /// Its client identifier.
+        client: Arc<str>,
+        /// Where the older connection comes from, as given to `handle_open`.
+        from: String,
+        /// Where the newer one comes from.
+        by: String,
+    },
+    /// A client subscribes, or has changed a subscription.
+    Subscribed {
+        /// Its client identifier.
+        client: Arc<str>,
+        /// What to, `$share/NAME/` included.
+        filter: TopicFilter,
+        /// What it is granted.
+        qos: QoS,
+    },
+    /// A client subscribes no more. The subscriptions of a session that ends are not told one by
+    /// one.
+    Unsubscribed {
+        /// Its client identifier.
+        client: Arc<str>,
+        /// What from.
+        filter: TopicFilter,
+    },
+    /// A client wants to be let in: find out who it is and call `authenticated`. Until then
+    /// nothing more is read from it, and its connect timeout goes on.
+    Authenticate {
+        /// Its connection.
+        conn: ConnId,
+        /// Its client identifier, possibly one the broker gave it.
+        client: Arc<str>,
+        /// Its login.
+        credentials: Credentials,
+    },
+    /// A client was not allowed to do something.
+    Denied {
+        /// Its client identifier.
+        client: Arc<str>,
+        /// The name it has logged in with.
+        user: Option<Arc<str>>,
+        /// What it wanted to do.
+        action: Action,
+        /// The topic or the filter.
+        topic: String,
     },
     /// A client that was let in is without a connection.
     Disconnected {

@@ -1,42 +1,88 @@
-//! QoS 1 messages under way to one client: the window of a session.
+//! Messages with QoS 1 and 2 under way to one client: the window of a session.
 
 use std::collections::VecDeque;
 
 use crate::delivery::Delivery;
+use crate::message::QoS;
 
-/// Packet identifiers are given out in a ring, so the distance of an identifier from the oldest
-/// one is its place in the queue: finding the message of a PUBACK takes no search.
+/// Each message has a number; its packet identifier follows from it, so finding the message of an
+/// acknowledgement takes no search. In sessions that are kept on a disk it is the message's place
+/// in the spool, so that the identifier is the same after a restart; else it only counts.
 #[derive(Debug)]
 pub(crate) struct Inflight {
-    /// Number of the first place; its packet identifier follows from it.
-    first: u64,
-    /// In order of sending. Places acknowledged out of turn are empty.
-    places: VecDeque<Option<Delivery>>,
-    /// Messages in the places.
+    /// In order of their numbers. Those done with out of turn stay until the ones before them are
+    /// done too.
+    places: VecDeque<Place>,
+    /// Number of the next message that has none of its own.
+    next: u64,
+    /// Places that are not done.
     live: usize,
-    /// Number of the first place that has not been sent on the present connection.
+    /// Places from this number on have not been sent on the present connection.
     unsent: u64,
-    /// Messages sent on the present connection and not acknowledged.
+    /// Messages sent on the present connection and not finished: what Receive Maximum bounds.
     outstanding: usize,
+    /// Those done with stay until they are [trimmed](Inflight::trim).
+    keeps_done: bool,
     /// Most places: a client that never acknowledges the oldest message while it acknowledges
     /// newer ones is sent nothing more when they are used up.
     max_places: usize,
 }
 
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    step: Step,
+    /// Whether it is among the outstanding ones.
+    counted: bool,
+}
+
+/// How far the handing over of one message has come.
+#[derive(Debug)]
+enum Step {
+    Published(Delivery),
+    /// QoS 2: the client has it (PUBREC); its PUBCOMP is outstanding.
+    Released,
+    Done,
+}
+
+/// The next thing to say again on a new connection.
+#[derive(Debug)]
+pub(crate) enum Unsent<'a> {
+    Publish(u16, &'a Delivery),
+    Release(u16),
+}
+
+/// What a PUBREC was about.
+#[derive(Debug)]
+pub(crate) enum Receipt {
+    /// The client has the message now.
+    Taken(Delivery),
+    /// It had said so before.
+    Again,
+    /// Nothing is under way under this identifier.
+    Unknown,
+}
+
+/// The acknowledgement does not belong to the QoS of the message, or comes out of turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WrongStep;
+
 const IDS: u64 = 65_535;
 
-fn id_of(number: u64) -> u16 {
+/// The packet identifier of the message with this number.
+pub(crate) fn id_of(number: u64) -> u16 {
     (number % IDS) as u16 + 1
 }
 
 impl Inflight {
     pub(crate) fn new(max_inflight: u16) -> Inflight {
         Inflight {
-            first: 0,
             places: VecDeque::new(),
+            next: 0,
             live: 0,
             unsent: 0,
             outstanding: 0,
+            keeps_done: false,
             max_places: (usize::from(max_inflight) * 4).min(60_000),
         }
     }
@@ -46,15 +92,17 @@ impl Inflight {
         self.live
     }
 
-    /// Whether messages of an earlier connection wait to be sent again.
+    /// Whether something of an earlier connection waits to be said again.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.unsent < self.first + self.places.len() as u64
+        self.places.back().is_some_and(|place| place.number >= self.unsent)
     }
 
-    /// Whether a client that takes `window` messages at a time may be sent one more
-    /// [MQTT-3.3.4-9].
-    pub(crate) fn is_open(&self, window: u16) -> bool {
-        self.outstanding < usize::from(window) && self.places.len() < self.max_places
+    /// Whether a client that takes `window` messages at a time may be sent the one with this
+    /// number [MQTT-3.3.4-9].
+    pub(crate) fn is_open(&self, window: u16, number: u64) -> bool {
+        self.outstanding < usize::from(window)
+            && self.places.len() < self.max_places
+            && (!self.keeps_done || self.find(id_of(number)).is_none())
     }
 
     /// The same for a message that has its place already.
@@ -62,75 +110,251 @@ impl Inflight {
         self.outstanding < usize::from(window)
     }
 
-    /// The identifier the next message gets.
-    pub(crate) fn next_id(&self) -> u16 {
-        id_of(self.first + self.places.len() as u64)
+    /// The number of the next message that has none of its own.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
     }
 
-    /// A message has been sent under [`next_id`](Inflight::next_id).
-    pub(crate) fn push(&mut self, delivery: Delivery) {
+    /// A message has been sent under the identifier of its number.
+    pub(crate) fn push(&mut self, number: u64, delivery: Delivery) {
         debug_assert!(!self.has_unsent());
-        self.places.push_back(Some(delivery));
+        let place = Place { number, step: Step::Published(delivery), counted: true };
         self.live += 1;
         self.outstanding += 1;
-        self.unsent = self.first + self.places.len() as u64;
+        if self.places.back().is_none_or(|last| last.number < number) {
+            self.places.push_back(place);
+            self.next = number + 1;
+            self.unsent = self.next;
+        } else {
+            // Read again from the spool, between later ones that are settled.
+            let at = self.places.partition_point(|place| place.number < number);
+            self.places.insert(at, place);
+        }
     }
 
-    /// The client has acknowledged `id`. `None` if nothing is under way under it.
-    pub(crate) fn acknowledge(&mut self, id: u16) -> Option<Delivery> {
-        let first = u64::from(id_of(self.first));
-        let distance = (u64::from(id) + IDS - first) % IDS;
-        let delivery = self.places.get_mut(distance as usize)?.take()?;
+    /// PUBACK: the message is done with. `None` if nothing is under way under `id`.
+    pub(crate) fn acknowledge(&mut self, id: u16) -> Result<Option<Delivery>, WrongStep> {
+        let Some(at) = self.find(id) else { return Ok(None) };
+        match &self.places[at].step {
+            Step::Published(delivery) if delivery.qos() == QoS::AtLeastOnce => Ok(self.finish(at)),
+            Step::Published(_) | Step::Released | Step::Done => Err(WrongStep),
+        }
+    }
+
+    /// PUBREC: the client has the message. It is the client's now, and not sent again
+    /// [MQTT-4.3.3-6].
+    pub(crate) fn receive(&mut self, id: u16) -> Result<Receipt, WrongStep> {
+        let Some(at) = self.find(id) else { return Ok(Receipt::Unknown) };
+        let place = &mut self.places[at];
+        match &place.step {
+            Step::Published(delivery) if delivery.qos() == QoS::ExactlyOnce => {}
+            Step::Published(_) => return Err(WrongStep),
+            Step::Released | Step::Done => return Ok(Receipt::Again),
+        }
+        match std::mem::replace(&mut place.step, Step::Released) {
+            Step::Published(delivery) => Ok(Receipt::Taken(delivery)),
+            Step::Released | Step::Done => Ok(Receipt::Again),
+        }
+    }
+
+    /// PUBREC with a failure: the message is done with [MQTT-4.3.3-4].
+    pub(crate) fn reject(&mut self, id: u16) -> Result<Option<Delivery>, WrongStep> {
+        let Some(at) = self.find(id) else { return Ok(None) };
+        match &self.places[at].step {
+            Step::Published(delivery) if delivery.qos() != QoS::ExactlyOnce => Err(WrongStep),
+            Step::Published(_) | Step::Released | Step::Done => Ok(self.finish(at)),
+        }
+    }
+
+    /// PUBCOMP: the message is done with.
+    pub(crate) fn complete(&mut self, id: u16) -> Result<(), WrongStep> {
+        let Some(at) = self.find(id) else { return Ok(()) };
+        match self.places[at].step {
+            Step::Released => {
+                self.finish(at);
+                Ok(())
+            }
+            Step::Published(_) | Step::Done => Err(WrongStep),
+        }
+    }
+
+    /// The message cannot be sent to this client at all.
+    pub(crate) fn give_up(&mut self, id: u16) -> Option<Delivery> {
+        let at = self.find(id)?;
+        self.finish(at)
+    }
+
+    /// The place of what is under way under `id`.
+    fn find(&self, id: u16) -> Option<usize> {
+        let first = self.places.front()?.number;
+        let first_id = id_of(first);
+        let ahead = u64::from(id) + if id < first_id { IDS } else { 0 } - u64::from(first_id);
+        // Numbers mostly follow each other without a gap.
+        if let Some(place) = self.places.get(ahead as usize)
+            && place.number == first + ahead
+            && !matches!(place.step, Step::Done)
+        {
+            return Some(ahead as usize);
+        }
+        self.find_with_gaps(first + ahead)
+    }
+
+    /// The same for a number that the identifier may stand for, or one of those a whole round
+    /// later.
+    fn find_with_gaps(&self, mut number: u64) -> Option<usize> {
+        let last = self.places.back()?.number;
+        while number <= last {
+            if let Ok(at) = self.places.binary_search_by_key(&number, |place| place.number)
+                && !matches!(self.places[at].step, Step::Done)
+            {
+                return Some(at);
+            }
+            number += IDS;
+        }
+        None
+    }
+
+    fn finish(&mut self, at: usize) -> Option<Delivery> {
+        if at == 0 && !self.keeps_done {
+            // Most clients acknowledge in order: nothing has to stay.
+            let place = self.places.pop_front()?;
+            self.live -= 1;
+            self.outstanding -= usize::from(place.counted);
+            self.trim(u64::MAX);
+            return match place.step {
+                Step::Published(delivery) => Some(delivery),
+                Step::Released | Step::Done => None,
+            };
+        }
+        let place = &mut self.places[at];
         self.live -= 1;
-        if self.first + distance < self.unsent {
+        if std::mem::take(&mut place.counted) {
             self.outstanding -= 1;
         }
-        while let Some(None) = self.places.front() {
-            self.places.pop_front();
-            self.first += 1;
+        let step = std::mem::replace(&mut place.step, Step::Done);
+        if !self.keeps_done {
+            self.trim(u64::MAX);
         }
-        self.unsent = self.unsent.max(self.first);
-        Some(delivery)
+        match step {
+            Step::Published(delivery) => Some(delivery),
+            Step::Released | Step::Done => None,
+        }
     }
 
-    /// A new connection: everything is to be sent again [MQTT-4.4.0-1].
+    /// Those done with stay from now on: that they are done with is to be written down.
+    pub(crate) fn keep_done(&mut self) {
+        self.keeps_done = true;
+    }
+
+    /// Forgets those done with before everything that is under way, or still to be read from
+    /// `unread` on.
+    pub(crate) fn trim(&mut self, unread: u64) {
+        while let Some(Place { step: Step::Done, number, .. }) = self.places.front()
+            && *number < unread
+        {
+            self.places.pop_front();
+        }
+    }
+
+    /// Number of the oldest place.
+    pub(crate) fn first(&self) -> Option<u64> {
+        let live = |place: &&Place| !matches!(place.step, Step::Done);
+        self.places.iter().find(live).map(|place| place.number)
+    }
+
+    /// Whether the message of this number is done with, or confirmed by the client.
+    pub(crate) fn knows(&self, number: u64) -> bool {
+        self.places.binary_search_by_key(&number, |place| place.number).is_ok()
+    }
+
+    /// Those done with (false) and those that the client has confirmed (true), in order.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.places.iter().filter_map(|place| match place.step {
+            Step::Published(_) => None,
+            Step::Released => Some((place.number, true)),
+            Step::Done => Some((place.number, false)),
+        })
+    }
+
+    /// A place as it was written down, in order.
+    pub(crate) fn restore(&mut self, number: u64, received: bool) {
+        let step = if received { Step::Released } else { Step::Done };
+        self.live += usize::from(received);
+        self.places.push_back(Place { number, step, counted: false });
+        self.next = number + 1;
+    }
+
+    /// Forgets the messages, which are read again, and returns the number of the first.
+    pub(crate) fn drop_published(&mut self) -> Option<u64> {
+        let published = |place: &Place| matches!(place.step, Step::Published(_));
+        let first = self.places.iter().find(|place| published(place)).map(|place| place.number);
+        self.places.retain(|place| !published(place));
+        self.live = self.places.iter().filter(|p| matches!(p.step, Step::Released)).count();
+        first
+    }
+
+    /// A new connection: everything is to be said again [MQTT-4.4.0-1], and the client's window
+    /// is empty (section 4.9).
     pub(crate) fn restart(&mut self) {
         self.outstanding = 0;
-        self.unsent = self.first;
+        self.unsent = self.places.front().map_or(self.next, |place| place.number);
+        self.places.iter_mut().for_each(|place| place.counted = false);
     }
 
-    /// The next message to send again, with its identifier, in the original order
-    /// [MQTT-4.6.0-1].
-    pub(crate) fn next_unsent(&mut self) -> Option<(u16, &Delivery)> {
-        loop {
-            let at = (self.unsent - self.first) as usize;
-            self.places.get(at)?;
-            if self.places[at].is_some() {
-                break;
-            }
-            self.unsent += 1;
+    /// The next thing to say again, in the original order [MQTT-4.6.0-1].
+    pub(crate) fn next_unsent(&mut self) -> Option<Unsent<'_>> {
+        let at = self.places.partition_point(|place| place.number < self.unsent);
+        let live = |place: &Place| !matches!(place.step, Step::Done);
+        let Some(skipped) = self.places.iter().skip(at).position(live) else {
+            self.unsent = self.places.back().map_or(self.unsent, |place| place.number + 1);
+            return None;
+        };
+        let place = &self.places[at + skipped];
+        self.unsent = place.number;
+        match &place.step {
+            Step::Published(delivery) => Some(Unsent::Publish(id_of(place.number), delivery)),
+            Step::Released => Some(Unsent::Release(id_of(place.number))),
+            Step::Done => None,
         }
-        let at = (self.unsent - self.first) as usize;
-        self.places[at].as_ref().map(|delivery| (id_of(self.unsent), delivery))
     }
 
-    /// The message given by [`next_unsent`](Inflight::next_unsent) has been sent.
+    /// What [`next_unsent`](Inflight::next_unsent) gave has been sent.
     pub(crate) fn sent(&mut self) {
+        let at = self.places.partition_point(|place| place.number < self.unsent);
         self.unsent += 1;
-        self.outstanding += 1;
+        if let Some(place @ Place { step: Step::Published(_), .. }) = self.places.get_mut(at) {
+            place.counted = true;
+            self.outstanding += 1;
+        }
+    }
+
+    /// Everything that the client has not acknowledged in any way, oldest first.
+    pub(crate) fn into_unacknowledged(self) -> impl Iterator<Item = Delivery> {
+        self.places.into_iter().filter_map(|place| match place.step {
+            Step::Published(delivery) => Some(delivery),
+            Step::Released | Step::Done => None,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Message, QoS};
+    use crate::message::Message;
     use crate::topic::TopicName;
     use std::sync::Arc;
 
-    fn delivery() -> Delivery {
+    fn delivery(qos: QoS) -> Delivery {
         let topic = TopicName::parse("t").unwrap();
-        Delivery::new(Arc::new(Message::new(topic, "x", QoS::AtLeastOnce)), false, &[], None)
+        Delivery::new(Arc::new(Message::new(topic, "x", qos)), qos, false, &[], None)
+    }
+
+    fn one() -> Delivery {
+        delivery(QoS::AtLeastOnce)
+    }
+
+    fn two() -> Delivery {
+        delivery(QoS::ExactlyOnce)
     }
 
     #[test]
@@ -138,9 +362,9 @@ mod tests {
         let mut inflight = Inflight::new(1000);
         let mut seen = Vec::new();
         for _ in 0..65_536 {
-            let id = inflight.next_id();
-            inflight.push(delivery());
-            assert!(inflight.acknowledge(id).is_some());
+            let id = id_of(inflight.next);
+            inflight.push(inflight.next, one());
+            assert!(inflight.acknowledge(id).unwrap().is_some());
             seen.push(id);
         }
         assert_eq!((seen[0], seen[65_534], seen[65_535]), (1, 65_535, 1));
@@ -149,18 +373,18 @@ mod tests {
     #[test]
     fn acknowledgements_in_any_order_across_the_wrap_find_their_message() {
         let mut inflight = Inflight::new(1000);
-        inflight.first = 65_530;
+        inflight.next = 65_530;
         inflight.unsent = 65_530;
         let ids: Vec<u16> = (0..10)
             .map(|_| {
-                let id = inflight.next_id();
-                inflight.push(delivery());
+                let id = id_of(inflight.next);
+                inflight.push(inflight.next, one());
                 id
             })
             .collect();
         for id in ids.iter().rev() {
-            assert!(inflight.acknowledge(*id).is_some(), "{id}");
-            assert!(inflight.acknowledge(*id).is_none(), "{id} twice");
+            assert!(inflight.acknowledge(*id).unwrap().is_some(), "{id}");
+            assert!(inflight.acknowledge(*id).unwrap().is_none(), "{id} twice");
         }
         assert_eq!((inflight.len(), inflight.outstanding, inflight.places.len()), (0, 0, 0));
     }
@@ -168,44 +392,98 @@ mod tests {
     #[test]
     fn a_client_that_leaves_the_oldest_unacknowledged_is_stopped() {
         let mut inflight = Inflight::new(10);
-        inflight.push(delivery());
+        inflight.push(inflight.next, one());
         let mut sent = 0;
-        while inflight.is_open(10) {
-            let id = inflight.next_id();
-            inflight.push(delivery());
-            inflight.acknowledge(id).unwrap();
+        while inflight.is_open(10, inflight.next) {
+            let id = id_of(inflight.next);
+            inflight.push(inflight.next, one());
+            inflight.acknowledge(id).unwrap().unwrap();
             sent += 1;
         }
         assert_eq!(sent, 39);
     }
 
     #[test]
-    fn after_a_restart_only_what_is_unacknowledged_is_sent_again() {
+    fn after_a_restart_only_what_is_unfinished_is_said_again() {
         let mut inflight = Inflight::new(10);
         for _ in 0..4 {
-            inflight.push(delivery());
+            inflight.push(inflight.next, two());
         }
-        inflight.acknowledge(2).unwrap();
+        assert!(matches!(inflight.receive(2), Ok(Receipt::Taken(_))));
+        assert!(matches!(inflight.receive(3), Ok(Receipt::Taken(_))));
+        inflight.complete(2).unwrap();
         inflight.restart();
         let mut again = Vec::new();
-        while let Some((id, _)) = inflight.next_unsent() {
-            again.push(id);
+        while let Some(unsent) = inflight.next_unsent() {
+            again.push(match unsent {
+                Unsent::Publish(id, _) => (id, "PUBLISH"),
+                Unsent::Release(id) => (id, "PUBREL"),
+            });
             inflight.sent();
         }
-        assert_eq!(again, [1, 3, 4]);
+        assert_eq!(again, [(1, "PUBLISH"), (3, "PUBREL"), (4, "PUBLISH")]);
         assert!(!inflight.has_unsent());
-        assert_eq!(inflight.outstanding, 3);
+        assert_eq!(inflight.outstanding, 2);
+        inflight.complete(3).unwrap();
+        assert_eq!(inflight.outstanding, 2);
     }
 
     #[test]
     fn a_late_acknowledgement_of_an_earlier_connection_spares_the_repetition() {
         let mut inflight = Inflight::new(10);
         for _ in 0..2 {
-            inflight.push(delivery());
+            inflight.push(inflight.next, one());
         }
         inflight.restart();
-        inflight.acknowledge(1).unwrap();
+        inflight.acknowledge(1).unwrap().unwrap();
         assert_eq!(inflight.outstanding, 0);
-        assert_eq!(inflight.next_unsent().unwrap().0, 2);
+        assert!(matches!(inflight.next_unsent(), Some(Unsent::Publish(2, _))));
+    }
+
+    #[test]
+    fn each_qos_has_its_own_acknowledgements() {
+        let mut inflight = Inflight::new(10);
+        inflight.push(inflight.next, one());
+        inflight.push(inflight.next, two());
+        assert!(matches!(inflight.receive(1), Err(WrongStep)));
+        assert!(matches!(inflight.acknowledge(2), Err(WrongStep)));
+        assert!(matches!(inflight.complete(2), Err(WrongStep)));
+        assert!(matches!(inflight.receive(2), Ok(Receipt::Taken(_))));
+        assert!(matches!(inflight.receive(2), Ok(Receipt::Again)));
+        assert!(matches!(inflight.acknowledge(2), Err(WrongStep)));
+        assert!(matches!(inflight.complete(2), Ok(())));
+        assert!(matches!(inflight.complete(2), Ok(())));
+        assert!(matches!(inflight.receive(2), Ok(Receipt::Unknown)));
+        assert_eq!(inflight.len(), 1);
+    }
+
+    #[test]
+    fn numbers_with_gaps_keep_their_identifiers_apart() {
+        let mut inflight = Inflight::new(10);
+        inflight.keep_done();
+        inflight.restore(12, false);
+        inflight.restore(15, true);
+        inflight.restart();
+        assert!(matches!(inflight.next_unsent(), Some(Unsent::Release(16))));
+        inflight.sent();
+        inflight.push(10, two());
+        assert_eq!(inflight.first(), Some(10));
+        assert!(!inflight.is_open(10, 10 + IDS), "the identifier is in use");
+        inflight.push(11 + IDS, two());
+        assert!(matches!(inflight.receive(12), Ok(Receipt::Taken(_))));
+        inflight.complete(16).unwrap();
+        assert!(inflight.reject(11).unwrap().is_some());
+        inflight.trim(13);
+        let settled: Vec<_> = inflight.settled().collect();
+        assert_eq!(settled, [(15, false), (11 + IDS, true)]);
+        assert!(inflight.knows(15) && !inflight.knows(14));
+    }
+
+    #[test]
+    fn a_rejected_message_of_qos_2_is_done_with() {
+        let mut inflight = Inflight::new(10);
+        inflight.push(inflight.next, two());
+        assert!(inflight.reject(1).unwrap().is_some());
+        assert_eq!((inflight.len(), inflight.outstanding), (0, 0));
     }
 }

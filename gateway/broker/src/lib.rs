@@ -28,30 +28,41 @@
 //! ```
 //!
 //! Invariants:
-//! - PUBACKs leave in the order of the PUBLISHes of their connection, however the owner answers.
+//! - PUBACKs and PUBRECs leave in the order of the PUBLISHes of their connection, however the
+//!   owner answers.
 //! - Nothing a peer sends makes memory grow beyond [`BrokerLimits`], and no slow subscriber
 //!   holds up anybody else.
 //! - The same calls give the same events and bytes: no clock, no randomness, no unordered maps.
 //! - Nothing here points into a read buffer after `handle_bytes` has returned.
 //!
-//! Deliberately not here: sockets, TLS, authentication, authorisation, persistence of sessions,
-//! QoS 2, shared subscriptions, extended authentication, outbound topic aliases.
+//! Deliberately not here: sockets, TLS, who a client is (see [`access`]), extended authentication,
+//! anything on a disk.
 
+pub mod access;
 mod admission;
+mod aliases;
+mod arrival;
 mod broker;
 mod connection;
 mod delivery;
 mod departure;
+mod durable;
 mod event;
 mod filter_tree;
+mod handover;
 mod inflight;
 mod intake;
 mod limits;
+mod local;
 mod message;
 mod outbox;
 mod packet;
+mod pending;
+mod receipts;
 mod retained;
+mod sending;
 mod session;
+mod sharing;
 mod slots;
 mod stats;
 mod subscription;
@@ -60,14 +71,16 @@ pub mod topic;
 mod will;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use broker::Broker;
+pub use durable::{Change, PersistTicket, Restored, SpoolTarget};
 pub use event::{Answer, BrokerEvent, CloseReason, ConnId, RefuseReason, Ticket};
 pub use filter_tree::FilterTree;
 pub use limits::BrokerLimits;
+pub use local::LocalId;
 pub use message::{Message, Properties, QoS};
 pub use outbox::Outbox;
 pub use packet::Version;
 pub use stats::{BrokerStats, Counters, SessionStats};
-pub use topic::{TopicError, TopicFilter, TopicName};
+pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};

@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+use crate::connection::Phase;
+
+/// Bytes behind a CONNECT that wait until it is known who the client is. The shell stops reading
+/// meanwhile; this is what one read may bring.
+const MAX_HELD_BEFORE_LOGIN: usize = 64 * 1024;
+
 /// The bounds of one broker. All sizes are in bytes.
 ///
 /// Worst-case memory with the defaults: 64 MiB of queued messages over all sessions and as much
@@ -22,7 +28,9 @@ pub struct BrokerLimits {
     pub max_packet: u32,
     /// Publishes of one connection that wait for their acknowledgement, advertised as Receive
     /// Maximum. At this many, reading a 3.1.1 connection pauses; an MQTT 5 client that sends
-    /// one more is disconnected with 0x93. Default 1,024; 0 counts as 1.
+    /// one more is disconnected with 0x93. A session has at most four times as many QoS 2
+    /// messages between PUBLISH and PUBREL; beyond, the connection is closed with 0x93.
+    /// Default 1,024; 0 counts as 1.
     pub receive_maximum: u16,
     /// Bytes that may arrive for a connection after its reading was paused (what the shell had
     /// read already). Beyond them the connection is closed. Default 256 KiB.
@@ -30,6 +38,9 @@ pub struct BrokerLimits {
     /// Topic aliases an MQTT 5 client may set up; each costs a topic. A higher alias is answered
     /// with DISCONNECT 0x94. Default 32.
     pub topic_alias_maximum: u16,
+    /// Topic aliases used towards an MQTT 5 client that takes as many; each keeps a topic.
+    /// Default 32.
+    pub max_outbound_aliases: u16,
     /// User properties in one message; beyond them DISCONNECT 0x97. Default 64.
     pub max_user_properties: usize,
     /// Time from the connection to its CONNECT packet; then it is closed. Default 10 s.
@@ -49,17 +60,17 @@ pub struct BrokerLimits {
     /// 3.1.1). Default 1,024.
     pub max_topic_bytes: usize,
     /// Unsent bytes of one connection. Above, QoS 0 messages to it are dropped and counted,
-    /// QoS 1 messages wait in its session, and reading from it pauses until half is sent.
+    /// those with QoS 1 and 2 wait in its session, and reading from it pauses until half is sent.
     /// Default 1 MiB.
     pub max_unsent_bytes: usize,
     /// The same over all connections: beyond it, what is said above holds for each connection
-    /// with more than `min_unsent_bytes`. QoS 1 messages are not held back by it, as
+    /// with more than `min_unsent_bytes`. Messages with QoS 1 and 2 are not held back by it, as
     /// `max_queued_bytes` bounds them. Default 64 MiB.
     pub max_unsent_bytes_total: usize,
     /// Unsent bytes that each connection may have whatever the others do, so that clients that
     /// do not read take nothing from those that do. Default 16 KiB.
     pub min_unsent_bytes: usize,
-    /// QoS 1 messages under way to one client, in addition to what the client allows by its
+    /// Messages with QoS 1 and 2 under way to one client, in addition to what the client allows by its
     /// Receive Maximum. More wait in the session. Default 1,000; 0 counts as 1.
     pub max_inflight: u16,
     /// Sessions, connected or not. For one more, the session that has been without a connection
@@ -74,7 +85,7 @@ pub struct BrokerLimits {
     pub max_subscriptions_per_session: usize,
     /// Subscriptions of all sessions; beyond, as above. Default 50,000.
     pub max_subscriptions: usize,
-    /// Bytes of QoS 1 messages one session may hold, waiting or under way. When full, the newest
+    /// Bytes of messages with QoS 1 and 2 one session may hold, waiting or under way. When full, the newest
     /// message for it is dropped and counted; nobody else is held up. Default 4 MiB; never less
     /// than `max_packet`.
     pub max_queued_bytes_per_session: usize,
@@ -97,6 +108,7 @@ impl Default for BrokerLimits {
             receive_maximum: 1024,
             max_held_bytes: 256 * 1024,
             topic_alias_maximum: 32,
+            max_outbound_aliases: 32,
             max_user_properties: 64,
             connect_timeout: Duration::from_secs(10),
             max_keep_alive: None,
@@ -120,6 +132,16 @@ impl Default for BrokerLimits {
 }
 
 impl BrokerLimits {
+    /// Bytes that may wait for a connection that is not read.
+    pub(crate) fn held_bytes(&self, phase: &Phase) -> usize {
+        match phase {
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Settling(_) => {
+                MAX_HELD_BEFORE_LOGIN
+            }
+            Phase::Open(_) | Phase::Closing => self.max_packet as usize + self.max_held_bytes,
+        }
+    }
+
     /// The same limits with contradictions removed: values that would allow nothing at all are
     /// raised to the least that works.
     pub(crate) fn sane(mut self) -> BrokerLimits {

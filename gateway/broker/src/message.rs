@@ -6,14 +6,28 @@ use bytes::Bytes;
 
 use crate::topic::TopicName;
 
-/// How surely a message is delivered. QoS 2 is not part of this broker yet: subscriptions are
-/// granted at most QoS 1 and publishes with QoS 2 are refused.
+/// How surely a message is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QoS {
     /// QoS 0: sent once, never again.
     AtMostOnce = 0,
     /// QoS 1: sent until acknowledged.
     AtLeastOnce = 1,
+    /// QoS 2: handed over in two steps, so that it arrives once.
+    ExactlyOnce = 2,
+}
+
+impl QoS {
+    /// From the two bits that packets have for it; `None` for 3.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<QoS> {
+        match bits {
+            0 => Some(QoS::AtMostOnce),
+            1 => Some(QoS::AtLeastOnce),
+            2 => Some(QoS::ExactlyOnce),
+            _ => None,
+        }
+    }
 }
 
 /// One application message. It owns its bytes: nothing in it points into a read buffer.

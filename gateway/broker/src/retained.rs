@@ -14,10 +14,16 @@ use crate::topic::{TopicFilter, TopicName};
 pub(crate) struct Retained {
     messages: BTreeMap<TopicName, Kept>,
     bytes: usize,
+    /// How many have been kept so far.
+    count: u64,
     max_messages: usize,
     max_bytes: usize,
     /// No message expires before this.
     first_expiry: Option<Instant>,
+    /// Topics whose message has expired since they were asked for last.
+    expired: Vec<TopicName>,
+    /// Whether anybody asks.
+    notes_expired: bool,
 }
 
 /// What one stretch of a walk has come to.
@@ -34,6 +40,8 @@ pub(crate) enum Step {
 /// One of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
+    /// Numbers rise from one to the next.
+    pub(crate) number: u64,
     pub(crate) message: Arc<Message>,
     pub(crate) expires_at: Option<Instant>,
 }
@@ -47,18 +55,42 @@ impl Retained {
         Retained {
             messages: BTreeMap::new(),
             bytes: 0,
+            count: 0,
             max_messages,
             max_bytes,
             first_expiry: None,
+            expired: Vec::new(),
+            notes_expired: false,
         }
     }
 
+    /// From now on somebody asks which messages have expired.
+    pub(crate) fn note_expired(&mut self) {
+        self.notes_expired = true;
+    }
+
+    /// Topics whose message has expired, and that have none since.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Vec<TopicName> {
+        self.drop_expired(now);
+        let mut expired = std::mem::take(&mut self.expired);
+        expired.retain(|topic| !self.messages.contains_key(topic));
+        expired
+    }
+
+    /// Messages, the gateway's own not counted: neither are they bounded.
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+        let own = self.messages.range::<str, _>((Bound::Included("$"), Bound::Excluded("%")));
+        let own = own.count();
+        self.messages.len() - own
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Number of the message that was kept last.
+    pub(crate) fn newest(&self) -> u64 {
+        self.count
     }
 
     /// Replaces the topic's message; an empty payload deletes it [MQTT-3.3.1-6]. If the new
@@ -68,7 +100,7 @@ impl Retained {
         if message.payload.is_empty() {
             return Ok(());
         }
-        let bytes = cost(message);
+        let bytes = counted(message);
         if !self.fits(bytes) {
             self.drop_expired(now);
         }
@@ -76,19 +108,57 @@ impl Retained {
             return Err(Full);
         }
         self.bytes += bytes;
-        let kept = Kept { message: message.clone(), expires_at: expires_at(now, message) };
+        self.count += 1;
+        let expires_at = expires_at(now, message);
+        let kept = Kept { number: self.count, message: message.clone(), expires_at };
         self.first_expiry = [self.first_expiry, kept.expires_at].into_iter().flatten().min();
         self.messages.insert(message.topic.clone(), kept);
         Ok(())
     }
 
+    /// Whether [`store`](Retained::store) would keep it.
+    pub(crate) fn would_keep(&mut self, now: Instant, message: &Message) -> bool {
+        if message.payload.is_empty() {
+            return false;
+        }
+        self.drop_expired(now);
+        let old = self.messages.get(&message.topic).map(|kept| counted(&kept.message));
+        let messages = self.messages.len() - usize::from(old.is_some());
+        let bytes = self.bytes - old.unwrap_or(0) + counted(message);
+        messages < self.max_messages && bytes <= self.max_bytes
+    }
+
+    /// Whether the topic has one.
+    pub(crate) fn contains(&self, topic: &TopicName) -> bool {
+        self.messages.contains_key(topic)
+    }
+
+    /// One that was kept when the process ended.
+    pub(crate) fn restore(
+        &mut self,
+        message: Arc<Message>,
+        expires_at: Option<Instant>,
+    ) -> Result<(), Full> {
+        let bytes = counted(&message);
+        if !self.fits(bytes) {
+            return Err(Full);
+        }
+        self.bytes += bytes;
+        self.first_expiry = [self.first_expiry, expires_at].into_iter().flatten().min();
+        self.count += 1;
+        let kept = Kept { number: self.count, message, expires_at };
+        self.messages.insert(kept.message.topic.clone(), kept);
+        Ok(())
+    }
+
     fn fits(&self, bytes: usize) -> bool {
-        self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
+        bytes == 0
+            || self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
     }
 
     fn remove(&mut self, topic: &TopicName) {
         if let Some(kept) = self.messages.remove(topic) {
-            self.bytes -= cost(&kept.message);
+            self.bytes -= counted(&kept.message);
         }
     }
 
@@ -97,11 +167,14 @@ impl Retained {
         if self.first_expiry.is_none_or(|at| at > now) {
             return;
         }
-        let bytes = &mut self.bytes;
-        self.messages.retain(|_, kept| {
+        let (bytes, topics, notes) = (&mut self.bytes, &mut self.expired, self.notes_expired);
+        self.messages.retain(|topic, kept| {
             let expired = kept.expires_at.is_some_and(|at| at <= now);
             if expired {
-                *bytes -= cost(&kept.message);
+                *bytes -= counted(&kept.message);
+                if notes {
+                    topics.push(topic.clone());
+                }
             }
             !expired
         });
@@ -137,6 +210,11 @@ impl Retained {
         }
         Step::End
     }
+}
+
+/// Bytes that count against the limit: those of topics that clients can publish to.
+fn counted(message: &Message) -> usize {
+    if message.topic.is_reserved() { 0 } else { cost(message) }
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::delivery::Delivery;
+use crate::durable::{Kept, Reads};
 use crate::inflight::Inflight;
 use crate::limits::BrokerLimits;
 use crate::message::QoS;
+use crate::receipts::Receipts;
 use crate::topic::{TopicFilter, TopicName};
 use crate::will::DelayedWill;
 
@@ -16,8 +18,14 @@ use crate::will::DelayedWill;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client: Arc<str>,
+    /// The name its client has logged in with: nobody else gets what is queued here.
+    pub(crate) user: Option<Arc<str>>,
     /// Place of the connection.
     pub(crate) connection: Option<u32>,
+    /// Place of the connection that gets it when it is on the disk.
+    pub(crate) claimed: Option<u32>,
+    /// What of it is on the disk; `None`: nothing, and nothing will be.
+    pub(crate) kept: Option<Box<Kept>>,
     /// Zero: it ends with its connection.
     pub(crate) expiry: Duration,
     /// When it lost its last connection.
@@ -27,9 +35,11 @@ pub(crate) struct Session {
     pub(crate) will: Option<DelayedWill>,
     pub(crate) timer: Option<Instant>,
     pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
-    /// QoS 1 messages that wait for the window or for room.
+    /// Messages with QoS 1 and 2 that wait for the window or for room.
     pub(crate) queue: VecDeque<Delivery>,
     pub(crate) inflight: Inflight,
+    /// Messages of QoS 2 that the client has published and not released.
+    pub(crate) receipts: Receipts,
     /// Bytes of both.
     pub(crate) held_bytes: usize,
     /// Retained messages still to be given to new subscriptions.
@@ -54,11 +64,26 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<u32>,
 }
 
-/// A subscription as the filter tree knows it.
+/// Who subscribes, as the filter tree knows it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Subscriber {
-    pub(crate) session: u32,
-    pub(crate) subscription: Subscription,
+pub(crate) enum Subscriber {
+    /// One session.
+    Session {
+        /// Its place.
+        session: u32,
+        /// What it asked for.
+        subscription: Subscription,
+    },
+    /// One of the sessions in the group at this place.
+    Group(u32),
+    /// The subscriber inside the gateway at this place.
+    Local(u32),
+}
+
+impl Subscriber {
+    pub(crate) fn is_session(&self, slot: u32) -> bool {
+        matches!(self, Subscriber::Session { session, .. } if *session == slot)
+    }
 }
 
 /// A walk over the retained messages for a new subscription. It goes on where it stopped when
@@ -68,13 +93,19 @@ pub(crate) struct Replay {
     pub(crate) filter: TopicFilter,
     pub(crate) subscription: Subscription,
     pub(crate) after: Option<TopicName>,
+    /// Number of the newest retained message when the subscription was made: those kept later
+    /// come as they are published, and only so.
+    pub(crate) newest: u64,
 }
 
 impl Session {
     pub(crate) fn new(client: Arc<str>, limits: &BrokerLimits) -> Session {
         Session {
             client,
+            user: None,
             connection: None,
+            claimed: None,
+            kept: None,
             expiry: Duration::ZERO,
             detached_at: None,
             ends_at: None,
@@ -83,6 +114,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             queue: VecDeque::new(),
             inflight: Inflight::new(limits.max_inflight),
+            receipts: Receipts::default(),
             held_bytes: 0,
             replays: VecDeque::new(),
             walked: None,
@@ -92,9 +124,20 @@ impl Session {
         }
     }
 
+    /// Keeps it on the disk under this number.
+    pub(crate) fn keep_as(&mut self, number: Option<u64>) {
+        if let Some(number) = number {
+            self.kept = Some(Box::new(Kept::new(number)));
+            self.inflight.keep_done();
+        }
+    }
+
     /// Whether something waits for the client.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.queue.is_empty() || !self.replays.is_empty() || self.inflight.has_unsent()
+        !self.queue.is_empty()
+            || !self.replays.is_empty()
+            || self.inflight.has_unsent()
+            || self.kept.as_ref().is_some_and(|kept| kept.reads != Reads::Live)
     }
 
     /// When something has to happen to it by itself.

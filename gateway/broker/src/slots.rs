@@ -12,6 +12,10 @@ impl<T> Slots<T> {
         Slots { places: Vec::new(), free: Vec::new() }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }

@@ -13,7 +13,7 @@ pub struct BrokerStats {
     pub retained: usize,
     /// Their bytes.
     pub retained_bytes: usize,
-    /// Bytes of the QoS 1 messages that wait or are under way, over all sessions.
+    /// Bytes of the messages with QoS 1 and 2 that wait or are under way, over all sessions.
     pub queued_bytes: usize,
     /// What has been done.
     pub counters: Counters,
@@ -28,19 +28,25 @@ pub struct Counters {
     pub received_qos0: u64,
     /// QoS 1 messages taken in.
     pub received_qos1: u64,
-    /// PUBACKs sent with success.
+    /// QoS 2 messages taken in, repetitions not counted.
+    pub received_qos2: u64,
+    /// PUBACKs and PUBRECs sent with success, repetitions not counted.
     pub acknowledged: u64,
     /// Publishes refused by the owner.
     pub refused: u64,
+    /// Publishes of clients to topics that begin with `$`: those are the gateway's.
+    pub refused_reserved: u64,
     /// QoS 0 messages sent to subscribers.
     pub sent_qos0: u64,
     /// QoS 1 messages sent to subscribers, repetitions not counted.
     pub sent_qos1: u64,
-    /// QoS 1 messages sent again after a reconnect.
+    /// QoS 2 messages sent to subscribers, repetitions not counted.
+    pub sent_qos2: u64,
+    /// Messages with QoS 1 and 2 sent again after a reconnect.
     pub sent_again: u64,
     /// QoS 0 messages dropped: the subscriber reads too slowly.
     pub dropped_qos0: u64,
-    /// QoS 1 messages dropped: the subscriber's session is full.
+    /// Messages with QoS 1 and 2 dropped: the subscriber's session is full.
     pub dropped_qos1: u64,
     /// Messages dropped: larger than the subscriber accepts.
     pub dropped_too_large: u64,
@@ -52,6 +58,10 @@ pub struct Counters {
     pub sessions_evicted: u64,
     /// Connections ended for a fault of the peer.
     pub faults: u64,
+    /// Publishes that their client was not allowed to make, wills included.
+    pub denied_publishes: u64,
+    /// Subscriptions that their client was not allowed to make.
+    pub denied_subscriptions: u64,
     /// Connections ended for silence.
     pub keep_alive_timeouts: u64,
 }
@@ -65,9 +75,9 @@ pub struct SessionStats {
     pub connected: bool,
     /// Its subscriptions.
     pub subscriptions: usize,
-    /// QoS 1 messages waiting.
+    /// Messages with QoS 1 and 2 waiting.
     pub queued: usize,
-    /// QoS 1 messages under way.
+    /// Messages with QoS 1 and 2 under way.
     pub inflight: usize,
     /// Bytes of both.
     pub queued_bytes: usize,

@@ -127,9 +127,19 @@ impl TopicFilter {
         !self.0.contains(['+', '#'])
     }
 
-    /// Whether it asks for a shared subscription (`$share/group/filter`).
+    /// Whether it asks for a shared subscription (`$share/NAME/filter`).
     pub fn is_shared(&self) -> bool {
         self.0.starts_with("$share/")
+    }
+
+    /// The two parts of a shared subscription: a name of at least one character without
+    /// wildcards [MQTT-4.8.2-1] and a filter behind it [MQTT-4.8.2-2]. `None` if it is not one.
+    pub fn shared(&self) -> Option<SharedFilter> {
+        let (name, filter) = self.0.strip_prefix("$share/")?.split_once('/')?;
+        if name.is_empty() || name.contains(['+', '#']) {
+            return None;
+        }
+        Some(SharedFilter { name: name.into(), filter: TopicFilter::parse(filter).ok()? })
     }
 
     /// The text every matching topic begins with. Empty for a leading wildcard.
@@ -164,6 +174,15 @@ impl TopicFilter {
         }
         names.next().is_none()
     }
+}
+
+/// What a shared subscription says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedFilter {
+    /// The group's name.
+    pub name: Arc<str>,
+    /// What its members share.
+    pub filter: TopicFilter,
 }
 
 fn check_length(text: &str) -> Result<(), TopicError> {
@@ -286,6 +305,20 @@ mod tests {
             let matched =
                 TopicFilter::parse(filter).unwrap().matches(&TopicName::parse(topic).unwrap());
             assert_eq!(matched, *expected, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn a_shared_subscription_has_a_name_and_a_filter() {
+        let shared = |text: &str| {
+            let shared = TopicFilter::parse(text).unwrap().shared()?;
+            Some((shared.name.to_string(), shared.filter.to_string()))
+        };
+        let parts = |name: &str, filter: &str| Some((name.to_owned(), filter.to_owned()));
+        assert_eq!(shared("$share/g/a/#"), parts("g", "a/#"));
+        assert_eq!(shared("$share/g//a"), parts("g", "/a"));
+        for text in ["$share/g", "$share/g/", "$share//a", "$share/+/a", "a/b"] {
+            assert_eq!(shared(text), None, "{text}");
         }
     }
 

@@ -16,6 +16,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
 use tidegate_broker::{Broker, CloseReason, ConnId, Message, Ticket};
 use tidegate_stream::{
     Disk, DiskReply, DiskRequest, Log, OpenError, Position, ReaderId, Recovery, StreamId,
@@ -24,6 +25,7 @@ use tidegate_uplink::{Action, UplinkEvent};
 
 use crate::call::{Call, CallResult};
 use crate::clock::Now;
+use crate::figures::FIGURES_EVERY;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::import::Imports;
@@ -32,8 +34,9 @@ use crate::latency::Latency;
 use crate::losses::Losses;
 use crate::plan::Plan;
 use crate::refusal::Refusals;
-use crate::release::Release;
+use crate::release::{Release, Spooled};
 use crate::route::Routes;
+use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
 use crate::uplink::UplinkRun;
 
@@ -58,6 +61,8 @@ pub enum Output {
     Pause(ConnId),
     /// Go on reading from this connection.
     Resume(ConnId),
+    /// Find out who this client is and tell [`Gateway::authenticated`].
+    Authenticate(ConnId, Login),
     /// Do this on the disk and hand the reply to [`Gateway::handle_disk`].
     Disk(DiskRequest),
     /// Call this function and hand the result to [`Gateway::handle_call`].
@@ -66,6 +71,15 @@ pub enum Output {
     Uplink(usize, Action),
     /// Something an operator should read.
     Notice(Notice),
+}
+
+/// A client that wants to be let in.
+#[derive(Debug)]
+pub struct Login {
+    /// Its client identifier.
+    pub client: std::sync::Arc<str>,
+    /// What it shows.
+    pub credentials: Credentials,
 }
 
 /// News for the operator's log.
@@ -84,6 +98,17 @@ pub enum Notice {
         client: String,
         /// Why.
         why: String,
+    },
+    /// A client was not allowed to do something.
+    Denied {
+        /// Client id.
+        client: String,
+        /// The name it has logged in with.
+        user: Option<String>,
+        /// What it wanted to do.
+        action: ClientAction,
+        /// The topic or the filter.
+        topic: String,
     },
     /// A function wrote a log line.
     FunctionLog {
@@ -180,6 +205,7 @@ pub struct Gateway {
     pub(crate) functions: Vec<FunctionRun>,
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) losses: Losses,
+    pub(crate) sessions: Sessions,
     pub(crate) imports: Imports,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
@@ -194,6 +220,7 @@ pub struct Gateway {
     /// Position of the newest record that a client sent.
     pub(crate) newest_record: Position,
     next_trim: Instant,
+    next_figures: Instant,
     /// When publishes that wait for room in their stream are tried again.
     retry_held_at: Option<Instant>,
     /// Most user properties of a message that a client may send.
@@ -245,7 +272,7 @@ impl Gateway {
         entropy: u64,
     ) -> Result<(Gateway, Recovery), BuildError> {
         let (mut log, recovery) =
-            Log::open(disk, plan.log.clone(), now.instant, now.unix_ms, entropy)?;
+            Log::open(disk, with_table_room(&plan), now.instant, now.unix_ms, entropy)?;
         let routes = Routes::define(&mut log, &plan)?;
         let functions = plan
             .functions
@@ -262,11 +289,16 @@ impl Gateway {
             .collect::<Result<Vec<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;
         let imports = Imports::define(&mut log)?;
-        drop_unplanned_readers(&mut log, &functions, &uplinks);
+        let sessions = Sessions::define(&mut log, &plan)?;
+        drop_unplanned_readers(&mut log, &functions, &uplinks, sessions.reader);
         let refusals = Refusals::define(&mut log)?;
         let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
         broker.seed_client_ids(entropy);
+        if plan.requires_login {
+            broker.require_login();
+        }
+        sessions.restore(&log, &mut broker, now);
         let gateway = Gateway {
             name: plan.gateway,
             started: now.instant,
@@ -278,6 +310,7 @@ impl Gateway {
             functions,
             uplinks,
             losses,
+            sessions,
             imports,
             waiting: VecDeque::new(),
             hold: Hold::default(),
@@ -288,6 +321,7 @@ impl Gateway {
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
+            next_figures: now.instant,
             retry_held_at: None,
             max_user_properties,
             undelivered_bytes: 0,
@@ -311,6 +345,13 @@ impl Gateway {
     /// Bytes arrived on a connection.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
         self.broker.handle_bytes(now.instant, conn, bytes);
+        self.take_broker_events(now);
+    }
+
+    /// The shell knows who a client is, or that it is not let in; also for a client that is in
+    /// already, when what it may do has changed.
+    pub fn authenticated(&mut self, now: Now, conn: ConnId, outcome: Result<Access, LoginError>) {
+        self.broker.authenticated(now.instant, conn, outcome);
         self.take_broker_events(now);
     }
 
@@ -341,6 +382,7 @@ impl Gateway {
         self.log.handle_disk(now.instant, reply);
         if read {
             self.wake_readers();
+            self.wake_sessions();
         }
     }
 
@@ -364,8 +406,13 @@ impl Gateway {
         }
         if now.instant >= self.next_trim {
             if !self.stopping {
+                self.note_sessions(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);
+            }
+            if now.instant >= self.next_figures && !self.stopping {
+                self.publish_figures(now);
+                self.next_figures = now.instant + FIGURES_EVERY;
             }
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);
@@ -412,6 +459,7 @@ impl Gateway {
     pub fn shut_down(&mut self, now: Now) {
         self.broker.disconnect_all(now.instant);
         self.take_broker_events(now);
+        self.note_sessions(now);
         self.stopping = true;
         self.log.shut_down(now.instant);
     }
@@ -464,6 +512,7 @@ impl Gateway {
     fn step(&mut self, now: Now) -> bool {
         let mut moved = self.release_durable(now);
         if !self.stopping {
+            moved |= self.sweep(now);
             for index in 0..self.functions.len() {
                 moved |= self.step_function(now, index);
             }
@@ -490,6 +539,7 @@ impl Gateway {
         self.release_sessions(now);
         self.standstill.round_ended();
         self.wake_readers();
+        self.commit_sessions(now);
         if self.hold.is_busy() {
             self.retry_held(now);
         } else if !self.hold.is_empty() {
@@ -505,11 +555,16 @@ impl Gateway {
                 self.standstill.acknowledged(ticket);
                 self.acknowledge(now, ticket);
             }
-            Release::Deliver(message) => {
+            Release::Deliver(message, shares) => {
                 self.undelivered_bytes =
                     self.undelivered_bytes.saturating_sub(undelivered_bytes(&message));
-                self.broker.publish(now.instant, &message);
+                self.broker.publish_beside(now.instant, &message, &shares);
             }
+            Release::Spooled(spooled) => {
+                let Spooled { seq, message, targets, expires_at } = *spooled;
+                self.broker.offer(now.instant, seq, &message, &targets, expires_at);
+            }
+            Release::Persisted(ticket) => self.broker.persisted(now.instant, ticket),
         }
     }
 
@@ -534,10 +589,15 @@ pub(crate) fn undelivered_bytes(message: &Message) -> usize {
 }
 
 /// A cursor that nothing moves any more would keep records for ever.
-fn drop_unplanned_readers(log: &mut Log, functions: &[FunctionRun], uplinks: &[UplinkRun]) {
+fn drop_unplanned_readers(
+    log: &mut Log,
+    functions: &[FunctionRun],
+    uplinks: &[UplinkRun],
+    sessions: ReaderId,
+) {
     let read = functions.iter().map(|run| run.reader);
     let sent = uplinks.iter().flat_map(|run| run.lanes.iter().map(|lane| lane.reader));
-    let planned: BTreeSet<ReaderId> = read.chain(sent).collect();
+    let planned: BTreeSet<ReaderId> = read.chain(sent).chain([sessions]).collect();
     let unplanned: Vec<ReaderId> =
         log.readers().map(|(reader, _, _)| reader).filter(|r| !planned.contains(r)).collect();
     unplanned.into_iter().for_each(|reader| log.drop_reader(reader));

@@ -41,7 +41,12 @@ pub(crate) struct Held {
     pub(crate) ticket: Option<Ticket>,
     pub(crate) client: Arc<str>,
     pub(crate) message: Arc<Message>,
+    /// Where it goes, the spool included.
     pub(crate) streams: Vec<StreamId>,
+    /// What is to be put down with it: that its packet identifier is in use.
+    pub(crate) receipt: Option<Vec<u8>>,
+    /// Records that it needs in the spool.
+    pub(crate) spooled: usize,
 }
 
 impl Held {
@@ -120,7 +125,14 @@ mod tests {
     fn held(streams: &[u16]) -> Held {
         let message = Message::new(TopicName::parse("t").unwrap(), "", QoS::AtMostOnce);
         let streams = streams.iter().map(|stream| StreamId(*stream)).collect();
-        Held { ticket: None, client: "c".into(), message: Arc::new(message), streams }
+        Held {
+            ticket: None,
+            client: "c".into(),
+            message: Arc::new(message),
+            streams,
+            receipt: None,
+            spooled: 0,
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use tidegate_broker::{Answer, BrokerEvent, Message, RefuseReason, Ticket};
-use tidegate_stream::{AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId};
+use tidegate_stream::{
+    AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId, Transaction,
+};
 
 use crate::attributes::{self, MAX_ATTRIBUTE_BYTES};
 use crate::clock::Now;
-use crate::gateway::{Gateway, Notice, Output, PlantedBug};
+use crate::gateway::{Gateway, Login, Notice, Output, PlantedBug};
 use crate::hold::Held;
 use crate::release::Release;
 
@@ -30,9 +32,13 @@ impl Gateway {
         while let Some(event) = self.broker.poll_event() {
             any = true;
             match event {
-                BrokerEvent::Publish { ticket, client, message } => {
-                    self.take_publish(now, ticket, client, message);
+                BrokerEvent::Publish { ticket, client, message, receipt } => {
+                    self.take_publish(now, ticket, client, message, receipt);
                 }
+                BrokerEvent::Persist { changes, ticket, hurry } => {
+                    self.persist(now, changes, ticket, hurry);
+                }
+                BrokerEvent::Spool { message, targets } => self.spool(now, message, targets),
                 BrokerEvent::Writable(conn) => self.emit(Output::Writable(conn)),
                 BrokerEvent::Close { conn, why } => self.emit(Output::Close(conn, why)),
                 BrokerEvent::Pause(conn) => self.emit(Output::Pause(conn)),
@@ -40,6 +46,16 @@ impl Gateway {
                 BrokerEvent::Connected { client, peer, .. } => {
                     let client = client.to_string();
                     self.emit(Output::Notice(Notice::ClientConnected { client, peer }));
+                }
+                BrokerEvent::TakenOver { .. }
+                | BrokerEvent::Subscribed { .. }
+                | BrokerEvent::Unsubscribed { .. } => {}
+                BrokerEvent::Authenticate { conn, client, credentials } => {
+                    self.emit(Output::Authenticate(conn, Login { client, credentials }));
+                }
+                BrokerEvent::Denied { client, user, action, topic } => {
+                    let (client, user) = (client.to_string(), user.map(|user| user.to_string()));
+                    self.emit(Output::Notice(Notice::Denied { client, user, action, topic }));
                 }
                 BrokerEvent::Disconnected { client, why } => {
                     let (client, why) = (client.to_string(), why.to_string());
@@ -50,17 +66,19 @@ impl Gateway {
         any
     }
 
-    fn take_publish(
+    pub(crate) fn take_publish(
         &mut self,
         now: Now,
         ticket: Option<Ticket>,
         client: Arc<str>,
         message: Arc<Message>,
+        receipt: Option<Vec<u8>>,
     ) {
         let mut streams = Vec::new();
         self.routes.streams_of(&message.topic, &mut streams);
-        if streams.is_empty() {
-            let matched = self.broker.publish(now.instant, &message);
+        let spooled = self.broker.find(&message);
+        if streams.is_empty() && spooled == 0 && receipt.is_none() && !message.retain {
+            let matched = self.broker.deliver_found(now.instant, &message);
             if let Some(ticket) = ticket {
                 self.counters.acknowledged += 1;
                 let answer = if matched == 0 { Answer::NoSubscribers } else { Answer::Success };
@@ -68,7 +86,10 @@ impl Gateway {
             }
             return;
         }
-        let held = Held { ticket, client, message, streams };
+        if spooled > 0 {
+            streams.push(self.sessions.spool);
+        }
+        let held = Held { ticket, client, message, streams, receipt, spooled };
         if !self.hold.is_empty() && self.hold.is_behind(&held) {
             return self.hold_back(now, held);
         }
@@ -80,7 +101,12 @@ impl Gateway {
         if self.hold.is_empty() || self.stopping {
             return;
         }
-        for held in self.hold.take() {
+        for mut held in self.hold.take() {
+            held.streams.retain(|stream| *stream != self.sessions.spool);
+            held.spooled = self.broker.find(&held.message);
+            if held.spooled > 0 {
+                held.streams.push(self.sessions.spool);
+            }
             if self.hold.is_behind(&held) {
                 self.hold_back(now, held);
             } else {
@@ -92,7 +118,7 @@ impl Gateway {
     fn store(&mut self, now: Now, held: Held) {
         match self.try_store(now, &held) {
             Stored::Yes => {
-                self.broker.publish(now.instant, &held.message);
+                self.broker.deliver_found(now.instant, &held.message);
             }
             Stored::Already => {}
             Stored::Hold { busy } => {
@@ -132,9 +158,15 @@ impl Gateway {
             Ok(publisher) => publisher,
             Err(text) => return Stored::Refuse(RefuseReason::ImplementationSpecific, text),
         };
+        if held.receipt.is_some() && self.sessions.is_waiting() {
+            return Stored::Hold { busy: true }; // Changes made before it are to be before it.
+        }
         if let Some(publisher) = publisher
             && self.already_holds(&held.client, publisher)
         {
+            if let Err(error) = self.note_receipt(now, held) {
+                return self.what_now(&held.streams, error);
+            }
             self.counters.duplicates += 1;
             if self.planted == Some(PlantedBug::RepeatAcknowledgedEarly)
                 && let Some(ticket) = held.ticket
@@ -181,14 +213,43 @@ impl Gateway {
 
     fn append(&mut self, now: Now, held: &Held, record: &RecordRef<'_>) -> Result<(), CommitError> {
         let refused = record.publisher.and_then(|own| self.refusals.changes(&held.client, own));
-        if let ([stream], None) = (held.streams.as_slice(), &refused) {
+        let retained = self.broker.retained_change(now.instant, &held.message);
+        let alone = held.spooled == 0 && held.receipt.is_none() && retained.is_none();
+        if let ([stream], None, true) = (held.streams.as_slice(), &refused, alone) {
             self.newest_record = self.log.append(now.instant, *stream, record)?.position;
             return Ok(());
         }
         let mut transaction = refused.unwrap_or_default();
-        for stream in &held.streams {
+        for stream in held.streams.iter().filter(|stream| **stream != self.sessions.spool) {
             transaction.append(*stream, record.to_record());
         }
+        self.stage_spool(now, &held.message, held.spooled, &mut transaction);
+        if let Some(change) = retained {
+            self.sessions.stage(change, &mut transaction);
+        }
+        if let Some(key) = &held.receipt {
+            transaction.put(self.sessions.table, key.clone(), Vec::new());
+        }
+        if transaction.is_empty() {
+            return Ok(()); // A retained message that changes nothing.
+        }
+        if held.ticket.is_some() {
+            transaction.hurry();
+        }
+        let committed = self.log.commit(now.instant, transaction)?;
+        self.newest_record = committed.position;
+        let targets = self.broker.found_targets(held.spooled);
+        let staged = targets.into_iter().map(|targets| (held.message.clone(), targets));
+        self.offer_when_durable(now, &committed, staged);
+        Ok(())
+    }
+
+    /// The log holds the message already; that its identifier is in use is new.
+    fn note_receipt(&mut self, now: Now, held: &Held) -> Result<(), CommitError> {
+        let Some(key) = &held.receipt else { return Ok(()) };
+        let mut transaction = Transaction::new();
+        transaction.put(self.sessions.table, key.clone(), Vec::new());
+        transaction.hurry();
         self.newest_record = self.log.commit(now.instant, transaction)?.position;
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub gateway: String,
     /// Limits of the MQTT side.
     pub broker: BrokerLimits,
+    /// Whether the shell is asked who a client is. If not, everybody may do everything.
+    pub requires_login: bool,
     /// Options of the durable log.
     pub log: LogOptions,
     /// The streams. A topic that matches two goes to both.

@@ -92,16 +92,19 @@ impl Gateway {
             sessions: stats.sessions.len() as u64,
             subscriptions: stats.subscriptions as u64,
             retained: stats.retained as u64,
-            received: counters.received_qos0 + counters.received_qos1,
+            received: counters.received_qos0 + counters.received_qos1 + counters.received_qos2,
             acknowledged: self.counters.acknowledged,
             refused: self.counters.refused,
             duplicates: self.counters.duplicates,
-            delivered: counters.sent_qos0 + counters.sent_qos1,
+            delivered: counters.sent_qos0 + counters.sent_qos1 + counters.sent_qos2,
             dropped: counters.dropped_qos0
                 + counters.dropped_qos1
                 + counters.dropped_too_large
                 + counters.dropped_expired,
             pending_acknowledgements: self.waiting.len() as u64,
+            denied_publishes: stats.counters.denied_publishes,
+            denied_subscriptions: stats.counters.denied_subscriptions,
+            turned_away: Vec::new(),
         }
     }
 

@@ -52,6 +52,24 @@ pub struct BrokerStatus {
     pub dropped: u64,
     /// Publishes that wait for the disk before they are acknowledged.
     pub pending_acknowledgements: u64,
+    /// Publishes that their client was not allowed to make, wills included.
+    #[serde(default)]
+    pub denied_publishes: u64,
+    /// Subscriptions that their client was not allowed to make.
+    #[serde(default)]
+    pub denied_subscriptions: u64,
+    /// Connections and logins that were refused, by reason. The shell counts them.
+    #[serde(default)]
+    pub turned_away: Vec<TurnedAway>,
+}
+
+/// Clients that were not let in, for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnedAway {
+    /// Such as `bad-credentials` or `revoked-certificate`.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// One stream.

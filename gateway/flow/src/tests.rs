@@ -7,6 +7,7 @@ mod epochs;
 mod imports;
 mod lanes;
 mod losses;
+mod sessions;
 mod setbacks;
 
 use std::collections::BTreeMap;
@@ -195,7 +196,10 @@ impl Bench {
                     self.gateway.handle_call(self.now, function, result);
                 }
                 Output::Uplink(index, action) => self.upstream(index, action),
-                Output::Pause(_) | Output::Resume(_) | Output::Notice(_) => {}
+                Output::Pause(_)
+                | Output::Resume(_)
+                | Output::Authenticate(..)
+                | Output::Notice(_) => {}
             }
         }
     }
@@ -332,6 +336,7 @@ fn plan() -> Plan {
     Plan {
         gateway: "gw".to_owned(),
         broker: BrokerLimits::default(),
+        requires_login: false,
         log: LogOptions {
             segment_bytes: 256 * 1024,
             max_frame_bytes: 64 * 1024,

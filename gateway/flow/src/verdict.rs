@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_abi::OutputReader;
-use tidegate_broker::{Message, QoS};
+use tidegate_broker::{Message, QoS, SpoolTarget, TopicFilter};
 use tidegate_stream::{
     AppendError, CommitError, Loss, LossReason, Record, Seq, StreamId, Transaction,
 };
@@ -18,6 +18,15 @@ use crate::function::InputRecord;
 use crate::gateway::{Gateway, Notice, Output, PlantedBug, undelivered_bytes};
 use crate::plan::DEAD_LETTER_STREAM;
 use crate::release::Release;
+
+/// What goes to subscribers when the transaction is durable.
+#[derive(Default)]
+struct Staged {
+    /// Each message, with the shared subscriptions that get it from the spool.
+    deliveries: Vec<(Arc<Message>, Vec<TopicFilter>)>,
+    /// For each record of the spool.
+    spooled: Vec<(Arc<Message>, Vec<SpoolTarget>)>,
+}
 
 impl Gateway {
     /// Decides what a call's end means for the batch.
@@ -148,10 +157,10 @@ impl Gateway {
         effects: &Effects,
     ) -> Result<(), CommitError> {
         let mut transaction = Transaction::new();
-        let deliveries = self.stage_emits(now, index, effects, &mut transaction);
+        let staged = self.stage_emits(now, index, effects, &mut transaction);
         let state_bytes = self.stage_state(index, effects, &mut transaction);
         self.stage_dead_letters(index, batch, effects, &mut transaction);
-        if !deliveries.is_empty() {
+        if !staged.deliveries.is_empty() {
             transaction.hurry();
         }
         let reader = self.functions[index].reader;
@@ -161,10 +170,12 @@ impl Gateway {
             transaction.advance(reader, next);
         }
         let committed = self.log.commit(now.instant, transaction)?;
-        for message in deliveries {
+        for (message, shares) in staged.deliveries {
             self.undelivered_bytes += undelivered_bytes(&message);
-            self.waiting.push_back((committed.position, Release::Deliver(message)));
+            let release = Release::Deliver(message, shares);
+            self.waiting.push_back((committed.position, release));
         }
+        self.offer_when_durable(now, &committed, staged.spooled.into_iter());
         self.functions[index].state_bytes = state_bytes;
         Ok(())
     }
@@ -275,10 +286,10 @@ impl Gateway {
         index: usize,
         effects: &Effects,
         transaction: &mut Transaction,
-    ) -> Vec<Arc<Message>> {
+    ) -> Staged {
         let client: Arc<str> = format!("fn/{}", self.functions[index].plan.name).into();
         let mut streams: Vec<StreamId> = Vec::new();
-        let mut deliveries = Vec::with_capacity(effects.emits.len());
+        let mut staged = Staged::default();
         for emit in &effects.emits {
             self.routes.streams_of(&emit.topic, &mut streams);
             let mut attributes = emit.attributes.clone();
@@ -289,16 +300,24 @@ impl Gateway {
                     record(now.unix_ms, &client, emit.topic.as_str(), &attributes, &emit.payload),
                 );
             }
-            deliveries.push(Arc::new(Message {
+            let message = Arc::new(Message {
                 topic: emit.topic.clone(),
                 payload: emit.payload.clone(),
-                qos: if attributes.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+                qos: QoS::from_bits(attributes.qos).unwrap_or(QoS::AtLeastOnce),
                 retain: attributes.retain,
                 properties: attributes.properties(),
                 publisher: None,
-            }));
+            });
+            let records = self.broker.find(&message);
+            self.stage_spool(now, &message, records, transaction);
+            if let Some(change) = self.broker.retained_change(now.instant, &message) {
+                self.sessions.stage(change, transaction);
+            }
+            let targets = self.broker.found_targets(records).into_iter();
+            staged.spooled.extend(targets.map(|targets| (message.clone(), targets)));
+            staged.deliveries.push((message, self.broker.found_shares()));
         }
-        deliveries
+        staged
     }
 
     /// Stages the state changes and answers the bytes of state that will then be held.

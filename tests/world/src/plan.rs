@@ -50,6 +50,7 @@ impl Options {
         Plan {
             gateway: GATEWAY.to_owned(),
             broker: BrokerLimits::default(),
+            requires_login: false,
             log: self.log_options(trace),
             streams: vec![
                 stream(0, &telemetry),

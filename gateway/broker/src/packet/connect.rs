@@ -1,17 +1,12 @@
 //! CONNECT in, CONNACK out.
 
-use mqtt_protocol_core::mqtt::packet::{
-    AssignedClientIdentifier, MaximumPacketSize, MaximumQos, Property, Qos, ReasonString,
-    ReceiveMaximum, ServerKeepAlive, SessionExpiryInterval, SharedSubscriptionAvailable,
-    TopicAliasMaximum, v3_1_1, v5_0,
-};
-use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, MqttError};
-
+use crate::access::Credentials;
 use crate::message::{Properties, QoS};
 use crate::packet::Version;
-use crate::packet::fault::{Fault, Reason, parse_all};
-use crate::packet::wire::text;
-use crate::topic::TopicName;
+use crate::packet::fault::{Fault, Reason};
+use crate::packet::properties::{self, Block, Value};
+use crate::packet::wire::Reader;
+use crate::topic::{TopicError, TopicName};
 
 /// "Never" as a session expiry interval.
 pub(crate) const NEVER: u32 = u32::MAX;
@@ -27,13 +22,16 @@ pub(crate) struct Connect {
     pub(crate) keep_alive: u16,
     /// Seconds the session outlives the connection; [`NEVER`] for always.
     pub(crate) session_expiry: u32,
-    /// QoS 1 messages it takes at a time.
+    /// Messages with QoS 1 or 2 it takes at a time.
     pub(crate) receive_maximum: u16,
     /// The largest packet it takes.
     pub(crate) max_packet: u32,
+    /// Topic aliases it takes.
+    pub(crate) topic_alias_maximum: u16,
     /// Whether it wants reason strings.
     pub(crate) problem_info: bool,
     pub(crate) will: Option<ConnectWill>,
+    pub(crate) credentials: Credentials,
 }
 
 /// The will message in CONNECT.
@@ -74,6 +72,7 @@ pub(crate) enum RefusalAnswer {
 pub(crate) const UNACCEPTABLE_VERSION: u8 = 1;
 pub(crate) const IDENTIFIER_REJECTED: u8 = 2;
 pub(crate) const SERVER_UNAVAILABLE: u8 = 3;
+pub(crate) const NOT_AUTHORIZED: u8 = 5;
 
 impl Refusal {
     pub(crate) const fn silent(fault: Fault) -> Refusal {
@@ -99,9 +98,9 @@ pub(crate) fn decode(body: &[u8]) -> Result<Connect, Refusal> {
     const VERSION: Fault =
         Fault::new(Reason::UnsupportedVersion, "only MQTT 3.1.1 and 5 are spoken");
     match body {
-        [0, 4, b'M', b'Q', b'T', b'T', level, flags, ..] => match level {
-            4 => decode_v3(body, *flags).map_err(Refusal::silent),
-            5 => decode_v5(body, *flags).map_err(Refusal::said),
+        [0, 4, b'M', b'Q', b'T', b'T', level, flags, rest @ ..] => match level {
+            4 => decode_v3(*flags, rest).map_err(Refusal::silent),
+            5 => decode_v5(*flags, rest).map_err(Refusal::said),
             0..4 => Err(Refusal {
                 fault: VERSION,
                 answer: RefusalAnswer::ReturnCode(UNACCEPTABLE_VERSION), // [MQTT-3.1.2-2]
@@ -116,13 +115,19 @@ pub(crate) fn decode(body: &[u8]) -> Result<Connect, Refusal> {
     }
 }
 
-/// What the library does not check in the connect flags.
+const CLEAN_START: u8 = 0b0000_0010;
+const WILL: u8 = 0b0000_0100;
+const WILL_RETAIN: u8 = 0b0010_0000;
+const PASSWORD: u8 = 0b0100_0000;
+const USERNAME: u8 = 0b1000_0000;
+
 fn check_flags(flags: u8) -> Result<(), Fault> {
     if flags & 1 != 0 {
         return Err(Fault::malformed("reserved connect flag is set")); // [MQTT-3.1.2-3]
     }
-    if flags & 0b0000_0100 == 0 && flags & 0b0011_1000 != 0 {
-        return Err(Fault::malformed("will QoS or retain without a will")); // [MQTT-3.1.2-11]
+    if flags & WILL == 0 && flags & 0b0011_1000 != 0 {
+        // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+        return Err(Fault::malformed("will QoS or retain without a will"));
     }
     if flags & 0b0001_1000 == 0b0001_1000 {
         return Err(Fault::malformed("will QoS 3")); // [MQTT-3.1.2-12]
@@ -130,115 +135,165 @@ fn check_flags(flags: u8) -> Result<(), Fault> {
     Ok(())
 }
 
-fn decode_v3(body: &[u8], flags: u8) -> Result<Connect, Fault> {
+fn decode_v3(flags: u8, rest: &[u8]) -> Result<Connect, Fault> {
     check_flags(flags)?;
-    let connect = parse_all(body, "CONNECT", v3_1_1::Connect::parse)?;
-    let will = match (connect.will_topic(), connect.will_payload()) {
-        (Some(topic), Some(payload)) => Some(ConnectWill {
-            topic: will_topic(topic)?,
-            payload: payload.to_vec(),
-            qos: match connect.will_qos() {
-                Qos::AtMostOnce => QoS::AtMostOnce,
-                // 3.1.1 has no words to refuse QoS 2; nobody is granted more than QoS 1.
-                Qos::AtLeastOnce | Qos::ExactlyOnce => QoS::AtLeastOnce,
-            },
-            retain: connect.will_retain(),
-            properties: Properties::default(),
-            delay: 0,
-        }),
-        _ => None,
-    };
-    let clean = connect.clean_session();
-    Ok(Connect {
-        version: Version::V3_1_1,
-        client: text(connect.client_id().as_bytes())?.to_owned(),
-        clean_start: clean,
-        keep_alive: connect.keep_alive(),
-        session_expiry: if clean { 0 } else { NEVER },
-        receive_maximum: u16::MAX,
-        max_packet: u32::MAX,
-        problem_info: false,
-        will,
-    })
-}
-
-fn decode_v5(body: &[u8], flags: u8) -> Result<Connect, Fault> {
-    check_flags(flags)?;
-    let parsed = parse_all(body, "CONNECT", v5_0::Connect::parse)?;
-    let mut connect = Connect {
-        version: Version::V5,
-        client: text(parsed.client_id().as_bytes())?.to_owned(),
-        clean_start: parsed.clean_start(),
-        keep_alive: parsed.keep_alive(),
-        session_expiry: 0,
-        receive_maximum: u16::MAX,
-        max_packet: u32::MAX,
-        problem_info: true,
-        will: None,
-    };
-    for property in parsed.props() {
-        match property {
-            Property::SessionExpiryInterval(p) => connect.session_expiry = p.val(),
-            Property::ReceiveMaximum(p) => connect.receive_maximum = p.val(),
-            Property::MaximumPacketSize(p) => connect.max_packet = p.val(),
-            Property::RequestProblemInformation(p) => connect.problem_info = p.val() != 0,
-            // [MQTT-4.12.0-1]
-            Property::AuthenticationMethod(_) | Property::AuthenticationData(_) => {
-                return Err(Fault::new(
-                    Reason::BadAuthenticationMethod,
-                    "extended authentication is not supported",
-                ));
-            }
-            _ => {}
-        }
+    if flags & USERNAME == 0 && flags & PASSWORD != 0 {
+        return Err(Fault::malformed("a password without a user name")); // [MQTT-3.1.2-22]
     }
-    if connect.receive_maximum == 0 || connect.max_packet == 0 {
-        return Err(Fault::protocol("a limit of 0 in CONNECT"));
-    }
-    connect.will = decode_will(&parsed)?;
+    let mut reader = Reader::new(rest);
+    let mut connect = Connect::new(Version::V3_1_1, flags, reader.u16()?);
+    connect.session_expiry = if connect.clean_start { 0 } else { NEVER };
+    connect.problem_info = false;
+    connect.payload(flags, reader)?;
     Ok(connect)
 }
 
-fn decode_will(connect: &v5_0::Connect) -> Result<Option<ConnectWill>, Fault> {
-    let (Some(topic), Some(payload)) = (connect.will_topic(), connect.will_payload()) else {
-        return Ok(None);
-    };
-    let mut properties = Properties::default();
-    let mut delay = 0;
-    for property in connect.will_props() {
-        match property {
-            Property::WillDelayInterval(p) => delay = p.val(),
-            Property::PayloadFormatIndicator(p) => properties.payload_format = Some(p.val() == 1),
-            Property::MessageExpiryInterval(p) => properties.message_expiry = Some(p.val()),
-            Property::ContentType(p) => properties.content_type = Some(owned(p.val())?),
-            Property::ResponseTopic(p) => properties.response_topic = Some(owned(p.val())?),
-            Property::CorrelationData(p) => properties.correlation_data = Some(p.val().to_vec()),
-            Property::UserProperty(p) => properties.user.push((owned(p.key())?, owned(p.val())?)),
+fn decode_v5(flags: u8, rest: &[u8]) -> Result<Connect, Fault> {
+    check_flags(flags)?;
+    let mut reader = Reader::new(rest);
+    let mut connect = Connect::new(Version::V5, flags, reader.u16()?);
+    let (mut method, mut data) = (false, false);
+    let allowed = [
+        properties::SESSION_EXPIRY,
+        properties::AUTHENTICATION_METHOD,
+        properties::AUTHENTICATION_DATA,
+        properties::REQUEST_PROBLEM_INFO,
+        properties::REQUEST_RESPONSE_INFO,
+        properties::RECEIVE_MAXIMUM,
+        properties::TOPIC_ALIAS_MAXIMUM,
+        properties::USER_PROPERTY,
+        properties::MAXIMUM_PACKET,
+    ];
+    properties::read(&mut reader, &allowed, |id, value| {
+        match (id, value) {
+            (properties::RECEIVE_MAXIMUM | properties::MAXIMUM_PACKET, Value::Number(0)) => {
+                return Err(Fault::protocol("a limit of 0 in CONNECT"));
+            }
+            (properties::SESSION_EXPIRY, Value::Number(n)) => connect.session_expiry = n,
+            (properties::RECEIVE_MAXIMUM, Value::Number(n)) => connect.receive_maximum = n as u16,
+            (properties::MAXIMUM_PACKET, Value::Number(n)) => connect.max_packet = n,
+            (properties::TOPIC_ALIAS_MAXIMUM, Value::Number(n)) => {
+                connect.topic_alias_maximum = n as u16;
+            }
+            (properties::REQUEST_PROBLEM_INFO, Value::Number(n)) => connect.problem_info = n != 0,
+            (properties::AUTHENTICATION_METHOD, _) => method = true,
+            (properties::AUTHENTICATION_DATA, _) => data = true,
             _ => {}
         }
+        Ok(())
+    })?;
+    connect.payload(flags, reader)?;
+    if data && !method {
+        // Section 3.1.2.11.10
+        return Err(Fault::protocol("authentication data without a method"));
     }
-    let qos = match connect.will_qos() {
-        Qos::AtMostOnce => QoS::AtMostOnce,
-        Qos::AtLeastOnce => QoS::AtLeastOnce,
-        // [MQTT-3.2.2-12]
-        Qos::ExactlyOnce => {
-            return Err(Fault::new(Reason::QosNotSupported, "a will with QoS 2 is not supported"));
+    if method {
+        // [MQTT-4.12.0-1]
+        let text = "extended authentication is not supported";
+        return Err(Fault::new(Reason::BadAuthenticationMethod, text));
+    }
+    Ok(connect)
+}
+
+impl Connect {
+    fn new(version: Version, flags: u8, keep_alive: u16) -> Connect {
+        Connect {
+            version,
+            client: String::new(),
+            clean_start: flags & CLEAN_START != 0,
+            keep_alive,
+            session_expiry: 0,
+            receive_maximum: u16::MAX,
+            max_packet: u32::MAX,
+            topic_alias_maximum: 0,
+            problem_info: true,
+            will: None,
+            credentials: Credentials::default(),
         }
-    };
-    let (topic, payload, retain) = (will_topic(topic)?, payload.to_vec(), connect.will_retain());
-    Ok(Some(ConnectWill { topic, payload, qos, retain, properties, delay }))
+    }
+
+    /// The fields in their order [MQTT-3.1.3-1].
+    fn payload(&mut self, flags: u8, mut reader: Reader<'_>) -> Result<(), Fault> {
+        self.client = reader.text()?.to_owned(); // [MQTT-3.1.3-4]
+        if flags & WILL != 0 {
+            self.will = Some(decode_will(self.version, flags, &mut reader)?);
+        }
+        if flags & USERNAME != 0 {
+            self.credentials.username = Some(reader.text()?.to_owned()); // [MQTT-3.1.3-12]
+        }
+        if flags & PASSWORD != 0 {
+            self.credentials.password = Some(reader.binary()?.to_vec().into());
+        }
+        if reader.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::malformed("bytes after the end of CONNECT"))
+        }
+    }
 }
 
-fn owned(value: &str) -> Result<String, Fault> {
-    Ok(text(value.as_bytes())?.to_owned())
+fn decode_will(version: Version, flags: u8, reader: &mut Reader<'_>) -> Result<ConnectWill, Fault> {
+    let mut properties = Properties::default();
+    let mut delay = 0;
+    if version == Version::V5 {
+        let allowed = [
+            properties::WILL_DELAY,
+            properties::PAYLOAD_FORMAT,
+            properties::MESSAGE_EXPIRY,
+            properties::CONTENT_TYPE,
+            properties::RESPONSE_TOPIC,
+            properties::CORRELATION_DATA,
+            properties::USER_PROPERTY,
+        ];
+        properties::read(reader, &allowed, |id, value| {
+            match (id, value) {
+                (properties::WILL_DELAY, Value::Number(n)) => delay = n,
+                (id, value) => will_property(&mut properties, id, value)?,
+            }
+            Ok(())
+        })?;
+    }
+    let topic = TopicName::parse(reader.text()?).map_err(|error| match error {
+        TopicError::Null => Fault::malformed("the will's topic contains the character U+0000"),
+        TopicError::Empty
+        | TopicError::TooLong { .. }
+        | TopicError::WildcardInName
+        | TopicError::MisplacedHash
+        | TopicError::MisplacedPlus
+        | TopicError::TooManyLevels { .. } => {
+            Fault::new(Reason::TopicNameInvalid, "the will's topic is not valid")
+        }
+    })?;
+    let payload = reader.binary()?.to_vec();
+    let qos = QoS::from_bits(flags >> 3 & 3).ok_or(Fault::malformed("will QoS 3"))?;
+    let retain = flags & WILL_RETAIN != 0;
+    Ok(ConnectWill { topic, payload, qos, retain, properties, delay })
 }
 
-fn will_topic(topic: &str) -> Result<TopicName, Fault> {
-    TopicName::parse(topic)
-        .map_err(|_| Fault::new(Reason::TopicNameInvalid, "the will's topic is not valid"))
+fn will_property(properties: &mut Properties, id: u8, value: Value<'_>) -> Result<(), Fault> {
+    match (id, value) {
+        (properties::PAYLOAD_FORMAT, Value::Number(n)) => properties.payload_format = Some(n == 1),
+        (properties::MESSAGE_EXPIRY, Value::Number(n)) => properties.message_expiry = Some(n),
+        (properties::CONTENT_TYPE, Value::Text(text)) => {
+            properties.content_type = Some(text.to_owned());
+        }
+        (properties::RESPONSE_TOPIC, Value::Text(text)) => {
+            if text.contains(['+', '#']) {
+                return Err(Fault::protocol("wildcard in a response topic")); // [MQTT-3.3.2-14]
+            }
+            properties.response_topic = Some(text.to_owned());
+        }
+        (properties::CORRELATION_DATA, Value::Binary(bytes)) => {
+            properties.correlation_data = Some(bytes.to_vec());
+        }
+        (_, Value::Pair(key, value)) => properties.user.push((key.to_owned(), value.to_owned())),
+        _ => {}
+    }
+    Ok(())
 }
 
-/// What CONNACK tells a client that is let in.
+/// What CONNACK tells a client that is let in. Shared and wildcard subscriptions, subscription
+/// identifiers, retained messages and QoS 2 are there; that is what silence says of them.
 #[derive(Debug)]
 pub(crate) struct Welcome<'a> {
     pub(crate) session_present: bool,
@@ -252,40 +307,21 @@ pub(crate) struct Welcome<'a> {
 }
 
 /// CONNACK with success.
-pub(crate) fn welcome(version: Version, welcome: &Welcome<'_>) -> Result<Vec<u8>, MqttError> {
-    match version {
-        Version::V3_1_1 => v3_1_1::Connack::builder()
-            .session_present(welcome.session_present)
-            .return_code(ConnectReturnCode::Accepted)
-            .build()
-            .map(|connack| connack.to_continuous_buffer()),
-        Version::V5 => v5_0::Connack::builder()
-            .session_present(welcome.session_present)
-            .reason_code(ConnectReasonCode::Success)
-            .props(welcome_properties(welcome)?)
-            .build()
-            .map(|connack| connack.to_continuous_buffer()),
-    }
-}
-
-fn welcome_properties(welcome: &Welcome<'_>) -> Result<Vec<Property>, MqttError> {
-    let mut properties = vec![
-        ReceiveMaximum::new(welcome.receive_maximum)?.into(),
-        MaximumQos::new(1)?.into(), // [MQTT-3.2.2-9]
-        MaximumPacketSize::new(welcome.max_packet)?.into(),
-        TopicAliasMaximum::new(welcome.topic_alias_maximum)?.into(),
-        SharedSubscriptionAvailable::new(0)?.into(),
-    ];
+pub(crate) fn welcome(version: Version, welcome: &Welcome<'_>) -> Vec<u8> {
+    let mut block = Block::default();
+    block.u16(properties::RECEIVE_MAXIMUM, welcome.receive_maximum);
+    block.u32(properties::MAXIMUM_PACKET, welcome.max_packet);
+    block.u16(properties::TOPIC_ALIAS_MAXIMUM, welcome.topic_alias_maximum);
     if let Some(seconds) = welcome.session_expiry {
-        properties.push(SessionExpiryInterval::new(seconds)?.into());
+        block.u32(properties::SESSION_EXPIRY, seconds);
     }
     if let Some(client) = welcome.assigned_client {
-        properties.push(AssignedClientIdentifier::new(client)?.into()); // [MQTT-3.2.2-16]
+        block.text(properties::ASSIGNED_CLIENT, client); // [MQTT-3.2.2-16]
     }
     if let Some(seconds) = welcome.keep_alive {
-        properties.push(ServerKeepAlive::new(seconds)?.into());
+        block.u16(properties::SERVER_KEEP_ALIVE, seconds); // [MQTT-3.2.2-21]
     }
-    Ok(properties)
+    properties::packet(version, 0x20, &[u8::from(welcome.session_present), 0], &block, &[])
 }
 
 /// CONNACK with a refusal; `None` where the standard wants silence.
@@ -294,17 +330,14 @@ pub(crate) fn refusal(refusal: &Refusal) -> Option<Vec<u8>> {
         RefusalAnswer::Silent => None,
         RefusalAnswer::ReturnCode(code) => Some(vec![0x20, 2, 0, code]),
         RefusalAnswer::Reason { max_packet } => {
-            let reason = ConnectReasonCode::try_from(refusal.fault.reason as u8)
-                .unwrap_or(ConnectReasonCode::UnspecifiedError);
-            let connack = |properties| {
-                let builder = v5_0::Connack::builder().session_present(false).reason_code(reason);
-                let connack = builder.props(properties).build().ok()?;
-                let bytes = connack.to_continuous_buffer();
+            let head = [0, refusal.fault.reason as u8]; // [MQTT-3.2.2-6]
+            let connack = |text| {
+                let block = Block::reason(text);
+                let bytes = properties::packet(Version::V5, 0x20, &head, &block, &[]);
                 (bytes.len() <= max_packet as usize).then_some(bytes)
             };
             // [MQTT-3.2.2-19]: rather without the text than too large.
-            let text: Property = ReasonString::new(refusal.fault.text).ok()?.into();
-            connack(vec![text]).or_else(|| connack(vec![]))
+            connack(refusal.fault.text).or_else(|| connack(""))
         }
     }
 }

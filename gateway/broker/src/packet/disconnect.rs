@@ -1,10 +1,11 @@
-//! DISCONNECT, both ways.
-
-use mqtt_protocol_core::mqtt::packet::{Property, ReasonString, v5_0};
-use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
+//! DISCONNECT, both ways, and AUTH.
 
 use crate::packet::Version;
-use crate::packet::fault::{Fault, Reason, parse_all};
+use crate::packet::fault::{Fault, Reason};
+use crate::packet::properties::{
+    self, Block, REASON_STRING, SERVER_REFERENCE, SESSION_EXPIRY, USER_PROPERTY, Value,
+};
+use crate::packet::wire::{Reader, put_variable};
 
 /// A client's goodbye.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub(crate) struct Goodbye {
     pub(crate) session_expiry: Option<u32>,
 }
 
+/// The reason codes that a client may give.
+const CLIENT_REASONS: [u8; 14] =
+    [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
+
 pub(crate) fn decode(version: Version, body: &[u8]) -> Result<Goodbye, Fault> {
     let mut goodbye = Goodbye { with_will: false, session_expiry: None };
     if body.is_empty() {
@@ -24,29 +29,42 @@ pub(crate) fn decode(version: Version, body: &[u8]) -> Result<Goodbye, Fault> {
     if version == Version::V3_1_1 {
         return Err(Fault::malformed("DISCONNECT is not empty"));
     }
-    let packet = parse_all(body, "DISCONNECT", v5_0::Disconnect::parse)?;
-    goodbye.with_will =
-        !matches!(packet.reason_code(), None | Some(DisconnectReasonCode::NormalDisconnection));
-    for property in packet.props().iter().flatten() {
-        match property {
-            Property::SessionExpiryInterval(p) => goodbye.session_expiry = Some(p.val()),
-            Property::ServerReference(_) => {
+    let mut reader = Reader::new(body);
+    let reason = reader.u8()?;
+    // [MQTT-3.14.2-1]
+    if !CLIENT_REASONS.contains(&reason) {
+        return Err(Fault::protocol("a reason code that a client's DISCONNECT does not have"));
+    }
+    goodbye.with_will = reason != 0;
+    if reader.is_empty() {
+        return Ok(goodbye);
+    }
+    let allowed = [SESSION_EXPIRY, REASON_STRING, USER_PROPERTY, SERVER_REFERENCE];
+    properties::read(&mut reader, &allowed, |id, value| {
+        match (id, value) {
+            (SESSION_EXPIRY, Value::Number(seconds)) => goodbye.session_expiry = Some(seconds),
+            (SERVER_REFERENCE, _) => {
                 return Err(Fault::protocol("a server reference from a client"));
             }
             _ => {}
         }
+        Ok(())
+    })?;
+    if !reader.is_empty() {
+        return Err(Fault::malformed("bytes after the end of DISCONNECT"));
     }
     Ok(goodbye)
 }
 
-/// The gateway's goodbye to an MQTT 5 client. `None` if the library cannot say it: the
-/// connection closes then without a word.
-pub(crate) fn encode(reason: Reason, text: Option<&str>) -> Option<Vec<u8>> {
-    let code = DisconnectReasonCode::try_from(reason as u8)
-        .unwrap_or(DisconnectReasonCode::UnspecifiedError);
-    let mut builder = v5_0::Disconnect::builder().reason_code(code);
-    if let Some(text) = text.and_then(|text| ReasonString::new(text).ok()) {
-        builder = builder.props(vec![text.into()]);
+/// The gateway's goodbye to an MQTT 5 client.
+pub(crate) fn encode(reason: Reason, text: Option<&str>) -> Vec<u8> {
+    let block = Block::reason(text.unwrap_or_default());
+    if block.is_empty() {
+        return vec![0xE0, 1, reason as u8];
     }
-    builder.build().ok().map(|disconnect| disconnect.to_continuous_buffer())
+    let mut out = vec![0xE0];
+    put_variable(&mut out, 1 + block.len());
+    out.push(reason as u8);
+    block.put(&mut out);
+    out
 }

@@ -1,24 +1,17 @@
 //! The edge to the wire: bytes to this crate's own types and back.
 //!
-//! CONNECT, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT and PUBACK are parsed, and CONNACK, SUBACK,
-//! UNSUBACK and DISCONNECT encoded, by `mqtt-protocol-core`; its types end here. Four things
-//! are done by hand:
-//! - the fixed header (`frame`): limits apply to the length it announces, before a byte of the
-//!   body is stored, and its reserved bits are checked, which the library leaves to its users;
-//! - PUBLISH inbound (`publish`): the library copies a payload three times, this once;
-//! - PUBLISH outbound: encoded straight into the connection's outbox from the message that all
-//!   subscribers share;
-//! - PUBACK outbound (`ack`): four bytes.
-//!
-//! The library's connection object is not used: it acknowledges by itself or forgets the order,
-//! keeps a copy of each message for each connection, and its windows end with the connection,
-//! while ours belong to the session.
+//! All packets are read and written by hand. Limits apply to the length that a fixed header
+//! announces, before a byte of the body is stored; every reserved bit, every property that a
+//! packet may not have and every text is checked; a payload is copied once on its way in and
+//! encoded straight into the outbox on its way out. The tests speak to the broker through
+//! `mqtt-protocol-core`, so that both sides do not share a mistake.
 
 pub(crate) mod ack;
 pub(crate) mod connect;
 pub(crate) mod disconnect;
 pub(crate) mod fault;
 pub(crate) mod frame;
+pub(crate) mod properties;
 pub(crate) mod publish;
 pub(crate) mod subscribe;
 pub(crate) mod wire;

@@ -3,16 +3,11 @@
 use crate::message::{Message, Properties, QoS};
 use crate::packet::Version;
 use crate::packet::fault::{Fault, Reason};
+use crate::packet::properties::{
+    CONTENT_TYPE, CORRELATION_DATA, MESSAGE_EXPIRY, PAYLOAD_FORMAT, RESPONSE_TOPIC,
+    SUBSCRIPTION_ID, TOPIC_ALIAS, USER_PROPERTY,
+};
 use crate::packet::wire::{MAX_VARIABLE, Reader, put_binary, put_variable, text, variable_len};
-
-const PAYLOAD_FORMAT: u8 = 0x01;
-const MESSAGE_EXPIRY: u8 = 0x02;
-const CONTENT_TYPE: u8 = 0x03;
-const RESPONSE_TOPIC: u8 = 0x08;
-const CORRELATION_DATA: u8 = 0x09;
-const SUBSCRIPTION_ID: u8 = 0x0B;
-const TOPIC_ALIAS: u8 = 0x23;
-const USER_PROPERTY: u8 = 0x26;
 
 /// A PUBLISH as received. Topic and payload still lie in the read buffer.
 pub(crate) struct Inbound<'a> {
@@ -34,19 +29,14 @@ pub(crate) fn decode(
     body: &[u8],
     max_user_properties: usize,
 ) -> Result<Inbound<'_>, Fault> {
-    let qos = match flags >> 1 & 3 {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        2 => return Err(Fault::new(Reason::QosNotSupported, "QoS 2 is not supported")),
-        _ => return Err(Fault::malformed("QoS 3")), // [MQTT-3.3.1-4]
-    };
+    let qos = QoS::from_bits(flags >> 1 & 3).ok_or(Fault::malformed("QoS 3"))?; // [MQTT-3.3.1-4]
     if qos == QoS::AtMostOnce && flags & 8 != 0 {
         return Err(Fault::malformed("DUP with QoS 0")); // [MQTT-3.3.1-2]
     }
     let mut reader = Reader::new(body);
     let topic = reader.binary()?;
     let id = if qos == QoS::AtMostOnce { 0 } else { reader.u16()? };
-    if qos == QoS::AtLeastOnce && id == 0 {
+    if qos != QoS::AtMostOnce && id == 0 {
         return Err(Fault::protocol("packet identifier 0 in PUBLISH")); // [MQTT-2.2.1-3]
     }
     let mut properties = Properties::default();
@@ -97,8 +87,12 @@ fn decode_properties(
                 }
                 properties.user.push((reader.text()?.to_owned(), reader.text()?.to_owned()));
             }
-            // [MQTT-3.3.4-6]: a client must not send a subscription identifier.
-            _ => return Err(Fault::protocol("a property that PUBLISH may not have")),
+            // [MQTT-3.3.4-6]
+            SUBSCRIPTION_ID => {
+                return Err(Fault::protocol("a subscription identifier from a client"));
+            }
+            // Section 2.2.2.2
+            _ => return Err(Fault::malformed("a property that PUBLISH does not have")),
         }
     }
     Ok(())
@@ -119,13 +113,25 @@ pub(crate) fn topic_text(bytes: &[u8]) -> Result<&str, Fault> {
 /// One PUBLISH to one client.
 pub(crate) struct Outbound<'a> {
     pub(crate) message: &'a Message,
+    pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
-    /// The packet identifier for QoS 1, `None` for QoS 0.
-    pub(crate) id: Option<u16>,
+    /// The packet identifier; 0 for QoS 0, which has none.
+    pub(crate) id: u16,
     /// Seconds the message has left, when it expires.
     pub(crate) expiry: Option<u32>,
     pub(crate) subscription_ids: &'a [u32],
+}
+
+/// How a PUBLISH says its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// By its name alone.
+    Name,
+    /// By its name, which is to be known by this alias from now on.
+    Both(u16),
+    /// By the alias alone.
+    Alias(u16),
 }
 
 /// The packet is larger than the client accepts.
@@ -136,17 +142,22 @@ pub(crate) struct TooLarge;
 pub(crate) fn encode(
     version: Version,
     outbound: &Outbound<'_>,
+    naming: Naming,
     max_packet: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLarge> {
     let message = outbound.message;
-    let topic = message.topic.as_str().as_bytes();
-    let id_len = if outbound.id.is_some() { 2 } else { 0 };
+    let topic = match naming {
+        Naming::Name | Naming::Both(_) => message.topic.as_str().as_bytes(),
+        Naming::Alias(_) => &[],
+    };
+    let id_len = if outbound.qos == QoS::AtMostOnce { 0 } else { 2 };
     let mut length = 2 + topic.len() + id_len + message.payload.len();
     let properties = match version {
         Version::V3_1_1 => 0,
         Version::V5 => {
-            let properties = properties_len(outbound);
+            let alias = if naming == Naming::Name { 0 } else { 3 };
+            let properties = properties_len(outbound) + alias;
             length += variable_len(properties) + properties;
             properties
         }
@@ -156,15 +167,19 @@ pub(crate) fn encode(
         return Err(TooLarge);
     }
     out.reserve(total);
-    let qos = if outbound.id.is_some() { 0b0010 } else { 0 };
+    let qos = (outbound.qos as u8) << 1;
     out.push(0x30 | qos | u8::from(outbound.retain) | u8::from(outbound.dup) << 3);
     put_variable(out, length);
     put_binary(out, topic);
-    if let Some(id) = outbound.id {
-        out.extend_from_slice(&id.to_be_bytes());
+    if id_len > 0 {
+        out.extend_from_slice(&outbound.id.to_be_bytes());
     }
     if version == Version::V5 {
         put_variable(out, properties);
+        if let Naming::Both(alias) | Naming::Alias(alias) = naming {
+            out.push(TOPIC_ALIAS);
+            out.extend_from_slice(&alias.to_be_bytes());
+        }
         if properties > 0 {
             put_properties(out, outbound);
         }

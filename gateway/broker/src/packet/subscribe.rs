@@ -1,16 +1,13 @@
 //! SUBSCRIBE and UNSUBSCRIBE in, SUBACK and UNSUBACK out.
 
-use mqtt_protocol_core::mqtt::packet::{Property, Qos, RetainHandling, SubEntry, v3_1_1, v5_0};
-use mqtt_protocol_core::mqtt::result_code::{
-    MqttError, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
-};
-
 use crate::message::QoS;
 use crate::packet::Version;
-use crate::packet::fault::{Fault, Reason, parse_all};
-use crate::packet::wire::text;
+use crate::packet::fault::{Fault, Reason};
+use crate::packet::properties::{self, Block, SUBSCRIPTION_ID, USER_PROPERTY, Value};
+use crate::packet::wire::Reader;
 
 /// A SUBSCRIBE.
+#[derive(Debug)]
 pub(crate) struct Subscribe {
     pub(crate) id: u16,
     pub(crate) subscription_id: Option<u32>,
@@ -18,9 +15,9 @@ pub(crate) struct Subscribe {
 }
 
 /// One wish in it. The filter is not checked yet.
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) filter: String,
-    /// The most this broker grants of what was asked for.
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
@@ -36,91 +33,84 @@ pub(crate) enum SendRetained {
 }
 
 pub(crate) fn decode(version: Version, body: &[u8]) -> Result<Subscribe, Fault> {
+    let mut reader = Reader::new(body);
+    let id = packet_id(&mut reader)?;
     let mut subscription_id = None;
-    let (id, entries) = match version {
-        Version::V3_1_1 => {
-            let packet = parse_all(body, "SUBSCRIBE", v3_1_1::Subscribe::parse)?;
-            // [MQTT-3.8.3-4]: the upper six bits are reserved.
-            if packet.entries().iter().any(|entry| entry.sub_opts().to_buffer()[0] & !3 != 0) {
-                return Err(Fault::malformed("reserved bits of a requested QoS are set"));
-            }
-            (packet.packet_id(), entries(packet.entries())?)
-        }
-        Version::V5 => {
-            let packet = parse_all(body, "SUBSCRIBE", v5_0::Subscribe::parse)?;
-            for property in packet.props() {
-                if let Property::SubscriptionIdentifier(p) = property {
-                    subscription_id = Some(p.val());
+    if version == Version::V5 {
+        properties::read(&mut reader, &[SUBSCRIPTION_ID, USER_PROPERTY], |id, value| {
+            match (id, value) {
+                (SUBSCRIPTION_ID, Value::Number(0)) => {
+                    return Err(Fault::protocol("subscription identifier 0"));
                 }
+                (SUBSCRIPTION_ID, Value::Number(number)) => subscription_id = Some(number),
+                _ => {}
             }
-            (packet.packet_id(), entries(packet.entries())?)
-        }
-    };
-    check_id(id)?;
+            Ok(())
+        })?;
+    }
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        let filter = reader.text()?.to_owned();
+        entries.push(entry(version, filter, reader.u8()?)?);
+    }
+    if entries.is_empty() {
+        // [MQTT-3.8.3-2] (5), [MQTT-3.8.3-3] (3.1.1)
+        return Err(Fault::protocol("SUBSCRIBE without a filter"));
+    }
     Ok(Subscribe { id, subscription_id, entries })
 }
 
-fn entries(parsed: &[SubEntry]) -> Result<Vec<Entry>, Fault> {
-    parsed.iter().map(entry).collect()
-}
-
-fn entry(parsed: &SubEntry) -> Result<Entry, Fault> {
-    let options = parsed.sub_opts();
+fn entry(version: Version, filter: String, options: u8) -> Result<Entry, Fault> {
+    let reserved = match version {
+        Version::V3_1_1 => 0b1111_1100, // [MQTT-3.8.3-4] (3.1.1)
+        Version::V5 => 0b1100_0000,     // [MQTT-3.8.3-5]
+    };
+    if options & reserved != 0 {
+        return Err(Fault::malformed("reserved bits of a subscription's options are set"));
+    }
+    let qos = QoS::from_bits(options & 3);
+    let qos = qos.ok_or_else(|| match version {
+        Version::V3_1_1 => Fault::malformed("QoS 3 is asked for"),
+        Version::V5 => Fault::protocol("QoS 3 is asked for"), // section 3.8.3.1
+    })?;
+    let retained = match options >> 4 & 3 {
+        0 => SendRetained::Always,
+        1 => SendRetained::IfNew,
+        2 => SendRetained::Never,
+        _ => return Err(Fault::protocol("retain handling 3")),
+    };
     Ok(Entry {
-        filter: text(parsed.topic_filter().as_bytes())?.to_owned(),
-        qos: match options.qos() {
-            Qos::AtMostOnce => QoS::AtMostOnce,
-            Qos::AtLeastOnce | Qos::ExactlyOnce => QoS::AtLeastOnce,
-        },
-        no_local: options.nl(),
-        retain_as_published: options.rap(),
-        retained: match options.rh() {
-            RetainHandling::SendRetained => SendRetained::Always,
-            RetainHandling::SendRetainedIfNotExists => SendRetained::IfNew,
-            RetainHandling::DoNotSendRetained => SendRetained::Never,
-        },
+        filter,
+        qos,
+        no_local: options & 0b0100 != 0,
+        retain_as_published: options & 0b1000 != 0,
+        retained,
     })
 }
 
 /// [MQTT-2.2.1-3]
-fn check_id(id: u16) -> Result<(), Fault> {
-    if id == 0 { Err(Fault::protocol("packet identifier 0")) } else { Ok(()) }
+fn packet_id(reader: &mut Reader<'_>) -> Result<u16, Fault> {
+    match reader.u16()? {
+        0 => Err(Fault::protocol("packet identifier 0")),
+        id => Ok(id),
+    }
 }
 
 /// SUBACK: what each entry was granted, or why not, in the order of the entries
-/// [MQTT-3.8.4-6].
+/// [MQTT-3.8.4-6]; `text` says more about a refusal.
 pub(crate) fn suback(
     version: Version,
     id: u16,
     granted: &[Result<QoS, Reason>],
-) -> Result<Vec<u8>, MqttError> {
-    match version {
-        Version::V3_1_1 => {
-            let codes = granted
-                .iter()
-                .map(|granted| match granted {
-                    Ok(QoS::AtMostOnce) => SubackReturnCode::SuccessMaximumQos0,
-                    Ok(QoS::AtLeastOnce) => SubackReturnCode::SuccessMaximumQos1,
-                    Err(_) => SubackReturnCode::Failure,
-                })
-                .collect();
-            let suback = v3_1_1::Suback::builder().packet_id(id).return_codes(codes).build()?;
-            Ok(suback.to_continuous_buffer())
-        }
-        Version::V5 => {
-            let codes = granted
-                .iter()
-                .map(|granted| match granted {
-                    Ok(QoS::AtMostOnce) => SubackReasonCode::GrantedQos0,
-                    Ok(QoS::AtLeastOnce) => SubackReasonCode::GrantedQos1,
-                    Err(reason) => SubackReasonCode::try_from(*reason as u8)
-                        .unwrap_or(SubackReasonCode::UnspecifiedError),
-                })
-                .collect();
-            let suback = v5_0::Suback::builder().packet_id(id).reason_codes(codes).build()?;
-            Ok(suback.to_continuous_buffer())
-        }
-    }
+    text: &str,
+) -> Vec<u8> {
+    let code = |granted: &Result<QoS, Reason>| match (granted, version) {
+        (Ok(qos), _) => *qos as u8,
+        (Err(_), Version::V3_1_1) => 0x80,
+        (Err(reason), Version::V5) => *reason as u8,
+    };
+    let codes: Vec<u8> = granted.iter().map(code).collect();
+    properties::packet(version, 0x90, &id.to_be_bytes(), &Block::reason(text), &codes)
 }
 
 /// An UNSUBSCRIBE: packet identifier and filters, not checked yet.
@@ -128,46 +118,32 @@ pub(crate) fn decode_unsubscribe(
     version: Version,
     body: &[u8],
 ) -> Result<(u16, Vec<String>), Fault> {
-    let (id, entries) = match version {
-        Version::V3_1_1 => {
-            let packet = parse_all(body, "UNSUBSCRIBE", v3_1_1::Unsubscribe::parse)?;
-            (packet.packet_id(), packet.entries().clone())
-        }
-        Version::V5 => {
-            let packet = parse_all(body, "UNSUBSCRIBE", v5_0::Unsubscribe::parse)?;
-            (packet.packet_id(), packet.entries().clone())
-        }
-    };
-    check_id(id)?;
-    let filters = entries
-        .iter()
-        .map(|entry| Ok(text(entry.as_str().as_bytes())?.to_owned()))
-        .collect::<Result<_, _>>()?;
+    let mut reader = Reader::new(body);
+    let id = packet_id(&mut reader)?;
+    if version == Version::V5 {
+        properties::read(&mut reader, &[USER_PROPERTY], |_, _| Ok(()))?;
+    }
+    let mut filters = Vec::new();
+    while !reader.is_empty() {
+        filters.push(reader.text()?.to_owned());
+    }
+    if filters.is_empty() {
+        return Err(Fault::protocol("UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]
+    }
     Ok((id, filters))
 }
 
 /// UNSUBACK; `existed` in the order of the filters [MQTT-3.11.3-2], `None` for one that is not
 /// valid.
-pub(crate) fn unsuback(
-    version: Version,
-    id: u16,
-    existed: &[Option<bool>],
-) -> Result<Vec<u8>, MqttError> {
-    match version {
-        Version::V3_1_1 => {
-            Ok(v3_1_1::Unsuback::builder().packet_id(id).build()?.to_continuous_buffer())
-        }
-        Version::V5 => {
-            let codes = existed
-                .iter()
-                .map(|existed| match existed {
-                    Some(true) => UnsubackReasonCode::Success,
-                    Some(false) => UnsubackReasonCode::NoSubscriptionExisted,
-                    None => UnsubackReasonCode::TopicFilterInvalid,
-                })
-                .collect();
-            let unsuback = v5_0::Unsuback::builder().packet_id(id).reason_codes(codes).build()?;
-            Ok(unsuback.to_continuous_buffer())
-        }
-    }
+pub(crate) fn unsuback(version: Version, id: u16, existed: &[Option<bool>]) -> Vec<u8> {
+    let code = |existed: &Option<bool>| match existed {
+        Some(true) => 0x00,
+        Some(false) => 0x11,
+        None => 0x8F,
+    };
+    let codes: Vec<u8> = match version {
+        Version::V3_1_1 => Vec::new(), // section 3.11.3: no payload
+        Version::V5 => existed.iter().map(code).collect(),
+    };
+    properties::packet(version, 0xB0, &id.to_be_bytes(), &Block::default(), &codes)
 }

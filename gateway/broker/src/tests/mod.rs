@@ -1,11 +1,16 @@
 //! Bytes in, bytes out, in simulated time. The peers are built from the client side of
 //! `mqtt-protocol-core`, so two encoders and two parsers written apart have to agree.
 
+mod access;
 mod bytes_in;
+mod conformance;
 mod connecting;
-mod peer;
+mod handover;
+mod inside;
+pub(crate) mod peer;
 mod publishing;
 mod retaining;
 mod sessions;
+mod sharing;
 mod subscribing;
 mod wills;

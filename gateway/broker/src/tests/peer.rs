@@ -16,10 +16,13 @@ use crate::{
 
 /// What a client is sent, in the words of the tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Got {
+pub(crate) enum Got {
     ConnAck { code: u8, present: bool },
     Publish(Received),
     PubAck { id: u16, code: u8 },
+    PubRec { id: u16, code: u8 },
+    PubRel { id: u16, code: u8 },
+    PubComp { id: u16, code: u8 },
     SubAck { id: u16, codes: Vec<u8> },
     UnsubAck { id: u16, codes: Vec<u8> },
     PingResp,
@@ -27,25 +30,25 @@ pub(super) enum Got {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Received {
-    pub(super) topic: String,
-    pub(super) payload: String,
-    pub(super) qos: u8,
-    pub(super) retain: bool,
-    pub(super) dup: bool,
-    pub(super) id: Option<u16>,
-    pub(super) properties: Vec<String>,
+pub(crate) struct Received {
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    pub(crate) id: Option<u16>,
+    pub(crate) properties: Vec<String>,
 }
 
-pub(super) struct World {
-    pub(super) broker: Broker,
-    pub(super) now: Instant,
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) now: Instant,
     /// Whether publishes are delivered and acknowledged at once, as a flow without disk would.
-    pub(super) automatic: bool,
-    pub(super) tickets: Vec<(Ticket, Arc<Message>)>,
-    pub(super) events: Vec<BrokerEvent>,
+    pub(crate) automatic: bool,
+    pub(crate) tickets: Vec<(Ticket, Arc<Message>)>,
+    pub(crate) events: Vec<BrokerEvent>,
     /// Whether sockets take bytes.
-    pub(super) stuck: bool,
+    pub(crate) stuck: bool,
     sent: BTreeMap<ConnId, Vec<u8>>,
     versions: BTreeMap<ConnId, Version>,
     next: u64,
@@ -53,17 +56,17 @@ pub(super) struct World {
 
 /// Wishes in CONNECT; the rest as usual.
 #[derive(Clone)]
-pub(super) struct Hello {
-    pub(super) version: Version,
-    pub(super) client: &'static str,
-    pub(super) clean: bool,
-    pub(super) keep_alive: u16,
-    pub(super) expiry: u32,
-    pub(super) properties: Properties,
-    pub(super) will: Option<(&'static str, &'static str, Qos, bool, Properties)>,
+pub(crate) struct Hello {
+    pub(crate) version: Version,
+    pub(crate) client: &'static str,
+    pub(crate) clean: bool,
+    pub(crate) keep_alive: u16,
+    pub(crate) expiry: u32,
+    pub(crate) properties: Properties,
+    pub(crate) will: Option<(&'static str, &'static str, Qos, bool, Properties)>,
 }
 
-pub(super) fn v3(client: &'static str) -> Hello {
+pub(crate) fn v3(client: &'static str) -> Hello {
     Hello {
         version: Version::V3_1_1,
         client,
@@ -75,24 +78,24 @@ pub(super) fn v3(client: &'static str) -> Hello {
     }
 }
 
-pub(super) fn v5(client: &'static str) -> Hello {
+pub(crate) fn v5(client: &'static str) -> Hello {
     Hello { version: Version::V5, ..v3(client) }
 }
 
 impl Hello {
     /// A session that outlives the connection by this many seconds (3.1.1: until the limit).
-    pub(super) fn keep(mut self, seconds: u32) -> Hello {
+    pub(crate) fn keep(mut self, seconds: u32) -> Hello {
         self.clean = false;
         self.expiry = seconds;
         self
     }
 
-    pub(super) fn will(mut self, topic: &'static str, payload: &'static str) -> Hello {
+    pub(crate) fn will(mut self, topic: &'static str, payload: &'static str) -> Hello {
         self.will = Some((topic, payload, Qos::AtMostOnce, false, Properties::new()));
         self
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         match self.version {
             Version::V3_1_1 => {
                 let mut builder = v3_1_1::Connect::builder()
@@ -129,55 +132,58 @@ impl Hello {
 }
 
 /// Properties by name.
-pub(super) mod property {
+pub(crate) mod property {
     use mqtt_protocol_core::mqtt::packet::*;
 
-    pub(in crate::tests) fn session_expiry(seconds: u32) -> Property {
+    pub(crate) fn session_expiry(seconds: u32) -> Property {
         SessionExpiryInterval::new(seconds).unwrap().into()
     }
-    pub(in crate::tests) fn receive_maximum(count: u16) -> Property {
+    pub(crate) fn receive_maximum(count: u16) -> Property {
         ReceiveMaximum::new(count).unwrap().into()
     }
-    pub(in crate::tests) fn max_packet(bytes: u32) -> Property {
+    pub(crate) fn max_packet(bytes: u32) -> Property {
         MaximumPacketSize::new(bytes).unwrap().into()
     }
-    pub(in crate::tests) fn message_expiry(seconds: u32) -> Property {
+    pub(crate) fn message_expiry(seconds: u32) -> Property {
         MessageExpiryInterval::new(seconds).unwrap().into()
     }
-    pub(in crate::tests) fn will_delay(seconds: u32) -> Property {
+    pub(crate) fn will_delay(seconds: u32) -> Property {
         WillDelayInterval::new(seconds).unwrap().into()
     }
-    pub(in crate::tests) fn alias(number: u16) -> Property {
+    pub(crate) fn alias_maximum(count: u16) -> Property {
+        TopicAliasMaximum::new(count).unwrap().into()
+    }
+    pub(crate) fn alias(number: u16) -> Property {
         TopicAlias::new(number).unwrap().into()
     }
-    pub(in crate::tests) fn subscription_id(number: u32) -> Property {
+    pub(crate) fn subscription_id(number: u32) -> Property {
         SubscriptionIdentifier::new(number).unwrap().into()
     }
-    pub(in crate::tests) fn user(key: &str, value: &str) -> Property {
+    pub(crate) fn user(key: &str, value: &str) -> Property {
         UserProperty::new(key, value).unwrap().into()
     }
-    pub(in crate::tests) fn content_type(name: &str) -> Property {
+    pub(crate) fn content_type(name: &str) -> Property {
         ContentType::new(name).unwrap().into()
     }
-    pub(in crate::tests) fn response_topic(topic: &str) -> Property {
+    pub(crate) fn response_topic(topic: &str) -> Property {
         ResponseTopic::new(topic).unwrap().into()
     }
-    pub(in crate::tests) fn correlation(bytes: &[u8]) -> Property {
+    pub(crate) fn correlation(bytes: &[u8]) -> Property {
         CorrelationData::new(bytes.to_vec()).unwrap().into()
     }
-    pub(in crate::tests) fn text_format() -> Property {
+    pub(crate) fn text_format() -> Property {
         PayloadFormatIndicator::new(PayloadFormat::String).unwrap().into()
     }
-    pub(in crate::tests) fn no_problem_info() -> Property {
+    pub(crate) fn no_problem_info() -> Property {
         RequestProblemInformation::new(0).unwrap().into()
     }
-    pub(in crate::tests) fn authentication(method: &str) -> Property {
+    pub(crate) fn authentication(method: &str) -> Property {
         AuthenticationMethod::new(method).unwrap().into()
     }
 }
 
 /// PUBLISH as a client sends it.
-pub(super) fn publish(
+pub(crate) fn publish(
     version: Version,
     topic: &str,
     payload: &str,
@@ -211,16 +217,23 @@ pub(super) fn publish(
     }
 }
 
-/// Options of one subscription.
+/// Whether a PUBLISH says that it may have come before.
 #[derive(Clone, Copy)]
-pub(super) struct Wish {
-    pub(super) qos: Qos,
-    pub(super) no_local: bool,
-    pub(super) retain_as_published: bool,
-    pub(super) handling: RetainHandling,
+pub(crate) enum Again {
+    First,
+    Repeated,
 }
 
-pub(super) fn qos(level: u8) -> Wish {
+/// Options of one subscription.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) qos: Qos,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    pub(crate) handling: RetainHandling,
+}
+
+pub(crate) fn qos(level: u8) -> Wish {
     Wish {
         qos: Qos::try_from(level).unwrap(),
         no_local: false,
@@ -229,7 +242,7 @@ pub(super) fn qos(level: u8) -> Wish {
     }
 }
 
-pub(super) fn subscribe(
+pub(crate) fn subscribe(
     version: Version,
     id: u16,
     wishes: &[(&str, Wish)],
@@ -265,21 +278,30 @@ pub(super) fn subscribe(
     }
 }
 
-pub(super) fn puback(id: u16) -> Vec<u8> {
+pub(crate) fn puback(id: u16) -> Vec<u8> {
     let [high, low] = id.to_be_bytes();
     vec![0x40, 2, high, low]
 }
 
-pub(super) const PINGREQ: &[u8] = &[0xC0, 0];
-pub(super) const DISCONNECT: &[u8] = &[0xE0, 0];
+/// The other acknowledgements, by the first byte: PUBREC 0x50, PUBREL 0x62, PUBCOMP 0x70.
+pub(crate) fn ack(first: u8, id: u16) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    vec![first, 2, high, low]
+}
+
+pub(crate) const PUBREC: u8 = 0x50;
+pub(crate) const PUBREL: u8 = 0x62;
+pub(crate) const PUBCOMP: u8 = 0x70;
+pub(crate) const PINGREQ: &[u8] = &[0xC0, 0];
+pub(crate) const DISCONNECT: &[u8] = &[0xE0, 0];
 
 impl World {
-    pub(super) fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(BrokerLimits::default())
     }
 
     #[expect(clippy::disallowed_methods, reason = "simulated time has to start somewhere")]
-    pub(super) fn with(limits: BrokerLimits) -> World {
+    pub(crate) fn with(limits: BrokerLimits) -> World {
         World {
             broker: Broker::new(limits),
             now: Instant::now(),
@@ -294,7 +316,7 @@ impl World {
     }
 
     /// A connection that has not sent anything.
-    pub(super) fn open(&mut self, version: Version) -> ConnId {
+    pub(crate) fn open(&mut self, version: Version) -> ConnId {
         self.next += 1;
         let conn = ConnId(self.next);
         self.versions.insert(conn, version);
@@ -304,14 +326,14 @@ impl World {
     }
 
     /// A connection that has sent `hello`; its CONNACK is still to be read.
-    pub(super) fn hello(&mut self, hello: &Hello) -> ConnId {
+    pub(crate) fn hello(&mut self, hello: &Hello) -> ConnId {
         let conn = self.open(hello.version);
         self.send(conn, &hello.bytes());
         conn
     }
 
     /// A connection that has been let in.
-    pub(super) fn connect(&mut self, hello: Hello) -> ConnId {
+    pub(crate) fn connect(&mut self, hello: Hello) -> ConnId {
         let conn = self.hello(&hello);
         match self.got(conn).first() {
             Some(Got::ConnAck { code: 0, .. }) => conn,
@@ -320,7 +342,7 @@ impl World {
     }
 
     /// The same, leaving what follows CONNACK to be read.
-    pub(super) fn connect_and_keep(&mut self, hello: Hello) -> ConnId {
+    pub(crate) fn connect_and_keep(&mut self, hello: Hello) -> ConnId {
         let conn = self.hello(&hello);
         let bytes = self.raw(conn);
         let connack = frame::first(&bytes, u32::MAX).unwrap().expect("CONNACK").bytes;
@@ -331,7 +353,7 @@ impl World {
     }
 
     /// The same with subscriptions.
-    pub(super) fn subscriber(&mut self, hello: Hello, wishes: &[(&str, Wish)]) -> ConnId {
+    pub(crate) fn subscriber(&mut self, hello: Hello, wishes: &[(&str, Wish)]) -> ConnId {
         let version = hello.version;
         let conn = self.connect(hello);
         self.send(conn, &subscribe(version, 1, wishes, Properties::new()));
@@ -339,16 +361,16 @@ impl World {
         conn
     }
 
-    pub(super) fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, conn: ConnId, bytes: &[u8]) {
         self.broker.handle_bytes(self.now, conn, bytes);
         self.settle();
     }
 
-    pub(super) fn publish(&mut self, conn: ConnId, topic: &str, payload: &str, id: Option<u16>) {
+    pub(crate) fn publish(&mut self, conn: ConnId, topic: &str, payload: &str, id: Option<u16>) {
         self.publish_with(conn, topic, payload, id, false, vec![]);
     }
 
-    pub(super) fn publish_with(
+    pub(crate) fn publish_with(
         &mut self,
         conn: ConnId,
         topic: &str,
@@ -361,8 +383,25 @@ impl World {
         self.send(conn, &bytes);
     }
 
+    /// PUBLISH with QoS 2.
+    pub(crate) fn publish_twice_sure(
+        &mut self,
+        conn: ConnId,
+        topic: &str,
+        payload: &str,
+        id: u16,
+        again: Again,
+    ) {
+        let mut bytes = publish(self.versions[&conn], topic, payload, Some(id), false, vec![]);
+        bytes[0] = match again {
+            Again::First => 0x34,
+            Again::Repeated => 0x3C,
+        };
+        self.send(conn, &bytes);
+    }
+
     /// A message of the gateway itself.
-    pub(super) fn inject(&mut self, topic: &str, payload: &str, qos: QoS) -> usize {
+    pub(crate) fn inject(&mut self, topic: &str, payload: &str, qos: QoS) -> usize {
         let topic = TopicName::parse(topic).unwrap();
         let message = Arc::new(Message::new(topic, payload.to_owned(), qos));
         let matched = self.broker.publish(self.now, &message);
@@ -371,18 +410,18 @@ impl World {
     }
 
     /// The socket breaks.
-    pub(super) fn cut(&mut self, conn: ConnId) {
+    pub(crate) fn cut(&mut self, conn: ConnId) {
         self.broker.handle_closed(self.now, conn, "reset");
         self.settle();
     }
 
-    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         self.broker.acknowledge(self.now, ticket, answer);
         self.settle();
     }
 
     /// Lets time pass, stopping wherever the broker wants to be woken.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.broker.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
@@ -393,7 +432,7 @@ impl World {
     }
 
     /// What the shell does: events until there are none, and bytes to the sockets.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while let Some(event) = self.broker.poll_event() {
             match &event {
                 BrokerEvent::Publish { ticket, message, .. } => {
@@ -426,7 +465,7 @@ impl World {
     }
 
     /// Sockets take bytes again.
-    pub(super) fn unstick(&mut self) {
+    pub(crate) fn unstick(&mut self) {
         self.stuck = false;
         let conns: Vec<ConnId> = self.versions.keys().copied().collect();
         for conn in conns {
@@ -438,18 +477,18 @@ impl World {
     }
 
     /// What a socket has been given since the last time.
-    pub(super) fn raw(&mut self, conn: ConnId) -> Vec<u8> {
+    pub(crate) fn raw(&mut self, conn: ConnId) -> Vec<u8> {
         self.sent.remove(&conn).unwrap_or_default()
     }
 
     /// The same as packets.
-    pub(super) fn got(&mut self, conn: ConnId) -> Vec<Got> {
+    pub(crate) fn got(&mut self, conn: ConnId) -> Vec<Got> {
         let bytes = self.raw(conn);
         parse(self.versions[&conn], &bytes)
     }
 
     /// The messages among them.
-    pub(super) fn received(&mut self, conn: ConnId) -> Vec<Received> {
+    pub(crate) fn received(&mut self, conn: ConnId) -> Vec<Received> {
         let messages = self.got(conn).into_iter().filter_map(|got| match got {
             Got::Publish(received) => Some(received),
             _ => None,
@@ -457,12 +496,12 @@ impl World {
         messages.collect()
     }
 
-    pub(super) fn payloads(&mut self, conn: ConnId) -> Vec<String> {
+    pub(crate) fn payloads(&mut self, conn: ConnId) -> Vec<String> {
         self.received(conn).into_iter().map(|received| received.payload).collect()
     }
 
     /// Why the broker closed this connection.
-    pub(super) fn closed(&self, conn: ConnId) -> Option<&CloseReason> {
+    pub(crate) fn closed(&self, conn: ConnId) -> Option<&CloseReason> {
         self.events.iter().find_map(|event| match event {
             BrokerEvent::Close { conn: closed, why } if *closed == conn => Some(why),
             _ => None,
@@ -470,7 +509,7 @@ impl World {
     }
 
     /// Topics and payloads of the publishes that came out as events.
-    pub(super) fn published(&self) -> Vec<(String, String)> {
+    pub(crate) fn published(&self) -> Vec<(String, String)> {
         let published = self.events.iter().filter_map(|event| match event {
             BrokerEvent::Publish { message, .. } => {
                 let payload = String::from_utf8_lossy(&message.payload).into_owned();
@@ -483,7 +522,7 @@ impl World {
 }
 
 /// Every packet in `bytes`, by the library's parsers.
-pub(super) fn parse(version: Version, bytes: &[u8]) -> Vec<Got> {
+pub(crate) fn parse(version: Version, bytes: &[u8]) -> Vec<Got> {
     let mut got = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -527,11 +566,15 @@ fn parse_one(version: Version, frame: frame::Frame<'_>) -> Got {
                 properties: packet.props().iter().map(describe).collect(),
             })
         }
-        (4, _) => {
-            let (packet, used) = v5_0::Puback::parse(body).unwrap();
+        (kind @ 4..=7, _) => {
+            let (id, code, used) = acknowledgement(kind, body);
             assert_eq!(used, body.len());
-            let code = packet.reason_code().map_or(0, |code| code as u8);
-            Got::PubAck { id: packet.packet_id(), code }
+            match kind {
+                4 => Got::PubAck { id, code },
+                5 => Got::PubRec { id, code },
+                6 => Got::PubRel { id, code },
+                _ => Got::PubComp { id, code },
+            }
         }
         (9, Version::V3_1_1) => {
             let (packet, _) = v3_1_1::Suback::parse(body).unwrap();
@@ -562,7 +605,28 @@ fn parse_one(version: Version, frame: frame::Frame<'_>) -> Got {
     }
 }
 
-pub(super) fn describe(property: &Property) -> String {
+fn acknowledgement(kind: u8, body: &[u8]) -> (u16, u8, usize) {
+    match kind {
+        4 => {
+            let (packet, used) = v5_0::Puback::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+        5 => {
+            let (packet, used) = v5_0::Pubrec::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+        6 => {
+            let (packet, used) = v5_0::Pubrel::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+        _ => {
+            let (packet, used) = v5_0::Pubcomp::parse(body).unwrap();
+            (packet.packet_id(), packet.reason_code().map_or(0, |code| code as u8), used)
+        }
+    }
+}
+
+pub(crate) fn describe(property: &Property) -> String {
     match property {
         Property::PayloadFormatIndicator(p) => format!("format={}", p.val()),
         Property::MessageExpiryInterval(p) => format!("expiry={}", p.val()),
@@ -574,6 +638,7 @@ pub(super) fn describe(property: &Property) -> String {
         Property::ReceiveMaximum(p) => format!("receive={}", p.val()),
         Property::MaximumQos(p) => format!("qos={}", p.val()),
         Property::MaximumPacketSize(p) => format!("packet={}", p.val()),
+        Property::TopicAlias(p) => format!("alias={}", p.val()),
         Property::TopicAliasMaximum(p) => format!("aliases={}", p.val()),
         Property::SharedSubscriptionAvailable(p) => format!("shared={}", p.val()),
         Property::SessionExpiryInterval(p) => format!("session={}", p.val()),

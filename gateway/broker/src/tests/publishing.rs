@@ -281,12 +281,11 @@ fn an_mqtt_5_client_beyond_its_quota_is_disconnected() {
 #[test]
 fn publishes_that_break_the_rules_end_the_connection_with_the_right_reason() {
     let cases: &[(&str, &[u8], u8)] = &[
-        ("QoS 2 is not supported yet", b"\x34\x07\0\x01t\0\x01\0x", 0x9B),
         ("QoS 3 [MQTT-3.3.1-4]", b"\x36\x07\0\x01t\0\x01\0x", 0x81),
         ("DUP with QoS 0 [MQTT-3.3.1-2]", b"\x38\x05\0\x01t\0x", 0x81),
         ("packet identifier 0 [MQTT-2.2.1-3]", b"\x32\x07\0\x01t\0\0\0x", 0x82),
         ("a wildcard in the topic [MQTT-3.3.2-2]", b"\x30\x05\0\x01+\0x", 0x90),
-        ("no topic and no alias", b"\x30\x04\0\0\0x", 0x90),
+        ("no topic and no alias", b"\x30\x04\0\0\0x", 0x82),
         ("a topic that is not UTF-8 [MQTT-1.5.4-1]", b"\x30\x05\0\x01\xff\0x", 0x81),
         ("U+0000 in the topic [MQTT-1.5.4-2]", b"\x30\x05\0\x01\0\0x", 0x81),
         ("alias 0 [MQTT-3.3.2-8]", b"\x30\x07\0\x01t\x03\x23\0\0", 0x94),
@@ -294,8 +293,8 @@ fn publishes_that_break_the_rules_end_the_connection_with_the_right_reason() {
         ("an alias not set up", b"\x30\x06\0\0\x03\x23\0\x01", 0x82),
         ("an alias given twice", b"\x30\x0a\0\x01t\x06\x23\0\x01\x23\0\x01", 0x82),
         ("a subscription identifier [MQTT-3.3.4-6]", b"\x30\x06\0\x01t\x02\x0b\x01", 0x82),
-        ("a will delay", b"\x30\x09\0\x01t\x05\x18\0\0\0\x01", 0x82),
-        ("an unknown property", b"\x30\x06\0\x01t\x02\x7f\x01", 0x82),
+        ("a will delay (2.2.2.2)", b"\x30\x09\0\x01t\x05\x18\0\0\0\x01", 0x81),
+        ("an unknown property", b"\x30\x06\0\x01t\x02\x7f\x01", 0x81),
         ("format 2", b"\x30\x06\0\x01t\x02\x01\x02", 0x82),
         ("wildcard in the response topic [MQTT-3.3.2-14]", b"\x30\x08\0\x01t\x04\x08\0\x01#", 0x82),
         ("properties longer than the packet", b"\x30\x04\0\x01t\x09", 0x81),

@@ -8,6 +8,7 @@ use tidegate_broker::TopicFilter;
 use tidegate_flow::PartitionKey;
 use tidegate_stream::{Compression, Overflow};
 
+use super::security::{ListenerSettings, SecuritySettings};
 use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
@@ -22,6 +23,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `[mqtt]`
     pub mqtt: MqttSettings,
+    /// Who is let in, and what they may do.
+    pub security: SecuritySettings,
     /// Where HTTP listens; `None` when it is off.
     pub http: Option<SocketAddr>,
     /// `[log]`
@@ -40,7 +43,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttSettings {
     /// Where devices connect; at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listeners: Vec<ListenerSettings>,
     /// Open connections.
     pub max_connections: usize,
     /// Largest packet after CONNECT, in bytes.
@@ -205,6 +208,13 @@ pub struct UplinkSettings {
     pub backoff_min: Duration,
     /// Longest wait.
     pub backoff_max: Duration,
+}
+
+impl MqttSettings {
+    /// Where all listeners listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().flat_map(|listener| listener.listen.iter().copied()).collect()
+    }
 }
 
 impl Settings {

@@ -17,5 +17,6 @@ mod power_cut;
 mod rabbitmq;
 mod records;
 mod s3_sink;
+mod security;
 mod setup;
 mod third_party;

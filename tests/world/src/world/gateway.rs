@@ -31,7 +31,8 @@ impl World {
                 Output::Uplink(uplink, action) => self.drive_uplink(uplink, action),
                 Output::Pause(conn) => self.pause(conn, true),
                 Output::Resume(conn) => self.pause(conn, false),
-                Output::Notice(_) => {}
+                // Its plan asks for no logins.
+                Output::Notice(_) | Output::Authenticate(..) => {}
             }
         }
         self.note_appended();

@@ -1,0 +1,208 @@
+//! Changes on their way to the disk, and what waits for them.
+
+use std::time::Instant;
+
+use super::format::{self, PlaceValue, Presence, SessionValue};
+use super::{Change, Durable, PersistTicket};
+use crate::broker::Broker;
+use crate::connection::Phase;
+use crate::delivery::append;
+use crate::event::BrokerEvent;
+use crate::session::Session;
+
+impl Broker {
+    /// From now on sessions with an expiry are kept: the owner carries out
+    /// [`BrokerEvent::Persist`] and says so with [`persisted`](Broker::persisted), appends
+    /// matching messages to the spool, and offers them back when they are durable.
+    pub fn keep_sessions(&mut self) {
+        self.durable.get_or_insert_with(|| Box::new(Durable::new()));
+        self.retained.note_expired();
+    }
+
+    /// The time of day, for how long a client has been away. `None` when it cannot be trusted.
+    pub fn set_clock(&mut self, now: Instant, unix_ms: Option<i64>) {
+        if let Some(durable) = &mut self.durable {
+            durable.clock = unix_ms.map(|unix_ms| (now, unix_ms));
+        }
+    }
+
+    /// The changes of this ticket, and all before, are on the disk.
+    pub fn persisted(&mut self, now: Instant, ticket: PersistTicket) {
+        self.now = Some(now);
+        let Some(durable) = &mut self.durable else { return };
+        durable.persisted = durable.persisted.max(PersistTicket(ticket.0 + 1));
+        let holding: Vec<u32> = durable.holding.iter().copied().collect();
+        for slot in holding {
+            self.release_held(now, slot);
+        }
+    }
+
+    /// Sends what waited for the disk on this connection, or lets its client in.
+    fn release_held(&mut self, now: Instant, slot: u32) {
+        let Some(durable) = &mut self.durable else { return };
+        let persisted = durable.persisted;
+        let Some(connection) = self.connections.get_mut(slot) else {
+            durable.holding.remove(&slot);
+            return;
+        };
+        match &mut connection.phase {
+            Phase::Settling(settling) if settling.ticket < persisted => {
+                durable.holding.remove(&slot);
+                self.let_in(now, slot);
+            }
+            Phase::Settling(_) => {}
+            Phase::Open(open) => {
+                let mut ready = Vec::new();
+                while let Some((_, packet)) = open.held.pop_front_if(|(t, _)| *t < persisted) {
+                    ready.extend_from_slice(&packet);
+                }
+                if open.held.is_empty() {
+                    durable.holding.remove(&slot);
+                }
+                if !ready.is_empty() {
+                    append(connection, &mut self.events, |out| out.extend_from_slice(&ready));
+                }
+            }
+            Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => {
+                durable.holding.remove(&slot);
+            }
+        }
+    }
+
+    /// Sends a packet, once the changes made so far are durable if `session` is kept.
+    pub(crate) fn send_when_durable(&mut self, slot: u32, session: u32, packet: &[u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let ticket = match (&mut self.durable, self.sessions.get_mut(session)) {
+            (Some(durable), Some(Session { kept: Some(kept), .. })) => {
+                durable.hurried = true;
+                kept.ticket = durable.next_ticket;
+                durable.holding.insert(slot);
+                Some(durable.next_ticket)
+            }
+            _ => None,
+        };
+        match (ticket, connection.open_mut()) {
+            (Some(ticket), Some(open)) => open.held.push_back((ticket, packet.into())),
+            _ => append(connection, &mut self.events, |out| out.extend_from_slice(packet)),
+        }
+    }
+
+    /// Hands out the changes made so far.
+    pub(crate) fn hand_out_changes(&mut self) {
+        let Some(durable) = &mut self.durable else { return };
+        for slot in std::mem::take(&mut durable.urgent) {
+            if let Some(session) = self.sessions.get_mut(slot)
+                && let Some(change) = place_change(session, durable.head)
+            {
+                durable.changes.push(change);
+            }
+        }
+        if durable.changes.is_empty() && !durable.hurried {
+            return;
+        }
+        let ticket = durable.next_ticket;
+        durable.next_ticket.0 += 1;
+        self.events.push_back(BrokerEvent::Persist {
+            changes: std::mem::take(&mut durable.changes),
+            ticket,
+            hurry: std::mem::take(&mut durable.hurried),
+        });
+    }
+
+    /// Notes what the table has to say of a session; true if it says something else now.
+    pub(crate) fn write_session(&mut self, now: Instant, slot: u32) -> bool {
+        let (Some(durable), Some(session)) = (&mut self.durable, self.sessions.get_mut(slot))
+        else {
+            return false;
+        };
+        let here = session.connection.is_some() || session.claimed.is_some();
+        let presence = match here {
+            true => Presence::Connected,
+            false => {
+                let since = session.detached_at.unwrap_or(now);
+                Presence::Gone(durable.unix_ms(since))
+            }
+        };
+        let value = SessionValue {
+            client: session.client.to_string(),
+            user: session.user.as_deref().map(str::to_owned),
+            expiry: session.expiry,
+            presence,
+        };
+        let Some(kept) = &mut session.kept else { return false };
+        let value = value.encode();
+        if value == kept.written {
+            return false;
+        }
+        kept.written.clone_from(&value);
+        kept.ticket = durable.next_ticket;
+        durable.put(format::key(format::SESSION, kept.number, &[]), value);
+        true
+    }
+
+    /// Something of a kept session changed that may wait.
+    pub(crate) fn note_progress(&mut self, slot: u32) {
+        let Some(durable) = &mut self.durable else { return };
+        let Some(session) = self.sessions.get_mut(slot).filter(|s| s.kept.is_some()) else {
+            return;
+        };
+        let unread = session.unread_from().unwrap_or(u64::MAX);
+        session.inflight.trim(unread);
+        durable.dirty.insert(slot);
+    }
+
+    /// What has changed in the last second and nobody waits for, and the oldest spool record that
+    /// any session needs once that is durable: both belong in one transaction.
+    pub fn take_progress(&mut self, now: Instant) -> Option<(Vec<Change>, u64)> {
+        self.now = Some(now);
+        for topic in self.retained.take_expired(now) {
+            self.durable.as_mut()?.delete(format::retained_key(&topic));
+        }
+        for slot in std::mem::take(&mut self.durable.as_mut()?.dirty) {
+            self.write_session(now, slot);
+            let durable = self.durable.as_mut()?;
+            if let Some(session) = self.sessions.get_mut(slot)
+                && let Some(change) = place_change(session, durable.head)
+            {
+                durable.changes.push(change);
+            }
+        }
+        let durable = self.durable.as_mut()?;
+        let head = durable.head;
+        let sessions = durable.by_number.values().filter_map(|slot| self.sessions.get(*slot));
+        let oldest = sessions.map(|session| session.place(head)).fold(head, u64::min);
+        Some((std::mem::take(&mut durable.changes), oldest))
+    }
+
+    /// A kept session ends: nothing of it stays in the table.
+    pub(crate) fn forget_kept(&mut self, slot: u32, session: &Session) {
+        let (Some(durable), Some(kept)) = (&mut self.durable, &session.kept) else { return };
+        let number = kept.number;
+        durable.by_number.remove(&number);
+        durable.urgent.remove(&slot);
+        durable.dirty.remove(&slot);
+        durable.behind.remove(&slot);
+        for filter in session.subscriptions.keys() {
+            let filter = filter.as_str().as_bytes();
+            durable.delete(format::key(format::SUBSCRIPTION, number, filter));
+        }
+        for id in session.receipts.ids() {
+            durable.delete(format::receipt_key(number, id));
+        }
+        durable.delete(format::key(format::PLACE, number, &[]));
+        durable.delete(format::key(format::SESSION, number, &[]));
+    }
+}
+
+/// The change that says where the session is in the spool.
+fn place_change(session: &mut Session, head: u64) -> Option<Change> {
+    let first = session.place(head);
+    let kept = session.kept.as_mut()?;
+    let place = PlaceValue {
+        first,
+        sent_through: kept.sent_through.max(first),
+        settled: session.inflight.settled().filter(|(seq, _)| *seq >= first).collect(),
+    };
+    let key = format::key(format::PLACE, kept.number, &[]);
+    Some(Change { key, value: Some(place.encode()) })
+}

@@ -1,0 +1,362 @@
+//! The bytes of keys and values, as drawn in docs/formats/sessions.md.
+
+use std::time::Duration;
+
+use crate::message::{Message, Properties, QoS};
+use crate::session::Subscription;
+use crate::topic::{TopicFilter, TopicName};
+
+pub(crate) const SESSION: u8 = b's';
+pub(crate) const SUBSCRIPTION: u8 = b'f';
+pub(crate) const RECEIPT: u8 = b'i';
+pub(crate) const PLACE: u8 = b'o';
+pub(crate) const RETAINED: u8 = b'r';
+
+const VERSION: u8 = 1;
+
+/// Who gets a message of the spool, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolTarget {
+    /// The session's number.
+    pub session: u64,
+    /// With which QoS, 1 or 2.
+    pub qos: QoS,
+    /// With the RETAIN flag.
+    pub retain: bool,
+    /// A retained message for a new subscription.
+    pub replay: bool,
+    /// The identifiers of the subscriptions that matched.
+    pub subscription_ids: Vec<u32>,
+}
+
+/// The value of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionValue {
+    pub(crate) client: String,
+    pub(crate) user: Option<String>,
+    pub(crate) expiry: Duration,
+    pub(crate) presence: Presence,
+}
+
+/// Whether the client is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Connected,
+    /// It has gone; the time of day if it could be trusted.
+    Gone(Option<i64>),
+}
+
+/// The value of a session's place in the spool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PlaceValue {
+    pub(crate) first: u64,
+    pub(crate) sent_through: u64,
+    /// Later records that are finished (false), or that the client has confirmed with PUBREC
+    /// (true), in order.
+    pub(crate) settled: Vec<(u64, bool)>,
+}
+
+/// A retained message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RetainedValue {
+    pub(crate) message: Message,
+    /// When it expires, in milliseconds since 1970; `None` for never, or when only the seconds
+    /// in its properties are known.
+    pub(crate) expires_ms: Option<i64>,
+}
+
+pub(crate) fn key(kind: u8, session: u64, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9 + rest.len());
+    key.push(kind);
+    key.extend_from_slice(&session.to_be_bytes());
+    key.extend_from_slice(rest);
+    key
+}
+
+pub(crate) fn receipt_key(session: u64, id: u16) -> Vec<u8> {
+    key(RECEIPT, session, &id.to_be_bytes())
+}
+
+pub(crate) fn retained_key(topic: &TopicName) -> Vec<u8> {
+    let topic = topic.as_str().as_bytes();
+    let mut key = Vec::with_capacity(1 + topic.len());
+    key.push(RETAINED);
+    key.extend_from_slice(topic);
+    key
+}
+
+/// A key's session and what comes behind it.
+pub(crate) fn split_key(key: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = key.get(1..)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*number), rest))
+}
+
+impl SessionValue {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        let (present, gone_ms) = match self.presence {
+            Presence::Connected => (0, 0),
+            Presence::Gone(None) => (1, 0),
+            Presence::Gone(Some(unix_ms)) => (2, unix_ms),
+        };
+        out.push(present);
+        out.extend_from_slice(&gone_ms.to_le_bytes());
+        put(&mut out, self.expiry.as_secs());
+        put_bytes(&mut out, self.client.as_bytes());
+        put_option(&mut out, self.user.as_deref().map(str::as_bytes));
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<SessionValue> {
+        let mut reader = Reader::versioned(bytes)?;
+        let presence = match (reader.u8()?, reader.i64()?) {
+            (0, _) => Presence::Connected,
+            (1, _) => Presence::Gone(None),
+            (2, unix_ms) => Presence::Gone(Some(unix_ms)),
+            _ => return None,
+        };
+        let expiry = Duration::from_secs(reader.number()?);
+        let client = reader.text()?;
+        let user = reader.optional_text()?;
+        reader.end(SessionValue { client, user, expiry, presence })
+    }
+}
+
+pub(crate) fn encode_subscription(subscription: &Subscription) -> Vec<u8> {
+    let Subscription { qos, no_local, retain_as_published, id } = *subscription;
+    let flags = qos as u8 | u8::from(no_local) << 2 | u8::from(retain_as_published) << 3;
+    let mut out = vec![VERSION, flags];
+    put(&mut out, id.unwrap_or(0).into());
+    out
+}
+
+pub(crate) fn decode_subscription(key: &[u8], value: &[u8]) -> Option<(TopicFilter, Subscription)> {
+    let mut reader = Reader::versioned(value)?;
+    let flags = reader.u8()?;
+    let subscription = Subscription {
+        qos: QoS::from_bits(flags & 3)?,
+        no_local: flags & 4 != 0,
+        retain_as_published: flags & 8 != 0,
+        id: Some(u32::try_from(reader.number()?).ok()?).filter(|id| *id > 0),
+    };
+    let filter = TopicFilter::parse(std::str::from_utf8(key).ok()?).ok()?;
+    reader.end((filter, subscription))
+}
+
+impl PlaceValue {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        put(&mut out, self.first);
+        put(&mut out, self.sent_through.saturating_sub(self.first));
+        let mut before = self.first;
+        for (seq, received) in &self.settled {
+            put(&mut out, (seq - before) << 1 | u64::from(*received));
+            before = *seq;
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<PlaceValue> {
+        let mut reader = Reader::versioned(bytes)?;
+        let first = reader.number()?;
+        let sent_through = first.checked_add(reader.number()?)?;
+        let mut place = PlaceValue { first, sent_through, settled: Vec::new() };
+        let mut before = first;
+        while !reader.0.is_empty() {
+            let entry = reader.number()?;
+            before = before.checked_add(entry >> 1)?;
+            place.settled.push((before, entry & 1 != 0));
+        }
+        Some(place)
+    }
+}
+
+impl RetainedValue {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Message { payload, qos, properties, publisher, .. } = &self.message;
+        let mut out = vec![VERSION];
+        let format = match properties.payload_format {
+            None => 0,
+            Some(false) => 1,
+            Some(true) => 2,
+        };
+        out.extend_from_slice(&[*qos as u8, format]);
+        out.extend_from_slice(&self.expires_ms.unwrap_or(i64::MAX).to_le_bytes());
+        put(&mut out, properties.message_expiry.map_or(0, |seconds| u64::from(seconds) + 1));
+        put_option(&mut out, publisher.as_deref().map(str::as_bytes));
+        put_option(&mut out, properties.content_type.as_deref().map(str::as_bytes));
+        put_option(&mut out, properties.response_topic.as_deref().map(str::as_bytes));
+        put_option(&mut out, properties.correlation_data.as_deref());
+        put(&mut out, properties.user.len() as u64);
+        for (name, value) in &properties.user {
+            put_bytes(&mut out, name.as_bytes());
+            put_bytes(&mut out, value.as_bytes());
+        }
+        out.extend_from_slice(payload);
+        out
+    }
+
+    pub(crate) fn decode(topic: TopicName, bytes: &[u8]) -> Option<RetainedValue> {
+        let mut reader = Reader::versioned(bytes)?;
+        let qos = QoS::from_bits(reader.u8()?)?;
+        let payload_format = match reader.u8()? {
+            0 => None,
+            1 => Some(false),
+            2 => Some(true),
+            _ => return None,
+        };
+        let expires_ms = Some(reader.i64()?).filter(|unix_ms| *unix_ms != i64::MAX);
+        let message_expiry = match reader.number()? {
+            0 => None,
+            more => Some(u32::try_from(more - 1).ok()?),
+        };
+        let publisher = reader.optional_text()?;
+        let mut properties = Properties {
+            payload_format,
+            message_expiry,
+            content_type: reader.optional_text()?,
+            response_topic: reader.optional_text()?,
+            correlation_data: reader.option()?.map(<[u8]>::to_vec),
+            user: Vec::new(),
+        };
+        for _ in 0..reader.number()? {
+            properties.user.push((reader.text()?, reader.text()?));
+        }
+        let message = Message {
+            topic,
+            payload: reader.0.to_vec().into(),
+            qos,
+            retain: true,
+            properties,
+            publisher: publisher.map(Into::into),
+        };
+        Some(RetainedValue { message, expires_ms })
+    }
+}
+
+/// Appends the targets as they stand in front of a spool record's payload.
+pub(crate) fn encode_targets<'a>(
+    targets: impl ExactSizeIterator<Item = &'a SpoolTarget>,
+    out: &mut Vec<u8>,
+) {
+    out.push(VERSION);
+    put(out, targets.len() as u64);
+    for target in targets {
+        put(out, target.session);
+        let flags = target.qos as u8 | u8::from(target.retain) << 2 | u8::from(target.replay) << 3;
+        out.push(flags);
+        put(out, target.subscription_ids.len() as u64);
+        target.subscription_ids.iter().for_each(|id| put(out, (*id).into()));
+    }
+}
+
+impl SpoolTarget {
+    /// The targets in front of a spool record's payload, and the payload; `None` for bytes that
+    /// no broker wrote.
+    pub fn decode_all(bytes: &[u8]) -> Option<(Vec<SpoolTarget>, &[u8])> {
+        let mut reader = Reader::versioned(bytes)?;
+        let count = reader.number()?;
+        let mut targets = Vec::new();
+        for _ in 0..count {
+            let session = reader.number()?;
+            let flags = reader.u8()?;
+            let ids = reader.number()?;
+            let ids = (0..ids).map(|_| u32::try_from(reader.number()?).ok());
+            let subscription_ids = ids.collect::<Option<Vec<u32>>>()?;
+            targets.push(SpoolTarget {
+                session,
+                qos: QoS::from_bits(flags & 3)?,
+                retain: flags & 4 != 0,
+                replay: flags & 8 != 0,
+                subscription_ids,
+            });
+        }
+        Some((targets, reader.0))
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value > 0x7F {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Nothing, or a length that is one more than that of the bytes behind it.
+fn put_option(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    put(out, bytes.map_or(0, |bytes| bytes.len() as u64 + 1));
+    out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// `None` for a version that this program does not know.
+    fn versioned(bytes: &'a [u8]) -> Option<Reader<'a>> {
+        let (version, rest) = bytes.split_first()?;
+        (*version == VERSION).then_some(Reader(rest))
+    }
+
+    fn end<T>(&self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(i64::from_le_bytes(*bytes))
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, count: u64) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(usize::try_from(count).ok()?)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let count = self.number()?;
+        text(self.take(count)?)
+    }
+
+    fn optional_text(&mut self) -> Option<Option<String>> {
+        match self.option()? {
+            None => Some(None),
+            Some(bytes) => text(bytes).map(Some),
+        }
+    }
+
+    fn option(&mut self) -> Option<Option<&'a [u8]>> {
+        match self.number()? {
+            0 => Some(None),
+            more => self.take(more - 1).map(Some),
+        }
+    }
+}

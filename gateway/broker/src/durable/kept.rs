@@ -1,0 +1,101 @@
+//! What a session has that is kept on the disk.
+
+use super::PersistTicket;
+use crate::session::Session;
+
+/// Bytes of messages that a kept session has in memory, and one message more; others wait in the
+/// spool.
+pub(crate) const KEPT_BYTES: usize = 128 * 1024;
+
+/// Messages of a kept session that wait in memory at most.
+pub(crate) const KEPT_MESSAGES: usize = 1_000;
+
+/// What of a session is on the disk.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Its name in keys and in the spool.
+    pub(crate) number: u64,
+    pub(crate) reads: Reads,
+    /// Spool records before this one may have been sent.
+    pub(crate) sent_through: u64,
+    /// The same when the present connection began: what is sent of it is marked DUP.
+    pub(crate) dup_below: u64,
+    /// The last changes of this session.
+    pub(crate) ticket: PersistTicket,
+    /// What the table has under its key.
+    pub(crate) written: Vec<u8>,
+    /// It had no room for the record at which it reads.
+    pub(crate) full: bool,
+    /// Retained messages on their way to it through the spool.
+    pub(crate) replaying: usize,
+}
+
+/// Where a session reads the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// It gets what comes as it becomes durable.
+    Live,
+    /// It has not looked at records from this sequence on.
+    From(u64),
+}
+
+impl Kept {
+    pub(crate) fn new(number: u64) -> Kept {
+        Kept {
+            number,
+            reads: Reads::Live,
+            sent_through: 0,
+            dup_below: 0,
+            ticket: PersistTicket(0),
+            written: Vec::new(),
+            full: false,
+            replaying: 0,
+        }
+    }
+}
+
+impl Kept {
+    /// Whether a reader that began at `from` and is at `seq` reads for this session: it has looked
+    /// at everything before and has room.
+    pub(crate) fn reads_at(&self, from: u64, seq: u64) -> bool {
+        !self.full && matches!(self.reads, Reads::From(next) if (from..=seq).contains(&next))
+    }
+}
+
+impl Session {
+    /// The oldest spool record that is neither under way nor done; `None`: all up to the head
+    /// are.
+    pub(crate) fn unread_from(&self) -> Option<u64> {
+        let kept = self.kept.as_ref()?;
+        let queued = self.queue.front().map(|delivery| delivery.seq);
+        queued.or(match kept.reads {
+            Reads::Live => None,
+            Reads::From(next) => Some(next),
+        })
+    }
+
+    /// The oldest spool record that it still needs: its place in the spool.
+    pub(crate) fn place(&self, head: u64) -> u64 {
+        let under_way = self.inflight.first();
+        [under_way, self.unread_from()].into_iter().flatten().fold(head, u64::min)
+    }
+
+    /// Whether a message may come into memory for it.
+    pub(crate) fn has_memory(&self) -> bool {
+        self.queue.len() < KEPT_MESSAGES && self.held_bytes < KEPT_BYTES
+    }
+
+    /// Forgets what is in memory of the spool; it is read again for the next connection.
+    /// Returns the bytes that this frees.
+    pub(crate) fn forget_messages(&mut self) -> usize {
+        let unread = self.unread_from();
+        let dropped = self.inflight.drop_published();
+        let Some(kept) = &mut self.kept else { return 0 };
+        self.queue.clear();
+        if let Some(next) = [unread, dropped].into_iter().flatten().min() {
+            kept.reads = Reads::From(next);
+        }
+        kept.dup_below = kept.sent_through;
+        std::mem::take(&mut self.held_bytes)
+    }
+}

@@ -1,0 +1,4 @@
+//! Bytes that are frozen, and what waits for the disk.
+
+mod bytes;
+mod waiting;

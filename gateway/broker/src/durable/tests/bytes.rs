@@ -1,0 +1,131 @@
+//! Bytes frozen per format version: tests/golden/sessions. Do not change these files, nor this
+//! test: a new version gets new ones.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::durable::format::*;
+use crate::message::{Message, Properties, QoS};
+use crate::session::Subscription;
+use crate::topic::TopicName;
+
+macro_rules! golden {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../../../tests/golden/sessions/v1/", $name))
+    };
+}
+
+fn session() -> SessionValue {
+    SessionValue {
+        client: "pump-7".to_owned(),
+        user: Some("ann".to_owned()),
+        expiry: Duration::from_secs(3600),
+        presence: Presence::Gone(Some(1_780_000_000_123)),
+    }
+}
+
+fn subscription() -> Subscription {
+    Subscription {
+        qos: QoS::ExactlyOnce,
+        no_local: true,
+        retain_as_published: false,
+        id: Some(300),
+    }
+}
+
+fn place() -> PlaceValue {
+    let settled = vec![(1_001, true), (1_002, false), (1_500, true)];
+    PlaceValue { first: 1_000, sent_through: 1_501, settled }
+}
+
+fn retained() -> RetainedValue {
+    let topic = TopicName::parse("plant/state").unwrap();
+    let mut message = Message::new(topic, "on", QoS::AtLeastOnce);
+    message.retain = true;
+    message.publisher = Some("pump-7".into());
+    message.properties = Properties {
+        payload_format: Some(true),
+        message_expiry: Some(60),
+        content_type: Some("text/plain".to_owned()),
+        response_topic: None,
+        correlation_data: Some(vec![1, 2]),
+        user: vec![("unit".to_owned(), "m".to_owned())],
+    };
+    RetainedValue { message, expires_ms: Some(1_780_000_060_000) }
+}
+
+fn targets() -> Vec<SpoolTarget> {
+    let one = SpoolTarget {
+        session: 1,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        replay: false,
+        subscription_ids: vec![],
+    };
+    let other = SpoolTarget {
+        session: 200,
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        replay: true,
+        subscription_ids: vec![1, 268_435_455],
+    };
+    vec![one, other]
+}
+
+fn encoded_targets(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_targets(targets().iter(), &mut bytes);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[test]
+fn values_have_the_bytes_that_they_had() {
+    assert_eq!(session().encode(), golden!("session.bin"));
+    assert_eq!(encode_subscription(&subscription()), golden!("subscription.bin"));
+    assert_eq!(place().encode(), golden!("place.bin"));
+    assert_eq!(retained().encode(), golden!("retained.bin"));
+    assert_eq!(encoded_targets(b"21.5"), golden!("spool-payload.bin"));
+    assert_eq!(key(SESSION, 7, &[]), b"s\0\0\0\0\0\0\0\x07");
+    assert_eq!(key(SUBSCRIPTION, 7, b"a/#"), b"f\0\0\0\0\0\0\0\x07a/#");
+    assert_eq!(receipt_key(7, 258), b"i\0\0\0\0\0\0\0\x07\x01\x02");
+    assert_eq!(retained_key(&retained().message.topic), b"rplant/state");
+}
+
+#[test]
+fn frozen_values_are_read() {
+    assert_eq!(SessionValue::decode(golden!("session.bin")), Some(session()));
+    let (filter, read) = decode_subscription(b"a/#", golden!("subscription.bin")).unwrap();
+    assert_eq!((filter.as_str(), read), ("a/#", subscription()));
+    assert_eq!(PlaceValue::decode(golden!("place.bin")), Some(place()));
+    let topic = retained().message.topic;
+    assert_eq!(RetainedValue::decode(topic, golden!("retained.bin")), Some(retained()));
+    let read = SpoolTarget::decode_all(golden!("spool-payload.bin"));
+    assert_eq!(read, Some((targets(), &b"21.5"[..])));
+    assert_eq!(split_key(b"i\0\0\0\0\0\0\0\x07\x01\x02"), Some((7, &[1, 2][..])));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = 1;
+        }
+        let _ = SessionValue::decode(&bytes);
+        let _ = decode_subscription(b"a", &bytes);
+        let _ = PlaceValue::decode(&bytes);
+        let _ = SpoolTarget::decode_all(&bytes);
+        let _ = RetainedValue::decode(TopicName::parse("t").unwrap(), &bytes);
+    }
+
+    #[test]
+    fn places_come_back(first in 1..u64::MAX / 4, ahead in 0..5_000u64,
+                        steps in prop::collection::vec((1..2_000u64, any::<bool>()), 0..50)) {
+        let mut at = first;
+        let settled = steps.into_iter().map(|(step, received)| { at += step; (at, received) });
+        let place = PlaceValue { first, sent_through: first + ahead, settled: settled.collect() };
+        prop_assert_eq!(PlaceValue::decode(&place.encode()), Some(place));
+    }
+}

@@ -1,0 +1,318 @@
+//! Sessions of MQTT clients on the disk: one table with what must survive, and one stream, the
+//! spool, with the messages that kept sessions have still to get (`docs/formats/sessions.md`).
+//!
+//! Invariants:
+//! - changes reach the log in the order in which the broker made them;
+//! - the broker is offered a spool record when it is durable, and not before;
+//! - the spool's cursor moves in the transaction that says where the sessions are, never before.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_broker::{Broker, Change, Message, PersistTicket, QoS, SpoolTarget, TopicName};
+use tidegate_stream::{
+    Committed, DefineError, Log, LogOptions, Overflow, ReadLimit, ReadOutcome, ReaderId, Record,
+    RecordRef, Seq, StreamConfig, StreamId, TableId, Transaction,
+};
+
+use crate::attributes::{self, Attributes};
+use crate::clock::{ClockQuality, Now};
+use crate::gateway::Gateway;
+use crate::plan::Plan;
+use crate::release::{Release, Spooled};
+
+/// Name of the spool; no stream of a configuration can be called so.
+const SPOOL: &str = "$mqtt";
+/// Name of the table.
+const TABLE: &str = "mqtt";
+/// Name of the spool's reader.
+const READER: &str = "sessions";
+/// Room in the log's tables for sessions and subscriptions, beside the retained messages.
+const SESSION_TABLE_BYTES: usize = 32 << 20;
+/// What one look into the spool for sessions that are behind brings.
+const SWEEP: ReadLimit = ReadLimit { records: 64, bytes: 256 << 10 };
+
+/// The table, the spool, and what the log has not taken yet.
+pub(crate) struct Sessions {
+    pub(crate) table: TableId,
+    pub(crate) spool: StreamId,
+    pub(crate) reader: ReaderId,
+    /// Not committed yet, for lack of room.
+    waiting: VecDeque<Pending>,
+    /// The spool is being read from the disk.
+    fetching: bool,
+}
+
+enum Pending {
+    Changes(Transaction, Option<PersistTicket>),
+    Spool(Arc<Message>, Vec<u8>),
+}
+
+/// The log's options with room for what the broker keeps in its tables.
+pub(crate) fn with_table_room(plan: &Plan) -> LogOptions {
+    let mut options = plan.log.clone();
+    options.max_table_bytes += plan.broker.max_retained_bytes + SESSION_TABLE_BYTES;
+    options
+}
+
+impl Sessions {
+    pub(crate) fn define(log: &mut Log, plan: &Plan) -> Result<Sessions, DefineError> {
+        let config = StreamConfig {
+            max_bytes: plan.broker.max_queued_bytes as u64,
+            overflow: Overflow::DropOldest,
+            retain: Duration::ZERO,
+            ..StreamConfig::default()
+        };
+        let spool = log.stream(SPOOL, config)?;
+        let reader = log.reader(spool, READER)?;
+        let table = log.table(TABLE)?;
+        Ok(Sessions { table, spool, reader, waiting: VecDeque::new(), fetching: false })
+    }
+
+    /// Gives the broker what an earlier life of the gateway left.
+    pub(crate) fn restore(&self, log: &Log, broker: &mut Broker, now: Now) {
+        broker.keep_sessions();
+        broker.set_clock(now.instant, trusted(now));
+        let entries = log.table_entries(self.table);
+        let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        broker.restore(now.instant, entries, log.durable_seq(self.spool).0);
+    }
+
+    /// Whether changes wait that have to reach the log before others.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn stage(&self, change: Change, into: &mut Transaction) {
+        match change.value {
+            Some(value) => into.put(self.table, change.key, value),
+            None => into.delete(self.table, change.key),
+        }
+    }
+}
+
+fn trusted(now: Now) -> Option<i64> {
+    (now.clock == ClockQuality::Synced).then_some(now.unix_ms)
+}
+
+/// When a message that was taken in at `since` is of no use any more. Time that passed by a clock
+/// that cannot be trusted does not count.
+fn expires_at(now: Now, expiry_s: Option<u32>, since: Option<i64>) -> Option<Instant> {
+    let whole = Duration::from_secs(expiry_s?.into());
+    let age = match (since, trusted(now)) {
+        (Some(since), Some(today)) => {
+            Duration::from_millis(today.saturating_sub(since).max(0) as u64)
+        }
+        _ => Duration::ZERO,
+    };
+    now.instant.checked_add(whole.saturating_sub(age))
+}
+
+/// A record of the spool.
+fn record(now: Now, message: &Message, mut targets: Vec<u8>) -> Record {
+    let mut bytes = Vec::new();
+    attributes::encode_message(message, now.clock, &mut bytes);
+    targets.extend_from_slice(&message.payload);
+    Record {
+        unix_ms: now.unix_ms,
+        topic: message.topic.as_str().to_owned(),
+        client: message.publisher.as_deref().unwrap_or_default().to_owned(),
+        publisher: None,
+        attributes: bytes,
+        payload: targets,
+    }
+}
+
+/// Back from a record; `None` for one that no gateway wrote.
+fn message(record: &RecordRef<'_>, attributes: &Attributes, payload: &[u8]) -> Option<Message> {
+    Some(Message {
+        topic: TopicName::parse(record.topic).ok()?,
+        payload: payload.to_vec().into(),
+        qos: QoS::from_bits(attributes.qos)?,
+        retain: attributes.retain,
+        properties: attributes.properties(),
+        publisher: Some(record.client.into()).filter(|client: &Arc<str>| !client.is_empty()),
+    })
+}
+
+impl Gateway {
+    /// Stages the records that the message found last needs in the spool.
+    pub(crate) fn stage_spool(
+        &self,
+        now: Now,
+        message: &Message,
+        records: usize,
+        into: &mut Transaction,
+    ) {
+        for number in 0..records {
+            let mut targets = Vec::new();
+            self.broker.spool_targets(number, &mut targets);
+            into.append(self.sessions.spool, record(now, message, targets));
+        }
+    }
+
+    /// What was staged is committed: it is offered to the broker once it is durable.
+    pub(crate) fn offer_when_durable(
+        &mut self,
+        now: Now,
+        committed: &Committed,
+        mut staged: impl Iterator<Item = (Arc<Message>, Vec<SpoolTarget>)>,
+    ) {
+        for (stream, seq) in &committed.seqs {
+            if *stream == self.sessions.spool
+                && let Some((message, targets)) = staged.next()
+            {
+                let expires_at = expires_at(now, message.properties.message_expiry, None);
+                let spooled = Spooled { seq: seq.0, message, targets, expires_at };
+                self.waiting.push_back((committed.position, Release::Spooled(Box::new(spooled))));
+            }
+        }
+    }
+
+    /// Changes that the broker waits for.
+    pub(crate) fn persist(
+        &mut self,
+        now: Now,
+        changes: Vec<Change>,
+        ticket: PersistTicket,
+        hurry: bool,
+    ) {
+        let mut transaction = Transaction::new();
+        for change in changes {
+            self.sessions.stage(change, &mut transaction);
+        }
+        if hurry {
+            transaction.hurry();
+        }
+        self.sessions.waiting.push_back(Pending::Changes(transaction, Some(ticket)));
+        self.commit_sessions(now);
+    }
+
+    /// A retained message on its way to one session.
+    pub(crate) fn spool(&mut self, now: Now, message: Arc<Message>, targets: Vec<u8>) {
+        self.sessions.waiting.push_back(Pending::Spool(message, targets));
+        self.commit_sessions(now);
+    }
+
+    /// Commits what waits, in order, as far as the log takes it.
+    pub(crate) fn commit_sessions(&mut self, now: Now) {
+        while let Some(pending) = self.sessions.waiting.pop_front() {
+            let put_back = match pending {
+                Pending::Changes(transaction, ticket) => {
+                    self.commit_changes(now, transaction, ticket)
+                }
+                Pending::Spool(message, targets) => self.commit_spool(now, message, targets),
+            };
+            if let Some(pending) = put_back {
+                self.sessions.waiting.push_front(pending);
+                return;
+            }
+        }
+    }
+
+    fn commit_changes(
+        &mut self,
+        now: Now,
+        transaction: Transaction,
+        ticket: Option<PersistTicket>,
+    ) -> Option<Pending> {
+        let position = if transaction.is_empty() {
+            self.log.end()
+        } else {
+            match self.log.commit(now.instant, transaction.clone()) {
+                Ok(committed) => committed.position,
+                Err(_) => return Some(Pending::Changes(transaction, ticket)),
+            }
+        };
+        let ticket = ticket?;
+        if position <= self.log.durable() {
+            self.broker.persisted(now.instant, ticket);
+        } else {
+            self.waiting.push_back((position, Release::Persisted(ticket)));
+        }
+        None
+    }
+
+    fn commit_spool(
+        &mut self,
+        now: Now,
+        message: Arc<Message>,
+        targets: Vec<u8>,
+    ) -> Option<Pending> {
+        let (decoded, _) = SpoolTarget::decode_all(&targets)?;
+        let mut transaction = Transaction::new();
+        transaction.append(self.sessions.spool, record(now, &message, targets.clone()));
+        match self.log.commit(now.instant, transaction) {
+            Ok(committed) => {
+                self.offer_when_durable(now, &committed, std::iter::once((message, decoded)));
+                None
+            }
+            Err(_) => Some(Pending::Spool(message, targets)),
+        }
+    }
+
+    /// Writes down how far the sessions are, at most once a second, and lets the spool go that
+    /// nobody needs any more.
+    pub(crate) fn note_sessions(&mut self, now: Now) {
+        self.commit_sessions(now);
+        if self.sessions.is_waiting() {
+            return;
+        }
+        self.broker.set_clock(now.instant, trusted(now));
+        let (spool, reader) = (self.sessions.spool, self.sessions.reader);
+        self.broker.spool_lost(self.log.first_seq(spool).0);
+        let Some((changes, oldest)) = self.broker.take_progress(now.instant) else { return };
+        if changes.is_empty() && self.log.cursor(reader) >= Seq(oldest) {
+            return;
+        }
+        let mut transaction = Transaction::new();
+        for change in changes {
+            self.sessions.stage(change, &mut transaction);
+        }
+        transaction.advance(reader, Seq(oldest));
+        self.sessions.waiting.push_back(Pending::Changes(transaction, None));
+        self.commit_sessions(now);
+    }
+
+    /// The disk has read something.
+    pub(crate) fn wake_sessions(&mut self) {
+        self.sessions.fetching = false;
+    }
+
+    /// Reads the spool for sessions that are behind and have room. True when that moved anything.
+    pub(crate) fn sweep(&mut self, now: Now) -> bool {
+        if self.sessions.fetching {
+            return false;
+        }
+        let Some(from) = self.broker.spool_wanted() else { return false };
+        let broker = &self.broker;
+        let mut found = Vec::new();
+        let mut visit = |seq: Seq, _, record: RecordRef<'_>| {
+            let Some((targets, payload)) = SpoolTarget::decode_all(record.payload) else { return };
+            if !broker.is_wanted(from, seq.0, &targets) {
+                return;
+            }
+            let Ok(attributes) = Attributes::decode(record.attributes) else { return };
+            let since = (attributes.clock == ClockQuality::Synced).then_some(record.unix_ms);
+            let expires_at = expires_at(now, attributes.expiry_s, since);
+            if let Some(message) = message(&record, &attributes, payload) {
+                found.push((seq.0, Arc::new(message), targets, expires_at));
+            }
+        };
+        let outcome = self.log.read(now.instant, self.sessions.spool, Seq(from), SWEEP, &mut visit);
+        let next = match outcome {
+            ReadOutcome::Read { next } | ReadOutcome::Lost { next } => next.0,
+            ReadOutcome::Fetching => {
+                self.sessions.fetching = true;
+                return false;
+            }
+            ReadOutcome::End => return false,
+        };
+        for (seq, message, targets, expires_at) in found {
+            self.broker.offer_again(now.instant, (from, seq), &message, &targets, expires_at);
+        }
+        self.broker.read_through(from, next);
+        true
+    }
+}
