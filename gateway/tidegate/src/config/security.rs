@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::document::{Section, Spot};
 use super::keys::{Key, Kind, acl, limits, listener, mqtt, tls};
 use super::mistakes::Mistakes;
-use super::sections::{Reader, check_name, list, listen_addresses};
+use super::sections::{Reader, check_name, list, listen_addresses, small};
 use super::suggestion::nearest;
 use super::value::expected;
 use crate::links::{Identity, TlsFiles, Users, load_tls};
@@ -59,6 +59,8 @@ pub struct LimitSettings {
     pub connects_per_minute: Option<u64>,
     /// Failed logins from one address in a minute.
     pub failed_logins_per_minute: Option<u64>,
+    /// Publishes of one client in a second.
+    pub publishes_per_second: Option<u32>,
 }
 
 /// Who is let in, and what they may do.
@@ -376,5 +378,6 @@ fn read_limits(reader: &Reader<'_>, out: &mut Mistakes) -> LimitSettings {
         connections_per_address: section.count_if_set(&limits::CONNECTIONS, out),
         connects_per_minute: section.count_if_set(&limits::CONNECTS, out),
         failed_logins_per_minute: section.count_if_set(&limits::FAILED_LOGINS, out),
+        publishes_per_second: section.count_if_set(&limits::PUBLISHES, out).map(small),
     }
 }
