@@ -6,7 +6,7 @@ use tidegate_runtime::Limits;
 use tidegate_stream::LogOptions;
 use tidegate_uplink::UplinkOptions;
 
-use super::security::ListenerSettings;
+use super::listeners::ListenerSettings;
 use super::settings::{FunctionSettings, Settings, UplinkSettings};
 
 impl Settings {
