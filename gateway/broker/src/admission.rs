@@ -18,13 +18,16 @@ use crate::packet::connect::{
     self, Connect, IDENTIFIER_REJECTED, NOT_AUTHORIZED, Refusal, SERVER_UNAVAILABLE, Welcome,
 };
 use crate::packet::fault::{Fault, Reason};
+use crate::packet::frame::Frame;
 use crate::pending::PendingAcks;
 use crate::session::Session;
 use crate::will::{Will, WillFate};
 
 impl Broker {
-    pub(crate) fn handle_connect(&mut self, now: Instant, slot: u32, body: &[u8]) {
-        let candidate = connect::decode(body).and_then(|connect| {
+    pub(crate) fn handle_connect(&mut self, now: Instant, slot: u32, frame: Frame<'_>) {
+        let candidate = connect::decode(frame.body).and_then(|connect| {
+            let minimal = frame.check_minimal(connect.version);
+            minimal.map_err(|fault| Refusal::of(&connect, fault, SERVER_UNAVAILABLE))?;
             let (client, assigned) = self.client_id(&connect)?;
             Ok(Candidate { connect, client, assigned })
         });

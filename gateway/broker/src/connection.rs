@@ -149,9 +149,9 @@ impl Open {
             }
             Some(alias) => Some(usize::from(alias) - 1),
         };
-        if inbound.topic.is_empty()
-            && let Some(place) = place
-        {
+        if inbound.topic.is_empty() && self.version == Version::V5 {
+            // Section 3.3.2.1: nothing else can say the topic.
+            let place = place.ok_or(Fault::protocol("neither a topic nor a topic alias"))?;
             let known = self.aliases.get(place).cloned().flatten();
             return known.ok_or(Fault::protocol("the topic alias has not been set up"));
         }

@@ -76,13 +76,14 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
         let Phase::Open(open) = &mut connection.phase else {
             if frame.kind == frame::CONNECT {
-                self.handle_connect(now, slot, frame.body);
+                self.handle_connect(now, slot, frame);
                 return Ok(());
             }
             // [MQTT-3.1.0-1]
             return Err(Fault::protocol("the first packet is not CONNECT"));
         };
         let version = open.version;
+        frame.check_minimal(version)?;
         match frame.kind {
             frame::PUBLISH => self.handle_publish(now, slot, frame.flags, frame.body),
             frame::PUBACK => self.handle_ack(now, slot, ack::PUBACK, frame.body),

@@ -14,6 +14,8 @@ use crate::topic::{TopicFilter, TopicName};
 pub(crate) struct Retained {
     messages: BTreeMap<TopicName, Kept>,
     bytes: usize,
+    /// How many have been kept so far.
+    count: u64,
     max_messages: usize,
     max_bytes: usize,
     /// No message expires before this.
@@ -38,6 +40,8 @@ pub(crate) enum Step {
 /// One of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
+    /// Numbers rise from one to the next.
+    pub(crate) number: u64,
     pub(crate) message: Arc<Message>,
     pub(crate) expires_at: Option<Instant>,
 }
@@ -51,6 +55,7 @@ impl Retained {
         Retained {
             messages: BTreeMap::new(),
             bytes: 0,
+            count: 0,
             max_messages,
             max_bytes,
             first_expiry: None,
@@ -72,12 +77,20 @@ impl Retained {
         expired
     }
 
+    /// Messages, the gateway's own not counted: neither are they bounded.
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+        let own = self.messages.range::<str, _>((Bound::Included("$"), Bound::Excluded("%")));
+        let own = own.count();
+        self.messages.len() - own
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Number of the message that was kept last.
+    pub(crate) fn newest(&self) -> u64 {
+        self.count
     }
 
     /// Replaces the topic's message; an empty payload deletes it [MQTT-3.3.1-6]. If the new
@@ -87,7 +100,7 @@ impl Retained {
         if message.payload.is_empty() {
             return Ok(());
         }
-        let bytes = cost(message);
+        let bytes = counted(message);
         if !self.fits(bytes) {
             self.drop_expired(now);
         }
@@ -95,7 +108,9 @@ impl Retained {
             return Err(Full);
         }
         self.bytes += bytes;
-        let kept = Kept { message: message.clone(), expires_at: expires_at(now, message) };
+        self.count += 1;
+        let expires_at = expires_at(now, message);
+        let kept = Kept { number: self.count, message: message.clone(), expires_at };
         self.first_expiry = [self.first_expiry, kept.expires_at].into_iter().flatten().min();
         self.messages.insert(message.topic.clone(), kept);
         Ok(())
@@ -107,9 +122,9 @@ impl Retained {
             return false;
         }
         self.drop_expired(now);
-        let old = self.messages.get(&message.topic).map(|kept| cost(&kept.message));
+        let old = self.messages.get(&message.topic).map(|kept| counted(&kept.message));
         let messages = self.messages.len() - usize::from(old.is_some());
-        let bytes = self.bytes - old.unwrap_or(0) + cost(message);
+        let bytes = self.bytes - old.unwrap_or(0) + counted(message);
         messages < self.max_messages && bytes <= self.max_bytes
     }
 
@@ -124,23 +139,26 @@ impl Retained {
         message: Arc<Message>,
         expires_at: Option<Instant>,
     ) -> Result<(), Full> {
-        let bytes = cost(&message);
+        let bytes = counted(&message);
         if !self.fits(bytes) {
             return Err(Full);
         }
         self.bytes += bytes;
         self.first_expiry = [self.first_expiry, expires_at].into_iter().flatten().min();
-        self.messages.insert(message.topic.clone(), Kept { message, expires_at });
+        self.count += 1;
+        let kept = Kept { number: self.count, message, expires_at };
+        self.messages.insert(kept.message.topic.clone(), kept);
         Ok(())
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
+        bytes == 0
+            || self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
     }
 
     fn remove(&mut self, topic: &TopicName) {
         if let Some(kept) = self.messages.remove(topic) {
-            self.bytes -= cost(&kept.message);
+            self.bytes -= counted(&kept.message);
         }
     }
 
@@ -153,7 +171,7 @@ impl Retained {
         self.messages.retain(|topic, kept| {
             let expired = kept.expires_at.is_some_and(|at| at <= now);
             if expired {
-                *bytes -= cost(&kept.message);
+                *bytes -= counted(&kept.message);
                 if notes {
                     topics.push(topic.clone());
                 }
@@ -192,6 +210,11 @@ impl Retained {
         }
         Step::End
     }
+}
+
+/// Bytes that count against the limit: those of topics that clients can publish to.
+fn counted(message: &Message) -> usize {
+    if message.topic.is_reserved() { 0 } else { cost(message) }
 }
 
 #[cfg(test)]

@@ -164,7 +164,6 @@ impl Broker {
 
     /// Sends the first message of the queue.
     fn send_queued(&mut self, now: Instant, slot: u32) -> Attempt {
-        let Some(window) = self.with_room(slot) else { return Attempt::Wait };
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
         let Some(first) = session.queue.front() else { return Attempt::Done };
         if first.is_expired(now) {
@@ -174,6 +173,12 @@ impl Broker {
         }
         let connection = session.connection.and_then(|slot| self.connections.get_mut(slot));
         let Some(connection) = connection else { return Attempt::Wait };
+        if connection.outbox.len() >= self.limits.max_unsent_bytes {
+            connection.wants_room = true;
+            return Attempt::Wait;
+        }
+        let Phase::Open(open) = &connection.phase else { return Attempt::Wait };
+        let window = open.window;
         let (number, dup) = match &session.kept {
             Some(kept) => (first.seq, first.seq < kept.dup_below),
             None => (session.inflight.next_number(), false),
@@ -248,7 +253,7 @@ impl Broker {
             return Attempt::Wait; // They come back through the spool.
         }
         let Some(replay) = session.replays.front_mut() else { return Attempt::Done };
-        let Replay { filter, subscription, after } = replay;
+        let Replay { filter, subscription, after, newest } = replay;
         let step = self.retained.next(now, filter, after.as_ref(), &mut visits);
         session.walked = Some((now, visits));
         let kept = match step {
@@ -268,6 +273,10 @@ impl Broker {
             return Attempt::Wait; // An acknowledgement makes room for it.
         }
         *after = Some(kept.message.topic.clone());
+        // Published since: the subscription has brought it already.
+        if kept.number > *newest {
+            return Attempt::Done;
+        }
         // [MQTT-3.8.3-3]
         if subscription.no_local && kept.message.publisher.as_ref() == Some(&session.client) {
             return Attempt::Done;

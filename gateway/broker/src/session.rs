@@ -93,6 +93,9 @@ pub(crate) struct Replay {
     pub(crate) filter: TopicFilter,
     pub(crate) subscription: Subscription,
     pub(crate) after: Option<TopicName>,
+    /// Number of the newest retained message when the subscription was made: those kept later
+    /// come as they are published, and only so.
+    pub(crate) newest: u64,
 }
 
 impl Session {

@@ -116,6 +116,10 @@ impl Broker {
     /// The session that the group had chosen has ended: another member gets the message
     /// (section 4.8.2).
     pub(crate) fn deliver_elsewhere(&mut self, now: Instant, delivery: &Delivery) {
+        if delivery.is_expired(now) {
+            self.counters.dropped_expired += 1; // [MQTT-3.3.2-5]
+            return;
+        }
         let slot = delivery.share.as_ref().and_then(|filter| self.by_share.get(filter));
         let Some(group) = slot.and_then(|slot| self.groups.get_mut(*slot)) else { return };
         let message = delivery.message().clone();

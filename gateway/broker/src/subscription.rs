@@ -86,7 +86,8 @@ impl Broker {
         };
         if wants_retained {
             let filter = filter.clone();
-            session.replays.push_back(Replay { filter, subscription, after: None });
+            let newest = self.retained.newest();
+            session.replays.push_back(Replay { filter, subscription, after: None, newest });
         }
         let client = session.client.clone();
         self.subscriptions += usize::from(is_new);

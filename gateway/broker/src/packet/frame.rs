@@ -1,6 +1,8 @@
 //! The fixed header: where one packet ends and what may stand in front of it.
 
+use crate::packet::Version;
 use crate::packet::fault::{Fault, Reason};
+use crate::packet::wire::{PADDED, variable_len};
 
 pub(crate) const CONNECT: u8 = 1;
 pub(crate) const PUBLISH: u8 = 3;
@@ -28,6 +30,18 @@ pub(crate) struct Frame<'a> {
     pub(crate) body: &'a [u8],
     /// Bytes of the whole packet.
     pub(crate) bytes: usize,
+}
+
+impl Frame<'_> {
+    /// MQTT 5 wants the remaining length in as few bytes as can say it [MQTT-1.5.5-1]; some
+    /// clients of 3.1.1 always send four, which nothing forbids them.
+    pub(crate) fn check_minimal(&self, version: Version) -> Result<(), Fault> {
+        let header = self.bytes - self.body.len();
+        if version == Version::V5 && header > 1 + variable_len(self.body.len()) {
+            return Err(PADDED);
+        }
+        Ok(())
+    }
 }
 
 /// Takes the first packet of `bytes`. `None`: not all of it is there yet. A packet above

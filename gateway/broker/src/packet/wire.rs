@@ -9,6 +9,10 @@ pub(crate) struct Reader<'a> {
 
 const SHORT: Fault = Fault::malformed("the packet ends in the middle of a field");
 
+/// [MQTT-1.5.5-1]
+pub(crate) const PADDED: Fault =
+    Fault::malformed("a variable length number takes more bytes than it needs");
+
 impl<'a> Reader<'a> {
     pub(crate) fn new(body: &'a [u8]) -> Reader<'a> {
         Reader { rest: body }
@@ -57,14 +61,14 @@ impl<'a> Reader<'a> {
         text(self.binary()?)
     }
 
-    /// A number of one to four bytes.
+    /// A number of one to four bytes, none of them in vain [MQTT-1.5.5-1].
     pub(crate) fn variable(&mut self) -> Result<u32, Fault> {
         let mut value = 0;
         for i in 0..4 {
             let byte = self.u8()?;
             value |= u32::from(byte & 0x7F) << (7 * i);
             if byte & 0x80 == 0 {
-                return Ok(value);
+                return if i > 0 && byte == 0 { Err(PADDED) } else { Ok(value) };
             }
         }
         Err(Fault::malformed("a variable length number has more than four bytes"))

@@ -3,6 +3,7 @@
 
 mod access;
 mod bytes_in;
+mod conformance;
 mod connecting;
 mod handover;
 mod inside;

@@ -285,7 +285,7 @@ fn publishes_that_break_the_rules_end_the_connection_with_the_right_reason() {
         ("DUP with QoS 0 [MQTT-3.3.1-2]", b"\x38\x05\0\x01t\0x", 0x81),
         ("packet identifier 0 [MQTT-2.2.1-3]", b"\x32\x07\0\x01t\0\0\0x", 0x82),
         ("a wildcard in the topic [MQTT-3.3.2-2]", b"\x30\x05\0\x01+\0x", 0x90),
-        ("no topic and no alias", b"\x30\x04\0\0\0x", 0x90),
+        ("no topic and no alias", b"\x30\x04\0\0\0x", 0x82),
         ("a topic that is not UTF-8 [MQTT-1.5.4-1]", b"\x30\x05\0\x01\xff\0x", 0x81),
         ("U+0000 in the topic [MQTT-1.5.4-2]", b"\x30\x05\0\x01\0\0x", 0x81),
         ("alias 0 [MQTT-3.3.2-8]", b"\x30\x07\0\x01t\x03\x23\0\0", 0x94),

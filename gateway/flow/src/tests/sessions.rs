@@ -506,3 +506,34 @@ fn a_spool_at_its_quota_drops_the_oldest_and_the_ledger_says_so() {
     assert!((300..1500).contains(&got.len()), "{}", got.len());
     assert!(got.last().is_some_and(|(_, _, text)| text.starts_with("02000")));
 }
+
+#[test]
+fn the_gateway_publishes_and_subscribes_without_a_socket() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let inside = bench.gateway.subscribe(&filter("other/#"), 1000);
+    let client = bench.connect(1, "c");
+    bench.subscribe(client, "sensors/#");
+    bench.publish(client, 1, "other/t", "from a client");
+    let taken = bench.gateway.take(inside).unwrap();
+    assert_eq!(&taken.payload[..], b"from a client");
+    let topic = "sensors/gateway".parse().unwrap();
+    let message = tidegate_broker::Message::new(topic, "own", tidegate_broker::QoS::AtLeastOnce);
+    bench.gateway.publish(bench.now, message);
+    bench.pass(SETTLE);
+    assert_eq!(bench.payloads("telemetry"), ["own"]);
+    assert_eq!(bench.publishes(client), 1);
+}
+
+#[test]
+fn figures_are_under_sys_and_no_wildcard_reaches_them() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    bench.pass(Duration::from_secs(2));
+    let everything = bench.connect(1, "a");
+    bench.subscribe(everything, "#");
+    let figures = bench.connect(2, "b");
+    bench.subscribe(figures, "$SYS/broker/clients/+");
+    assert_eq!(bench.publishes(figures), 3, "retained");
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(bench.publishes(figures), 6);
+    assert_eq!(bench.publishes(everything), 0);
+}
