@@ -278,7 +278,7 @@ impl Broker {
         }
         let (subscription, qos) = (*subscription, subscription.qos.min(kept.message.qos));
         if session.kept.is_some() && qos > QoS::AtMostOnce {
-            self.replay_through_spool(slot, &kept.message, &subscription);
+            self.replay_through_spool(now, slot, &kept, &subscription);
             return Attempt::Done;
         }
         let target = Target {
