@@ -184,6 +184,19 @@ impl Inflight {
         self.finish(at)
     }
 
+    /// The message of this number is not sent at all, and not to be read again either, where
+    /// those done with stay.
+    pub(crate) fn skip(&mut self, number: u64) {
+        if !self.keeps_done {
+            return;
+        }
+        debug_assert!(!self.has_unsent());
+        let at = self.places.partition_point(|place| place.number < number);
+        self.places.insert(at, Place { number, step: Step::Done, counted: false });
+        self.next = self.next.max(number + 1);
+        self.unsent = self.unsent.max(number + 1);
+    }
+
     /// The place of what is under way under `id`.
     fn find(&self, id: u16) -> Option<usize> {
         let (first, last) = (self.places.front()?.number, self.places.back()?.number);

@@ -167,17 +167,18 @@ impl Broker {
         let Some(window) = self.with_room(slot) else { return Attempt::Wait };
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
         let Some(first) = session.queue.front() else { return Attempt::Done };
-        if first.is_expired(now) {
+        let (number, dup) = match &session.kept {
+            Some(kept) => (first.seq, first.seq < kept.dup_below),
+            None => (session.inflight.next_number(), false),
+        };
+        // What has been sent once does not expire any more [MQTT-4.3.3-7], [MQTT-4.4.0-1].
+        if !dup && first.is_expired(now) {
             self.counters.dropped_expired += 1; // [MQTT-3.3.2-5]
             self.drop_first(slot);
             return Attempt::Done;
         }
         let connection = session.connection.and_then(|slot| self.connections.get_mut(slot));
         let Some(connection) = connection else { return Attempt::Wait };
-        let (number, dup) = match &session.kept {
-            Some(kept) => (first.seq, first.seq < kept.dup_below),
-            None => (session.inflight.next_number(), false),
-        };
         if !session.inflight.is_open(window, number) {
             return Attempt::Wait;
         }
@@ -208,6 +209,9 @@ impl Broker {
     fn drop_first(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(delivery) = session.queue.pop_front() else { return };
+        if session.kept.is_some() {
+            session.inflight.skip(delivery.seq);
+        }
         session.dropped += 1;
         session.held_bytes -= delivery.bytes();
         self.queued_bytes -= delivery.bytes();
