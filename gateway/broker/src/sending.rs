@@ -6,9 +6,8 @@ use crate::broker::Broker;
 use crate::connection::{Connection, Phase};
 use crate::delivery::{DELIVERY_OVERHEAD, Delivery, Target, append, cost};
 use crate::event::BrokerEvent;
-use crate::inflight::{Inflight, Unsent, WrongStep, id_of};
+use crate::inflight::{Inflight, WrongStep, id_of};
 use crate::message::QoS;
-use crate::packet::ack;
 use crate::packet::publish::{self, Naming, Outbound, TooLarge};
 use crate::retained::Step;
 use crate::session::{Replay, Session};
@@ -127,7 +126,7 @@ impl Broker {
     }
 
     /// Repeats the next PUBLISH of an earlier connection, with DUP [MQTT-3.3.1-1] and its
-    /// original identifier [MQTT-4.4.0-1], or its PUBREL.
+    /// original identifier [MQTT-4.4.0-1].
     fn send_again(&mut self, now: Instant, slot: u32) -> Attempt {
         let Some(window) = self.with_room(slot) else { return Attempt::Wait };
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
@@ -138,15 +137,8 @@ impl Broker {
         let may_repeat = inflight.may_repeat(window);
         let (id, delivery) = match inflight.next_unsent() {
             None => return Attempt::Done,
-            Some(Unsent::Release(id)) => {
-                append(connection, &mut self.events, |out| {
-                    out.extend(ack::success(ack::PUBREL, id));
-                });
-                inflight.sent();
-                return Attempt::Done;
-            }
-            Some(Unsent::Publish(..)) if !may_repeat => return Attempt::Wait,
-            Some(Unsent::Publish(id, delivery)) => (id, delivery),
+            Some(_) if !may_repeat => return Attempt::Wait,
+            Some((id, delivery)) => (id, delivery),
         };
         match send(connection, &mut self.events, &delivery.outbound(now, id, true)) {
             Ok(()) => {
