@@ -10,12 +10,15 @@ pub mod disk;
 pub mod export;
 mod hex;
 pub mod http;
+mod lines;
+pub mod links;
 pub mod logging;
 mod metrics;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod scratch;
+mod secret;
 #[cfg(test)]
 mod serving;
 pub mod shutdown;

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
     BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossTotal, Status, StreamStatus,
-    UplinkStatus, WearStatus,
+    TurnedAway, UplinkStatus, WearStatus,
 };
 
 /// The content type of the format.
@@ -20,6 +20,7 @@ pub(crate) fn render(status: &Status) -> String {
     page.gauge("tidegate_uptime_seconds", "Time since the store was opened.")
         .sample(&[], seconds(status.uptime_ms, 1_000));
     broker(&mut page, &status.broker);
+    turned_away(&mut page, &status.broker.turned_away);
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
     uplinks(&mut page, &status.uplinks);
@@ -69,8 +70,26 @@ fn broker(page: &mut Page, broker: &BrokerStatus) {
         ("duplicates", "PUBLISH packets that the gateway already held.", broker.duplicates),
         ("delivered", "Messages queued for subscribers.", broker.delivered),
         ("dropped", "Messages that a slow subscriber did not get.", broker.dropped),
+        (
+            "denied_publishes",
+            "Publishes that their client was not allowed.",
+            broker.denied_publishes,
+        ),
+        (
+            "denied_subscriptions",
+            "Subscriptions that their client was not allowed.",
+            broker.denied_subscriptions,
+        ),
     ] {
         page.counter(&format!("tidegate_mqtt_{name}_total"), help).sample(&[], value);
+    }
+}
+
+fn turned_away(page: &mut Page, counts: &[TurnedAway]) {
+    let help = "Clients that were not let in, by reason.";
+    let family = page.counter("tidegate_mqtt_turned_away_total", help);
+    for one in counts {
+        family.sample(&[("reason", &one.reason)], one.count);
     }
 }
 

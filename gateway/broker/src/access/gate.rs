@@ -11,6 +11,11 @@ use crate::packet::connect::Refusal;
 use crate::packet::fault::{Fault, Reason};
 use crate::topic::{TopicFilter, TopicName};
 
+/// The text of a refused publish.
+pub const PUBLISH_DENIED: &str = "this client may not publish to this topic";
+/// The text of a CONNECT that is refused for its will.
+pub const WILL_DENIED: &str = "the will's topic is not allowed";
+
 impl Broker {
     /// From now on each CONNECT becomes [`BrokerEvent::Authenticate`] and waits for
     /// [`authenticated`](Broker::authenticated). Without it everybody may do everything.
@@ -115,7 +120,7 @@ impl Broker {
         };
         self.counters.denied_publishes += 1;
         self.events.push_back(denied(open, Action::Publish, topic.as_str()));
-        let text = "this client may not publish to this topic".to_owned();
+        let text = PUBLISH_DENIED.to_owned();
         let answer = Answer::Refused { reason: RefuseReason::NotAuthorized, text };
         self.answer_publish(now, slot, publish, answer)
     }
@@ -155,7 +160,7 @@ impl Broker {
             action: Action::Will,
             topic: will.topic.to_string(),
         });
-        let fault = Fault::new(Reason::NotAuthorized, "the will's topic is not allowed");
+        let fault = Fault::new(Reason::NotAuthorized, WILL_DENIED);
         let (_, code, _) = LoginError::NotAuthorized.answer();
         Err(Refusal::of(&candidate.connect, fault, code))
     }

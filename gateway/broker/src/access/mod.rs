@@ -26,6 +26,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use gate::{PUBLISH_DENIED, WILL_DENIED};
 pub use login::{Credentials, LoginError, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{Action, Effect, Policy, Rule};

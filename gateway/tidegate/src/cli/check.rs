@@ -7,7 +7,7 @@ use tidegate_stream::{Compression, Overflow};
 
 use super::Failure;
 use super::table::Table;
-use crate::config::{self, Settings, show_bytes, show_duration};
+use crate::config::{self, ListenerSettings, Settings, show_bytes, show_duration};
 
 /// Reports every mistake of a configuration, or what would run.
 pub(super) fn check(file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
@@ -21,8 +21,10 @@ fn summary(settings: &Settings) -> Table {
     let mut table = Table::new();
     let mut row = |kind: &str, name: &str, text: String| table.row([kind, name, &text]);
     row("data", "", settings.data_dir.display().to_string());
-    for address in &settings.mqtt.listen {
-        row("mqtt", "", address.to_string());
+    for listener in &settings.mqtt.listeners {
+        for address in &listener.listen {
+            row("mqtt", &listener.name, format!("{address}{}", layers(listener)));
+        }
     }
     let http = settings.http.map_or_else(|| "off".to_owned(), |address| address.to_string());
     row("http", "", http);
@@ -52,6 +54,18 @@ fn summary(settings: &Settings) -> Table {
         row("uplink", &uplink.name, format!("{} <- {}", uplink.target, uplink.streams.join(", ")));
     }
     table
+}
+
+fn layers(listener: &ListenerSettings) -> String {
+    let tls = if listener.tls { ", TLS" } else { "" };
+    let websocket = listener.websocket.as_ref().map(|path| format!(", WebSocket {path}"));
+    let proxies = listener.proxy_from.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let proxies = match proxies.is_empty() {
+        true => String::new(),
+        false => format!(", PROXY header from {}", proxies.join(" ")),
+    };
+    let anonymous = if listener.allow_anonymous { ", without login" } else { ", with login" };
+    format!("{tls}{}{proxies}{anonymous}", websocket.unwrap_or_default())
 }
 
 fn compression(compression: Compression) -> &'static str {

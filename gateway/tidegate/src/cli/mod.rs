@@ -7,6 +7,7 @@ mod import;
 mod init;
 mod locate;
 mod losses;
+mod passwd;
 mod run;
 mod status;
 mod stream;
@@ -73,9 +74,30 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look after the users of the MQTT listeners
+    #[command(subcommand)]
+    Mqtt(MqttCommand),
     /// Look into the streams of a running gateway
     #[command(subcommand)]
     Stream(StreamCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum MqttCommand {
+    /// Hash the password of a user, read from the terminal or from standard input
+    #[command(after_help = "Examples:\n  tidegate mqtt passwd ann --file /etc/tidegate/users\n  \
+                      openssl rand -base64 18 | tidegate mqtt passwd sensor-1 >> users\n  \
+                      tidegate mqtt passwd ann --file users --remove")]
+    Passwd {
+        /// The user's name
+        user: String,
+        /// Add the user to this file, or change its password there [default: print the line]
+        #[arg(long, short, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Remove the user from the file
+        #[arg(long, requires = "file")]
+        remove: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -258,6 +280,12 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Init { dir } => init::init(&dir, out),
         Command::Status { json, place } => status::show(&place, json, out),
         Command::Verify { data_dir, json } => verify::verify(&data_dir, json, out),
+        Command::Mqtt(MqttCommand::Passwd { user, file: Some(file), remove: true }) => {
+            passwd::remove(&user, &file, out)
+        }
+        Command::Mqtt(MqttCommand::Passwd { user, file, remove: _ }) => {
+            passwd::passwd(&user, file.as_deref(), out)
+        }
         Command::Stream(StreamCommand::Ls { json, place }) => stream::list(&place, json, out),
         Command::Stream(StreamCommand::Tail(arguments)) => stream::tail(&arguments, out),
         Command::Stream(StreamCommand::Export(arguments)) => export::export(&arguments, out),

@@ -88,7 +88,7 @@ fn wear(wear: &WearStatus) -> String {
 }
 
 fn broker(broker: &BrokerStatus) -> String {
-    format!(
+    let mut text = format!(
         "{} connections, {} sessions; {} received, {} acknowledged, {} waiting, {} refused, \
          {} duplicates; {} delivered, {} dropped",
         broker.connections,
@@ -100,7 +100,18 @@ fn broker(broker: &BrokerStatus) -> String {
         broker.duplicates,
         broker.delivered,
         broker.dropped
-    )
+    );
+    if broker.denied_publishes + broker.denied_subscriptions > 0 {
+        text.push_str(&format!(
+            "; denied: {} publishes, {} subscriptions",
+            broker.denied_publishes, broker.denied_subscriptions
+        ));
+    }
+    if !broker.turned_away.is_empty() {
+        let reasons = broker.turned_away.iter().map(|one| format!("{} {}", one.count, one.reason));
+        text.push_str(&format!("; turned away: {}", reasons.collect::<Vec<_>>().join(", ")));
+    }
+    text
 }
 
 fn functions(functions: &[FunctionStatus]) -> Table {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Fallback, Key, SECTIONS, SectionKeys};
+use super::keys::{Fallback, Form, Key, SECTIONS, SectionKeys};
 use super::mistakes::Mistakes;
 use super::suggestion::nearest;
 
@@ -104,7 +104,7 @@ impl<'a> Section<'a> {
         out: &mut Mistakes,
     ) -> Self {
         let absent = Self { source, path: keys.name.to_owned(), line: None, table: None };
-        let Some((key, value)) = root.get_key_value(keys.name) else { return absent };
+        let Some((key, value)) = lookup(root, keys.name) else { return absent };
         let line = Some(source.line(key.span().start));
         let DeValue::Table(table) = value.get_ref() else {
             out.add(line, format!("{}: must be a section, [{}]", keys.name, keys.name));
@@ -122,7 +122,7 @@ impl<'a> Section<'a> {
         keys: &SectionKeys,
         out: &mut Mistakes,
     ) -> Vec<(&'a str, Self)> {
-        let Some((key, value)) = root.get_key_value(keys.name) else { return Vec::new() };
+        let Some((key, value)) = lookup(root, keys.name) else { return Vec::new() };
         let kind = keys.name;
         let DeValue::Table(table) = value.get_ref() else {
             let line = source.line(key.span().start);
@@ -145,6 +145,42 @@ impl<'a> Section<'a> {
             sections.push((name.get_ref().as_ref(), section));
         }
         sections
+    }
+
+    /// The sections `[[keys.name]]`, in the order of the file.
+    pub(super) fn list(
+        source: &'a Source<'a>,
+        root: &'a DeTable<'a>,
+        keys: &SectionKeys,
+        out: &mut Mistakes,
+    ) -> Vec<Self> {
+        let Some((key, value)) = lookup(root, keys.name) else { return Vec::new() };
+        let mut sections = Vec::new();
+        let wrong = |offset: usize, out: &mut Mistakes| {
+            let line = source.line(offset);
+            out.add(Some(line), format!("{}: must be sections, {}", keys.name, keys.header()));
+        };
+        let DeValue::Array(array) = value.get_ref() else {
+            wrong(key.span().start, out);
+            return sections;
+        };
+        for (index, element) in array.iter().enumerate() {
+            let DeValue::Table(table) = element.get_ref() else {
+                wrong(element.span().start, out);
+                continue;
+            };
+            let line = Some(source.line(element.span().start));
+            let path = format!("{}[{index}]", keys.name);
+            let section = Self { source, path, line, table: Some(table) };
+            section.report_unknown_keys(keys, out);
+            sections.push(section);
+        }
+        sections
+    }
+
+    /// Whether the file has it.
+    pub(super) fn is_there(&self) -> bool {
+        self.table.is_some()
     }
 
     /// The value of `key`, when the file has it.
@@ -183,7 +219,10 @@ impl<'a> Section<'a> {
     fn report_unknown_keys(&self, keys: &SectionKeys, out: &mut Mistakes) {
         let Some(table) = self.table else { return };
         for (key, spot) in entries(self.source, &self.path, table) {
-            if keys.keys.iter().any(|known| known.name == key) {
+            let inner = format!("{}.{key}", keys.name);
+            if keys.keys.iter().any(|known| known.name == key)
+                || (keys.form == Form::Single && SECTIONS.iter().any(|known| known.name == inner))
+            {
                 continue;
             }
             let known: Vec<&str> = keys.keys.iter().map(|known| known.name).collect();
@@ -204,7 +243,8 @@ pub(super) fn report_unknown_sections<'a>(
     root: &'a DeTable<'a>,
     out: &mut Mistakes,
 ) {
-    let known: Vec<&str> = SECTIONS.iter().map(|section| section.name).collect();
+    let outer = SECTIONS.iter().filter(|section| !section.name.contains('.'));
+    let known: Vec<&str> = outer.map(|section| section.name).collect();
     for (key, value) in root {
         let name = key.get_ref().as_ref();
         if known.contains(&name) {
@@ -227,12 +267,24 @@ fn elsewhere(key: &str) -> Option<String> {
 }
 
 fn header(name: &str) -> String {
-    let named = SECTIONS.iter().any(|section| section.name == name && section.named);
-    if named { format!("[{name}.NAME]") } else { format!("[{name}]") }
+    let section = SECTIONS.iter().find(|section| section.name == name);
+    section.map_or_else(|| format!("[{name}]"), |section| section.header())
 }
 
 fn headers() -> String {
-    SECTIONS.iter().map(|section| header(section.name)).collect::<Vec<_>>().join(", ")
+    SECTIONS.iter().map(|section| section.header()).collect::<Vec<_>>().join(", ")
+}
+
+/// What the file has under a name such as `mqtt` or `mqtt.tls`.
+fn lookup<'a>(
+    root: &'a DeTable<'a>,
+    name: &str,
+) -> Option<(&'a Spanned<toml::de::DeString<'a>>, &'a Spanned<DeValue<'a>>)> {
+    let Some((outer, inner)) = name.split_once('.') else { return root.get_key_value(name) };
+    match root.get(outer)?.get_ref() {
+        DeValue::Table(table) => lookup(table, inner),
+        _ => None,
+    }
 }
 
 fn entries<'a>(

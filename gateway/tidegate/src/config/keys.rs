@@ -3,17 +3,42 @@
 
 use std::time::Duration;
 
+mod security;
+
+pub(crate) use security::{acl, limits, listener, tls};
+
 use super::units::{show_bytes, show_duration};
 
 /// A section of the file.
 #[derive(Debug)]
 pub(crate) struct SectionKeys {
-    /// `mqtt` for `[mqtt]`; `stream` for `[stream.NAME]`.
+    /// `mqtt` for `[mqtt]`; `stream` for `[stream.NAME]`; `mqtt.tls` for `[mqtt.tls]`.
     pub(crate) name: &'static str,
-    /// Whether there may be several, each with a name.
-    pub(crate) named: bool,
+    pub(crate) form: Form,
     /// Its keys, in the order of the reference.
     pub(crate) keys: &'static [&'static Key],
+}
+
+/// How often a section may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Once: `[mqtt]`.
+    Single,
+    /// Several times, each with a name: `[stream.NAME]`.
+    Named,
+    /// Several times, in an order that counts: `[[mqtt.acl]]`.
+    List,
+}
+
+impl SectionKeys {
+    /// As it is written in the file.
+    pub(crate) fn header(&self) -> String {
+        match self.form {
+            Form::Single => format!("[{}]", self.name),
+            Form::Named => format!("[{}.NAME]", self.name),
+            Form::List => format!("[[{}]]", self.name),
+        }
+    }
 }
 
 /// One key.
@@ -68,6 +93,18 @@ pub(crate) enum Kind {
     Urls {
         max: usize,
     },
+    /// A list of IP addresses.
+    Addresses {
+        max: usize,
+    },
+    /// A list of topic filters with variables.
+    Patterns {
+        max: usize,
+    },
+    /// A list of texts.
+    Words {
+        max: usize,
+    },
 }
 
 /// What holds when the key is absent.
@@ -103,6 +140,9 @@ impl Kind {
             Kind::Streams { max } => format!("list of 1 to {max} names of streams"),
             Kind::Input => "{ stream = \"NAME\" }".to_owned(),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
+            Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
+            Kind::Patterns { max } => format!("list of 1 to {max} topic filters with variables"),
+            Kind::Words { max } => format!("list of 1 to {max} texts"),
             Kind::Urls { max } => format!("URL, or a list of at most {max}, all of one kind"),
         }
     }
@@ -125,6 +165,10 @@ const fn time(min: Duration, max: Duration) -> Kind {
 pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &gateway::SECTION,
     &mqtt::SECTION,
+    &listener::SECTION,
+    &tls::SECTION,
+    &acl::SECTION,
+    &limits::SECTION,
     &http::SECTION,
     &log::SECTION,
     &storage::SECTION,
@@ -135,7 +179,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
 
 /// `[gateway]`
 pub(crate) mod gateway {
-    use super::{Fallback, Key, Kind, SectionKeys};
+    use super::{Fallback, Form, Key, Kind, SectionKeys};
 
     pub(crate) const ID: Key = Key {
         name: "id",
@@ -150,24 +194,32 @@ pub(crate) mod gateway {
         about: "Where the store, the lock and the administration socket live; created with mode 0700.",
     };
     pub(crate) const SECTION: SectionKeys =
-        SectionKeys { name: "gateway", named: false, keys: &[&ID, &DATA_DIR] };
+        SectionKeys { name: "gateway", form: Form::Single, keys: &[&ID, &DATA_DIR] };
 }
 
 /// `[mqtt]`
 pub(crate) mod mqtt {
-    use super::{DAY, Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
+    use super::{DAY, Duration, Fallback, Form, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
 
     pub(crate) const LISTEN: Key = Key {
         name: "listen",
         kind: Kind::Listen { max: 8 },
         fallback: Fallback::Value(r#""127.0.0.1:1883""#),
-        about: "Where devices connect, MQTT 3.1.1 and 5 on one port. Port 0 takes a free one.",
+        about: "Where devices connect, MQTT 3.1.1 and 5 on one port, without TLS. Port 0 takes a free one. With a `[mqtt.listener.NAME]` in the file the default is none.",
     };
     pub(crate) const ALLOW_ANONYMOUS: Key = Key {
         name: "allow_anonymous",
         kind: Kind::Flag,
-        fallback: Fallback::Value("false"),
-        about: "Allows listening beyond the loopback interface. This version has no authentication: whoever reaches the port may publish and subscribe.",
+        fallback: Fallback::Absent(
+            "true on loopback addresses while there are neither `users_file` nor `client_ca_file`, else false",
+        ),
+        about: "Lets clients in that have no login. Without rules (`[[mqtt.acl]]`) they may publish and subscribe everywhere.",
+    };
+    pub(crate) const USERS_FILE: Key = Key {
+        name: "users_file",
+        kind: Kind::Path,
+        fallback: Fallback::Absent("none: no passwords"),
+        about: "Users with their hashed passwords, as `tidegate mqtt passwd` writes it; closed to others (mode 0600).",
     };
     pub(crate) const MAX_CONNECTIONS: Key = Key {
         name: "max_connections",
@@ -231,10 +283,11 @@ pub(crate) mod mqtt {
     };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt",
-        named: false,
+        form: Form::Single,
         keys: &[
             &LISTEN,
             &ALLOW_ANONYMOUS,
+            &USERS_FILE,
             &MAX_CONNECTIONS,
             &MAX_PACKET,
             &RECEIVE_MAXIMUM,
@@ -251,7 +304,7 @@ pub(crate) mod mqtt {
 
 /// `[http]`
 pub(crate) mod http {
-    use super::{Fallback, Key, Kind, SectionKeys};
+    use super::{Fallback, Form, Key, Kind, SectionKeys};
 
     pub(crate) const LISTEN: Key = Key {
         name: "listen",
@@ -266,12 +319,12 @@ pub(crate) mod http {
         about: "Allows listening beyond the loopback interface. This version has no login: whoever reaches the port may read the status.",
     };
     pub(crate) const SECTION: SectionKeys =
-        SectionKeys { name: "http", named: false, keys: &[&LISTEN, &ALLOW_ANONYMOUS] };
+        SectionKeys { name: "http", form: Form::Single, keys: &[&LISTEN, &ALLOW_ANONYMOUS] };
 }
 
 /// `[log]`
 pub(crate) mod log {
-    use super::{Fallback, Key, Kind, SectionKeys};
+    use super::{Fallback, Form, Key, Kind, SectionKeys};
 
     pub(crate) const LEVEL: Key = Key {
         name: "level",
@@ -286,12 +339,12 @@ pub(crate) mod log {
         about: "Text for people (and the journal), or one JSON object a line for machines.",
     };
     pub(crate) const SECTION: SectionKeys =
-        SectionKeys { name: "log", named: false, keys: &[&LEVEL, &FORMAT] };
+        SectionKeys { name: "log", form: Form::Single, keys: &[&LEVEL, &FORMAT] };
 }
 
 /// `[storage]`
 pub(crate) mod storage {
-    use super::{Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, TIB, time};
+    use super::{Duration, Fallback, Form, GIB, KIB, Key, Kind, MIB, SectionKeys, TIB, time};
 
     pub(crate) const SEGMENT_BYTES: Key = Key {
         name: "segment_bytes",
@@ -331,14 +384,14 @@ pub(crate) mod storage {
     };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "storage",
-        named: false,
+        form: Form::Single,
         keys: &[&SEGMENT_BYTES, &GROUP_BYTES, &MAX_ACK_DELAY, &QUIET, &CACHE_BYTES, &ENDURANCE],
     };
 }
 
 /// `[stream.NAME]`
 pub(crate) mod stream {
-    use super::{DAY, Duration, Fallback, Key, Kind, MIB, SectionKeys, TIB, time};
+    use super::{DAY, Duration, Fallback, Form, Key, Kind, MIB, SectionKeys, TIB, time};
 
     pub(crate) const TOPICS: Key = Key {
         name: "topics",
@@ -390,7 +443,7 @@ pub(crate) mod stream {
     };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "stream",
-        named: true,
+        form: Form::Named,
         keys: &[
             &TOPICS,
             &MAX_BYTES,
@@ -406,7 +459,7 @@ pub(crate) mod stream {
 
 /// `[function.NAME]`
 pub(crate) mod function {
-    use super::{Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
+    use super::{Duration, Fallback, Form, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
 
     pub(crate) const MODULE: Key = Key {
         name: "module",
@@ -482,7 +535,7 @@ pub(crate) mod function {
     };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "function",
-        named: true,
+        form: Form::Named,
         keys: &[
             &MODULE,
             &INPUT,
@@ -502,7 +555,7 @@ pub(crate) mod function {
 
 /// `[uplink.NAME]`
 pub(crate) mod uplink {
-    use super::{Duration, Fallback, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
+    use super::{Duration, Fallback, Form, GIB, KIB, Key, Kind, MIB, SectionKeys, time};
 
     pub(crate) const URL: Key = Key {
         name: "url",
@@ -674,7 +727,7 @@ pub(crate) mod uplink {
     };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "uplink",
-        named: true,
+        form: Form::Named,
         keys: &[
             &URL,
             &STREAMS,

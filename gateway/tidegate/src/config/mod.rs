@@ -8,6 +8,7 @@ mod keys;
 mod mistakes;
 mod plan;
 mod sections;
+mod security;
 mod settings;
 mod sink;
 mod starter;
@@ -30,6 +31,8 @@ use self::sections::Depth;
 use crate::uplinks::Target;
 
 pub use self::mistakes::{Mistake, Mistakes};
+pub(crate) use self::security::PLAIN;
+pub use self::security::{LimitSettings, ListenerSettings, SecuritySettings, TlsSettings};
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
     STORE_DIR, Settings, StorageSettings, StreamSettings, UplinkSettings,

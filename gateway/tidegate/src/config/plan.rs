@@ -6,6 +6,7 @@ use tidegate_runtime::Limits;
 use tidegate_stream::LogOptions;
 use tidegate_uplink::UplinkOptions;
 
+use super::security::ListenerSettings;
 use super::settings::{FunctionSettings, Settings, UplinkSettings};
 
 impl Settings {
@@ -16,13 +17,21 @@ impl Settings {
         Plan {
             gateway: self.gateway.clone(),
             broker: self.broker_limits(),
-            requires_login: false,
+            requires_login: self.requires_login(),
             log: self.log_options(),
             streams: self.streams.iter().map(stream_plan).collect(),
             functions: self.functions.iter().map(function_plan).collect(),
             uplinks: self.uplinks.iter().map(uplink_plan).collect(),
             seed: seed(&self.gateway),
         }
+    }
+
+    /// Whether anything depends on who a client is.
+    pub(crate) fn requires_login(&self) -> bool {
+        let closed = |listener: &ListenerSettings| {
+            !listener.allow_anonymous || listener.client_id_is_username
+        };
+        self.security.policy.is_some() || self.mqtt.listeners.iter().any(closed)
     }
 
     fn broker_limits(&self) -> BrokerLimits {

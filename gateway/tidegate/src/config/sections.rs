@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::document::{Section, Source, Spot, report_unknown_sections};
 use super::keys::{Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream};
 use super::mistakes::Mistakes;
+use super::security::{self, SecuritySettings};
 use super::settings::{
     ADMIN_SOCKET, FunctionSettings, LogFormat, LogLevel, LogSettings, MqttSettings, Settings,
     StorageSettings, StreamSettings,
@@ -43,8 +44,8 @@ pub(super) fn read(
     let reader = Reader { file, base: base_of(file), depth, source, root };
     report_unknown_sections(source, root, out);
     let (gateway, data_dir) = reader.gateway(out);
-    let mqtt = reader.mqtt(out);
-    let http = reader.http(&mqtt.listen, out);
+    let (mqtt, security) = reader.mqtt(out);
+    let http = reader.http(&mqtt.addresses(), out);
     let log = reader.log(out);
     let storage = reader.storage(out);
     let streams = reader.streams(out);
@@ -52,7 +53,19 @@ pub(super) fn read(
     let functions = reader.functions(&names, out);
     let uplinks = uplinks::read(&reader, &gateway, &names, out);
     let file = file.to_owned();
-    Settings { file, gateway, data_dir, mqtt, http, log, storage, streams, functions, uplinks }
+    Settings {
+        file,
+        gateway,
+        data_dir,
+        mqtt,
+        security,
+        http,
+        log,
+        storage,
+        streams,
+        functions,
+        uplinks,
+    }
 }
 
 /// Reads the data directory alone.
@@ -113,15 +126,11 @@ impl<'a> Reader<'a> {
         (id, data_dir)
     }
 
-    fn mqtt(&self, out: &mut Mistakes) -> MqttSettings {
+    fn mqtt(&self, out: &mut Mistakes) -> (MqttSettings, SecuritySettings) {
         let section = Section::single(self.source, self.root, &mqtt::SECTION, out);
-        let anonymous = section.flag(&mqtt::ALLOW_ANONYMOUS, out);
-        let listen = match section.spot(&mqtt::LISTEN) {
-            Some(spot) => mqtt_listen(&spot, anonymous, out),
-            None => vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
-        };
-        MqttSettings {
-            listen,
+        let (listeners, security) = security::read(self, &section, out);
+        let settings = MqttSettings {
+            listeners,
             max_connections: size(section.count(&mqtt::MAX_CONNECTIONS, out)),
             max_packet: small(section.bytes(&mqtt::MAX_PACKET, out)),
             receive_maximum: short(section.count(&mqtt::RECEIVE_MAXIMUM, out)),
@@ -132,7 +141,8 @@ impl<'a> Reader<'a> {
             max_queue: size(section.bytes(&mqtt::MAX_QUEUE, out)),
             max_retained: size(section.count(&mqtt::MAX_RETAINED, out)),
             max_retained_bytes: size(section.bytes(&mqtt::MAX_RETAINED_BYTES, out)),
-        }
+        };
+        (settings, security)
     }
 
     fn http(&self, mqtt: &[SocketAddr], out: &mut Mistakes) -> Option<SocketAddr> {
@@ -292,15 +302,23 @@ pub(super) fn check_name(
     }
 }
 
-fn mqtt_listen(spot: &Spot<'_>, anonymous: bool, out: &mut Mistakes) -> Vec<SocketAddr> {
-    let Kind::Listen { max } = mqtt::LISTEN.kind else { return Vec::new() };
+/// One address or several; `check` looks at each.
+pub(super) fn listen_addresses(
+    spot: &Spot<'_>,
+    key: &Key,
+    taken: &mut Vec<SocketAddr>,
+    check: impl Fn(&Spot<'_>, SocketAddr, &mut Mistakes),
+    out: &mut Mistakes,
+) -> Vec<SocketAddr> {
+    let Kind::Listen { max } = key.kind else { return Vec::new() };
     let mut found: Vec<SocketAddr> = Vec::new();
     let mut take = |spot: &Spot<'_>, out: &mut Mistakes| {
         let Some(address) = address(spot, out) else { return };
-        refuse_open(spot, address, anonymous, "mqtt", out);
-        if address.port() != 0 && found.contains(&address) {
+        check(spot, address, out);
+        if address.port() != 0 && taken.contains(&address) {
             spot.wrong(out, "listed twice");
         }
+        taken.push(address);
         found.push(address);
     };
     match spot.elements() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_broker::TopicFilter;
 use tidegate_stream::{Compression, Overflow};
 
+use super::security::{ListenerSettings, SecuritySettings};
 use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
@@ -21,6 +22,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `[mqtt]`
     pub mqtt: MqttSettings,
+    /// Who is let in, and what they may do.
+    pub security: SecuritySettings,
     /// Where HTTP listens; `None` when it is off.
     pub http: Option<SocketAddr>,
     /// `[log]`
@@ -39,7 +42,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttSettings {
     /// Where devices connect; at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listeners: Vec<ListenerSettings>,
     /// Open connections.
     pub max_connections: usize,
     /// Largest packet after CONNECT, in bytes.
@@ -202,6 +205,13 @@ pub struct UplinkSettings {
     pub backoff_min: Duration,
     /// Longest wait.
     pub backoff_max: Duration,
+}
+
+impl MqttSettings {
+    /// Where all listeners listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().flat_map(|listener| listener.listen.iter().copied()).collect()
+    }
 }
 
 impl Settings {

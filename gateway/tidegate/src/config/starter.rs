@@ -1,7 +1,10 @@
 //! The configuration that `tidegate init` writes: every key there is, with its default, its
 //! range and its meaning, and only those set that a first start needs.
 
-use super::keys::{Fallback, Key, SECTIONS, SectionKeys, function, gateway, mqtt, stream, uplink};
+use super::keys::{
+    Fallback, Key, SECTIONS, SectionKeys, acl, function, gateway, limits, listener, mqtt, stream,
+    tls, uplink,
+};
 
 const WIDTH: usize = 96;
 
@@ -17,6 +20,10 @@ const HEADER: &str = "\
 
 /// Example names of the named sections, and the sections that start as comments.
 const EXAMPLES: &[(&str, &str, bool)] = &[
+    (listener::SECTION.name, "plant", false),
+    (tls::SECTION.name, "", false),
+    (acl::SECTION.name, "", false),
+    (limits::SECTION.name, "", false),
     (stream::SECTION.name, "telemetry", true),
     (function::SECTION.name, "threshold", false),
     (uplink::SECTION.name, "cloud", false),
@@ -35,8 +42,8 @@ pub fn starter() -> String {
 fn write_section(section: &SectionKeys, text: &mut String) {
     let example = EXAMPLES.iter().find(|(name, _, _)| *name == section.name);
     let (header, active) = match example {
-        Some((name, example, active)) => (format!("[{name}.{example}]"), *active),
-        None => (format!("[{}]", section.name), true),
+        Some((_, example, active)) => (section.header().replace("NAME", example), *active),
+        None => (section.header(), true),
     };
     text.push_str(if active { "" } else { "# " });
     text.push_str(&header);

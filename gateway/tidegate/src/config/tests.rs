@@ -22,6 +22,10 @@ impl Place {
         file("text.wasm", b"(module)");
         file("ca.pem", b"-----BEGIN CERTIFICATE-----\n");
         file("empty.pem", b"");
+        file("server.pem", include_bytes!("../links/testdata/server.pem"));
+        file("server.key", include_bytes!("../links/testdata/server.key"));
+        let closed = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(scratch.path().join("server.key"), closed).unwrap();
         Self { scratch }
     }
 
@@ -92,7 +96,7 @@ fn the_minimal_file_is_read_into_meaning() {
     let settings = place.parse(MINIMAL).unwrap();
     assert_eq!(settings.gateway, "gw-01");
     assert_eq!(settings.data_dir, place.scratch.path().join("data"));
-    assert_eq!(settings.mqtt.listen, ["127.0.0.1:1883".parse().unwrap()]);
+    assert_eq!(settings.mqtt.addresses(), ["127.0.0.1:1883".parse().unwrap()]);
     assert_eq!(settings.http, Some("127.0.0.1:8080".parse().unwrap()));
     let names: Vec<&str> = settings.streams.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["telemetry", "alerts"], "in the order of the file");
@@ -157,6 +161,39 @@ fn the_scheme_of_the_url_says_what_the_upstream_is() {
     assert!(plan(s3).sealed);
 }
 
+/// What has to do with logins, in a file that has some.
+#[test]
+fn logins_close_every_listener_and_ask_for_rules() {
+    let place = Place::new();
+    let users = place.scratch.path().join("users");
+    fs::write(&users, "").unwrap();
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = |mqtt: &str, more: &str| {
+        let mqtt = format!("[mqtt]\nusers_file = \"users\"\n{mqtt}\n");
+        format!("{}\n{more}", MINIMAL.replace("[mqtt]\n", &mqtt))
+    };
+    let rule = "[[mqtt.acl]]\ntopics = [\"#\"]";
+    let settings = place.parse(&file("", rule)).unwrap();
+    assert!(!settings.mqtt.listeners[0].allow_anonymous && settings.requires_login());
+    let settings = place.parse(&file("allow_anonymous = true", rule)).unwrap();
+    assert!(settings.mqtt.listeners[0].allow_anonymous && settings.requires_login());
+    let settings = place.parse(MINIMAL).unwrap();
+    assert!(settings.mqtt.listeners[0].allow_anonymous && !settings.requires_login());
+    let without = place.mistakes(&file("", ""));
+    assert!(without.starts_with("tidegate.toml: mqtt.acl: missing; clients log in"), "{without}");
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o644)).unwrap();
+    let open = place.mistakes(&file("", rule));
+    assert!(open.contains("mqtt.users_file = \"users\": users has mode 0644"), "{open}");
+    let named = "[mqtt.listener.a]\nlisten = \"[::]:1\"\n[mqtt.listener.b]\nlisten = \"[::]:2\"";
+    let text = format!(
+        "{}\n{named}\n{rule}",
+        MINIMAL.replace("listen = \"127.0.0.1:1883\"", "users_file = \"users\"")
+    );
+    let settings = parse(&place.file(), &text, Depth::File).unwrap();
+    let names: Vec<&str> = settings.mqtt.listeners.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"], "no default listener beside named ones");
+}
+
 #[test]
 fn ten_mistakes_are_reported_at_once() {
     let found = Place::new().mistakes(include_str!("golden/ten_mistakes.toml"));
@@ -170,8 +207,7 @@ fn the_reference_has_exactly_the_keys_that_the_parser_knows() {
     let text = fs::read_to_string(file).unwrap();
     let mut expected = String::new();
     for section in keys::SECTIONS {
-        let name = if section.named { ".NAME" } else { "" };
-        expected.push_str(&format!("## `[{}{name}]`\n{TABLE_HEAD}", section.name));
+        expected.push_str(&format!("## `{}`\n{TABLE_HEAD}", section.header()));
         for key in section.keys {
             expected.push_str(&format!("{}\n", reference_row(key)));
         }
@@ -301,7 +337,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#""127.0.0.1:1883""#,
         r#""0.0.0.0:1883""#,
-        r#"7: mqtt.listen = "0.0.0.0:1883": reachable from other machines, and this version has no authentication; listen on 127.0.0.1, or set allow_anonymous = true in [mqtt] if everybody who reaches the port may use it"#,
+        r#"7: mqtt.listen = "0.0.0.0:1883": reachable from other machines without a login; listen on 127.0.0.1, set up logins (users_file in [mqtt], client_ca_file in [mqtt.tls]), or set allow_anonymous = true in [mqtt] if everybody who reaches the port may use it"#,
     ),
     (
         r#""127.0.0.1:1883""#,
@@ -328,6 +364,67 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[mqtt]",
         "[http]\nlisten = \"127.0.0.1:1883\"\n[mqtt]",
         r#"7: http.listen = "127.0.0.1:1883": the same as in mqtt.listen; choose another port"#,
+    ),
+    // security
+    (
+        "[mqtt]",
+        "[[mqtt.acl]]\ntopics = [\"a/${clint}\"]\n[mqtt]",
+        "7: mqtt.acl[0].topics[0] = \"a/${clint}\": has the unknown variable ${clint}; known: ${client}, ${username}, ${cert.cn}, ${cert.san.dns}, ${cert.san.uri}, ${cert.san.email}, ${cert.fingerprint}",
+    ),
+    (
+        "[mqtt]",
+        "[[mqtt.acl]]\ntopics = [\"a\"]\naction = \"pub\"\n[mqtt]",
+        r#"8: mqtt.acl[0].action = "pub": unknown value; allowed: "both", "publish", "subscribe""#,
+    ),
+    (
+        "[mqtt]",
+        "[[mqtt.acl]]\ntopics = [\"a\"]\nlisteners = [\"mqt\"]\n[mqtt]",
+        r#"8: mqtt.acl[0].listeners[0] = "mqt": no such listener; did you mean "mqtt"?"#,
+    ),
+    (
+        "[mqtt]",
+        "[[mqtt.acl]]\ntopic = \"a\"\ntopics = [\"a\"]\n[mqtt]",
+        r#"7: mqtt.acl[0].topic = "a": unknown key; did you mean topics?"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"127.0.0.1:8883\"\ntls = true\n[stream.alerts]",
+        "23: mqtt.listener.plant.tls = true: needs a section [mqtt.tls] with cert_file and key_file",
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"127.0.0.1:1883\"\n[stream.alerts]",
+        r#"22: mqtt.listener.plant.listen = "127.0.0.1:1883": listed twice"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"0.0.0.0:8883\"\n[stream.alerts]",
+        r#"22: mqtt.listener.plant.listen = "0.0.0.0:8883": reachable from other machines without a login; listen on 127.0.0.1, set up logins (users_file in [mqtt], client_ca_file in [mqtt.tls]), or set allow_anonymous = true in [mqtt.listener.plant] if everybody who reaches the port may use it"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"127.0.0.1:9001\"\nwebsocket = \"mqtt\"\n[stream.alerts]",
+        r#"23: mqtt.listener.plant.websocket = "mqtt": no path; write, for example, websocket = "/mqtt""#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"127.0.0.1:9001\"\nproxy_from = [\"proxy\"]\n[stream.alerts]",
+        r#"23: mqtt.listener.plant.proxy_from[0] = "proxy": no IP address; write, for example, "192.0.2.7""#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.tls]\ncert_file = \"server.pem\"\nkey_file = \"empty.pem\"\n[stream.alerts]",
+        r#"23: mqtt.tls.key_file = "empty.pem": empty.pem has mode 0644: others may read or change the secret; chmod 600 empty.pem"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.tls]\ncert_file = \"empty.pem\"\nkey_file = \"server.key\"\n[stream.alerts]",
+        r#"22: mqtt.tls.cert_file = "empty.pem": empty.pem holds no certificate (no -----BEGIN CERTIFICATE-----)"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.tls]\ncert_file = \"server.pem\"\nkey_file = \"server.key\"\ncrl_file = \"x\"\n[stream.alerts]",
+        r#"24: mqtt.tls.crl_file = "x": has no use without client_ca_file"#,
     ),
     // topics
     (
@@ -487,7 +584,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[mqtt]",
         "[weather]\n[mqtt]",
-        "6: weather: unknown section; known: [gateway], [mqtt], [http], [log], [storage], [stream.NAME], [function.NAME], [uplink.NAME]",
+        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [http], [log], [storage], [stream.NAME], [function.NAME], [uplink.NAME]",
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
     // storage

@@ -31,6 +31,11 @@ impl Section<'_> {
         self.read(key, out, flag).unwrap_or_default()
     }
 
+    /// As [`Section::flag`], for a key without default.
+    pub(super) fn flag_if_set(&self, key: &Key, out: &mut Mistakes) -> Option<bool> {
+        self.read(key, out, flag)
+    }
+
     pub(super) fn count(&self, key: &Key, out: &mut Mistakes) -> u64 {
         self.read(key, out, count).unwrap_or_default()
     }
@@ -282,6 +287,9 @@ mod tests {
                 | Kind::Topics { .. }
                 | Kind::Streams { .. }
                 | Kind::Input
+                | Kind::Addresses { .. }
+                | Kind::Patterns { .. }
+                | Kind::Words { .. }
                 | Kind::Json { .. } => Ok(()),
             };
             assert_eq!(result, Ok(()), "{} = {literal}", key.name);

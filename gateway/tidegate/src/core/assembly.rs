@@ -1,31 +1,42 @@
 //! Puts the daemon together: store, gateway, threads, listeners.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::net::sockopt;
 use tidegate_flow::Gateway;
 use tidegate_runtime::Module;
 use tidegate_stream::{Disk, Recovery};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc::{Receiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
 use super::functions::{FunctionThread, Loaded};
+use super::logins::Doorkeeper;
 use super::pump::Pump;
 use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::Sink;
 use super::{Core, Event, clock, descriptors, links, uplinks};
-use crate::config::{FunctionSettings, Settings, UplinkSettings};
+use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
+use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, needs_handshake};
 use crate::wear::Wear;
 
+/// Clients that are through their handshakes and wait for the core.
+const ARRIVALS: usize = 64;
+/// TCP keep-alive: a client that has been silent so long is asked, so often, and so many times.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(120);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_PROBES: u32 = 4;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
 
@@ -55,16 +66,18 @@ pub fn run(
         .build()
         .context("cannot start the core's runtime")?;
     LocalSet::new().block_on(&runtime, async {
-        let core = Core::new(gateway);
         let (events, receiver) = unbounded_channel();
+        let keys = Keys::load(&settings.security);
+        let core = Core::new(gateway, doorkeeper(settings, &events, keys.clone())?);
         let functions = start_functions(settings, &core, &events)?;
         let (drivers, news) =
             uplinks::start(sinks(settings, &core)).context("cannot start the uplinks' thread")?;
+        let tell = events.clone();
         let mut pump = Pump {
             core: core.clone(),
             events: receiver,
             requests,
-            disks: Disks::start(disk, events).context("cannot start the disk threads")?,
+            disks: Disks::start(disk, events.clone()).context("cannot start the disk threads")?,
             functions,
             uplinks: drivers,
             news,
@@ -75,16 +88,88 @@ pub fn run(
             shutdown,
         };
         let mut addresses = Vec::new();
-        for address in &settings.mqtt.listen {
-            let listener = listen(*address)
-                .with_context(|| format!("mqtt.listen: cannot listen on {address}"))?;
-            addresses.push(listener.local_addr()?);
-            let accept = links::accept(core.clone(), listener, max_connections);
-            pump.listeners.spawn_local(accept);
+        let mut sockets = Vec::new();
+        for (index, listener) in settings.mqtt.listeners.iter().enumerate() {
+            for address in &listener.listen {
+                let socket = listen(*address)
+                    .with_context(|| format!("{}: cannot listen on {address}", place(listener)))?;
+                addresses.push(socket.local_addr()?);
+                if needs_handshake(listener) {
+                    sockets.push((index, socket.into_std()?));
+                } else {
+                    let accept = links::accept(core.clone(), socket, index, max_connections);
+                    pump.listeners.spawn_local(accept);
+                }
+            }
+        }
+        if Door::is_needed(settings) {
+            let (arrivals, receiver) = channel(ARRIVALS);
+            start_door(settings, &core, sockets, keys, arrivals, tell)
+                .context("cannot start the thread that lets clients in")?;
+            let receive = links::receive(core.clone(), receiver, max_connections);
+            pump.listeners.spawn_local(receive);
         }
         ready(&addresses);
         pump.run().await
     })
+}
+
+/// The key that a listener's addresses come from.
+fn place(listener: &ListenerSettings) -> String {
+    match listener.name.as_str() {
+        PLAIN => "mqtt.listen".to_owned(),
+        name => format!("mqtt.listener.{name}.listen"),
+    }
+}
+
+fn doorkeeper(
+    settings: &Settings,
+    events: &UnboundedSender<Event>,
+    keys: Keys,
+) -> anyhow::Result<Doorkeeper> {
+    let security = &settings.security;
+    let passwords = match &security.users_file {
+        Some(_) => {
+            let events = events.clone();
+            // The core's thread is gone only when everything ends.
+            let tell = move |checked| drop(events.send(Event::Checked(checked)));
+            Some(Passwords::start(tell).context("cannot start the thread that checks passwords")?)
+        }
+        None => None,
+    };
+    Ok(Doorkeeper {
+        requires_login: settings.requires_login(),
+        listeners: settings.mqtt.listeners.clone(),
+        identity: security.tls.as_ref().map_or(Identity::CommonName, |tls| tls.identity),
+        addresses: Addresses::new(security.limits.clone()),
+        turned_away: Arc::default(),
+        policy: RefCell::new(security.policy.clone()),
+        keys: RefCell::new(keys),
+        passwords,
+        pending: RefCell::default(),
+    })
+}
+
+fn start_door(
+    settings: &Settings,
+    core: &Core,
+    sockets: Vec<(usize, std::net::TcpListener)>,
+    keys: Keys,
+    arrivals: Sender<Arrival>,
+    events: UnboundedSender<Event>,
+) -> std::io::Result<()> {
+    let door = Door {
+        file: settings.file.clone(),
+        security: settings.security.clone(),
+        listeners: settings.mqtt.listeners.clone(),
+        sockets,
+        keys,
+        patience: settings.mqtt.connect_timeout,
+        addresses: core.door.addresses.clone(),
+        turned_away: core.door.turned_away.clone(),
+        arrivals,
+    };
+    door.start(move |news| drop(events.send(Event::News(Box::new(news)))))
 }
 
 /// Where each uplink goes, in the order of the plan.
@@ -146,10 +231,16 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     // Accepted sockets inherit it: a client without a keep-alive of its own that lost its power
-    // is found out by the kernel's, after two hours, instead of taking a connection for ever.
+    // is found out by the kernel's, instead of taking a connection for ever.
     socket.set_keepalive(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let listener = {
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?
+    };
+    sockopt::set_tcp_keepidle(&listener, KEEP_ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&listener, KEEP_ALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&listener, KEEP_ALIVE_PROBES)?;
+    Ok(listener)
 }
 
 /// A function that cannot be loaded is parked, not fatal: its records wait.

@@ -2,20 +2,27 @@
 //! the connection was lost. Limited, so that no client can fill the log.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidegate_broker::CloseReason;
+use tidegate_broker::access::{Action, PUBLISH_DENIED, WILL_DENIED};
 
-/// Lines in one [`WINDOW`].
+use crate::lines::Lines;
+
+/// Lines of each kind in a minute.
 const LINES: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// Writes the notes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClosingNotes {
-    window: Option<Instant>,
-    lines: u32,
-    left_out: u64,
+    closings: Lines,
+    denials: Lines,
+}
+
+impl Default for ClosingNotes {
+    fn default() -> ClosingNotes {
+        ClosingNotes { closings: Lines::a_minute(LINES), denials: Lines::a_minute(LINES) }
+    }
 }
 
 impl ClosingNotes {
@@ -23,7 +30,7 @@ impl ClosingNotes {
     pub(crate) fn note(&mut self, now: Instant, peer: SocketAddr, why: &CloseReason) {
         if !concerns_operator(why) {
             tracing::debug!(%peer, %why, "closing a connection");
-        } else if let Some(left_out) = self.admit(now) {
+        } else if let Some(left_out) = self.closings.admit(now) {
             if left_out > 0 {
                 tracing::warn!(left_out, "more MQTT connections were closed than are listed here");
             }
@@ -31,24 +38,30 @@ impl ClosingNotes {
         }
     }
 
-    /// Whether there may be another line, and how many were left out before it.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if self.window.is_none_or(|began| now >= began + WINDOW) {
-            self.window = Some(now);
-            self.lines = 0;
+    /// A client was not allowed to do something.
+    pub(crate) fn denied(
+        &mut self,
+        now: Instant,
+        client: &str,
+        user: Option<&str>,
+        action: Action,
+        topic: &str,
+    ) {
+        if let Some(left_out) = self.denials.admit(now) {
+            if left_out > 0 {
+                tracing::warn!(left_out, "more was denied than is listed here");
+            }
+            tracing::warn!(client, user, %action, topic, "denied by [[mqtt.acl]]");
         }
-        if self.lines == LINES {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.left_out))
     }
 }
 
 /// Something is wrong with the client or its configuration.
 fn concerns_operator(why: &CloseReason) -> bool {
     match why {
+        // These have a line of their own.
+        CloseReason::Fault { text, .. } if *text == WILL_DENIED => false,
+        CloseReason::PublishRefused(text) if text == PUBLISH_DENIED => false,
         CloseReason::Fault { .. } | CloseReason::PublishRefused(_) | CloseReason::TakenOver => true,
         CloseReason::ClientDisconnected
         | CloseReason::Transport(_)
@@ -56,20 +69,5 @@ fn concerns_operator(why: &CloseReason) -> bool {
         | CloseReason::KeepAliveTimeout
         | CloseReason::TooManyConnections
         | CloseReason::ShuttingDown => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_limited_and_those_left_out_are_counted() {
-        let mut notes = ClosingNotes::default();
-        let now = Instant::now();
-        let admitted: Vec<_> = (0..LINES + 5).filter_map(|_| notes.admit(now)).collect();
-        assert_eq!(admitted, [0; LINES as usize]);
-        assert_eq!(notes.admit(now + WINDOW), Some(5));
-        assert_eq!(notes.admit(now + WINDOW), Some(0));
     }
 }

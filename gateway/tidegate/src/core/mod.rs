@@ -10,6 +10,7 @@ mod disks;
 mod functions;
 mod imports;
 mod links;
+mod logins;
 mod pump;
 mod requests;
 #[cfg(test)]
@@ -29,7 +30,9 @@ use tokio::sync::Notify;
 
 pub use assembly::run;
 
+use crate::links::{Checked, News};
 use links::Link;
+use logins::Doorkeeper;
 
 /// What other threads tell the core.
 pub(crate) enum Event {
@@ -37,12 +40,17 @@ pub(crate) enum Event {
     Disk(DiskReply),
     /// A function call has ended.
     Called(usize, CallResult),
+    /// A password has been checked.
+    Checked(Checked),
+    /// Certificates, users or rules have changed.
+    News(Box<News>),
 }
 
 /// The gateway and the sockets around it, shared by the tasks of the core thread.
 pub(crate) struct Core {
     gateway: RefCell<Gateway>,
     links: RefCell<BTreeMap<ConnId, Rc<Link>>>,
+    door: Doorkeeper,
     /// There may be something to carry out.
     work: Notify,
     buffer: RefCell<Vec<u8>>,
@@ -54,10 +62,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    fn new(gateway: Gateway) -> Rc<Core> {
+    fn new(gateway: Gateway, door: Doorkeeper) -> Rc<Core> {
         Rc::new(Core {
             gateway: RefCell::new(gateway),
             links: RefCell::new(BTreeMap::new()),
+            door,
             work: Notify::new(),
             buffer: RefCell::new(Vec::new()),
             next_conn: Cell::new(1),
@@ -87,6 +96,7 @@ impl Core {
 
     fn forget(&self, conn: ConnId) {
         self.links.borrow_mut().remove(&conn);
+        self.door.pending.borrow_mut().remove(&conn);
     }
 
     /// Connections there are, those included that only send what is left.
@@ -103,8 +113,7 @@ impl Core {
         let Some(link) = self.link(conn) else { return false };
         let mut gateway = self.gateway.borrow_mut();
         let Some(outbox) = gateway.unsent(conn) else { return false };
-        link.flush(outbox);
-        !outbox.as_slice().is_empty()
+        link.flush(outbox)
     }
 
     fn wants_input(&self) -> bool {

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tidegate_broker::access::Access;
 use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::watch;
@@ -94,13 +93,17 @@ impl Pump {
     }
 
     fn take_events(&mut self, first: Event) {
-        let mut gateway = self.core.gateway.borrow_mut();
+        let core = &self.core;
         let more = std::iter::from_fn(|| self.events.try_recv().ok()).take(TURN - 1);
         for event in std::iter::once(first).chain(more) {
             let now = clock::now();
             match event {
-                Event::Disk(reply) => gateway.handle_disk(now, reply),
-                Event::Called(function, result) => gateway.handle_call(now, function, result),
+                Event::Disk(reply) => core.gateway.borrow_mut().handle_disk(now, reply),
+                Event::Called(function, result) => {
+                    core.gateway.borrow_mut().handle_call(now, function, result);
+                }
+                Event::Checked(checked) => core.password_checked(&checked),
+                Event::News(news) => core.take_news(*news),
             }
         }
     }
@@ -139,16 +142,15 @@ impl Pump {
             }
             Output::Close(conn, why) => {
                 if let Some(link) = self.core.link(conn) {
-                    self.notes.note(clock::now().instant, link.peer(), &why);
+                    if !link.is_turned_away() {
+                        self.notes.note(clock::now().instant, link.peer(), &why);
+                    }
                     link.close();
                 }
             }
             Output::Pause(conn) => self.pause(conn, true),
             Output::Resume(conn) => self.pause(conn, false),
-            Output::Authenticate(conn, _) => {
-                let access = Access::everything();
-                self.core.gateway.borrow_mut().authenticated(clock::now(), conn, Ok(access));
-            }
+            Output::Authenticate(conn, login) => self.core.log_in(conn, login),
             Output::Disk(request) => {
                 anyhow::ensure!(self.disks.submit(request), "a disk thread died");
             }
@@ -157,6 +159,10 @@ impl Pump {
                 if let Some(driver) = self.uplinks.get_mut(index) {
                     driver.submit(action);
                 }
+            }
+            Output::Notice(Notice::Denied { client, user, action, topic }) => {
+                let now = clock::now().instant;
+                self.notes.denied(now, &client, user.as_deref(), action, &topic);
             }
             Output::Notice(notice) => log(notice),
         }
@@ -237,9 +243,8 @@ fn log(notice: Notice) {
         Notice::ClientDisconnected { client, why } => {
             tracing::debug!(client, why, "disconnected");
         }
-        Notice::Denied { client, user, action, topic } => {
-            tracing::warn!(client, user, %action, topic, "denied");
-        }
+        // Limited, see ClosingNotes.
+        Notice::Denied { .. } => {}
         Notice::FunctionLog { function, level, text } => match level {
             1 => tracing::error!(target: "function", function, "{text}"),
             2 => tracing::warn!(target: "function", function, "{text}"),

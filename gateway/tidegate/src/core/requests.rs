@@ -48,6 +48,7 @@ impl Requests {
             CoreRequest::Status { reply } => {
                 let now = clock::now();
                 let mut status = core.gateway.borrow().status(now);
+                status.broker.turned_away = core.door.turned_away.counts();
                 status.disk.wear = Some(self.wear.status(now.instant, status.disk.bytes_written));
                 let _ = reply.send(status);
             }

@@ -13,5 +13,6 @@ mod poison;
 mod power_cut;
 mod records;
 mod s3_sink;
+mod security;
 mod setup;
 mod third_party;

@@ -6,14 +6,13 @@ mod gzip;
 mod origin;
 #[cfg(test)]
 pub(in crate::uplinks) mod scripted;
-mod secret;
 mod session;
 mod wait;
 
+pub(in crate::uplinks) use crate::secret::read_secret;
 pub(in crate::uplinks) use connection::{Answer, Connection};
 pub(in crate::uplinks) use gzip::gzip;
 pub(in crate::uplinks) use origin::{Origin, checked_path};
-pub(in crate::uplinks) use secret::read_secret;
 pub(in crate::uplinks) use session::{Delivery, Ending, run};
 pub(in crate::uplinks) use wait::retry_after;
 

@@ -5,7 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Longest such file.
+/// Longest token or key.
+#[cfg(any(feature = "web", test))]
 const MAX_SECRET: u64 = 64 * 1024;
 /// What nobody but the owner, and at most the group for reading, may have.
 const OPEN_TO_OTHERS: u32 = 0o037;
@@ -15,7 +16,18 @@ const OPEN_TO_OTHERS: u32 = 0o037;
 /// # Errors
 /// When it cannot be read, is too long, empty or no text, or when others may read it; in words
 /// that fit behind the file's name, and without anything of its content.
-pub(in crate::uplinks) fn read_secret(file: &Path) -> Result<String, String> {
+#[cfg(any(feature = "web", test))]
+pub(crate) fn read_secret(file: &Path) -> Result<String, String> {
+    let bytes = read_closed(file, MAX_SECRET)?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
+    match text.trim() {
+        "" => Err("is empty".to_owned()),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+/// The bytes of a file that is closed to others, at most `max` of them. Errors as above.
+pub(crate) fn read_closed(file: &Path, max: u64) -> Result<Vec<u8>, String> {
     let mut open = File::open(file).map_err(|error| format!("cannot be read: {error}"))?;
     let about = open.metadata().map_err(|error| format!("cannot be read: {error}"))?;
     if !about.is_file() {
@@ -29,16 +41,12 @@ pub(in crate::uplinks) fn read_secret(file: &Path) -> Result<String, String> {
         ));
     }
     let mut bytes = Vec::new();
-    let read = open.by_ref().take(MAX_SECRET + 1).read_to_end(&mut bytes);
+    let read = open.by_ref().take(max + 1).read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_SECRET {
-        return Err(format!("is longer than {MAX_SECRET} bytes"));
+    if bytes.len() as u64 > max {
+        return Err(format!("is longer than {max} bytes"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
-    match text.trim() {
-        "" => Err("is empty".to_owned()),
-        secret => Ok(secret.to_owned()),
-    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

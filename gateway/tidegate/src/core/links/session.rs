@@ -1,134 +1,50 @@
-//! MQTT over TCP: accepts, reads, writes. Every socket of a client lives on the core's thread;
-//! bytes go straight into the core, and out of its outboxes straight into the socket.
+//! One client: its task reads, and notices when it may or must not.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::SocketAddr;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tidegate_broker::ConnId;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Sleep, sleep};
 
-use super::{Core, clock};
+use super::{Arrived, Link};
+use crate::core::{Core, clock};
 
 /// Read buffer, shared by all connections: a read is handled before the next begins.
 const READ_BYTES: usize = 64 * 1024;
+/// The same before it is known who the client is: what it may make us keep.
+const EARLY_BYTES: usize = 4 * 1024;
 /// How long a connection that is being closed may take to send what it still holds.
 const LINGER: Duration = Duration::from_secs(2);
-/// Pause after `accept` failed: out of descriptors does not get better by asking at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A client's socket as the core's thread knows it.
-pub(crate) struct Link {
-    peer: SocketAddr,
-    writer: OwnedWriteHalf,
-    /// The task that reads; woken when something below changes.
-    waker: RefCell<Option<Waker>>,
-    /// The socket's send buffer is full.
-    full: Cell<bool>,
-    /// It has taken bytes since somebody looked.
-    moved: Cell<bool>,
-    paused: Cell<bool>,
-    closing: Cell<bool>,
-    broken: Cell<bool>,
-}
-
-impl Link {
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    /// The client's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    pub(crate) fn pause(&self, paused: bool) {
-        self.paused.set(paused);
-        self.wake();
-    }
-
-    /// Sends what is left, then ends.
-    pub(crate) fn close(&self) {
-        self.closing.set(true);
-        self.wake();
-    }
-
-    /// Looks again at whether reading is allowed.
-    pub(crate) fn reconsider(&self) {
-        self.wake();
-    }
-
-    /// Sends what the outbox holds until it is empty or the socket is full.
-    pub(crate) fn flush(&self, outbox: &mut tidegate_broker::Outbox) {
-        while !outbox.as_slice().is_empty() {
-            match self.writer.try_write(outbox.as_slice()) {
-                Ok(sent) => {
-                    outbox.consume(sent);
-                    self.moved.set(true);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.full.replace(true) {
-                        self.wake();
-                    }
-                    return;
-                }
-                Err(_) => {
-                    // The reading side sees the same error and says why.
-                    self.broken.set(true);
-                    self.wake();
-                    return;
-                }
-            }
-        }
-    }
-}
 
 /// How long a client may take nothing of what waits for it before it counts as gone: one that is
 /// slow takes some, and one whose connection died in silence would be kept for ever.
 const STALL: Duration = Duration::from_secs(60);
 
-/// Accepts clients for ever, at most `max` at a time.
-pub(crate) async fn accept(core: Rc<Core>, listener: TcpListener, max: usize) {
-    let mut crowded = false;
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) if core.connections() < max => {
-                crowded = false;
-                tokio::task::spawn_local(Session::new(&core, stream, peer).serve());
-            }
-            Ok((_, peer)) => {
-                if !std::mem::replace(&mut crowded, true) {
-                    tracing::warn!(%peer, max, "too many MQTT connections: refusing more");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept an MQTT connection; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
 /// Sends what is left in the outbox of a connection that the broker has closed.
 async fn drain(core: &Core, conn: ConnId, link: &Link) {
     let sent = async {
-        while core.flush(conn) && !link.broken.get() {
-            if link.writer.writable().await.is_err() {
-                return;
-            }
+        flush(core, conn, link).await;
+        if let Some(wire) = &link.wire {
+            wire.borrow_mut().say_goodbye();
+            flush(core, conn, link).await;
         }
     };
     if tokio::time::timeout(LINGER, sent).await.is_err() {
         tracing::debug!(conn = conn.0, "closed with bytes unsent: the client does not read");
+    }
+}
+
+async fn flush(core: &Core, conn: ConnId, link: &Link) {
+    while core.flush(conn) && !link.broken.get() {
+        if link.writer.writable().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -138,7 +54,7 @@ enum More {
     No,
 }
 
-struct Session {
+pub(super) struct Session {
     core: Rc<Core>,
     conn: ConnId,
     link: Rc<Link>,
@@ -148,32 +64,49 @@ struct Session {
 }
 
 impl Session {
-    fn new(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr) -> Session {
+    pub(super) fn new(core: &Rc<Core>, stream: TcpStream, arrived: Arrived) -> Session {
+        let peer = arrived.peer;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         let (reader, writer) = stream.into_split();
-        let link = Rc::new(Link {
-            peer,
-            writer,
-            waker: RefCell::new(None),
-            full: Cell::new(false),
-            moved: Cell::new(false),
-            paused: Cell::new(false),
-            closing: Cell::new(false),
-            broken: Cell::new(false),
-        });
+        let link = Rc::new(Link::new(writer, arrived));
         let conn = core.open(link.clone(), peer);
         Session { core: core.clone(), conn, link, reader, stall: None }
     }
 
-    async fn serve(mut self) {
-        let why = std::future::poll_fn(|cx| self.poll(cx)).await;
-        if self.link.closing.get() {
+    /// Serves the client to its end; `early` has come in behind its handshake.
+    pub(super) async fn serve(mut self, early: Vec<u8>) {
+        let why = match self.take(&early) {
+            Ok(()) => {
+                drop(early);
+                std::future::poll_fn(|cx| self.poll(cx)).await
+            }
+            Err(why) => why,
+        };
+        if self.link.closing.get() || self.link.wire.is_some() {
             drain(&self.core, self.conn, &self.link).await;
         }
         self.core.closed(self.conn, &why);
         self.core.forget(self.conn);
+    }
+
+    /// Bytes of the socket, or those that a handshake has left in the layers.
+    fn take(&self, bytes: &[u8]) -> Result<(), String> {
+        let Some(wire) = &self.link.wire else {
+            if !bytes.is_empty() {
+                self.core.received(clock::now(), self.conn, bytes);
+            }
+            return Ok(());
+        };
+        let now = clock::now();
+        let mut wire = wire.borrow_mut();
+        let taken = wire.receive(bytes, |bytes| self.core.received(now, self.conn, bytes));
+        if wire.has_unsent() {
+            drop(wire);
+            self.core.flush(self.conn);
+        }
+        taken
     }
 
     /// Ready when the connection has ended, with the reason.
@@ -231,16 +164,18 @@ impl Session {
 
     /// One read, straight into the core.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<More, String>> {
+        let known = self.link.login.borrow().is_some() || !self.core.door.requires_login;
+        let most = if known { READ_BYTES } else { EARLY_BYTES };
         let mut buffer = self.core.read_buffer(READ_BYTES);
-        let mut bytes = ReadBuf::new(&mut buffer);
+        let mut bytes = ReadBuf::new(&mut buffer[..most]);
         match ready!(Pin::new(&mut self.reader).poll_read(cx, &mut bytes)) {
             Ok(()) if bytes.filled().is_empty() => {
                 Poll::Ready(Err("the client closed the connection".to_owned()))
             }
             Ok(()) => {
-                self.core.received(clock::now(), self.conn, bytes.filled());
                 let full = bytes.remaining() == 0;
-                Poll::Ready(Ok(if full { More::Perhaps } else { More::No }))
+                let taken = self.take(bytes.filled());
+                Poll::Ready(taken.map(|()| if full { More::Perhaps } else { More::No }))
             }
             Err(error) => Poll::Ready(Err(error.to_string())),
         }

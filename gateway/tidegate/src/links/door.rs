@@ -1,0 +1,343 @@
+//! The thread where clients come in that need more than a TCP connection: PROXY header, TLS,
+//! WebSocket. It also notices when certificates, revocation lists or users change.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::{CertificateError, ServerConnection};
+use tidegate_broker::access::Policy;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Sender;
+use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::addresses::{Addresses, Place};
+use super::tls::{Tls, load_tls, stamp};
+use super::turned_away::{Reason, TurnedAway, Who};
+use super::users::Users;
+use super::{proxy, upgrade};
+use crate::config::{self, ListenerSettings, SecuritySettings, Settings};
+
+/// How often the files are looked at.
+const WATCH: Duration = Duration::from_secs(2);
+/// Pause after `accept` failed: out of descriptors does not get better by asking at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Handshakes under way; each takes some 30 KiB. Further clients wait in the kernel.
+const MAX_HANDSHAKES: usize = 512;
+
+/// A client that is through.
+pub(crate) struct Arrival {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Index of its listener in the settings.
+    pub(crate) listener: usize,
+    pub(crate) tls: Option<Box<ServerConnection>>,
+    pub(crate) websocket: bool,
+    /// What has been read behind the handshake.
+    pub(crate) early: Vec<u8>,
+    pub(crate) place: Place,
+}
+
+/// What the files hold at the moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keys {
+    pub(crate) tls: Option<Tls>,
+    pub(crate) users: Option<Arc<Users>>,
+}
+
+/// What has changed.
+pub(crate) struct News {
+    pub(crate) keys: Keys,
+    /// The rules, when the configuration was read again.
+    pub(crate) policy: Option<Policy>,
+}
+
+/// Everything that the thread needs.
+pub(crate) struct Door {
+    pub(crate) file: PathBuf,
+    pub(crate) security: SecuritySettings,
+    pub(crate) listeners: Vec<ListenerSettings>,
+    /// Sockets with the index of their listener.
+    pub(crate) sockets: Vec<(usize, TcpListener)>,
+    pub(crate) keys: Keys,
+    pub(crate) patience: Duration,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) turned_away: Arc<TurnedAway>,
+    pub(crate) arrivals: Sender<Arrival>,
+}
+
+impl Keys {
+    /// Reads the files. What cannot be read is logged, and looked for again when it changes: a
+    /// gateway whose certificate is broken still sends what it has.
+    pub(crate) fn load(security: &SecuritySettings) -> Keys {
+        let mut keys = Keys::default();
+        keys.read_again(security);
+        keys
+    }
+
+    /// What can be read replaces what was there.
+    fn read_again(&mut self, security: &SecuritySettings) {
+        if let Some(tls) = &security.tls {
+            match load_tls(&tls.files) {
+                Ok(tls) => self.tls = Some(tls),
+                Err(problems) => {
+                    for problem in problems {
+                        tracing::error!("{problem}; until it is right, {}", self.tls_meanwhile());
+                    }
+                }
+            }
+        }
+        if let Some(file) = &security.users_file {
+            match Users::load(file) {
+                Ok(users) => self.users = Some(Arc::new(users)),
+                Err(why) => {
+                    let meanwhile = match self.users {
+                        Some(_) => "the users from before count",
+                        None => "no password is right",
+                    };
+                    tracing::error!("mqtt.users_file: {why}; until it is right, {meanwhile}");
+                }
+            }
+        }
+    }
+
+    fn tls_meanwhile(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "the certificates from before count",
+            None => "listeners with TLS turn everybody away",
+        }
+    }
+}
+
+impl Door {
+    /// Starts the thread. `tell` hands over what has changed in the files.
+    pub(crate) fn start(self, tell: impl Fn(News) + 'static + Send) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let hangup = {
+            let _guard = runtime.enter();
+            signal(SignalKind::hangup())?
+        };
+        let run = move || {
+            LocalSet::new().block_on(&runtime, async move {
+                let shared = Mutex::new(self.keys.clone());
+                let limit = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+                let door = Rc::new(Entrance { door: self, keys: shared, limit });
+                for (listener, socket) in &door.door.sockets {
+                    let accept = door.clone().accept(*listener, socket.try_clone());
+                    tokio::task::spawn_local(accept);
+                }
+                door.watch(hangup, tell).await;
+            });
+        };
+        thread::Builder::new().name("door".to_owned()).spawn(run).map(drop)
+    }
+
+    /// Whether there is anything for it to do.
+    pub(crate) fn is_needed(settings: &Settings) -> bool {
+        settings.security
+            != SecuritySettings {
+                limits: settings.security.limits.clone(),
+                ..SecuritySettings::default()
+            }
+            || settings.mqtt.listeners.iter().any(needs_handshake)
+    }
+}
+
+/// Whether clients of a listener go through the door.
+pub(crate) fn needs_handshake(listener: &ListenerSettings) -> bool {
+    listener.tls || listener.websocket.is_some() || !listener.proxy_from.is_empty()
+}
+
+/// The door as its tasks share it.
+struct Entrance {
+    door: Door,
+    keys: Mutex<Keys>,
+    limit: Arc<Semaphore>,
+}
+
+/// Why a client does not get through.
+struct Refused {
+    reason: Reason,
+    why: String,
+    user: Option<String>,
+}
+
+impl Refused {
+    fn new(reason: Reason, why: impl ToString) -> Refused {
+        Refused { reason, why: why.to_string(), user: None }
+    }
+}
+
+impl Entrance {
+    async fn accept(self: Rc<Self>, listener: usize, socket: io::Result<TcpListener>) {
+        let socket = match socket.and_then(tokio::net::TcpListener::from_std) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "cannot accept MQTT connections"),
+        };
+        loop {
+            let Ok(permit) = self.limit.clone().acquire_owned().await else { return };
+            match socket.accept().await {
+                Ok((stream, peer)) => {
+                    let entrance = self.clone();
+                    tokio::task::spawn_local(async move {
+                        entrance.receive(listener, stream, peer).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an MQTT connection; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn receive(&self, listener: usize, stream: TcpStream, mut peer: SocketAddr) {
+        let Some(settings) = self.door.listeners.get(listener) else { return };
+        let outcome = tokio::time::timeout(
+            self.door.patience,
+            self.handshakes(listener, settings, stream, &mut peer),
+        );
+        let refused = match outcome.await {
+            Ok(Ok(arrival)) => {
+                // The core's thread is gone only when everything ends.
+                let _ = self.door.arrivals.send(arrival).await;
+                return;
+            }
+            Ok(Err(refused)) => refused,
+            Err(_) => {
+                let why = format!("no handshake within {:?}", self.door.patience);
+                Refused::new(Reason::HandshakeTimeout, why)
+            }
+        };
+        let user = refused.user.as_deref();
+        let who = Who { peer, listener: &settings.name, client: None, user };
+        self.door.turned_away.note(Instant::now(), refused.reason, who, &refused.why);
+    }
+
+    async fn handshakes(
+        &self,
+        listener: usize,
+        settings: &ListenerSettings,
+        mut stream: TcpStream,
+        peer: &mut SocketAddr,
+    ) -> Result<Arrival, Refused> {
+        if settings.proxy_from.contains(&peer.ip().to_canonical()) {
+            let header = proxy::read(&mut stream).await;
+            let client = header.map_err(|error| Refused::new(Reason::Proxy, error))?;
+            *peer = client.unwrap_or(*peer);
+        }
+        let place = self.door.addresses.admit(Instant::now(), peer.ip());
+        let place = place.map_err(|reason| Refused::new(reason, "the limit of its address"))?;
+        let (stream, tls, early) = if settings.tls {
+            let mut stream = self.secure(stream).await?;
+            let early = upgraded(&mut stream, settings).await?;
+            let (stream, tls) = stream.into_inner();
+            (stream, Some(Box::new(tls)), early)
+        } else {
+            let early = upgraded(&mut stream, settings).await?;
+            (stream, None, early)
+        };
+        let stream = stream.into_std().map_err(|error| Refused::new(Reason::Tls, error))?;
+        let websocket = settings.websocket.is_some();
+        Ok(Arrival { stream, peer: *peer, listener, tls, websocket, early, place })
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::server::TlsStream<TcpStream>, Refused> {
+        let tls = self.keys.lock().unwrap_or_else(PoisonError::into_inner).tls.clone();
+        let Some(tls) = tls else {
+            return Err(Refused::new(Reason::Tls, "there is no usable certificate"));
+        };
+        let accepted = TlsAcceptor::from(tls.config).accept(stream).await;
+        accepted.map_err(|error| {
+            let refused_name = tls.verifier.and_then(|verifier| verifier.take_refused());
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let reason = inner.map_or(Reason::Tls, reason_of);
+            let why = inner.map_or_else(|| error.to_string(), ToString::to_string);
+            Refused { reason, why, user: refused_name }
+        })
+    }
+
+    /// Looks for changes for ever.
+    async fn watch(&self, mut hangup: tokio::signal::unix::Signal, tell: impl Fn(News)) {
+        let mut security = self.door.security.clone();
+        let mut stamps = stamps(&security);
+        loop {
+            let asked = tokio::select! {
+                _ = hangup.recv() => true,
+                () = tokio::time::sleep(WATCH) => false,
+            };
+            if !asked && self::stamps(&security) == stamps {
+                continue;
+            }
+            let mut policy = None;
+            if asked {
+                match config::load(&self.door.file) {
+                    Ok(settings) => {
+                        policy = settings.security.policy.clone();
+                        security = settings.security;
+                    }
+                    Err(mistakes) => {
+                        tracing::error!(
+                            "SIGHUP: nothing is changed, for these mistakes:\n{mistakes}"
+                        );
+                        continue;
+                    }
+                }
+            }
+            stamps = self::stamps(&security);
+            let keys = {
+                let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+                keys.read_again(&security);
+                keys.clone()
+            };
+            tracing::info!(asked, "read certificates, revocation lists and users again");
+            tell(News { keys, policy });
+        }
+    }
+}
+
+type Stamps = Vec<Option<(SystemTime, u64)>>;
+
+fn stamps(security: &SecuritySettings) -> Stamps {
+    let tls = security.tls.iter().flat_map(|tls| tls.files.paths());
+    let users = security.users_file.as_deref();
+    tls.chain(users).map(stamp).collect()
+}
+
+/// Opens the WebSocket, where there is one; returns what has been read behind the request.
+async fn upgraded<S>(stream: &mut S, settings: &ListenerSettings) -> Result<Vec<u8>, Refused>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match &settings.websocket {
+        Some(path) => {
+            let opened = upgrade::accept(stream, path).await;
+            opened.map_err(|error| Refused::new(Reason::WebSocket, error))
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+fn reason_of(error: &rustls::Error) -> Reason {
+    match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => Reason::ExpiredCertificate,
+        rustls::Error::InvalidCertificate(CertificateError::Revoked) => Reason::RevokedCertificate,
+        rustls::Error::InvalidCertificate(_) => Reason::BadCertificate,
+        rustls::Error::NoCertificatesPresented => Reason::NoCertificate,
+        _ => Reason::Tls,
+    }
+}
