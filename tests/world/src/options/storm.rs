@@ -39,20 +39,19 @@ impl Options {
             uplinks: uplinks::draw(random, more),
             state: random.pick(&[StateSize::Small, StateSize::Large]),
             failing_calls: random.one_in(2).then_some(12),
-            setbacks: if more.one_in(3) { spells(more, 1, 300) } else { Vec::new() },
             ..Options::power_cut(seed, None)
         };
-        options.with_cut_session(more).with_seen_setbacks()
+        options.with_cut_session(more).with_setbacks(more)
     }
 
     /// What a restored server has lost of a stream that goes live first is not noticed: the cursors
     /// pass what the other lane sends (docs/decisions/016-epochs-of-other-stores.md).
-    fn with_seen_setbacks(mut self) -> Options {
+    fn with_setbacks(mut self, more: &mut Random) -> Options {
         let unseen = |uplink: &UplinkKind| {
             uplink.sink == SinkKind::Committed && !uplink.live_first.is_empty()
         };
-        if self.uplinks.iter().any(unseen) {
-            self.setbacks.clear();
+        if more.one_in(3) && !self.uplinks.iter().any(unseen) {
+            self.setbacks = spells(more, 1, 300);
         }
         self
     }
