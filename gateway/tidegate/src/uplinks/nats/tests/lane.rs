@@ -273,7 +273,9 @@ impl World {
         let mut refused: Vec<u64> = Vec::new();
         while self.cursor <= RECORDS {
             if under_way.is_empty() || self.chance(30) {
-                refused.drain(..).for_each(|seq| drop(sent.remove(&seq)));
+                for seq in refused.drain(..) {
+                    sent.remove(&seq);
+                }
             }
             let end = self.cursor + WINDOW as u64;
             for seq in self.cursor..end.min(RECORDS + 1) {
