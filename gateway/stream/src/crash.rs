@@ -64,6 +64,8 @@ struct State {
     bad_sectors: BTreeMap<(u64, usize), ()>,
     operations: u64,
     crash_at: Option<u64>,
+    /// Operations from the first segment that is given up to the power cut.
+    crash_after_release: Option<u64>,
     crashed: bool,
     counts: Counts,
 }
@@ -172,6 +174,12 @@ impl CrashDisk {
     /// all after it fail, and what it wrote is unsynced.
     pub fn crash_at(&self, operation: u64) {
         self.lock().crash_at = Some(operation);
+    }
+
+    /// Power fails so many operations after the next segment has been given up: it is renamed or
+    /// removed, and what makes that right may not be durable yet.
+    pub fn crash_after_release(&self, operations: u64) {
+        self.lock().crash_after_release = Some(operations);
     }
 
     /// Whether power has failed.
@@ -321,6 +329,15 @@ impl State {
         Ok(self.crashed)
     }
 
+    /// A file gets another name, or none.
+    fn released(&mut self, name: &str) {
+        if name.starts_with("seg-")
+            && let Some(operations) = self.crash_after_release.take()
+        {
+            self.crash_at = Some(self.operations + operations);
+        }
+    }
+
     fn file(&mut self, name: &str) -> io::Result<&mut File> {
         let id = self.names.get(name).copied().ok_or_else(|| not_found(name))?;
         self.files.get_mut(&id).ok_or_else(|| not_found(name))
@@ -448,6 +465,7 @@ impl Disk for CrashDisk {
         let mut state = self.lock();
         let cut = state.operate()?;
         state.file(from)?;
+        state.released(from);
         state.change(NameChange::Rename(from.to_owned(), to.to_owned()));
         if cut { Err(power_is_off()) } else { Ok(()) }
     }
@@ -456,6 +474,7 @@ impl Disk for CrashDisk {
         let mut state = self.lock();
         let cut = state.operate()?;
         state.file(name)?;
+        state.released(name);
         state.change(NameChange::Remove(name.to_owned()));
         if cut { Err(power_is_off()) } else { Ok(()) }
     }

@@ -132,6 +132,8 @@ pub enum End {
     /// The power fails so many disk operations after an upstream has answered that gets late
     /// lanes or sealed batches.
     PowerCutInSession(u64),
+    /// The power fails so many disk operations after the first segment of the life is given up.
+    PowerCutAtRelease(u64),
     /// The process is killed there; what it wrote stays in the page cache.
     Kill(u64),
     /// It is told to stop after so long, and starts again.

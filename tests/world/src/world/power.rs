@@ -12,6 +12,8 @@ const POWER_OFF: Duration = Duration::from_millis(20);
 const RESTART: Duration = Duration::from_millis(3);
 /// By how much a clock that nobody has set may be ahead.
 const AHEAD_MS: i64 = 400 * 86_400_000;
+/// Disk operations of a life in which no segment is given up.
+const NO_RELEASE: u64 = 900;
 /// How long it may take to stop; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -20,6 +22,10 @@ impl World {
     pub(super) fn arm_end(&mut self) {
         match self.end() {
             Some(End::PowerCut(operation) | End::Kill(operation)) => self.disk.crash_at(operation),
+            Some(End::PowerCutAtRelease(operations)) => {
+                self.disk.crash_after_release(operations);
+                self.disk.crash_at(NO_RELEASE);
+            }
             Some(End::PowerCutInSession(_)) => self.cuts_session = true,
             Some(End::Restart(after)) => self.time.after(after, Event::Stop(self.life)),
             None => {}
