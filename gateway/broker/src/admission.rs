@@ -13,12 +13,12 @@ use crate::delivery::append;
 use crate::durable::{PersistTicket, Reads};
 use crate::event::{BrokerEvent, CloseReason};
 use crate::limits::BrokerLimits;
-use crate::packet::Version;
 use crate::packet::connect::{
     self, Connect, IDENTIFIER_REJECTED, NOT_AUTHORIZED, Refusal, SERVER_UNAVAILABLE, Welcome,
 };
 use crate::packet::fault::{Fault, Reason};
 use crate::packet::frame::Frame;
+use crate::packet::{Version, ack};
 use crate::pending::PendingAcks;
 use crate::session::Session;
 use crate::will::{Will, WillFate};
@@ -147,10 +147,12 @@ impl Broker {
 
     fn open(&mut self, now: Instant, slot: u32, opening: Opening) {
         let Opening { connect, client, session, keep_alive, access, connack } = opening;
+        let mut released = Vec::new();
         if let Some(owner) = self.sessions.get_mut(session) {
             owner.claimed = None;
             owner.connection = Some(slot);
             owner.inflight.restart();
+            released.extend(owner.inflight.released());
             if let (Some(durable), Some(kept)) = (&mut self.durable, &owner.kept)
                 && kept.reads != Reads::Live
             {
@@ -182,7 +184,11 @@ impl Broker {
             access,
             allowed_topic: None,
         }));
-        append(connection, &mut self.events, |out| out.extend_from_slice(&connack));
+        append(connection, &mut self.events, |out| {
+            out.extend_from_slice(&connack);
+            // [MQTT-4.4.0-1]
+            released.iter().for_each(|id| out.extend(ack::success(ack::PUBREL, *id)));
+        });
         self.events.push_back(BrokerEvent::Connected {
             conn: connection.id,
             client,

@@ -90,7 +90,7 @@ pub(crate) fn expires_at(now: Instant, message: &Message) -> Option<Instant> {
 }
 
 /// Whole seconds left, rounded up so that a second is not lost on every hop.
-fn seconds_left(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
+pub(crate) fn seconds_left(now: Instant, expires_at: Option<Instant>) -> Option<u32> {
     let left = expires_at?.saturating_duration_since(now);
     Some(left.as_millis().div_ceil(1000).try_into().unwrap_or(u32::MAX))
 }

@@ -45,13 +45,6 @@ enum Step {
     Done,
 }
 
-/// The next thing to say again on a new connection.
-#[derive(Debug)]
-pub(crate) enum Unsent<'a> {
-    Publish(u16, &'a Delivery),
-    Release(u16),
-}
-
 /// What a PUBREC was about.
 #[derive(Debug)]
 pub(crate) enum Receipt {
@@ -184,6 +177,19 @@ impl Inflight {
         self.finish(at)
     }
 
+    /// The message of this number is not sent at all, and not to be read again either, where
+    /// those done with stay.
+    pub(crate) fn skip(&mut self, number: u64) {
+        if !self.keeps_done {
+            return;
+        }
+        debug_assert!(!self.has_unsent());
+        let at = self.places.partition_point(|place| place.number < number);
+        self.places.insert(at, Place { number, step: Step::Done, counted: false });
+        self.next = self.next.max(number + 1);
+        self.unsent = self.unsent.max(number + 1);
+    }
+
     /// The place of what is under way under `id`.
     fn find(&self, id: u16) -> Option<usize> {
         let first = self.places.front()?.number;
@@ -301,20 +307,27 @@ impl Inflight {
         self.places.iter_mut().for_each(|place| place.counted = false);
     }
 
-    /// The next thing to say again, in the original order [MQTT-4.6.0-1].
-    pub(crate) fn next_unsent(&mut self) -> Option<Unsent<'_>> {
+    /// Identifiers whose PUBREL is said again on a new connection, in order. They do not wait for
+    /// the window of the PUBLISHes [MQTT-3.3.4-10].
+    pub(crate) fn released(&self) -> impl Iterator<Item = u16> {
+        let released = |place: &&Place| matches!(place.step, Step::Released);
+        self.places.iter().filter(released).map(|place| id_of(place.number))
+    }
+
+    /// The next message to send again, with its identifier, in the original order
+    /// [MQTT-4.6.0-1].
+    pub(crate) fn next_unsent(&mut self) -> Option<(u16, &Delivery)> {
         let at = self.places.partition_point(|place| place.number < self.unsent);
-        let live = |place: &Place| !matches!(place.step, Step::Done);
-        let Some(skipped) = self.places.iter().skip(at).position(live) else {
+        let published = |place: &Place| matches!(place.step, Step::Published(_));
+        let Some(skipped) = self.places.iter().skip(at).position(published) else {
             self.unsent = self.places.back().map_or(self.unsent, |place| place.number + 1);
             return None;
         };
         let place = &self.places[at + skipped];
         self.unsent = place.number;
         match &place.step {
-            Step::Published(delivery) => Some(Unsent::Publish(id_of(place.number), delivery)),
-            Step::Released => Some(Unsent::Release(id_of(place.number))),
-            Step::Done => None,
+            Step::Published(delivery) => Some((id_of(place.number), delivery)),
+            Step::Released | Step::Done => None,
         }
     }
 
@@ -414,14 +427,12 @@ mod tests {
         inflight.complete(2).unwrap();
         inflight.restart();
         let mut again = Vec::new();
-        while let Some(unsent) = inflight.next_unsent() {
-            again.push(match unsent {
-                Unsent::Publish(id, _) => (id, "PUBLISH"),
-                Unsent::Release(id) => (id, "PUBREL"),
-            });
+        while let Some((id, _)) = inflight.next_unsent() {
+            again.push(id);
             inflight.sent();
         }
-        assert_eq!(again, [(1, "PUBLISH"), (3, "PUBREL"), (4, "PUBLISH")]);
+        assert_eq!(again, [1, 4]);
+        assert_eq!(inflight.released().collect::<Vec<_>>(), [3]);
         assert!(!inflight.has_unsent());
         assert_eq!(inflight.outstanding, 2);
         inflight.complete(3).unwrap();
@@ -437,7 +448,7 @@ mod tests {
         inflight.restart();
         inflight.acknowledge(1).unwrap().unwrap();
         assert_eq!(inflight.outstanding, 0);
-        assert!(matches!(inflight.next_unsent(), Some(Unsent::Publish(2, _))));
+        assert_eq!(inflight.next_unsent().unwrap().0, 2);
     }
 
     #[test]
@@ -464,8 +475,8 @@ mod tests {
         inflight.restore(12, false);
         inflight.restore(15, true);
         inflight.restart();
-        assert!(matches!(inflight.next_unsent(), Some(Unsent::Release(16))));
-        inflight.sent();
+        assert_eq!(inflight.released().collect::<Vec<_>>(), [16]);
+        assert!(inflight.next_unsent().is_none());
         inflight.push(10, two());
         assert_eq!(inflight.first(), Some(10));
         assert!(!inflight.is_open(10, 10 + IDS), "the identifier is in use");

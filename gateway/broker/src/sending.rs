@@ -6,9 +6,8 @@ use crate::broker::Broker;
 use crate::connection::{Connection, Phase};
 use crate::delivery::{DELIVERY_OVERHEAD, Delivery, Target, append, cost};
 use crate::event::BrokerEvent;
-use crate::inflight::{Inflight, Unsent, WrongStep, id_of};
+use crate::inflight::{Inflight, WrongStep, id_of};
 use crate::message::QoS;
-use crate::packet::ack;
 use crate::packet::publish::{self, Naming, Outbound, TooLarge};
 use crate::retained::Step;
 use crate::session::{Replay, Session};
@@ -127,7 +126,7 @@ impl Broker {
     }
 
     /// Repeats the next PUBLISH of an earlier connection, with DUP [MQTT-3.3.1-1] and its
-    /// original identifier [MQTT-4.4.0-1], or its PUBREL.
+    /// original identifier [MQTT-4.4.0-1].
     fn send_again(&mut self, now: Instant, slot: u32) -> Attempt {
         let Some(window) = self.with_room(slot) else { return Attempt::Wait };
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
@@ -138,15 +137,8 @@ impl Broker {
         let may_repeat = inflight.may_repeat(window);
         let (id, delivery) = match inflight.next_unsent() {
             None => return Attempt::Done,
-            Some(Unsent::Release(id)) => {
-                append(connection, &mut self.events, |out| {
-                    out.extend(ack::success(ack::PUBREL, id));
-                });
-                inflight.sent();
-                return Attempt::Done;
-            }
-            Some(Unsent::Publish(..)) if !may_repeat => return Attempt::Wait,
-            Some(Unsent::Publish(id, delivery)) => (id, delivery),
+            Some(_) if !may_repeat => return Attempt::Wait,
+            Some((id, delivery)) => (id, delivery),
         };
         match send(connection, &mut self.events, &delivery.outbound(now, id, true)) {
             Ok(()) => {
@@ -166,7 +158,12 @@ impl Broker {
     fn send_queued(&mut self, now: Instant, slot: u32) -> Attempt {
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
         let Some(first) = session.queue.front() else { return Attempt::Done };
-        if first.is_expired(now) {
+        let (number, dup) = match &session.kept {
+            Some(kept) => (first.seq, first.seq < kept.dup_below),
+            None => (session.inflight.next_number(), false),
+        };
+        // What has been sent once does not expire any more [MQTT-4.3.3-7], [MQTT-4.4.0-1].
+        if !dup && first.is_expired(now) {
             self.counters.dropped_expired += 1; // [MQTT-3.3.2-5]
             self.drop_first(slot);
             return Attempt::Done;
@@ -179,10 +176,6 @@ impl Broker {
         }
         let Phase::Open(open) = &connection.phase else { return Attempt::Wait };
         let window = open.window;
-        let (number, dup) = match &session.kept {
-            Some(kept) => (first.seq, first.seq < kept.dup_below),
-            None => (session.inflight.next_number(), false),
-        };
         if !session.inflight.is_open(window, number) {
             return Attempt::Wait;
         }
@@ -213,6 +206,9 @@ impl Broker {
     fn drop_first(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(delivery) = session.queue.pop_front() else { return };
+        if session.kept.is_some() {
+            session.inflight.skip(delivery.seq);
+        }
         session.dropped += 1;
         session.held_bytes -= delivery.bytes();
         self.queued_bytes -= delivery.bytes();
@@ -283,7 +279,7 @@ impl Broker {
         }
         let (subscription, qos) = (*subscription, subscription.qos.min(kept.message.qos));
         if session.kept.is_some() && qos > QoS::AtMostOnce {
-            self.replay_through_spool(slot, &kept.message, &subscription);
+            self.replay_through_spool(now, slot, &kept, &subscription);
             return Attempt::Done;
         }
         let target = Target {

@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::Reads;
 use super::format::{self, SpoolTarget};
 use crate::broker::Broker;
-use crate::delivery::Delivery;
-use crate::delivery::Target;
+use crate::delivery::{Delivery, Target, seconds_left};
 use crate::event::BrokerEvent;
 use crate::message::{Message, QoS};
+use crate::retained::Kept as Retained;
 use crate::session::Subscription;
 use crate::topic::TopicFilter;
 
@@ -289,13 +289,20 @@ impl Broker {
         }
     }
 
-    /// A retained message for a new subscription of a kept session, through the spool.
+    /// A retained message for a new subscription of a kept session, through the spool. There its
+    /// expiry begins again, so what is left of it goes along [MQTT-3.3.2-6].
     pub(crate) fn replay_through_spool(
         &mut self,
+        now: Instant,
         slot: u32,
-        message: &Arc<Message>,
+        retained: &Retained,
         subscription: &Subscription,
     ) {
+        let mut message = retained.message.clone();
+        let left = seconds_left(now, retained.expires_at);
+        if left != message.properties.message_expiry {
+            Arc::make_mut(&mut message).properties.message_expiry = left;
+        }
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(kept) = &mut session.kept else { return };
         kept.replaying += 1;
@@ -308,6 +315,6 @@ impl Broker {
         };
         let mut targets = Vec::new();
         format::encode_targets([target].iter(), &mut targets);
-        self.events.push_back(BrokerEvent::Spool { message: message.clone(), targets });
+        self.events.push_back(BrokerEvent::Spool { message, targets });
     }
 }

@@ -179,3 +179,19 @@ fn a_packet_larger_than_the_server_takes_closes_the_connection() {
     assert!(matches!(got[..], [Packet::Disconnect { code: 0x95, .. }]), "{got:?}");
     assert_eq!((bench.is_closed(line), bench.world.published().len()), (true, 1));
 }
+
+// 5: MQTT-3.3.4-10, MQTT-4.4.0-1, MQTT-4.9.0-3
+#[test]
+fn a_repeated_pubrel_does_not_wait_for_receive_maximum() {
+    let (mut bench, line) = behind(5, 2);
+    let sent = bench.messages(line);
+    bench.send(line, &ack(PUBREC, sent[4].id));
+    bench.cut(line);
+    let narrow = connect(Version::V5, "c").keep().with(prop::two(prop::RECEIVE_MAXIMUM, 1));
+    let (_, _, followed) = bench.resume(&narrow);
+    let released = followed
+        .iter()
+        .any(|packet| matches!(packet, Packet::Ack { kind: PUBREL, id, .. } if *id == sent[4].id));
+    assert!(released, "{followed:?}");
+    assert_eq!(payloads(&messages(followed)), ["1"]);
+}
