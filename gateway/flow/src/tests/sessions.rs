@@ -537,3 +537,30 @@ fn figures_are_under_sys_and_no_wildcard_reaches_them() {
     assert_eq!(bench.publishes(figures), 6);
     assert_eq!(bench.publishes(everything), 0);
 }
+
+#[test]
+fn more_changes_than_fit_a_frame_are_written_in_several() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let conn = connect_kept(&mut bench, 1, "s");
+    // 300 filters of 500 bytes: the frame of this plan has 64 KiB.
+    for id in 1..=3_u16 {
+        let mut body = id.to_be_bytes().to_vec();
+        body.push(0);
+        for number in 0..100 {
+            let filter = format!("{id}/{number}/{}", "x".repeat(500));
+            body.extend((filter.len() as u16).to_be_bytes());
+            body.extend(filter.as_bytes());
+            body.push(1);
+        }
+        bench.bytes(conn, 0x82, &body);
+    }
+    bench.pass(SETTLE);
+    let subacks = |bench: &Bench, conn| {
+        packets(&bench.received[&conn]).filter(|(kind, _)| *kind == 0x90).count()
+    };
+    assert_eq!(subacks(&bench, conn), 3);
+    assert_eq!(bench.gateway.log.table_entries(bench.gateway.sessions.table).len(), 302);
+    bench.connect(2, "s");
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.gateway.log.table_entries(bench.gateway.sessions.table).is_empty());
+}
