@@ -77,9 +77,6 @@ impl Walk {
                 return true;
             }
         }
-        if rest.is_none() && !is_tail {
-            return true; // The filter ends at the empty text: no topic is here.
-        }
         let wild = is_tail || rest == Some("+");
         let words = match rest {
             Some(word) if !wild => vec![Word::Literal(word)],
