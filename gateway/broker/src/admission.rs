@@ -10,7 +10,7 @@ use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
 use crate::connection::{Candidate, Open, Phase};
 use crate::delivery::append;
-use crate::durable::{PersistTicket, Reads};
+use crate::durable::{PersistTicket, Reads, format};
 use crate::event::{BrokerEvent, CloseReason};
 use crate::limits::BrokerLimits;
 use crate::packet::connect::{
@@ -296,6 +296,8 @@ impl Broker {
         let kept = self.granted_expiry(connect.session_expiry) > Duration::ZERO;
         let number = self.durable.as_mut().filter(|_| kept).map(|durable| {
             durable.next_number += 1;
+            // What an ended session left in the spool must not reach a later one.
+            durable.put(vec![format::NEXT], format::encode_next(durable.next_number));
             durable.next_number - 1
         });
         session.keep_as(number);

@@ -192,17 +192,25 @@ impl Inflight {
 
     /// The place of what is under way under `id`.
     fn find(&self, id: u16) -> Option<usize> {
-        let (first, last) = (self.places.front()?.number, self.places.back()?.number);
-        let ahead = (u64::from(id) - 1 + IDS - first % IDS) % IDS;
-        let mut number = first + ahead;
+        let first = self.places.front()?.number;
+        let first_id = id_of(first);
+        let ahead = u64::from(id) + if id < first_id { IDS } else { 0 } - u64::from(first_id);
+        // Numbers mostly follow each other without a gap.
+        if let Some(place) = self.places.get(ahead as usize)
+            && place.number == first + ahead
+            && !matches!(place.step, Step::Done)
+        {
+            return Some(ahead as usize);
+        }
+        self.find_with_gaps(first + ahead)
+    }
+
+    /// The same for a number that the identifier may stand for, or one of those a whole round
+    /// later.
+    fn find_with_gaps(&self, mut number: u64) -> Option<usize> {
+        let last = self.places.back()?.number;
         while number <= last {
-            // Numbers mostly follow each other without a gap.
-            let guess = (number - first) as usize;
-            let at = match self.places.get(guess) {
-                Some(place) if place.number == number => Ok(guess),
-                Some(_) | None => self.places.binary_search_by_key(&number, |place| place.number),
-            };
-            if let Ok(at) = at
+            if let Ok(at) = self.places.binary_search_by_key(&number, |place| place.number)
                 && !matches!(self.places[at].step, Step::Done)
             {
                 return Some(at);
@@ -213,6 +221,17 @@ impl Inflight {
     }
 
     fn finish(&mut self, at: usize) -> Option<Delivery> {
+        if at == 0 && !self.keeps_done {
+            // Most clients acknowledge in order: nothing has to stay.
+            let place = self.places.pop_front()?;
+            self.live -= 1;
+            self.outstanding -= usize::from(place.counted);
+            self.trim(u64::MAX);
+            return match place.step {
+                Step::Published(delivery) => Some(delivery),
+                Step::Released | Step::Done => None,
+            };
+        }
         let place = &mut self.places[at];
         self.live -= 1;
         if std::mem::take(&mut place.counted) {

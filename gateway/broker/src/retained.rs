@@ -77,8 +77,11 @@ impl Retained {
         expired
     }
 
+    /// Messages, the gateway's own not counted: neither are they bounded.
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+        let own = self.messages.range::<str, _>((Bound::Included("$"), Bound::Excluded("%")));
+        let own = own.count();
+        self.messages.len() - own
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -97,7 +100,7 @@ impl Retained {
         if message.payload.is_empty() {
             return Ok(());
         }
-        let bytes = cost(message);
+        let bytes = counted(message);
         if !self.fits(bytes) {
             self.drop_expired(now);
         }
@@ -119,9 +122,9 @@ impl Retained {
             return false;
         }
         self.drop_expired(now);
-        let old = self.messages.get(&message.topic).map(|kept| cost(&kept.message));
+        let old = self.messages.get(&message.topic).map(|kept| counted(&kept.message));
         let messages = self.messages.len() - usize::from(old.is_some());
-        let bytes = self.bytes - old.unwrap_or(0) + cost(message);
+        let bytes = self.bytes - old.unwrap_or(0) + counted(message);
         messages < self.max_messages && bytes <= self.max_bytes
     }
 
@@ -136,7 +139,7 @@ impl Retained {
         message: Arc<Message>,
         expires_at: Option<Instant>,
     ) -> Result<(), Full> {
-        let bytes = cost(&message);
+        let bytes = counted(&message);
         if !self.fits(bytes) {
             return Err(Full);
         }
@@ -149,12 +152,13 @@ impl Retained {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
+        bytes == 0
+            || self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
     }
 
     fn remove(&mut self, topic: &TopicName) {
         if let Some(kept) = self.messages.remove(topic) {
-            self.bytes -= cost(&kept.message);
+            self.bytes -= counted(&kept.message);
         }
     }
 
@@ -167,7 +171,7 @@ impl Retained {
         self.messages.retain(|topic, kept| {
             let expired = kept.expires_at.is_some_and(|at| at <= now);
             if expired {
-                *bytes -= cost(&kept.message);
+                *bytes -= counted(&kept.message);
                 if notes {
                     topics.push(topic.clone());
                 }
@@ -206,6 +210,11 @@ impl Retained {
         }
         Step::End
     }
+}
+
+/// Bytes that count against the limit: those of topics that clients can publish to.
+fn counted(message: &Message) -> usize {
+    if message.topic.is_reserved() { 0 } else { cost(message) }
 }
 
 #[cfg(test)]

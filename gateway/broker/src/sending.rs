@@ -156,7 +156,6 @@ impl Broker {
 
     /// Sends the first message of the queue.
     fn send_queued(&mut self, now: Instant, slot: u32) -> Attempt {
-        let Some(window) = self.with_room(slot) else { return Attempt::Wait };
         let Some(session) = self.sessions.get_mut(slot) else { return Attempt::Wait };
         let Some(first) = session.queue.front() else { return Attempt::Done };
         let (number, dup) = match &session.kept {
@@ -171,6 +170,12 @@ impl Broker {
         }
         let connection = session.connection.and_then(|slot| self.connections.get_mut(slot));
         let Some(connection) = connection else { return Attempt::Wait };
+        if connection.outbox.len() >= self.limits.max_unsent_bytes {
+            connection.wants_room = true;
+            return Attempt::Wait;
+        }
+        let Phase::Open(open) = &connection.phase else { return Attempt::Wait };
+        let window = open.window;
         if !session.inflight.is_open(window, number) {
             return Attempt::Wait;
         }

@@ -25,6 +25,7 @@ use tidegate_uplink::{Action, UplinkEvent};
 
 use crate::call::{Call, CallResult};
 use crate::clock::Now;
+use crate::figures::FIGURES_EVERY;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::import::Imports;
@@ -211,6 +212,7 @@ pub struct Gateway {
     /// Position of the newest record that a client sent.
     pub(crate) newest_record: Position,
     next_trim: Instant,
+    next_figures: Instant,
     /// When publishes that wait for room in their stream are tried again.
     retry_held_at: Option<Instant>,
     /// Bytes of the messages in `waiting`.
@@ -302,6 +304,7 @@ impl Gateway {
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
+            next_figures: now.instant,
             retry_held_at: None,
             undelivered_bytes: 0,
             stopping: false,
@@ -388,6 +391,10 @@ impl Gateway {
                 self.note_sessions(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);
+            }
+            if now.instant >= self.next_figures && !self.stopping {
+                self.publish_figures(now);
+                self.next_figures = now.instant + FIGURES_EVERY;
             }
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);

@@ -66,7 +66,7 @@ impl Gateway {
         any
     }
 
-    fn take_publish(
+    pub(crate) fn take_publish(
         &mut self,
         now: Now,
         ticket: Option<Ticket>,

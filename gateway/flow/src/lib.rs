@@ -4,6 +4,7 @@
 pub mod attributes;
 mod call;
 mod clock;
+mod figures;
 mod function;
 mod gateway;
 mod hold;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_broker::{Broker, Change, Message, PersistTicket, QoS, SpoolTarget, TopicName};
 use tidegate_stream::{
-    Committed, DefineError, Log, LogOptions, Overflow, ReadLimit, ReadOutcome, ReaderId, Record,
-    RecordRef, Seq, StreamConfig, StreamId, TableId, Transaction,
+    AppendError, CommitError, Committed, DefineError, Log, LogOptions, Overflow, ReadLimit,
+    ReadOutcome, ReaderId, Record, RecordRef, Seq, StreamConfig, StreamId, TableId, Transaction,
 };
 
 use crate::attributes::{self, Attributes};
@@ -29,7 +29,9 @@ const TABLE: &str = "mqtt";
 /// Name of the spool's reader.
 const READER: &str = "sessions";
 /// Room in the log's tables for sessions and subscriptions, beside the retained messages.
-const SESSION_TABLE_BYTES: usize = 32 << 20;
+const SESSION_TABLE_BYTES: usize = 128 << 20;
+/// What a change takes in a frame beside its key and value.
+const CHANGE_COST: usize = 64;
 /// What one look into the spool for sessions that are behind brings.
 const SWEEP: ReadLimit = ReadLimit { records: 64, bytes: 256 << 10 };
 
@@ -40,6 +42,8 @@ pub(crate) struct Sessions {
     pub(crate) reader: ReaderId,
     /// Not committed yet, for lack of room.
     waiting: VecDeque<Pending>,
+    /// Most bytes of changes in one transaction, so that it fits a frame.
+    max_bytes: usize,
     /// The spool is being read from the disk.
     fetching: bool,
 }
@@ -67,7 +71,8 @@ impl Sessions {
         let spool = log.stream(SPOOL, config)?;
         let reader = log.reader(spool, READER)?;
         let table = log.table(TABLE)?;
-        Ok(Sessions { table, spool, reader, waiting: VecDeque::new(), fetching: false })
+        let max_bytes = plan.log.max_frame_bytes / 4;
+        Ok(Sessions { table, spool, reader, waiting: VecDeque::new(), max_bytes, fetching: false })
     }
 
     /// Gives the broker what an earlier life of the gateway left.
@@ -82,6 +87,23 @@ impl Sessions {
     /// Whether changes wait that have to reach the log before others.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Queues changes in as many transactions as they need, in order, and returns the last one.
+    /// What a part of them says is true without the rest, if the broker made them in this order.
+    fn split(&mut self, changes: Vec<Change>) -> Transaction {
+        let (mut transaction, mut bytes) = (Transaction::new(), 0);
+        for change in changes {
+            let more = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + CHANGE_COST;
+            if bytes > 0 && bytes + more > self.max_bytes {
+                let full = std::mem::take(&mut transaction);
+                self.waiting.push_back(Pending::Changes(full, None));
+                bytes = 0;
+            }
+            bytes += more;
+            self.stage(change, &mut transaction);
+        }
+        transaction
     }
 
     pub(crate) fn stage(&self, change: Change, into: &mut Transaction) {
@@ -178,10 +200,7 @@ impl Gateway {
         ticket: PersistTicket,
         hurry: bool,
     ) {
-        let mut transaction = Transaction::new();
-        for change in changes {
-            self.sessions.stage(change, &mut transaction);
-        }
+        let mut transaction = self.sessions.split(changes);
         if hurry {
             transaction.hurry();
         }
@@ -197,7 +216,9 @@ impl Gateway {
 
     /// Commits what waits, in order, as far as the log takes it.
     pub(crate) fn commit_sessions(&mut self, now: Now) {
-        while let Some(pending) = self.sessions.waiting.pop_front() {
+        while !self.stopping
+            && let Some(pending) = self.sessions.waiting.pop_front()
+        {
             let put_back = match pending {
                 Pending::Changes(transaction, ticket) => {
                     self.commit_changes(now, transaction, ticket)
@@ -241,6 +262,7 @@ impl Gateway {
         targets: Vec<u8>,
     ) -> Option<Pending> {
         let (decoded, _) = SpoolTarget::decode_all(&targets)?;
+        let session = decoded.first()?.session;
         let mut transaction = Transaction::new();
         transaction.append(self.sessions.spool, record(now, &message, targets.clone()));
         match self.log.commit(now.instant, transaction) {
@@ -248,7 +270,13 @@ impl Gateway {
                 self.offer_when_durable(now, &committed, std::iter::once((message, decoded)));
                 None
             }
-            Err(_) => Some(Pending::Spool(message, targets)),
+            Err(CommitError::Append(AppendError::Busy { .. } | AppendError::DiskFull)) => {
+                Some(Pending::Spool(message, targets))
+            }
+            Err(_) => {
+                self.broker.replay_dropped(now.instant, session);
+                None
+            }
         }
     }
 
@@ -266,10 +294,7 @@ impl Gateway {
         if changes.is_empty() && self.log.cursor(reader) >= Seq(oldest) {
             return;
         }
-        let mut transaction = Transaction::new();
-        for change in changes {
-            self.sessions.stage(change, &mut transaction);
-        }
+        let mut transaction = self.sessions.split(changes);
         transaction.advance(reader, Seq(oldest));
         self.sessions.waiting.push_back(Pending::Changes(transaction, None));
         self.commit_sessions(now);

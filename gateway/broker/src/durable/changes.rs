@@ -182,6 +182,8 @@ impl Broker {
         durable.urgent.remove(&slot);
         durable.dirty.remove(&slot);
         durable.behind.remove(&slot);
+        // Without this the rest means nothing, should it be cut off.
+        durable.delete(format::key(format::SESSION, number, &[]));
         for filter in session.subscriptions.keys() {
             let filter = filter.as_str().as_bytes();
             durable.delete(format::key(format::SUBSCRIPTION, number, filter));
@@ -190,7 +192,6 @@ impl Broker {
             durable.delete(format::receipt_key(number, id));
         }
         durable.delete(format::key(format::PLACE, number, &[]));
-        durable.delete(format::key(format::SESSION, number, &[]));
     }
 }
 

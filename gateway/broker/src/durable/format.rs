@@ -11,6 +11,8 @@ pub(crate) const SUBSCRIPTION: u8 = b'f';
 pub(crate) const RECEIPT: u8 = b'i';
 pub(crate) const PLACE: u8 = b'o';
 pub(crate) const RETAINED: u8 = b'r';
+/// The whole key of the number that the next session gets.
+pub(crate) const NEXT: u8 = b'n';
 
 const VERSION: u8 = 1;
 
@@ -83,6 +85,18 @@ pub(crate) fn retained_key(topic: &TopicName) -> Vec<u8> {
     key.push(RETAINED);
     key.extend_from_slice(topic);
     key
+}
+
+pub(crate) fn encode_next(number: u64) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    put(&mut out, number);
+    out
+}
+
+pub(crate) fn decode_next(key: &[u8], value: &[u8]) -> Option<u64> {
+    let mut reader = Reader::versioned(value).filter(|_| key.len() == 1)?;
+    let number = reader.number()?;
+    reader.end(number)
 }
 
 /// A key's session and what comes behind it.

@@ -47,6 +47,7 @@ impl Broker {
         for (key, value) in entries {
             let known = match key.first() {
                 Some(&format::SESSION) => Some(()),
+                Some(&format::NEXT) => self.restore_next(key, value),
                 Some(&format::RETAINED) => self.restore_retained(now, key, value),
                 _ => self.restore_part(key, value, head),
             };
@@ -106,6 +107,13 @@ impl Broker {
         Some(())
     }
 
+    fn restore_next(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let next = format::decode_next(key, value)?;
+        let durable = self.durable.as_mut()?;
+        durable.next_number = durable.next_number.max(next);
+        Some(())
+    }
+
     fn restore_part(&mut self, key: &[u8], value: &[u8], head: u64) -> Option<()> {
         let (number, rest) = format::split_key(key)?;
         let slot = *self.durable.as_ref()?.by_number.get(&number)?;
@@ -134,7 +142,9 @@ impl Broker {
                     kept.reads = Reads::From(place.first);
                     kept.sent_through = place.sent_through;
                     kept.dup_below = place.sent_through;
-                    for (seq, received) in place.settled {
+                    // Behind the head is what damage has taken: those sequences come again.
+                    for (seq, received) in place.settled.into_iter().filter(|(seq, _)| *seq < head)
+                    {
                         session.inflight.restore(seq, received);
                     }
                 }

@@ -225,6 +225,18 @@ impl Broker {
         self.catch_up();
     }
 
+    /// A retained message for this session cannot be in the spool: it goes without.
+    pub fn replay_dropped(&mut self, now: Instant, session: u64) {
+        let slot = self.durable.as_ref().and_then(|durable| durable.by_number.get(&session));
+        let Some(&slot) = slot else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        session.dropped += 1;
+        if let Some(kept) = &mut session.kept {
+            kept.replaying = kept.replaying.saturating_sub(1);
+        }
+        self.pump(now, slot);
+    }
+
     fn forget_full(&mut self, slot: u32) {
         if let Some(kept) = self.sessions.get_mut(slot).and_then(|session| session.kept.as_mut()) {
             kept.full = false;

@@ -30,6 +30,11 @@ impl Ack {
 
 /// Parses the body of the packet whose first byte is `first`.
 pub(crate) fn decode(version: Version, first: u8, body: &[u8]) -> Result<Ack, Fault> {
+    if let [high, low] = body
+        && let id @ 1.. = u16::from_be_bytes([*high, *low])
+    {
+        return Ok(Ack { id, reason: 0 });
+    }
     let mut reader = Reader::new(body);
     let id = reader.u16()?;
     let mut reason = 0;

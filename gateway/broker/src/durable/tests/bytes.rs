@@ -87,6 +87,7 @@ fn values_have_the_bytes_that_they_had() {
     assert_eq!(place().encode(), golden!("place.bin"));
     assert_eq!(retained().encode(), golden!("retained.bin"));
     assert_eq!(encoded_targets(b"21.5"), golden!("spool-payload.bin"));
+    assert_eq!(encode_next(300), b"\x01\xac\x02");
     assert_eq!(key(SESSION, 7, &[]), b"s\0\0\0\0\0\0\0\x07");
     assert_eq!(key(SUBSCRIPTION, 7, b"a/#"), b"f\0\0\0\0\0\0\0\x07a/#");
     assert_eq!(receipt_key(7, 258), b"i\0\0\0\0\0\0\0\x07\x01\x02");
@@ -101,6 +102,7 @@ fn frozen_values_are_read() {
     assert_eq!(PlaceValue::decode(golden!("place.bin")), Some(place()));
     let topic = retained().message.topic;
     assert_eq!(RetainedValue::decode(topic, golden!("retained.bin")), Some(retained()));
+    assert_eq!(decode_next(b"n", b"\x01\xac\x02"), Some(300));
     let read = SpoolTarget::decode_all(golden!("spool-payload.bin"));
     assert_eq!(read, Some((targets(), &b"21.5"[..])));
     assert_eq!(split_key(b"i\0\0\0\0\0\0\0\x07\x01\x02"), Some((7, &[1, 2][..])));

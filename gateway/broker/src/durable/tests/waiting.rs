@@ -99,7 +99,7 @@ fn connack_suback_and_unsuback_of_a_kept_session_wait_for_the_disk() {
     assert_eq!(owner.got(conn), NOTHING);
     owner.sync();
     assert_eq!(owner.got(conn), [Got::ConnAck { code: 0, present: false }]);
-    assert_eq!(owner.kinds(), "os");
+    assert_eq!(owner.kinds(), "nos");
     let version = crate::Version::V5;
     owner.world.send(conn, &subscribe(version, 7, &[("t", qos(1))], vec![]));
     assert_eq!(owner.got(conn), NOTHING);
@@ -107,12 +107,12 @@ fn connack_suback_and_unsuback_of_a_kept_session_wait_for_the_disk() {
     assert_eq!(owner.got(conn), [Got::PingResp], "nothing else waits");
     owner.sync();
     assert_eq!(owner.got(conn), [Got::SubAck { id: 7, codes: vec![1] }]);
-    assert_eq!(owner.kinds(), "fos");
+    assert_eq!(owner.kinds(), "fnos");
     owner.world.send(conn, b"\xa2\x06\0\x08\0\0\x01t");
     assert_eq!(owner.got(conn), NOTHING);
     owner.sync();
     assert_eq!(owner.got(conn), [Got::UnsubAck { id: 8, codes: vec![0] }]);
-    assert_eq!(owner.kinds(), "os");
+    assert_eq!(owner.kinds(), "nos");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_clean_start_over_a_kept_session_waits_until_that_is_gone() {
     assert_eq!(owner.got(second), NOTHING);
     owner.sync();
     assert_eq!(owner.got(second), [Got::ConnAck { code: 0, present: false }]);
-    assert_eq!(owner.kinds(), "");
+    assert_eq!(owner.kinds(), "n");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_client_that_goes_while_it_waits_leaves_its_session() {
     owner.world.pass(Duration::from_secs(60));
     owner.sync();
     assert_eq!(owner.world.broker.stats().sessions.len(), 0);
-    assert_eq!(owner.kinds(), "");
+    assert_eq!(owner.kinds(), "n");
 }
 
 #[test]
@@ -197,10 +197,10 @@ fn pubcomp_leaves_when_it_is_durable_that_the_identifier_is_free() {
     assert_eq!(owner.got(conn), [Got::PubRec { id: 9, code: 0 }]);
     owner.world.send(conn, &ack(PUBREL, 9));
     assert_eq!(owner.got(conn), NOTHING);
-    assert_eq!(owner.kinds(), "ios");
+    assert_eq!(owner.kinds(), "inos");
     owner.sync();
     assert_eq!(owner.got(conn), [Got::PubComp { id: 9, code: 0 }]);
-    assert_eq!(owner.kinds(), "os");
+    assert_eq!(owner.kinds(), "nos");
 }
 
 #[test]
@@ -224,6 +224,23 @@ fn that_an_identifier_is_free_is_handed_out_before_it_is_used_again() {
         })
         .collect();
     assert_eq!(order, ["free", "used"]);
+}
+
+#[test]
+fn the_number_of_an_ended_session_is_not_given_again_after_a_restart() {
+    let mut owner = Owner::new();
+    owner.subscriber("a", 1);
+    let number = owner.spooled(1, "for a")[0].session;
+    let other = owner.world.hello(&v5("a"));
+    owner.sync();
+    owner.world.send(other, DISCONNECT);
+    owner.sync();
+    let table = std::mem::take(&mut owner.table);
+    let mut owner = Owner::new();
+    let entries = table.iter().map(|(key, value)| (&key[..], &value[..]));
+    owner.world.broker.restore(owner.world.now, entries, 2);
+    owner.subscriber("b", 1);
+    assert!(owner.spooled(2, "for b")[0].session > number);
 }
 
 #[test]
