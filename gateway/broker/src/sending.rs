@@ -188,6 +188,10 @@ impl Broker {
                 }
                 if let Some(kept) = &mut session.kept {
                     kept.sent_through = kept.sent_through.max(number + 1);
+                    // Written down within a second: repetitions have DUP [MQTT-3.3.1-1].
+                    if let Some(durable) = &mut self.durable {
+                        durable.dirty.insert(slot);
+                    }
                 }
                 match qos {
                     QoS::AtMostOnce => {}

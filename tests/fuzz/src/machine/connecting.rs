@@ -11,6 +11,11 @@ use super::{CLIENTS, Machine, SMALL, TOPICS, WEEK};
 use crate::input::Input;
 use crate::model::{Hello, Link, Message, Will};
 
+/// Times of different clients differ: which of two wills comes first at one moment is left open.
+fn apart(client: usize, seconds: u32) -> u32 {
+    if seconds == 0 { 0 } else { seconds + client as u32 }
+}
+
 impl Machine {
     pub(super) fn connect(&mut self, client: usize, input: &mut Input<'_>) {
         let small = client == SMALL.0;
@@ -30,7 +35,7 @@ impl Machine {
         };
         let mut expiry = if clean { 0 } else { WEEK };
         if version == Version::V5 {
-            let seconds: u32 = input.one_of(&[100, 10, 1000, 0]);
+            let seconds = apart(client, input.one_of(&[100, 10, 1000, 0]));
             expiry = seconds.into();
             hello.properties.push(prop::four(prop::SESSION_EXPIRY, seconds));
             let window: u16 = input.one_of(&[1000, 1, 2, 5]);
@@ -64,7 +69,7 @@ impl Machine {
         let mut wish = encode::Will { qos, retain, ..encode::will(topic, &payload) };
         let mut delay = 0;
         if version == Version::V5 {
-            delay = input.one_of(&[0, 5, 50]);
+            delay = apart(client, input.one_of(&[0, 5, 50]));
             wish.properties.push(prop::four(prop::WILL_DELAY, delay));
         }
         let message = Message { topic, payload, qos, retain, publisher: client, expires: None };
@@ -79,6 +84,7 @@ impl Machine {
             self.ended(old, version, Some(0x8E));
         }
         let present = self.model.connect(client, said);
+        self.model.letting_in = self.owner.keeps_sessions();
         self.model.publish_wills();
         self.lines[client] = Some((conn, version));
         let bytes = self.owner.got(conn);

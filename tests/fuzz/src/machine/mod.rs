@@ -36,14 +36,17 @@ const WEEK: u64 = 7 * 24 * 3600;
 /// Runs the steps that `bytes` stand for.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let waits = input.byte() & 1 == 1;
+    let how = input.byte();
     let mut machine = Machine {
         owner: Owner::new(BrokerLimits::default()),
         model: Model::default(),
         lines: [None; 4],
         serial: 0,
     };
-    machine.owner.waits = waits;
+    machine.owner.waits = how & 1 == 1;
+    if how & 2 == 2 {
+        machine.owner.keep_sessions();
+    }
     while !input.is_empty() {
         machine.step(&mut input);
         machine.judge();
@@ -61,7 +64,7 @@ struct Machine {
 
 impl Machine {
     fn step(&mut self, input: &mut Input<'_>) {
-        let what = input.below(22);
+        let what = input.below(23);
         let client = input.below(CLIENTS.len());
         let Some((conn, version)) = self.lines[client].filter(|_| what > 1) else {
             return self.connect(client, input);
@@ -82,6 +85,11 @@ impl Machine {
             }
             18 => self.offend(client, conn, version, input),
             19..=20 => self.answer(input),
+            21 if self.owner.keeps_sessions() => {
+                self.owner.restart();
+                self.lines = [None; 4];
+                self.model.restart();
+            }
             _ => self.pass(input.one_of(&[1, 2, 5, 10, 60, 200])),
         }
     }

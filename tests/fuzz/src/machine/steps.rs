@@ -20,7 +20,14 @@ impl Machine {
         let retain = how & 0x0C == 0;
         // Empty payloads are all alike: with QoS 0 it makes no difference which one it was.
         let clears = retain && how & 0x30 == 0;
-        let qos = if clears { 0 } else { how % 3 };
+        // The identifier of a QoS 2 message that 3.1.1 is told was taken, and was not, is not
+        // kept on the disk: it makes no difference to a client that repeats its message.
+        let in_form_only = topic.starts_with('$') && version == Version::V3_1_1;
+        let qos = match how % 3 {
+            _ if clears => 0,
+            2 if in_form_only => 1,
+            qos => qos,
+        };
         let payload = match how & 0x30 {
             _ if clears => String::new(),
             0x10 => self.payload(50),

@@ -67,7 +67,9 @@ impl Model {
             let takes = |(client, copy): &(usize, Copy)| {
                 copy.qos > 0 || self.sessions.get(client).is_some_and(|s| s.link.is_some())
             };
-            let optional = !members.iter().any(takes)
+            let may_miss = self.letting_in && members.iter().any(|(_, copy)| copy.qos == 0);
+            let optional = may_miss
+                || !members.iter().any(takes)
                 || members
                     .iter()
                     .any(|(client, copy)| self.sessions.get(client).is_some_and(|s| !s.fits(copy)));

@@ -54,17 +54,12 @@ impl Model {
         assert_eq!(expected.as_ref(), Some(got), "answer to client {client}");
     }
 
-    /// Whether PUBREL is the repetition of an earlier connection's, in its turn.
+    /// Whether PUBREL is the repetition of an earlier connection's. How they mix with repeated
+    /// PUBLISHes is left open.
     fn repeats_pubrel(&mut self, client: usize, id: u16) -> bool {
         let session = self.sessions.get_mut(&client).expect("a session");
-        let first = session.sent.iter_mut().find(|sent| !sent.here);
-        match first {
-            Some(sent) if sent.released && sent.id == id => {
-                sent.here = true;
-                true
-            }
-            _ => false,
-        }
+        let due = |sent: &&mut Sent| !sent.here && sent.released && sent.id == id;
+        session.sent.iter_mut().find(due).map(|sent| sent.here = true).is_some()
     }
 
     fn receive_publish(&mut self, client: usize, received: &Received) {
@@ -169,7 +164,7 @@ impl Model {
             .filter(|(_, share)| share.optional == optional)
             .find_map(|(at, share)| Some((at, of(share)?)))?;
         let share = self.shares.remove(at);
-        self.assigned.push((client, share));
+        self.assigned.push((client, copy.clone(), share));
         Some(copy)
     }
 
@@ -195,14 +190,16 @@ impl Model {
             if session.link.is_none() {
                 continue;
             }
+            if self.letting_in {
+                session.due.clear();
+            }
             assert!(session.due.is_empty(), "client {client} did not get {:?}", session.due);
             assert!(session.replies.is_empty(), "no answer to {client}: {:?}", session.replies);
             let window = session.link.as_ref().map_or(0, |link| link.window);
-            let waiting = session.sent.iter().find(|sent| !sent.here);
-            if let Some(waiting) = waiting {
-                let held = !waiting.released && session.outstanding() >= window;
-                assert!(held, "client {client} was not sent again {waiting:?}");
-            }
+            let full = session.outstanding() >= window;
+            let mut again = session.sent.iter().filter(|sent| !sent.here);
+            let missing = again.find(|sent| sent.released || !full);
+            assert!(missing.is_none(), "client {client} was not sent again {missing:?}");
             if session.is_open() {
                 // What is too large for the client is given up in its turn.
                 let queue = std::mem::take(&mut session.queue);
@@ -219,6 +216,7 @@ impl Model {
             assert!(!due || share.optional, "no member got {share:?}");
         }
         self.shares.iter_mut().for_each(|share| share.at_once = false);
+        self.letting_in = false;
     }
 
     /// Whether every member has a connection: a message that waits in the session of a member

@@ -173,10 +173,12 @@ pub(crate) struct Model {
     pub(crate) sessions: BTreeMap<usize, Session>,
     pub(crate) retained: BTreeMap<&'static str, Message>,
     pub(crate) shares: Vec<Share>,
+    /// In this step a client waits for its CONNACK: wills with QoS 0 may miss it.
+    pub(crate) letting_in: bool,
     /// Wills to be published at the end of the step.
     pub(crate) wills: Vec<Message>,
     /// Messages given to a member of a group whose session may still end before it has them.
-    pub(crate) assigned: Vec<(usize, Share)>,
+    pub(crate) assigned: Vec<(usize, Copy, Share)>,
 }
 
 impl Message {
@@ -287,6 +289,18 @@ impl Model {
         }
     }
 
+    /// The power goes and comes back: wills are lost, and so are sessions without an expiry.
+    pub(crate) fn restart(&mut self) {
+        let clients: Vec<usize> = self.sessions.keys().copied().collect();
+        for client in clients {
+            self.leave(client, false);
+            if let Some(session) = self.sessions.get_mut(&client) {
+                session.will = None;
+                session.unanswered.clear();
+            }
+        }
+    }
+
     /// Forgets the session of `client`.
     fn end(&mut self, client: usize) -> Option<Session> {
         let session = self.sessions.remove(&client)?;
@@ -301,11 +315,10 @@ impl Model {
         // What was under way to a member with QoS 1 may go to another one, once.
         let unfinished =
             |message: &Message| session.sent.iter().any(|sent| sent.copy.message == *message);
-        for (member, mut share) in std::mem::take(&mut self.assigned) {
-            let qos_2 = share.members.iter().any(|(m, copy)| *m == member && copy.qos == 2);
+        for (member, copy, mut share) in std::mem::take(&mut self.assigned) {
             if member != client {
-                self.assigned.push((member, share));
-            } else if unfinished(&share.message) && !qos_2 {
+                self.assigned.push((member, copy, share));
+            } else if unfinished(&share.message) && copy.qos != 2 {
                 self.reopen(&mut share, client);
                 self.shares.push(share);
             }

@@ -277,6 +277,8 @@ fn users_and_certificates_change_without_a_restart() {
     assert!(trusts("stranger.pem"), "{}", explain(&plant.gateway));
 }
 
+// 5: MQTT-4.2-1, MQTT-6.0.0-1, MQTT-6.0.0-2, MQTT-6.0.0-4
+// 3.1.1: MQTT-7.1.1-1, MQTT-6.0.0-1, MQTT-6.0.0-2, MQTT-6.0.0-4
 #[test]
 fn websocket_behind_a_proxy_carries_mqtt() {
     let _machine = beside_others();
@@ -294,7 +296,9 @@ fn websocket_behind_a_proxy_carries_mqtt() {
         stream.read_exact(&mut byte).unwrap();
         response.push(byte[0]);
     }
-    assert!(response.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&response));
+    let response = String::from_utf8_lossy(&response);
+    assert!(response.starts_with("HTTP/1.1 101"), "{response}");
+    assert!(response.contains("\r\nSec-WebSocket-Protocol: mqtt\r\n"), "{response}");
 
     // CONNECT with a login in frames of seven bytes.
     let mut connect = b"\x10\x20\0\x04MQTT\x04\xC2\0\0\0\x01w\0\x03ann\0\x0e".to_vec();

@@ -73,7 +73,7 @@ fn the_qos_granted_to_the_chosen_member_is_respected() {
     }
 }
 
-// 5: MQTT-4.8.2-3
+// Section 4.8.2, without a number.
 #[test]
 fn a_shared_subscription_brings_no_retained_messages() {
     let mut bench = Bench::new();

@@ -14,7 +14,7 @@ struct Statement {
     number: &'static str,
     binds: &'static str,
     text: &'static str,
-    /// Why no test of the broker core shows it.
+    /// Why no test shows it.
     reason: Option<&'static str>,
 }
 
@@ -40,21 +40,32 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/conformance")
 }
 
-/// Reads the names in the comments above the tests of every file here.
+/// Reads the names in the comments above the tests of every file here, and above those of the
+/// process tests.
 fn tests() -> Tests {
     let mut tests = Tests::new();
     let modules = fs::read_to_string(folder().join("mod.rs")).unwrap();
-    for entry in fs::read_dir(folder()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "rs") {
-            continue;
-        }
-        let file = path.file_stem().unwrap().to_str().unwrap().to_owned();
+    for (file, source) in sources(&folder()) {
         let declared = modules.contains(&format!("\nmod {file};\n"));
         assert!(declared || file == "mod", "{file}.rs is not part of the tests");
-        read_tests(&file, &fs::read_to_string(&path).unwrap(), &mut tests);
+        read_tests(&file, &source, &mut tests);
+    }
+    let process_tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/it/tests/all");
+    for (file, source) in sources(&process_tests) {
+        read_tests(&format!("tests/it::{file}"), &source, &mut tests);
     }
     tests
+}
+
+/// The Rust files of a folder, by name.
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let named = rust.map(|path| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(&path).unwrap())
+    });
+    named.collect()
 }
 
 fn read_tests(file: &str, source: &str, tests: &mut Tests) {
@@ -138,7 +149,7 @@ fn table() -> String {
                 (Some(tests), _) => {
                     tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join("<br>")
                 }
-                (None, Some(reason)) => format!("No test of the core: {reason}"),
+                (None, Some(reason)) => format!("No test: {reason}"),
                 (None, None) => "Binds clients alone".to_owned(),
             };
             let text = s.text.replace('|', "\\|");
@@ -159,8 +170,8 @@ const HEAD: &str = "\
 <!-- Generated. Rewrite with: cargo test -p tidegate-broker -- --ignored rewrite_the_table -->
 
 Every normative statement of both specifications (their Appendix B), in short words of our own,
-with the tests of the broker core (`gateway/broker/src/tests/conformance`) that show it, or the
-reason why there is none. A statement that binds a server and has neither fails `cargo test`, and
+with the tests of the broker core (`gateway/broker/src/tests/conformance`) and the process tests
+(`tests/it`) that show it, or the reason why there is none. A statement that binds a server and has neither fails `cargo test`, and
 so does this page when it is not what the tests say.
 ";
 
