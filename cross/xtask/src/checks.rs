@@ -17,7 +17,11 @@ const WITH_S3: &str = "TIDEGATE_WITH_S3";
 /// Sets up, builds, checks and tests. All steps run, even after one has failed, so that one
 /// round shows everything.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    debian::ensure(&[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients")])?;
+    debian::ensure(&[
+        ("mosquitto", "mosquitto"),
+        ("mosquitto_pub", "mosquitto-clients"),
+        ("openssl", "openssl"),
+    ])?;
     debian::ensure(debian::SINKS)?;
     if debian::is_root() {
         // For the power cuts; others than root cannot mount, and skip them.

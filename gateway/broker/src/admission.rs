@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::access::Access;
+use crate::access::{Access, Throttle};
 use crate::aliases::OutboundAliases;
 use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
@@ -183,6 +183,7 @@ impl Broker {
             last_topic: None,
             access,
             allowed_topic: None,
+            throttle: Throttle::default(),
         }));
         append(connection, &mut self.events, |out| {
             out.extend_from_slice(&connack);

@@ -328,7 +328,15 @@ impl Broker {
                 self.close(now, slot, CloseReason::ConnectTimeout, None, WillFate::Discard);
             }
             Phase::Open(open) => {
-                let Some(patience) = open.patience else { return };
+                let patience = open.patience;
+                if connection.paused {
+                    self.resume_if_possible(now, slot);
+                }
+                let Some(connection) = self.connections.get(slot) else { return };
+                if connection.open().is_none() || connection.timer.is_some() {
+                    return;
+                }
+                let Some(patience) = patience else { return };
                 // While reading is paused the client cannot be heard.
                 let silent_since = if connection.paused { now } else { silent_since };
                 let deadline = silent_since.checked_add(patience);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::access::Access;
+use crate::access::{Access, Throttle};
 use crate::admission::Settling;
 use crate::aliases::OutboundAliases;
 use crate::durable::PersistTicket;
@@ -89,6 +89,7 @@ pub(crate) struct Open {
     pub(crate) access: Access,
     /// The topic that was last found to be allowed.
     pub(crate) allowed_topic: Option<TopicName>,
+    pub(crate) throttle: Throttle,
 }
 
 impl Connection {

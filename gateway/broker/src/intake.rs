@@ -32,7 +32,7 @@ impl Broker {
             let handled = match frame::first(&bytes[used..], max_packet) {
                 Ok(None) => return used,
                 Ok(Some(frame)) => {
-                    if frame.kind == frame::PUBLISH && self.holds_back(slot) {
+                    if frame.kind == frame::PUBLISH && self.holds_back(now, slot) {
                         return used;
                     }
                     used += frame.bytes;
@@ -121,14 +121,24 @@ impl Broker {
 
     /// Stops reading at a publish beyond the unanswered ones that are allowed: 3.1.1 has no other
     /// way to hold a client back. Its pings and acknowledgements up to there still pass.
-    fn holds_back(&mut self, slot: u32) -> bool {
+    fn holds_back(&mut self, now: Instant, slot: u32) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else { return false };
-        let Some(open) = connection.open() else { return false };
-        if !waits_for_answers(open, self.limits.receive_maximum) {
-            return false;
-        }
+        let Some(open) = connection.open_mut() else { return false };
+        let wait = if waits_for_answers(open, self.limits.receive_maximum) {
+            None
+        } else {
+            let rate = self.limits.max_publishes_per_second;
+            let taken = rate.map(|rate| open.throttle.take(now, rate));
+            match taken {
+                None | Some(Ok(())) => return false,
+                Some(Err(at)) => Some(at),
+            }
+        };
         connection.paused = true;
         self.events.push_back(BrokerEvent::Pause(connection.id));
+        if wait.is_some() {
+            self.arm_connection(slot, wait);
+        }
         true
     }
 
@@ -155,7 +165,8 @@ impl Broker {
             return;
         }
         let Some(open) = connection.open() else { return };
-        if waits_for_answers(open, self.limits.receive_maximum / 2 + 1) {
+        if waits_for_answers(open, self.limits.receive_maximum / 2 + 1) || open.throttle.holds(now)
+        {
             return;
         }
         if connection.outbox.len() > self.limits.max_unsent_bytes / 2 {

@@ -32,6 +32,9 @@ pub struct BrokerLimits {
     /// messages between PUBLISH and PUBREL; beyond, the connection is closed with 0x93.
     /// Default 1,024; 0 counts as 1.
     pub receive_maximum: u16,
+    /// Publishes of one client in a second, on average; a second's worth may come at once. Beyond,
+    /// reading from it pauses until the next one is due. Default: no limit.
+    pub max_publishes_per_second: Option<u32>,
     /// Bytes that may arrive for a connection after its reading was paused (what the shell had
     /// read already). Beyond them the connection is closed. Default 256 KiB.
     pub max_held_bytes: usize,
@@ -106,6 +109,7 @@ impl Default for BrokerLimits {
             max_packet_before_connect: 4 * 1024,
             max_packet: 256 * 1024,
             receive_maximum: 1024,
+            max_publishes_per_second: None,
             max_held_bytes: 256 * 1024,
             topic_alias_maximum: 32,
             max_outbound_aliases: 32,

@@ -58,24 +58,24 @@ impl Walk {
         }
         let rest = filter.get(at).copied();
         let is_tail = rest == Some("#") || (at >= filter.len() && filter.last() == Some(&"#"));
+        let is_end = rest.is_none() && !is_tail;
+        // The empty text is no topic [MQTT-4.7.3-1].
+        let is_topic = at > 0 && walked != [Word::Literal("")];
+        if is_end && !is_topic {
+            return true;
+        }
         let decided = walkers.iter().all(|walker| walker.open);
         if decided || walkers.first().is_some_and(|walker| walker.open) {
             return self.verdict(walkers.first()) == Effect::Allow;
         }
-        // The empty text is no topic [MQTT-4.7.3-1].
-        let is_topic = at > 0 && walked != [Word::Literal("")];
-        let may_end = is_topic && (rest.is_none() || is_tail);
-        if may_end {
+        if is_topic && (is_end || is_tail) {
             let ends = walkers.iter().find(|walker| walker.open || walker.levels.len() == at);
             if self.verdict(ends) == Effect::Deny {
                 return false;
             }
-            if !is_tail {
+            if is_end {
                 return true;
             }
-        }
-        if rest.is_none() && !is_tail {
-            return true; // The filter ends at the empty text: no topic is here.
         }
         let wild = is_tail || rest == Some("+");
         let words = match rest {

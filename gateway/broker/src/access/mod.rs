@@ -21,6 +21,7 @@ mod login;
 mod pattern;
 mod policy;
 mod principal;
+mod throttle;
 mod verdict;
 
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use login::{Credentials, LoginError, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{Action, Effect, Policy, Rule};
 pub use principal::{CertificateFields, Principal, Variable};
+pub(crate) use throttle::Throttle;
 pub use verdict::Access;

@@ -318,3 +318,26 @@ fn clients_without_a_name_get_one_before_the_question() {
     world.settle();
     assert_eq!(world.got(conn), [Got::ConnAck { code: 0, present: false }]);
 }
+
+#[test]
+fn a_client_that_publishes_too_fast_is_read_more_slowly() {
+    let limits = crate::BrokerLimits { max_publishes_per_second: Some(10), ..Default::default() };
+    let mut world = World::with(limits);
+    let conn = world.connect(Hello { keep_alive: 5, ..v5("c") });
+    let burst: Vec<u8> =
+        (1..=100).flat_map(|id| publish(Version::V5, "t", "x", Some(id), false, vec![])).collect();
+    world.send(conn, &burst);
+    assert_eq!(world.published().len(), 11, "a second's worth at once");
+    assert!(world.events.contains(&BrokerEvent::Pause(conn)));
+    for _ in 0..40 {
+        world.pass(Duration::from_millis(100));
+    }
+    assert!((50..=52).contains(&world.published().len()), "{}", world.published().len());
+    for _ in 0..60 {
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.published().len(), 100, "nothing is lost");
+    assert_eq!(world.closed(conn), None, "its silence is not its own");
+    world.pass(Duration::from_secs(8));
+    assert_eq!(world.closed(conn), Some(&CloseReason::KeepAliveTimeout));
+}

@@ -1,10 +1,12 @@
 //! The configuration: one TOML file, parsed once into meaning. Every mistake is reported at
 //! once, each with its line, key, value and what is allowed.
 
+mod acl;
 mod document;
 mod files;
 mod json;
 mod keys;
+mod listeners;
 mod mistakes;
 mod plan;
 mod sections;
@@ -30,9 +32,10 @@ use self::sections::Depth;
 
 use crate::uplinks::Target;
 
+pub use self::listeners::ListenerSettings;
+pub(crate) use self::listeners::PLAIN;
 pub use self::mistakes::{Mistake, Mistakes};
-pub(crate) use self::security::PLAIN;
-pub use self::security::{LimitSettings, ListenerSettings, SecuritySettings, TlsSettings};
+pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
     STORE_DIR, Settings, StorageSettings, StreamSettings, UplinkSettings,

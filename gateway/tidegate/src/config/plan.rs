@@ -6,7 +6,7 @@ use tidegate_runtime::Limits;
 use tidegate_stream::LogOptions;
 use tidegate_uplink::UplinkOptions;
 
-use super::security::ListenerSettings;
+use super::listeners::ListenerSettings;
 use super::settings::{FunctionSettings, Settings, UplinkSettings};
 
 impl Settings {
@@ -40,6 +40,7 @@ impl Settings {
             max_connections: mqtt.max_connections,
             max_packet: mqtt.max_packet,
             receive_maximum: mqtt.receive_maximum,
+            max_publishes_per_second: self.security.limits.publishes_per_second,
             connect_timeout: mqtt.connect_timeout,
             max_sessions: mqtt.max_sessions,
             max_session_expiry: mqtt.max_session_expiry,

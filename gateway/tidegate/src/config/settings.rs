@@ -7,7 +7,8 @@ use std::time::Duration;
 use tidegate_broker::TopicFilter;
 use tidegate_stream::{Compression, Overflow};
 
-use super::security::{ListenerSettings, SecuritySettings};
+use super::listeners::ListenerSettings;
+use super::security::SecuritySettings;
 use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a

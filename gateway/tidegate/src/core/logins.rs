@@ -75,10 +75,6 @@ impl Doorkeeper {
         let Some(listener) = self.listeners.get(link.listener()) else {
             return refused(Reason::NoCredentials, LoginError::NotAuthorized, "no such listener");
         };
-        if !link.place().may_log_in(now) {
-            let why = "too many logins from its address have failed";
-            return refused(Reason::ManyFailures, LoginError::TooManyAttempts, why);
-        }
         if let Some(certificate) = link.certificate() {
             return match self.identity.of(certificate) {
                 Some(user) => Judgement::User(Some(user.into()), None),
@@ -98,12 +94,17 @@ impl Doorkeeper {
                 let Some(password) = credentials.password.clone() else {
                     return wrong("no password");
                 };
-                match passwords.check(users, conn, user, password) {
+                let may_try = link.place().may_log_in(now);
+                match passwords.check(users, conn, user, password, may_try) {
                     Answer::Right => {
                         let hash = users.hash(user).map(str::to_owned);
                         Judgement::User(Some(user.as_str().into()), hash)
                     }
                     Answer::Later => Judgement::Later,
+                    Answer::Barred => {
+                        let why = "too many logins from its address have failed";
+                        refused(Reason::ManyFailures, LoginError::TooManyAttempts, why)
+                    }
                     Answer::Busy => {
                         let why = "too many passwords are being checked";
                         refused(Reason::Busy, LoginError::Unavailable, why)

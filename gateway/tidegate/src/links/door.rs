@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::{CertificateError, ServerConnection};
 use tidegate_broker::access::Policy;
@@ -20,9 +20,8 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::addresses::{Addresses, Place};
-use super::tls::{Tls, load_tls, stamp};
+use super::keys::{Keys, stamps};
 use super::turned_away::{Reason, TurnedAway, Who};
-use super::users::Users;
 use super::{proxy, upgrade};
 use crate::config::{self, ListenerSettings, SecuritySettings, Settings};
 
@@ -46,13 +45,6 @@ pub(crate) struct Arrival {
     pub(crate) place: Place,
 }
 
-/// What the files hold at the moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Keys {
-    pub(crate) tls: Option<Tls>,
-    pub(crate) users: Option<Arc<Users>>,
-}
-
 /// What has changed.
 pub(crate) struct News {
     pub(crate) keys: Keys,
@@ -72,49 +64,6 @@ pub(crate) struct Door {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) turned_away: Arc<TurnedAway>,
     pub(crate) arrivals: Sender<Arrival>,
-}
-
-impl Keys {
-    /// Reads the files. What cannot be read is logged, and looked for again when it changes: a
-    /// gateway whose certificate is broken still sends what it has.
-    pub(crate) fn load(security: &SecuritySettings) -> Keys {
-        let mut keys = Keys::default();
-        keys.read_again(security);
-        keys
-    }
-
-    /// What can be read replaces what was there.
-    fn read_again(&mut self, security: &SecuritySettings) {
-        if let Some(tls) = &security.tls {
-            match load_tls(&tls.files) {
-                Ok(tls) => self.tls = Some(tls),
-                Err(problems) => {
-                    for problem in problems {
-                        tracing::error!("{problem}; until it is right, {}", self.tls_meanwhile());
-                    }
-                }
-            }
-        }
-        if let Some(file) = &security.users_file {
-            match Users::load(file) {
-                Ok(users) => self.users = Some(Arc::new(users)),
-                Err(why) => {
-                    let meanwhile = match self.users {
-                        Some(_) => "the users from before count",
-                        None => "no password is right",
-                    };
-                    tracing::error!("mqtt.users_file: {why}; until it is right, {meanwhile}");
-                }
-            }
-        }
-    }
-
-    fn tls_meanwhile(&self) -> &'static str {
-        match self.tls {
-            Some(_) => "the certificates from before count",
-            None => "listeners with TLS turn everybody away",
-        }
-    }
 }
 
 impl Door {
@@ -272,13 +221,13 @@ impl Entrance {
     /// Looks for changes for ever.
     async fn watch(&self, mut hangup: tokio::signal::unix::Signal, tell: impl Fn(News)) {
         let mut security = self.door.security.clone();
-        let mut stamps = stamps(&security);
+        let mut seen = stamps(&security);
         loop {
             let asked = tokio::select! {
                 _ = hangup.recv() => true,
                 () = tokio::time::sleep(WATCH) => false,
             };
-            if !asked && self::stamps(&security) == stamps {
+            if !asked && stamps(&security) == seen {
                 continue;
             }
             let mut policy = None;
@@ -296,7 +245,7 @@ impl Entrance {
                     }
                 }
             }
-            stamps = self::stamps(&security);
+            seen = stamps(&security);
             let keys = {
                 let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
                 keys.read_again(&security);
@@ -306,14 +255,6 @@ impl Entrance {
             tell(News { keys, policy });
         }
     }
-}
-
-type Stamps = Vec<Option<(SystemTime, u64)>>;
-
-fn stamps(security: &SecuritySettings) -> Stamps {
-    let tls = security.tls.iter().flat_map(|tls| tls.files.paths());
-    let users = security.users_file.as_deref();
-    tls.chain(users).map(stamp).collect()
 }
 
 /// Opens the WebSocket, where there is one; returns what has been read behind the request.

@@ -11,6 +11,7 @@
 mod addresses;
 mod certificate;
 mod door;
+mod keys;
 mod passwords;
 mod proxy;
 mod refused_certificate;
@@ -25,7 +26,8 @@ pub use tls::TlsFiles;
 
 pub(crate) use addresses::{Addresses, Place};
 pub(crate) use certificate::fields;
-pub(crate) use door::{Arrival, Door, Keys, News, needs_handshake};
+pub(crate) use door::{Arrival, Door, News, needs_handshake};
+pub(crate) use keys::Keys;
 pub(crate) use passwords::{Answer, Checked, Passwords};
 pub(crate) use tls::load_tls;
 pub(crate) use turned_away::{Reason, TurnedAway, Who};

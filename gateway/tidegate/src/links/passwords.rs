@@ -56,6 +56,8 @@ pub(crate) enum Answer {
     Later,
     /// Too many are being checked.
     Busy,
+    /// It was not right before, and nothing else may be tried.
+    Barred,
 }
 
 impl Passwords {
@@ -72,13 +74,14 @@ impl Passwords {
         Ok(Passwords { jobs, key, right: RefCell::default() })
     }
 
-    /// Checks a password.
+    /// Checks a password. Without `may_try`, only one that was right before is.
     pub(crate) fn check(
         &self,
         users: &Users,
         conn: ConnId,
         user: &str,
         password: Secret,
+        may_try: bool,
     ) -> Answer {
         let known = users.hash(user);
         let hash = known.unwrap_or(users.decoy()).to_owned();
@@ -90,6 +93,9 @@ impl Passwords {
         drop(Secret::from(signed));
         if seen && known.is_some() {
             return Answer::Right;
+        }
+        if !may_try {
+            return Answer::Barred;
         }
         let job = Job { conn, user: user.into(), hash, password, known: known.is_some(), tag };
         match self.jobs.try_send(job) {
@@ -131,9 +137,9 @@ mod tests {
         let users = Users::load(&file).unwrap();
         let (sender, receiver) = channel();
         let passwords = Passwords::start(move |checked| sender.send(checked).unwrap()).unwrap();
-        let check = |user: &str, password: &str| {
+        let try_it = |user: &str, password: &str, may_try: bool| {
             let secret = Secret::from(password.as_bytes().to_vec());
-            match passwords.check(&users, ConnId(1), user, secret) {
+            match passwords.check(&users, ConnId(1), user, secret, may_try) {
                 Answer::Right => (true, true),
                 Answer::Later => {
                     let checked = receiver.recv().unwrap();
@@ -141,11 +147,15 @@ mod tests {
                     (checked.right, false)
                 }
                 Answer::Busy => panic!("busy"),
+                Answer::Barred => (false, true),
             }
         };
+        let check = |user: &str, password: &str| try_it(user, password, true);
         assert_eq!(check("ann", "no"), (false, false));
         assert_eq!(check("ann", "pw"), (true, false));
         assert_eq!(check("ann", "pw"), (true, true), "known at once");
+        assert_eq!(try_it("ann", "pw", false), (true, true), "even when others are barred");
+        assert_eq!(try_it("ann", "no", false), (false, true));
         assert_eq!(check("ann", "no"), (false, false));
         assert_eq!(check("eve", "pw"), (false, false));
         assert_eq!(check("eve", "nobody"), (false, false), "not even what the decoy was made of");

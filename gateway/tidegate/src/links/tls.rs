@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -175,10 +174,4 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
         let why = format!("{shown} holds no private key that can be read: {error}");
         TlsProblem { key, why }
     })
-}
-
-/// When a file was last changed, and how long it is: different when it has been replaced.
-pub(crate) fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
-    let about = std::fs::metadata(file).ok()?;
-    Some((about.modified().ok()?, about.len()))
 }

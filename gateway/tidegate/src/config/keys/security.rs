@@ -169,11 +169,17 @@ pub(crate) mod limits {
         name: "failed_logins_per_minute",
         kind: Kind::Count { min: 1, max: 1_000_000 },
         fallback: Fallback::Value("30"),
-        about: "Failed logins from one address in a minute; further ones are refused unread (0x9F, 3.1.1: 3).",
+        about: "Failed logins from one address in a minute; then only passwords that were right before are, and all others are refused unread (0x9F, 3.1.1: 3).",
+    };
+    pub(crate) const PUBLISHES: Key = Key {
+        name: "publishes_per_second",
+        kind: Kind::Count { min: 1, max: 1_000_000 },
+        fallback: Fallback::Absent("no limit"),
+        about: "Publishes of one client in a second, on average; beyond it the client is read more slowly, and nothing is lost.",
     };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt.limits",
         form: Form::Single,
-        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS],
+        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS, &PUBLISHES],
     };
 }
