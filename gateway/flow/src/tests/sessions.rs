@@ -36,7 +36,8 @@ struct Devices {
     seen: BTreeMap<ConnId, usize>,
     subscribed: bool,
     next: u16,
-    unfinished: BTreeMap<u16, Sent>,
+    /// By packet identifier: they are used again as soon as they are free.
+    unfinished: BTreeMap<u16, (Sent, u16)>,
     /// Identifiers that the subscriber has confirmed and that are not released.
     taken: BTreeSet<u16>,
     inbox: Vec<String>,
@@ -61,6 +62,9 @@ impl Devices {
 
     /// The power comes back: the gateway starts on what the disk has kept.
     fn restart(&mut self, disk: CrashDisk) {
+        // What had left the gateway before has reached the clients.
+        self.publisher();
+        self.subscriber();
         let now = self.bench.now;
         self.bench = Bench::on(disk, sessions_plan(), echo());
         self.bench.now = Now { instant: self.bench.now.instant, ..now };
@@ -96,14 +100,14 @@ impl Devices {
         }
     }
 
-    fn publish(&mut self, id: u16, kind: u8) {
+    fn publish(&mut self, id: u16, number: u16, kind: u8) {
         // Some go to a stream too.
-        let topic = if id.is_multiple_of(2) { "sensors/t" } else { "other/t" };
+        let topic = if number.is_multiple_of(2) { "sensors/t" } else { "other/t" };
         let mut body = vec![0, topic.len() as u8];
         body.extend(topic.as_bytes());
         body.extend(id.to_be_bytes());
         body.push(0);
-        body.extend(format!("{id:03}").as_bytes());
+        body.extend(format!("{number:03}").as_bytes());
         self.send(0, kind, &body);
     }
 
@@ -113,15 +117,19 @@ impl Devices {
             match kind {
                 0x20 => {
                     self.present.push(body[0] == 1);
-                    for (id, sent) in self.unfinished.clone() {
+                    let mut again: Vec<_> = self.unfinished.clone().into_iter().collect();
+                    again.sort_by_key(|(_, (_, number))| *number);
+                    for (id, (sent, number)) in again {
                         match sent {
-                            Sent::Published => self.publish(id, 0x3C),
+                            Sent::Published => self.publish(id, number, 0x3C),
                             Sent::Released => self.send(0, 0x62, &id.to_be_bytes()),
                         }
                     }
                 }
                 0x50 => {
-                    self.unfinished.insert(id, Sent::Released);
+                    if let Some((sent, _)) = self.unfinished.get_mut(&id) {
+                        *sent = Sent::Released;
+                    }
                     self.send(0, 0x62, &id.to_be_bytes());
                 }
                 0x70 => drop(self.unfinished.remove(&id)),
@@ -132,10 +140,11 @@ impl Devices {
             if self.unfinished.len() >= WINDOW {
                 break;
             }
-            let id = self.next;
+            let free = (1..).find(|id| !self.unfinished.contains_key(id));
+            let (id, number) = (free.unwrap_or(1), self.next);
             self.next += 1;
-            self.unfinished.insert(id, Sent::Published);
-            self.publish(id, 0x34);
+            self.unfinished.insert(id, (Sent::Published, number));
+            self.publish(id, number, 0x34);
         }
     }
 
