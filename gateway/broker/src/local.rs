@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::delivery::cost;
 use crate::message::Message;
 use crate::session::Subscriber;
-use crate::topic::TopicFilter;
+use crate::topic::{TopicFilter, TopicName};
 
 /// One subscriber inside the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,14 @@ impl Local {
 }
 
 impl Broker {
+    /// Whether anybody has subscribed to this topic.
+    #[must_use]
+    pub fn has_subscribers(&self, topic: &TopicName) -> bool {
+        let mut any = false;
+        self.subscribers.matches(topic, |_| any = true);
+        any
+    }
+
     /// Subscribes something inside the gateway to what is published from now on, with the same
     /// matching as for clients. Messages wait for [`take_local`](Broker::take_local); what is
     /// beyond `max_bytes`, counted as in a session's queue, is dropped and counted.

@@ -25,6 +25,7 @@ use tidegate_uplink::{Action, UplinkEvent};
 
 use crate::call::{Call, CallResult};
 use crate::clock::Now;
+use crate::events::Allowance;
 use crate::figures::FIGURES_EVERY;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
@@ -207,6 +208,7 @@ pub struct Gateway {
     pub(crate) losses: Losses,
     pub(crate) sessions: Sessions,
     pub(crate) imports: Imports,
+    pub(crate) events: Allowance,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
     pub(crate) refusals: Refusals,
@@ -312,6 +314,7 @@ impl Gateway {
             losses,
             sessions,
             imports,
+            events: Allowance::default(),
             waiting: VecDeque::new(),
             hold: Hold::default(),
             refusals,

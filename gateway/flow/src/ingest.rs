@@ -31,6 +31,7 @@ impl Gateway {
         let mut any = false;
         while let Some(event) = self.broker.poll_event() {
             any = true;
+            self.tell_event(now, &event);
             match event {
                 BrokerEvent::Publish { ticket, client, message, receipt } => {
                     self.take_publish(now, ticket, client, message, receipt);

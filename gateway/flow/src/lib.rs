@@ -5,6 +5,7 @@ pub mod attributes;
 mod call;
 mod clock;
 mod effects;
+mod events;
 mod figures;
 mod foreign;
 mod function;

@@ -165,7 +165,7 @@ fn json(gateway: &str, stream: &str, loss: &Loss, part: &Untold) -> String {
 }
 
 /// A JSON string. Names from a configuration need no escapes; those of an older store may.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for character in text.chars() {
         match character {

@@ -4,6 +4,7 @@
 mod carried;
 mod edges;
 mod epochs;
+mod events;
 mod imports;
 mod lanes;
 mod losses;
