@@ -1,0 +1,80 @@
+//! A gateway with a listener of each kind, beside a certificate for clients.
+
+use std::net::SocketAddr;
+
+use tidegate_rig::gateway::Gateway;
+use tidegate_rig::ports;
+use tidegate_rig::scratch::Scratch;
+
+use crate::binaries;
+use crate::security::openssl;
+
+use super::scenario::Transport;
+
+/// The gateway and where its listeners are. `it/#` is allowed, everything else is denied.
+pub(super) struct Plant {
+    pub(super) gateway: Gateway,
+    tls: SocketAddr,
+    websocket: SocketAddr,
+    both: SocketAddr,
+}
+
+impl Plant {
+    pub(super) fn start() -> Plant {
+        let scratch = Scratch::new("clients").unwrap();
+        openssl(
+            scratch.path(),
+            r#"authority ca; issue ca server "-days 30"; issue ca client "-days 30""#,
+        );
+        let (tls, websocket, both) =
+            (ports::free().unwrap(), ports::free().unwrap(), ports::free().unwrap());
+        let config = format!(
+            r#"[gateway]
+id = "gw-it"
+data_dir = "{{data}}"
+
+[http]
+listen = "{{http}}"
+
+[mqtt]
+listen = "{{mqtt}}"
+allow_anonymous = true
+
+[mqtt.listener.tls]
+listen = "{tls}"
+tls = true
+allow_anonymous = false
+
+[mqtt.listener.websocket]
+listen = "{websocket}"
+websocket = "/mqtt"
+
+[mqtt.listener.both]
+listen = "{both}"
+tls = true
+websocket = "/mqtt"
+allow_anonymous = false
+
+[mqtt.tls]
+cert_file = "server.pem"
+key_file = "server.key"
+client_ca_file = "ca.pem"
+
+[[mqtt.acl]]
+topics = ["it/#"]
+"#
+        );
+        let mut gateway = Gateway::new(&binaries::tidegate(), scratch, &config).unwrap();
+        gateway.start().unwrap();
+        Plant { gateway, tls, websocket, both }
+    }
+
+    pub(super) fn port(&self, transport: Transport) -> u16 {
+        match transport {
+            Transport::Tcp => self.gateway.mqtt().port(),
+            Transport::Tls => self.tls.port(),
+            Transport::WebSocket => self.websocket.port(),
+            Transport::WebSocketOverTls => self.both.port(),
+        }
+    }
+}
