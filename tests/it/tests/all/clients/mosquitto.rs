@@ -223,7 +223,6 @@ fn mosquittos_clients_do_with_the_broker_what_they_can() {
             cases.push(Case { version, transport });
         }
     }
-    let mut waiting = Vec::new();
     for &case in &cases {
         qualities_retained_and_will(case, &plant);
         if case.version == "5" {
@@ -232,8 +231,10 @@ fn mosquittos_clients_do_with_the_broker_what_they_can() {
         case.session(&plant, 0);
         let expected = case.queue(&plant, "while away");
         case.comes_back_to(&plant, &expected);
-        waiting.push((case, case.queue(&plant, "before the kill")));
     }
+    plant.settle();
+    let waiting: Vec<_> =
+        cases.iter().map(|&case| (case, case.queue(&plant, "before the kill"))).collect();
     plant.gateway.kill().unwrap();
     plant.gateway.start().unwrap();
     for (case, expected) in waiting {

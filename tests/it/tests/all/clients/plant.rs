@@ -1,6 +1,7 @@
 //! A gateway with a listener of each kind, beside a certificate for clients.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tidegate_rig::gateway::Gateway;
 use tidegate_rig::ports;
@@ -8,8 +9,12 @@ use tidegate_rig::scratch::Scratch;
 
 use crate::binaries;
 use crate::security::openssl;
+use crate::setup::wait;
 
 use super::scenario::Transport;
+
+/// Longer than it takes until an acknowledgement of a client is on the disk.
+const ACKNOWLEDGEMENTS: Duration = Duration::from_millis(1500);
 
 /// The gateway and where its listeners are. `it/#` is allowed, everything else is denied.
 pub(super) struct Plant {
@@ -67,6 +72,14 @@ topics = ["it/#"]
         let mut gateway = Gateway::new(&binaries::tidegate(), scratch, &config).unwrap();
         gateway.start().unwrap();
         Plant { gateway, tls, websocket, both }
+    }
+
+    /// Waits until a kill cannot undo what clients have acknowledged: the gateway may forget a PUBACK
+    /// or PUBCOMP of the last second (docs/formats/sessions.md). A client then gets a message or a
+    /// PUBREL again, which rumqttc takes for an error when it does not remember the message.
+    pub(super) fn settle(&self) {
+        let now = Instant::now();
+        wait(&self.gateway, "acknowledgements are kept", || now.elapsed() > ACKNOWLEDGEMENTS);
     }
 
     pub(super) fn port(&self, transport: Transport) -> u16 {

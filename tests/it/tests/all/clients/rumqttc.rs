@@ -180,12 +180,34 @@ impl Tell {
     }
 }
 
+/// Messages of QoS 2 before their PUBREL, after which they are told. rumqttc tells them before: who
+/// then leaves, and comes back with a new client, gets a PUBREL that this one takes for an error.
+#[derive(Default)]
+struct Held(HashMap<u16, Value>);
+
+impl Held {
+    fn message(&mut self, id: u16, message: Value, tell: &Tell) {
+        if message["qos"] == 2 {
+            self.0.insert(id, message);
+        } else {
+            tell.event("message", message);
+        }
+    }
+
+    fn release(&mut self, id: u16, tell: &Tell) {
+        if let Some(message) = self.0.remove(&id) {
+            tell.event("message", message);
+        }
+    }
+}
+
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn follow_4(mut events: rumqttc::EventLoop, mut stopped: oneshot::Receiver<()>, tell: &Tell) {
     use rumqttc::{Event, Outgoing, Packet};
+    let mut held = Held::default();
     runtime().block_on(async {
         loop {
             let event = tokio::select! {
@@ -207,15 +229,16 @@ fn follow_4(mut events: rumqttc::EventLoop, mut stopped: oneshot::Receiver<()>, 
                     };
                     tell.event("subscribed", json!({"reason": reason}));
                 }
-                Ok(Event::Incoming(Packet::Publish(message))) => tell.event(
-                    "message",
-                    json!({
+                Ok(Event::Incoming(Packet::Publish(message))) => {
+                    let more = json!({
                         "topic": message.topic,
                         "payload": String::from_utf8_lossy(&message.payload),
                         "qos": message.qos as u8,
                         "retain": message.retain,
-                    }),
-                ),
+                    });
+                    held.message(message.pkid, more, tell);
+                }
+                Ok(Event::Incoming(Packet::PubRel(release))) => held.release(release.pkid, tell),
                 Ok(
                     Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_))
                     | Event::Outgoing(Outgoing::Publish(0)),
@@ -235,6 +258,7 @@ fn follow_4(mut events: rumqttc::EventLoop, mut stopped: oneshot::Receiver<()>, 
 fn follow_5(mut events: v5::EventLoop, mut stopped: oneshot::Receiver<()>, tell: &Tell) {
     use v5::Event;
     use v5::mqttbytes::v5::{Packet, PubAckReason, PubRecReason, SubscribeReasonCode};
+    let mut held = Held::default();
     runtime().block_on(async {
         loop {
             let event = tokio::select! {
@@ -257,7 +281,10 @@ fn follow_5(mut events: v5::EventLoop, mut stopped: oneshot::Receiver<()>, tell:
                     };
                     tell.event("subscribed", json!({"reason": reason}));
                 }
-                Ok(Event::Incoming(Packet::Publish(message))) => message_5(&message, tell),
+                Ok(Event::Incoming(Packet::Publish(message))) => {
+                    held.message(message.pkid, message_5(&message), tell);
+                }
+                Ok(Event::Incoming(Packet::PubRel(release))) => held.release(release.pkid, tell),
                 Ok(Event::Incoming(Packet::PubAck(ack))) => tell.published(match ack.reason {
                     PubAckReason::Success => 0,
                     PubAckReason::NotAuthorized => NOT_AUTHORIZED,
@@ -284,9 +311,9 @@ fn follow_5(mut events: v5::EventLoop, mut stopped: oneshot::Receiver<()>, tell:
     tell.event("closed", json!({}));
 }
 
-fn message_5(message: &v5::mqttbytes::v5::Publish, tell: &Tell) {
+fn message_5(message: &v5::mqttbytes::v5::Publish) -> Value {
     let properties = message.properties.clone().unwrap_or_default();
-    let more = json!({
+    json!({
         "topic": String::from_utf8_lossy(&message.topic),
         "payload": String::from_utf8_lossy(&message.payload),
         "qos": message.qos as u8,
@@ -294,8 +321,7 @@ fn message_5(message: &v5::mqttbytes::v5::Publish, tell: &Tell) {
         "user": properties.user_properties,
         "expiry": properties.message_expiry_interval,
         "identifiers": properties.subscription_identifiers,
-    });
-    tell.event("message", more);
+    })
 }
 
 fn text(value: &Value) -> String {

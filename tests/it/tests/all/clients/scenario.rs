@@ -57,10 +57,11 @@ pub(super) fn run(library: &str, driver: impl Driver, transports: &[Transport]) 
         }
         world.away_and_back(case);
     }
-    let left = Instant::now();
+    world.plant.settle();
     for case in &cases {
         world.leave_and_queue(case, "before the kill");
     }
+    let left = Instant::now();
     world.plant.gateway.kill().unwrap();
     world.plant.gateway.start().unwrap();
     wait(&world.plant.gateway, "the short-lived messages expire", || {
