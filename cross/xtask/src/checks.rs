@@ -2,7 +2,7 @@
 
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
-use crate::{debian, wasm};
+use crate::{clients, debian, wasm};
 use anyhow::Result;
 use std::fmt;
 use std::path::Path;
@@ -37,6 +37,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         // With Erlang it is 55 MB, for one test, which others than root may skip.
         debian::ensure(&[("rabbitmq-server", "rabbitmq-server")])?;
     }
+    let clients = clients::install(workspace)?;
     let functions = wasm::build(workspace)?;
     let mut failed = Vec::new();
     let mut check = |name: &'static str, command: &mut Command| -> Result<Output> {
@@ -62,7 +63,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     if std::env::var_os(WITH_S3).is_some() {
         check("building the S3 server", workspace.cargo().args(["build", "--package", S3]))?;
     }
-    let output = check("cargo test", &mut tests(workspace, &functions, arguments))?;
+    let output = check("cargo test", &mut tests(workspace, &functions, &clients, arguments))?;
     let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
     count.skip(&String::from_utf8_lossy(&output.stderr));
     // The main job from end to end counts as one test more.
@@ -79,8 +80,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     Ok(if failed.is_empty() && count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The tests find the daemon and the functions by variables, so that they build neither.
-fn tests(workspace: &Workspace, functions: &Path, arguments: &[String]) -> Command {
+/// The tests find the daemon, the functions and the clients by variables, so that they build none.
+fn tests(workspace: &Workspace, functions: &Path, clients: &Path, arguments: &[String]) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--all-features", "--no-fail-fast"]);
     if arguments.is_empty() {
@@ -92,7 +93,8 @@ fn tests(workspace: &Workspace, functions: &Path, arguments: &[String]) -> Comma
         .env("TIDEGATE_RIG", workspace.binary("debug", "tidegate-rig"))
         .env("TIDEGATE_SINK", workspace.binary("debug", "tidegate-sink"))
         .env("TIDEGATE_S3", workspace.binary("debug", S3))
-        .env("TIDEGATE_FUNCTIONS", functions);
+        .env("TIDEGATE_FUNCTIONS", functions)
+        .env("TIDEGATE_CLIENTS", clients);
     cargo
 }
 

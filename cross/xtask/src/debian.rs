@@ -25,25 +25,28 @@ pub(crate) fn ensure(wanted: &[(&str, &str)]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let command = format!("apt-get install -y --no-remove --no-upgrade {}", missing.join(" "));
+    install(&missing)
+}
+
+/// Installs these packages.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    let command = format!("apt-get install -y --no-remove --no-upgrade {names}");
     if program("apt-get").is_none() || !is_root() {
-        return Err(Usage(format!(
-            "missing: {}; install with: sudo {command}",
-            missing.join(", ")
-        ))
-        .into());
+        let missing = packages.join(", ");
+        return Err(Usage(format!("missing: {missing}; install with: sudo {command}")).into());
     }
-    let first = captured(&command, &mut install(&missing))?;
+    let first = captured(&command, &mut apt_get(packages))?;
     if !first.status.success() {
         // A fresh machine has no package lists yet.
         show(&first);
         quietly("apt-get update", Command::new("apt-get").args(["update", "-qq"]))?;
-        quietly(&command, &mut install(&missing))?;
+        quietly(&command, &mut apt_get(packages))?;
     }
     Ok(())
 }
 
-fn install(packages: &[&str]) -> Command {
+fn apt_get(packages: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command
         .args(["install", "-y", "-qq", "--no-remove", "--no-upgrade", "--no-install-recommends"])

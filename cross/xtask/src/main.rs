@@ -6,6 +6,7 @@
 
 mod checks;
 mod cli;
+mod clients;
 mod debian;
 #[cfg(test)]
 mod graph;

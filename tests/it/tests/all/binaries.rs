@@ -26,6 +26,14 @@ pub(crate) fn s3() -> Option<PathBuf> {
     Some(path)
 }
 
+/// Where `cargo xtask test` installs MQTT clients: `TIDEGATE_CLIENTS`, else `target/clients`.
+pub(crate) fn clients() -> PathBuf {
+    match std::env::var_os("TIDEGATE_CLIENTS") {
+        Some(path) => PathBuf::from(path),
+        None => target().join("../clients"),
+    }
+}
+
 fn program(name: &str, variable: &str) -> PathBuf {
     let path = match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),

@@ -5,6 +5,7 @@
 
 mod binaries;
 mod carried;
+mod clients;
 mod https_sink;
 mod kill;
 mod link_death;

@@ -26,7 +26,7 @@ struct Plant {
 }
 
 /// Runs a script of openssl's commands, with helpers, in a directory.
-fn openssl(directory: &Path, script: &str) {
+pub(crate) fn openssl(directory: &Path, script: &str) {
     let helpers = r#"
         set -e
         exec 2>&1
