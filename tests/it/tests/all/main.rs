@@ -5,6 +5,7 @@
 
 mod binaries;
 mod carried;
+mod hostile;
 mod https_sink;
 mod kill;
 mod link_death;
