@@ -123,7 +123,8 @@ impl Retained {
         }
         self.drop_expired(now);
         let old = self.messages.get(&message.topic).map(|kept| counted(&kept.message));
-        let messages = self.messages.len() - usize::from(old.is_some());
+        let replaced = old.is_some_and(|bytes| bytes > 0);
+        let messages = self.len() - usize::from(replaced);
         let bytes = self.bytes - old.unwrap_or(0) + counted(message);
         messages < self.max_messages && bytes <= self.max_bytes
     }
@@ -152,8 +153,7 @@ impl Retained {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        bytes == 0
-            || self.messages.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
+        bytes == 0 || self.len() < self.max_messages && self.bytes + bytes <= self.max_bytes
     }
 
     fn remove(&mut self, topic: &TopicName) {
@@ -277,6 +277,21 @@ mod tests {
         let later = now + Duration::from_secs(10);
         assert_eq!(retained.store(later, &message("c", "x")), Ok(()));
         assert_eq!(topics(&retained, later, "#"), ["b", "c"]);
+    }
+
+    #[test]
+    fn the_gateways_own_messages_take_no_place_of_a_clients() {
+        let now = start();
+        let mut retained = Retained::new(2, 100_000);
+        for topic in ["$SYS/a", "$SYS/b", "$SYS/c", "a"] {
+            retained.store(now, &message(topic, "x")).unwrap();
+        }
+        assert!(retained.would_keep(now, &message("b", "x")));
+        retained.store(now, &message("b", "x")).unwrap();
+        retained.store(now, &message("$SYS/d", "x")).unwrap();
+        assert!(!retained.would_keep(now, &message("c", "x")));
+        assert_eq!(retained.store(now, &message("c", "x")), Err(Full));
+        assert_eq!(retained.len(), 2);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the machine does meets both.
 
 mod crowd;
+mod idle_tls;
 
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) in_flight: u64,
     /// Time of the overload.
     pub(crate) overload_seconds: u64,
+    /// Clients with TLS that are connected and do nothing.
+    pub(crate) idle_connections: usize,
     /// What is measured.
     pub(crate) parts: Vec<Part>,
 }
@@ -57,6 +60,8 @@ pub(crate) enum Part {
     FanOut,
     /// 100 publishers at full speed, a subscriber that never reads beside one that does
     Overload,
+    /// 5,000 idle connections with TLS 1.3: memory of each, time and CPU to let them in
+    IdleTls,
 }
 
 impl Default for Settings {
@@ -69,7 +74,8 @@ impl Default for Settings {
             publishers: PUBLISHERS.to_vec(),
             in_flight: 2_000,
             overload_seconds: 20,
-            parts: vec![Part::Rates, Part::FanOut, Part::Overload],
+            idle_connections: 5_000,
+            parts: vec![Part::Rates, Part::FanOut, Part::Overload, Part::IdleTls],
         }
     }
 }
@@ -123,6 +129,7 @@ pub(crate) fn notes(settings: &Settings, field: &Field) -> Vec<String> {
         format!("tidegate stores every message durably before it acknowledges; {peer} stores none (Debian's defaults, but max_queued_messages 0, so that it never drops QoS 1)"),
         "CPU is counted until the broker is idle again: mosquitto 2.0.11 reads one packet of a client in turn, so a busy subscriber's acknowledgements, and the memory of what they acknowledge, wait until the load ends".to_owned(),
         "cpu_of_the_syncs_alone: what the kernel takes for 4 KiB written and synced after 20 ms of sleep, once for each 20 messages, measured by a thread that does nothing else; a broker that syncs each group cannot be below it".to_owned(),
+        "idle TLS: rss_per_connection is resident memory with all clients idle, less that before the first, by their number; one ECDSA P-256 certificate for all brokers, no session resumed, eight threads connect".to_owned(),
         "the generator is one thread on the same machine; generator_cpu is its share of a core: near 1, it is the limit and not the broker".to_owned(),
     ]
 }
@@ -135,6 +142,7 @@ pub(crate) fn run(settings: &Settings, field: &Field, medium: &Medium) -> Result
             Part::Rates => rates(settings, field, medium)?,
             Part::FanOut => crowd::fan_out(settings, field, medium)?,
             Part::Overload => crowd::overload(settings, field, medium)?,
+            Part::IdleTls => idle_tls::run(settings, field, medium)?,
         });
     }
     Ok(rows)

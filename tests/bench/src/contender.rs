@@ -50,6 +50,8 @@ pub(crate) struct Mosquitto {
     pub(crate) version: String,
     /// Where it sends the load on to, as a bridge.
     pub(crate) bridge: Option<SocketAddr>,
+    /// A second listener, with TLS.
+    pub(crate) tls: Option<TlsListener>,
 }
 
 /// A gateway.
@@ -67,6 +69,21 @@ pub(crate) struct Gateway {
     pub(crate) sync_delay: Duration,
     /// How the load is kept.
     pub(crate) keeping: Keeping,
+    /// A second listener, with TLS.
+    pub(crate) tls: Option<TlsListener>,
+}
+
+/// Where a broker listens with TLS besides.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsListener {
+    /// On the loopback address.
+    pub(crate) port: u16,
+    /// Its certificate (PEM).
+    pub(crate) certificate: PathBuf,
+    /// Its private key (PEM).
+    pub(crate) key: PathBuf,
+    /// How many clients at once it must let in.
+    pub(crate) connections: usize,
 }
 
 /// How a gateway keeps the load, and what reads it.
@@ -118,7 +135,7 @@ impl Mosquitto {
         let help = String::from_utf8_lossy(&help.stdout).into_owned();
         let version = help.lines().next().and_then(|line| line.split(' ').next_back());
         let version = format!("mosquitto {}", version.unwrap_or("of unknown version"));
-        Ok(Mosquitto { program: program.to_owned(), version, bridge: None })
+        Ok(Mosquitto { program: program.to_owned(), version, bridge: None, tls: None })
     }
 
     /// Debian's defaults, except that no QoS 1 message may be dropped for a slow subscriber
@@ -129,6 +146,12 @@ impl Mosquitto {
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
              max_queued_messages 0\nlog_dest stderr\nlog_type error\nlog_type warning\nuser root\n"
         );
+        if let Some(TlsListener { port, certificate, key, .. }) = &self.tls {
+            let (certificate, key) = (certificate.display(), key.display());
+            text.push_str(&format!(
+                "listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+            ));
+        }
         if let Some(upstream) = self.bridge {
             text.push_str(&format!(
                 "max_inflight_messages 100\nconnection up\naddress {upstream}\n\
@@ -145,14 +168,27 @@ impl Gateway {
     fn config(&self, dir: &Path, port: u16, http_port: u16) -> Result<String> {
         let data_dir = quoted(&dir.join(DATA))?;
         let Keeping { max_bytes, retain, ack_delay, compression, function_reads } = self.keeping;
+        // One more for whoever asks whether it is ready.
+        let room = self.tls.as_ref().map_or(String::new(), |tls| {
+            let most = tls.connections + 1;
+            format!("max_connections = {most}\nmax_sessions = {most}\n")
+        });
         let mut text = format!(
             "[gateway]\nid = \"bench\"\ndata_dir = {data_dir}\n\n\
-             [mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n\
+             [mqtt]\nlisten = \"127.0.0.1:{port}\"\n{room}\n\
              [http]\nlisten = \"127.0.0.1:{http_port}\"\n\n\
              [stream.bench]\ntopics = [\"{TOPIC_ROOT}/#\"]\nmax_bytes = \"{max_bytes}\"\n\
              overflow = \"drop-oldest\"\nretain = \"{retain}\"\n\
              compression = \"{compression}\"\n"
         );
+        if let Some(TlsListener { port, certificate, key, .. }) = &self.tls {
+            let (certificate, key) = (quoted(certificate)?, quoted(key)?);
+            write!(
+                text,
+                "\n[mqtt.listener.tls]\nlisten = \"127.0.0.1:{port}\"\ntls = true\n\n\
+                 [mqtt.tls]\ncert_file = {certificate}\nkey_file = {key}\n"
+            )?;
+        }
         if let Some(delay) = ack_delay {
             let (delay, quiet) = (delay.as_millis(), delay.min(MAX_QUIET).as_millis());
             let keys = format!("max_ack_delay = \"{delay}ms\"\nquiet = \"{quiet}ms\"");
@@ -377,11 +413,20 @@ mod tests {
             uplink_keys: "",
             sync_delay: Duration::ZERO,
             keeping: Keeping { ack_delay: Some(Duration::from_secs(1)), ..Keeping::default() },
+            tls: Some(TlsListener {
+                port: 8883,
+                certificate: "/keys/server.pem".into(),
+                key: "/keys/server.key".into(),
+                connections: 5_000,
+            }),
         };
         let text = gateway.config(Path::new("/store/a \"b\""), 1883, 8080).unwrap();
         for line in [
             "data_dir = \"/store/a \\\"b\\\"/data\"",
             "listen = \"127.0.0.1:1883\"",
+            "max_connections = 5001",
+            "listen = \"127.0.0.1:8883\"",
+            "cert_file = \"/keys/server.pem\"",
             "topics = [\"bench/#\"]",
             "retain = \"24h\"",
             "max_ack_delay = \"1000ms\"",
@@ -398,8 +443,8 @@ mod tests {
     #[test]
     fn a_program_that_ends_is_reported_with_its_log() {
         let scratch = crate::leftovers::ScratchDir::new(&std::env::temp_dir()).unwrap();
-        let mosquitto =
-            Mosquitto { program: "/bin/cat".into(), version: "cat".into(), bridge: None };
+        let (program, version) = ("/bin/cat".into(), "cat".into());
+        let mosquitto = Mosquitto { program, version, bridge: None, tls: None };
         let error = Contender::Mosquitto(mosquitto).start(scratch.path()).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("cat does not serve") && text.contains("invalid option"), "{text}");

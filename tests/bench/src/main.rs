@@ -240,6 +240,7 @@ fn broker(args: BrokerArgs) -> Result<ExitCode, Failure> {
         publishers: publishers.unwrap_or(default.publishers),
         in_flight: default.in_flight,
         overload_seconds: default.overload_seconds / fraction,
+        idle_connections: default.idle_connections / fraction as usize,
         parts: parts.unwrap_or(default.parts),
     };
     let (peer, medium) = common.prepare().map_err(Failure::Usage)?;
@@ -363,6 +364,7 @@ fn gateway_at(program: PathBuf, function: Option<PathBuf>) -> Result<Gateway> {
         uplink_keys: "",
         sync_delay: Duration::ZERO,
         keeping: Keeping::default(),
+        tls: None,
     })
 }
 

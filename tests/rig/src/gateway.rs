@@ -72,6 +72,11 @@ impl Gateway {
         self.http
     }
 
+    /// Its process id; `None` when there is none.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Its configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.scratch.path().join("tidegate.toml")

@@ -6,6 +6,7 @@
 mod binaries;
 mod carried;
 mod clients;
+mod hostile;
 mod https_sink;
 mod kill;
 mod link_death;
