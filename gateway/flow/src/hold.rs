@@ -41,7 +41,7 @@ pub(crate) struct Held {
     pub(crate) ticket: Option<Ticket>,
     pub(crate) client: Arc<str>,
     pub(crate) message: Arc<Message>,
-    /// Where it goes, the spool included.
+    /// Where it goes; the spool, if to no other.
     pub(crate) streams: Vec<StreamId>,
     /// What is to be put down with it: that its packet identifier is in use.
     pub(crate) receipt: Option<Vec<u8>>,

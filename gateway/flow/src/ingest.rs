@@ -87,7 +87,10 @@ impl Gateway {
             }
             return;
         }
-        if spooled > 0 {
+        if streams.is_empty() {
+            // Only the log as a whole can hold it back, and then it keeps its order with others
+            // of its kind. Beside streams the spool is no reason to wait: it is never full, and
+            // one full stream would hold up whatever kept sessions get.
             streams.push(self.sessions.spool);
         }
         let held = Held { ticket, client, message, streams, receipt, spooled };
@@ -103,11 +106,7 @@ impl Gateway {
             return;
         }
         for mut held in self.hold.take() {
-            held.streams.retain(|stream| *stream != self.sessions.spool);
             held.spooled = self.broker.find(&held.message);
-            if held.spooled > 0 {
-                held.streams.push(self.sessions.spool);
-            }
             if self.hold.is_behind(&held) {
                 self.hold_back(now, held);
             } else {

@@ -483,6 +483,31 @@ fn a_session_that_ends_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_full_stream_that_blocks_holds_up_nobody_else_whose_messages_a_kept_session_gets() {
+    let mut plan = Plan { uplinks: super::plan().uplinks, ..sessions_plan() };
+    plan.uplinks[0].streams.truncate(1);
+    plan.streams[0].max_bytes = 16 * 1024;
+    plan.streams[0].retain = Duration::ZERO;
+    let mut bench = Bench::new(plan, echo());
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.subscribe(subscriber, "#");
+    let blocked = bench.connect(2, "blocked");
+    for id in 1..=60 {
+        bench.publish(blocked, id, "sensors/a", &"x".repeat(1000));
+        bench.pass(Duration::from_millis(20));
+    }
+    let pubacks = bench.pubacks(blocked);
+    assert!((1..60).contains(&pubacks.len()), "{pubacks:?}");
+    assert!(pubacks.iter().all(|(_, reason)| *reason == 0), "held back, not refused: {pubacks:?}");
+    let other = bench.connect(3, "other");
+    bench.publish(other, 1, "other/t", "goes on");
+    bench.pass(SETTLE);
+    assert_eq!(bench.pubacks(other), [(1, 0)]);
+    let got = payloads_of(&bench, subscriber);
+    assert_eq!(got.last().map(|(_, _, text)| text.as_str()), Some("goes on"));
+}
+
+#[test]
 fn a_spool_at_its_quota_drops_the_oldest_and_the_ledger_says_so() {
     let mut plan = sessions_plan();
     plan.broker.max_queued_bytes = 512 * 1024;
