@@ -159,6 +159,11 @@ pub enum Notice {
         /// What is missing, and what is done about it.
         what: String,
     },
+    /// The log does not take changes of sessions: clients that connect or subscribe wait.
+    SessionsWait {
+        /// Why.
+        why: String,
+    },
     /// The stream `losses` does not take what the ledger says; it is told later.
     LossesWait {
         /// Why.

@@ -18,7 +18,7 @@ use tidegate_stream::{
 
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Notice, Output};
 use crate::plan::Plan;
 use crate::release::{Release, Spooled};
 
@@ -46,6 +46,8 @@ pub(crate) struct Sessions {
     max_bytes: usize,
     /// The spool is being read from the disk.
     fetching: bool,
+    /// The operator knows that the log does not take the changes.
+    told: bool,
 }
 
 enum Pending {
@@ -71,8 +73,8 @@ impl Sessions {
         let spool = log.stream(SPOOL, config)?;
         let reader = log.reader(spool, READER)?;
         let table = log.table(TABLE)?;
-        let max_bytes = plan.log.max_frame_bytes / 4;
-        Ok(Sessions { table, spool, reader, waiting: VecDeque::new(), max_bytes, fetching: false })
+        let (max_bytes, waiting) = (plan.log.max_frame_bytes / 4, VecDeque::new());
+        Ok(Sessions { table, spool, reader, waiting, max_bytes, fetching: false, told: false })
     }
 
     /// Gives the broker what an earlier life of the gateway left.
@@ -242,8 +244,14 @@ impl Gateway {
             self.log.end()
         } else {
             match self.log.commit(now.instant, transaction.clone()) {
-                Ok(committed) => committed.position,
-                Err(_) => return Some(Pending::Changes(transaction, ticket)),
+                Ok(committed) => {
+                    self.sessions.told = false;
+                    committed.position
+                }
+                Err(error) => {
+                    self.sessions_wait(&error);
+                    return Some(Pending::Changes(transaction, ticket));
+                }
             }
         };
         let ticket = ticket?;
@@ -253,6 +261,15 @@ impl Gateway {
             self.waiting.push_back((position, Release::Persisted(ticket)));
         }
         None
+    }
+
+    /// Clients wait for changes that the log does not take. It is tried again; what does not pass
+    /// by itself, as the memory of a busy log does, the operator is told once.
+    pub(crate) fn sessions_wait(&mut self, error: &CommitError) {
+        let passes = matches!(error, CommitError::Append(AppendError::Busy { .. }));
+        if !passes && !std::mem::replace(&mut self.sessions.told, true) {
+            self.emit(Output::Notice(Notice::SessionsWait { why: error.to_string() }));
+        }
     }
 
     fn commit_spool(

@@ -508,6 +508,25 @@ fn a_full_stream_that_blocks_holds_up_nobody_else_whose_messages_a_kept_session_
 }
 
 #[test]
+fn changes_that_the_log_does_not_take_are_told_once_but_not_those_of_a_busy_moment() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let told = |bench: &mut Bench| {
+        let outputs = std::iter::from_fn(|| bench.gateway.poll_output(bench.now));
+        outputs.filter(|o| matches!(o, Output::Notice(crate::Notice::SessionsWait { .. }))).count()
+    };
+    let busy = tidegate_stream::AppendError::Busy { pending: 1, max: 1 };
+    bench.gateway.sessions_wait(&busy.into());
+    assert_eq!(told(&mut bench), 0);
+    let full = tidegate_stream::CommitError::TablesFull { bytes: 2, max: 1 };
+    bench.gateway.sessions_wait(&full);
+    bench.gateway.sessions_wait(&full);
+    assert_eq!(told(&mut bench), 1);
+    connect_kept(&mut bench, 1, "s");
+    bench.gateway.sessions_wait(&full);
+    assert_eq!(told(&mut bench), 1, "it went in between");
+}
+
+#[test]
 fn a_spool_at_its_quota_drops_the_oldest_and_the_ledger_says_so() {
     let mut plan = sessions_plan();
     plan.broker.max_queued_bytes = 512 * 1024;

@@ -264,6 +264,10 @@ fn log(notice: Notice) {
         Notice::Setback { uplink, what } => {
             tracing::error!(uplink, what, "the upstream holds less than it acknowledged");
         }
+        Notice::SessionsWait { why } => tracing::error!(
+            why,
+            "MQTT sessions cannot be written yet; clients that connect, subscribe or use QoS 2 wait"
+        ),
         Notice::LossesWait { why } => {
             tracing::warn!(why, "the stream losses cannot tell the newest losses yet");
         }
