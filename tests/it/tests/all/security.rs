@@ -32,6 +32,10 @@ pub(crate) fn openssl(directory: &Path, script: &str) {
         exec 2>&1
         key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
         authority() { openssl req -x509 $key -days 30 -subj "/CN=$1" -keyout $1.key -out $1.pem; }
+        alone() { # its own authority, for localhost
+          openssl req -x509 $key -days 2 -subj "/CN=localhost" -addext "subjectAltName=DNS:localhost" \
+            -addext "basicConstraints=critical,CA:FALSE" -keyout $1.key -out $1.pem
+        }
         issue() { # authority, name, options of x509
           openssl req $key -subj "/CN=$2" -keyout $2.key -out $2.csr
           printf "subjectAltName=DNS:localhost,IP:127.0.0.1" > $2.ext

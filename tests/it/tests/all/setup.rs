@@ -1,7 +1,10 @@
 //! Gateways, publishers and conditions that the tests share.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +31,14 @@ pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
 /// Runs while no other test does.
 pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a program prints, line by line, from now on.
+pub(crate) fn lines_of(child: &mut Child) -> Receiver<String> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (send, receive) = channel();
+    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+    receive
 }
 
 /// A configuration with streams `telemetry` and `alerts`, an uplink for both, and the text of the

@@ -1,14 +1,12 @@
 //! Clients that someone else wrote, at both ends.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tidegate_rig::mosquitto::Mosquitto;
 
-use crate::setup::{PATIENCE, beside_others, config, explain, gateway, threshold};
+use crate::setup::{PATIENCE, beside_others, config, explain, gateway, lines_of, threshold};
 
 /// A child process that is killed at the end of the test.
 struct Killed(Child);
@@ -39,9 +37,7 @@ fn subscribe(port: u16) -> (Killed, Receiver<String>) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("apt-get install mosquitto-clients");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (send, receive) = channel();
-    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let receive = lines_of(&mut child);
     let first = receive.recv_timeout(PATIENCE).unwrap();
     assert!(first.starts_with("tidegate/ready|"), "{first}");
     (Killed(child), receive)

@@ -1,13 +1,11 @@
 //! `mosquitto_pub` and `mosquitto_sub`, a process for each thing that they do. They know no
 //! WebSocket, and a topic alias only where its topic is sent with it.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use crate::setup::{PATIENCE, beside_others, explain, number, wait};
+use crate::setup::{PATIENCE, beside_others, explain, lines_of, number, wait};
 
 use super::plant::Plant;
 use super::scenario::Transport;
@@ -111,9 +109,7 @@ impl Subscriber {
             .stdout(Stdio::piped())
             .spawn()
             .expect("apt-get install mosquitto-clients");
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (send, receive) = channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let receive = lines_of(&mut child);
         wait(&plant.gateway, "mosquitto_sub subscribes", || subscriptions() > before);
         Subscriber { child, lines: receive }
     }
