@@ -82,7 +82,10 @@ impl Model {
             let ready = |session: &&Session| session.is_idle() && session.has_room_for(2);
             let busy = self.shares.iter().flat_map(|share| &share.members);
             let busy = busy.into_iter().any(|(client, _)| members.iter().any(|(m, _)| m == client));
-            let at_once = !optional && !busy && !online.is_empty() && online.iter().all(ready);
+            // Who is being let in has no connection yet where the owner keeps sessions: a will that
+            // its takeover brings out may go to the session of a member that is away.
+            let settled = !busy && !self.letting_in;
+            let at_once = !optional && settled && !online.is_empty() && online.iter().all(ready);
             let message = message.clone();
             self.shares.push(Share { filter, message, members, optional, at_once });
         }

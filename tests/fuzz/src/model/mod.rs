@@ -173,7 +173,7 @@ pub(crate) struct Model {
     pub(crate) sessions: BTreeMap<usize, Session>,
     pub(crate) retained: BTreeMap<&'static str, Message>,
     pub(crate) shares: Vec<Share>,
-    /// In this step a client waits for its CONNACK: wills with QoS 0 may miss it.
+    /// In this step a client waits for its CONNACK: wills may miss it.
     pub(crate) letting_in: bool,
     /// Wills to be published at the end of the step.
     pub(crate) wills: Vec<Message>,
