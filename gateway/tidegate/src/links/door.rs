@@ -21,7 +21,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::addresses::{Addresses, Place};
 use super::keys::{Keys, stamps};
+use super::origin::Pages;
 use super::turned_away::{Reason, TurnedAway, Who};
+use super::upgrade::{NotOpened, Refusal};
 use super::{proxy, upgrade};
 use crate::config::{self, ListenerSettings, SecuritySettings, Settings};
 
@@ -264,8 +266,13 @@ where
 {
     match &settings.websocket {
         Some(path) => {
-            let opened = upgrade::accept(stream, path).await;
-            opened.map_err(|error| Refused::new(Reason::WebSocket, error))
+            let opened = upgrade::accept(stream, path, Pages::of(settings)).await;
+            opened.map_err(|error| match error {
+                NotOpened::Refused(Refusal::Page { .. }) => Refused::new(Reason::Origin, error),
+                NotOpened::Refused(_) | NotOpened::Broken(_) => {
+                    Refused::new(Reason::WebSocket, error)
+                }
+            })
         }
         None => Ok(Vec::new()),
     }

@@ -22,6 +22,12 @@ pub(crate) mod listener {
         fallback: Fallback::Absent("none: no WebSocket"),
         about: "MQTT in WebSocket (subprotocol `mqtt`) at this path, such as `\"/mqtt\"`, and nothing else.",
     };
+    pub(crate) const ORIGINS: Key = Key {
+        name: "origins",
+        kind: Kind::Words { max: 64 },
+        fallback: Fallback::Absent("none but the listener's own"),
+        about: "With `websocket`: origins of the pages that browsers may open it from, such as `\"https://dash.example.com\"`; `\"*\"` for every page. Others get 403.",
+    };
     pub(crate) const PROXY_FROM: Key = Key {
         name: "proxy_from",
         kind: Kind::Addresses { max: 16 },
@@ -43,7 +49,7 @@ pub(crate) mod listener {
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt.listener",
         form: Form::Named,
-        keys: &[&LISTEN, &TLS, &WEBSOCKET, &PROXY_FROM, &ALLOW_ANONYMOUS, &CLIENT_ID],
+        keys: &[&LISTEN, &TLS, &WEBSOCKET, &ORIGINS, &PROXY_FROM, &ALLOW_ANONYMOUS, &CLIENT_ID],
     };
 }
 
