@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::access::{Access, Throttle};
+use crate::access::{Access, Screened, Throttle};
 use crate::aliases::OutboundAliases;
 use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
@@ -100,6 +100,7 @@ impl Broker {
         }
         self.arm_session(session);
         self.drop_denied_subscriptions(session, &access);
+        self.screen(session, &access, Screened::All);
         self.write_session(now, session);
         let waits = self.awaits_disk(session, changes);
         let opening = Opening { connect, client, session, keep_alive, access, connack };
@@ -184,6 +185,7 @@ impl Broker {
             access,
             allowed_topic: None,
             throttle: Throttle::default(),
+            due: None,
         }));
         append(connection, &mut self.events, |out| {
             out.extend_from_slice(&connack);

@@ -208,6 +208,7 @@ impl Broker {
     pub(crate) fn forget_connection(&mut self, slot: u32) {
         if let Some(connection) = self.connections.remove(slot) {
             self.by_id.remove(&connection.id);
+            connection.crowd.into_iter().for_each(|crowd| self.crowds.leave(crowd));
             if connection.listed {
                 self.handed_out.retain(|listed| *listed != slot);
             }

@@ -184,6 +184,9 @@ impl Gateway {
         mut staged: impl Iterator<Item = (Arc<Message>, Vec<SpoolTarget>)>,
     ) {
         for (stream, seq) in &committed.seqs {
+            if *stream == self.sessions.spool {
+                self.broker.spooled(seq.0);
+            }
             if *stream == self.sessions.spool
                 && let Some((message, targets)) = staged.next()
             {

@@ -24,6 +24,9 @@ pub(crate) struct Kept {
     pub(crate) ticket: PersistTicket,
     /// What the table has under its key.
     pub(crate) written: Vec<u8>,
+    /// Records before this one were appended before it was last found out what the client may
+    /// have: each is asked about.
+    pub(crate) judged_below: u64,
     /// It had no room for the record at which it reads.
     pub(crate) full: bool,
     /// Retained messages on their way to it through the spool.
@@ -48,6 +51,7 @@ impl Kept {
             dup_below: 0,
             ticket: PersistTicket(0),
             written: Vec::new(),
+            judged_below: 0,
             full: false,
             replaying: 0,
         }

@@ -58,6 +58,8 @@ pub(crate) struct Durable {
     pub(crate) by_number: BTreeMap<u64, u32>,
     /// Spool records before this sequence have been offered as they became durable.
     pub(crate) head: u64,
+    /// Spool records before this sequence have been appended.
+    pub(crate) end: u64,
     /// Sessions whose place in the spool has to be written with the next changes.
     pub(crate) urgent: BTreeSet<u32>,
     /// Sessions of which something changed that can wait a second.
@@ -80,6 +82,7 @@ impl Durable {
             next_number: 1,
             by_number: BTreeMap::new(),
             head: 1,
+            end: 1,
             urgent: BTreeSet::new(),
             dirty: BTreeSet::new(),
             behind: BTreeSet::new(),

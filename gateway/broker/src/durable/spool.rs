@@ -108,6 +108,13 @@ impl Broker {
         matched
     }
 
+    /// The spool record `seq` has been appended, and will be offered when it is durable.
+    pub fn spooled(&mut self, seq: u64) {
+        if let Some(durable) = &mut self.durable {
+            durable.end = durable.end.max(seq + 1);
+        }
+    }
+
     /// The spool record `seq` has become durable. Records are offered in order, each once.
     pub fn offer(
         &mut self,
@@ -290,9 +297,10 @@ impl Broker {
         if let Some(kept) = &mut session.kept {
             kept.reads = Reads::From(seq + 1);
         }
-        if settled {
+        if settled || self.is_denied(slot, seq, message, target) {
             return; // An earlier connection got so far that it is not sent again.
         }
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         session.held_bytes += bytes;
         self.queued_bytes += bytes;
         session.queue.push_back(delivery);

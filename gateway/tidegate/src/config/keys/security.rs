@@ -183,9 +183,15 @@ pub(crate) mod limits {
         fallback: Fallback::Absent("no limit"),
         about: "Publishes of one client in a second, on average; beyond it the client is read more slowly, and nothing is lost.",
     };
+    pub(crate) const PUBLISHES_PER_ADDRESS: Key = Key {
+        name: "publishes_per_second_per_address",
+        kind: Kind::Count { min: 1, max: 10_000_000 },
+        fallback: Fallback::Absent("no limit"),
+        about: "The same over all connections from one address; those that wait have their turns one after the other.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt.limits",
         form: Form::Single,
-        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS, &PUBLISHES],
+        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS, &PUBLISHES, &PUBLISHES_PER_ADDRESS],
     };
 }
