@@ -278,14 +278,14 @@ impl Broker {
         }
     }
 
-    /// Says goodbye to everybody (MQTT 5: DISCONNECT 0x8B) because the gateway stops. Wills are
-    /// not published: nobody is gone, we are.
+    /// Says goodbye to everybody (MQTT 5: DISCONNECT 0x8B) because the gateway stops. No client
+    /// has said goodbye, so their wills come out, those with a delay when it has passed.
     pub fn disconnect_all(&mut self, now: Instant) {
         self.now = Some(now);
         let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let goodbye = Some((Reason::ServerShuttingDown, None));
-            self.close(now, slot, CloseReason::ShuttingDown, goodbye, WillFate::Discard);
+            self.close(now, slot, CloseReason::ShuttingDown, goodbye, WillFate::Publish);
         }
     }
 

@@ -11,6 +11,8 @@ mod lanes;
 mod losses;
 mod sessions;
 mod setbacks;
+mod shared;
+mod wills;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;

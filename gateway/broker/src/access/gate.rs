@@ -79,10 +79,11 @@ impl Broker {
             }
         };
         let Some(open) = self.connections.get_mut(slot).and_then(|c| c.open_mut()) else { return };
-        open.will.take_if(|will| !access.may_publish(&will.message.topic));
+        let withdrawn = open.will.take_if(|will| !access.may_publish(&will.message.topic));
         open.allowed_topic = None;
         open.access = access.clone();
         let session = open.session;
+        self.discard_will(withdrawn.and_then(|will| will.key));
         self.drop_denied_subscriptions(session, &access);
         self.screen(session, &access, Screened::Unsent);
     }

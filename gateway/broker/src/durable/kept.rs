@@ -20,6 +20,9 @@ pub(crate) struct Kept {
     pub(crate) sent_through: u64,
     /// The same when the present connection began: what is sent of it is marked DUP.
     pub(crate) dup_below: u64,
+    /// Spool records before this one may have been sent in an earlier life of the broker, which
+    /// had no time to write it down.
+    pub(crate) begun_below: u64,
     /// The last changes of this session.
     pub(crate) ticket: PersistTicket,
     /// What the table has under its key.
@@ -52,6 +55,7 @@ impl Kept {
             ticket: PersistTicket(0),
             written: Vec::new(),
             judged_below: 0,
+            begun_below: 0,
             full: false,
             replaying: 0,
         }
