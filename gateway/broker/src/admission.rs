@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::access::{Access, Throttle};
+use crate::access::{Access, Screened, Throttle};
 use crate::aliases::OutboundAliases;
 use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
@@ -66,7 +66,7 @@ impl Broker {
             return Err(Refusal::of(&candidate.connect, fault, NOT_AUTHORIZED));
         }
         self.check_will(&candidate, &access)?;
-        let Candidate { connect, client, assigned } = candidate;
+        let Candidate { mut connect, client, assigned } = candidate;
         let granted = self.granted_expiry(connect.session_expiry);
         let keep_alive = self.granted_keep_alive(&connect);
         let BrokerLimits { receive_maximum, max_packet, topic_alias_maximum, .. } = self.limits;
@@ -88,7 +88,7 @@ impl Broker {
             let text = "CONNACK is larger than the client accepts";
             return Err(Refusal::silent(Fault::new(Reason::PacketTooLarge, text)));
         }
-        let changes = self.durable.as_ref().map_or(0, |durable| durable.changes.len());
+        let before = self.durable.as_ref().map(|durable| durable.mark());
         let (session, present) = self.session_for(now, slot, &client, &connect, &access)?;
         let connack = connack(present);
         if let Some(session) = self.sessions.get_mut(session) {
@@ -96,13 +96,18 @@ impl Broker {
             session.user = access.user().cloned();
             session.expiry = granted;
             session.ends_at = None;
-            session.will = None; // [MQTT-3.1.3-9]: the client is back in time.
+            // [MQTT-3.1.3-9]: the client is back in time.
+            let will = session.will.take();
+            self.discard_will(will.and_then(|will| will.key));
         }
+        let mut will = connect.will.take().map(|will| Will::new(will, &client));
+        will.iter_mut().for_each(|will| self.keep_will(session, will));
         self.arm_session(session);
         self.drop_denied_subscriptions(session, &access);
+        self.screen(session, &access, Screened::All);
         self.write_session(now, session);
-        let waits = self.awaits_disk(session, changes);
-        let opening = Opening { connect, client, session, keep_alive, access, connack };
+        let waits = self.awaits_disk(session, before);
+        let opening = Opening { connect, client, session, will, keep_alive, access, connack };
         match waits {
             Some(ticket) => self.settle_in(slot, Settling { ticket, opening }),
             None => self.open(now, slot, opening),
@@ -110,11 +115,15 @@ impl Broker {
         Ok(())
     }
 
-    /// What CONNACK has to wait for: the changes of its CONNECT, beyond the first `before`, and
-    /// those of an earlier connection of the same session.
-    fn awaits_disk(&self, session: u32, before: usize) -> Option<PersistTicket> {
+    /// What CONNACK has to wait for: the changes of its CONNECT, those after `before`, and those
+    /// of an earlier connection of the same session.
+    fn awaits_disk(
+        &self,
+        session: u32,
+        before: Option<(PersistTicket, usize)>,
+    ) -> Option<PersistTicket> {
         let durable = self.durable.as_ref()?;
-        if durable.changes.len() > before {
+        if Some(durable.mark()) != before {
             return Some(durable.next_ticket);
         }
         let kept = self.sessions.get(session)?.kept.as_ref()?;
@@ -146,7 +155,7 @@ impl Broker {
     }
 
     fn open(&mut self, now: Instant, slot: u32, opening: Opening) {
-        let Opening { connect, client, session, keep_alive, access, connack } = opening;
+        let Opening { connect, client, session, will, keep_alive, access, connack } = opening;
         let mut released = Vec::new();
         if let Some(owner) = self.sessions.get_mut(session) {
             owner.claimed = None;
@@ -171,7 +180,7 @@ impl Broker {
             window: connect.receive_maximum.min(self.limits.max_inflight),
             max_packet: connect.max_packet,
             problem_info: connect.problem_info,
-            will: connect.will.map(|will| Will::new(will, &client)),
+            will,
             pending: PendingAcks::new(first_ticket),
             unfinished: 0,
             held: VecDeque::new(),
@@ -184,6 +193,7 @@ impl Broker {
             access,
             allowed_topic: None,
             throttle: Throttle::default(),
+            due: None,
         }));
         append(connection, &mut self.events, |out| {
             out.extend_from_slice(&connack);
@@ -337,6 +347,7 @@ pub(crate) struct Opening {
     connect: Connect,
     client: Arc<str>,
     pub(crate) session: u32,
+    pub(crate) will: Option<Will>,
     keep_alive: u16,
     access: Access,
     connack: Vec<u8>,

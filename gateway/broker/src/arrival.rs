@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::broker::Broker;
 use crate::delivery::append;
-use crate::durable::format;
+use crate::durable::{Change, format};
 use crate::event::{Answer, BrokerEvent, CloseReason, RefuseReason, Ticket};
 use crate::message::{Message, QoS};
 use crate::packet::fault::{Fault, Reason};
@@ -70,15 +70,16 @@ impl Broker {
             publisher: Some(open.client.clone()),
         });
         let (client, session) = (open.client.clone(), open.session);
-        let mut receipt = None;
+        let mut change = None;
         if inbound.qos == QoS::ExactlyOnce
             && let Some(kept) = self.sessions.get(session).and_then(|session| session.kept.as_ref())
         {
-            receipt = Some(format::receipt_key(kept.number, inbound.id));
+            let key = format::receipt_key(kept.number, inbound.id);
+            change = Some(Change { key, value: Some(Vec::new()) });
             // That the identifier was free again comes before that it is in use.
             self.hand_out_changes();
         }
-        self.events.push_back(BrokerEvent::Publish { ticket, client, message, receipt });
+        self.events.push_back(BrokerEvent::Publish { ticket, client, message, change });
         Ok(())
     }
 

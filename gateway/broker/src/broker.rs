@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use crate::connection::{Connection, Phase};
+use crate::access::Crowds;
+use crate::connection::{Caller, Connection, Phase};
 use crate::delivery::Target;
 use crate::durable::Durable;
 use crate::event::{BrokerEvent, CloseReason, ConnId, Ticket};
@@ -75,6 +76,8 @@ pub struct Broker {
     pub(crate) hearing: Hearing,
     /// The owner is asked who a client is.
     pub(crate) requires_login: bool,
+    /// Addresses whose connections share a rate.
+    pub(crate) crowds: Crowds,
 }
 
 /// Whether the owner reads from the sockets at all.
@@ -128,6 +131,7 @@ impl Broker {
             id_seed: 0,
             hearing: Hearing::Since(None),
             requires_login: false,
+            crowds: Crowds::new(),
             limits,
         }
     }
@@ -145,6 +149,11 @@ impl Broker {
 
     /// A connection has been accepted from `peer` (for logs only).
     pub fn handle_open(&mut self, now: Instant, conn: ConnId, peer: String) {
+        self.handle_caller(now, conn, Caller { peer, address: None, since: now });
+    }
+
+    /// The same, with more to say of where it comes from.
+    pub fn handle_caller(&mut self, now: Instant, conn: ConnId, caller: Caller) {
         self.now = Some(now);
         if self.by_id.contains_key(&conn) {
             return;
@@ -155,12 +164,16 @@ impl Broker {
             return;
         }
         let outbox = Outbox::counted_in(&self.unsent_total);
-        let slot = self.connections.insert(Connection::new(conn, peer, outbox, now));
+        let limited = self.limits.max_publishes_per_second_per_address.is_some();
+        let address = caller.address.filter(|_| limited);
+        let crowd = address.map(|address| self.crowds.join(now, address));
+        let deadline = caller.since.checked_add(self.limits.connect_timeout);
+        let slot = self.connections.insert(Connection::new(conn, caller, crowd, outbox));
         if self.next_ticket.len() <= slot as usize {
             self.next_ticket.resize(slot as usize + 1, 0);
         }
         self.by_id.insert(conn, slot);
-        self.arm_connection(slot, now.checked_add(self.limits.connect_timeout));
+        self.arm_connection(slot, deadline);
     }
 
     /// Bytes have arrived, in portions of any size.
@@ -265,14 +278,14 @@ impl Broker {
         }
     }
 
-    /// Says goodbye to everybody (MQTT 5: DISCONNECT 0x8B) because the gateway stops. Wills are
-    /// not published: nobody is gone, we are.
+    /// Says goodbye to everybody (MQTT 5: DISCONNECT 0x8B) because the gateway stops. No client
+    /// has said goodbye, so their wills come out, those with a delay when it has passed.
     pub fn disconnect_all(&mut self, now: Instant) {
         self.now = Some(now);
         let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let goodbye = Some((Reason::ServerShuttingDown, None));
-            self.close(now, slot, CloseReason::ShuttingDown, goodbye, WillFate::Discard);
+            self.close(now, slot, CloseReason::ShuttingDown, goodbye, WillFate::Publish);
         }
     }
 

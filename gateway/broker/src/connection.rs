@@ -1,6 +1,7 @@
 //! One network connection: from its first byte to its last.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,25 @@ use crate::pending::PendingAcks;
 use crate::topic::TopicName;
 use crate::will::Will;
 
+/// Where a new connection comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// For logs only.
+    pub peer: String,
+    /// Connections with the same address share
+    /// [`max_publishes_per_second_per_address`](BrokerLimits::max_publishes_per_second_per_address).
+    pub address: Option<IpAddr>,
+    /// When it was accepted, before any handshakes below MQTT: its connect timeout runs from then.
+    pub since: Instant,
+}
+
 /// A connection and the bytes on both sides of it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnId,
     pub(crate) peer: String,
+    /// Place of its address among those with a rate.
+    pub(crate) crowd: Option<u32>,
     pub(crate) phase: Phase,
     /// Bytes that make no whole packet yet, or that arrived while reading was paused.
     pub(crate) unread: Vec<u8>,
@@ -34,7 +49,7 @@ pub(crate) struct Connection {
     pub(crate) wants_room: bool,
     /// It is on the list of connections to look at after their outbox was handed out.
     pub(crate) listed: bool,
-    /// When it was opened, later when the last whole packet arrived.
+    /// When it began, later when the last whole packet arrived.
     pub(crate) heard: Instant,
     pub(crate) timer: Option<Instant>,
 }
@@ -90,20 +105,28 @@ pub(crate) struct Open {
     /// The topic that was last found to be allowed.
     pub(crate) allowed_topic: Option<TopicName>,
     pub(crate) throttle: Throttle,
+    /// The publish that comes next has been counted against the rates, and is not read before.
+    pub(crate) due: Option<Instant>,
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnId, peer: String, outbox: Outbox, now: Instant) -> Connection {
+    pub(crate) fn new(
+        id: ConnId,
+        caller: Caller,
+        crowd: Option<u32>,
+        outbox: Outbox,
+    ) -> Connection {
         Connection {
             id,
-            peer,
+            peer: caller.peer,
+            crowd,
             phase: Phase::AwaitingConnect,
             unread: Vec::new(),
             outbox,
             paused: false,
             wants_room: false,
             listed: false,
-            heard: now,
+            heard: caller.since,
             timer: None,
         }
     }

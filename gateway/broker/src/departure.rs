@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::admission::Opening;
 use crate::broker::Broker;
 use crate::connection::{Open, Phase};
 use crate::delivery::append;
@@ -11,7 +12,7 @@ use crate::packet::disconnect::Goodbye;
 use crate::packet::fault::{Fault, Reason};
 use crate::packet::{Version, connect, disconnect};
 use crate::timers::Timer;
-use crate::will::{DelayedWill, WillFate};
+use crate::will::{DelayedWill, Will, WillFate};
 
 impl Broker {
     /// Ends a connection for a fault of the peer. An MQTT 5 client is told the reason
@@ -90,7 +91,7 @@ impl Broker {
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         let open = match phase {
             Phase::Open(open) => open,
-            Phase::Settling(settling) => return self.unclaim(now, settling.opening.session),
+            Phase::Settling(settling) => return self.unclaim(now, settling.opening),
             Phase::AwaitingConnect | Phase::Authenticating(_) | Phase::Closing => return,
         };
         self.events.push_back(BrokerEvent::Disconnected { client: open.client.clone(), why });
@@ -98,7 +99,9 @@ impl Broker {
     }
 
     /// A client that was to be let in has gone before.
-    fn unclaim(&mut self, now: Instant, slot: u32) {
+    fn unclaim(&mut self, now: Instant, opening: Opening) {
+        let Opening { session: slot, will, .. } = opening;
+        self.discard_will(will.and_then(|will| will.key));
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.claimed = None;
         session.detached_at = Some(now);
@@ -127,20 +130,19 @@ impl Broker {
             self.orphans.insert(ticket, (open.session, id));
         }
         let ends_now = session.expiry.is_zero();
-        if let (WillFate::Publish, Some(will)) = (fate, open.will) {
-            // [MQTT-3.1.2-10], [MQTT-3.1.3-9]: after its delay or with the session, whichever
-            // is first; session_due and end_session publish it.
-            if will.delay.is_zero() || ends_now {
-                self.events.push_back(BrokerEvent::Publish {
-                    ticket: None,
-                    client: open.client,
-                    message: will.message,
-                    receipt: None,
-                });
-            } else {
-                session.will =
-                    now.checked_add(will.delay).map(|at| DelayedWill { message: will.message, at });
+        match (fate, open.will) {
+            (WillFate::Publish, Some(Will { message, delay, key })) => {
+                // [MQTT-3.1.2-10], [MQTT-3.1.3-9]: after its delay or with the session, whichever
+                // is first; session_due and end_session publish it.
+                if delay.is_zero() || ends_now {
+                    self.publish_will(open.client, message, key);
+                } else {
+                    session.will =
+                        now.checked_add(delay).map(|at| DelayedWill { message, at, key });
+                }
             }
+            (WillFate::Discard, Some(will)) => self.discard_will(will.key),
+            (WillFate::Publish | WillFate::Discard, None) => {}
         }
         if ends_now {
             self.end_session(now, open.session);
@@ -168,15 +170,11 @@ impl Broker {
         self.arm_session(slot);
     }
 
-    fn publish_delayed_will(&mut self, slot: u32) {
+    pub(crate) fn publish_delayed_will(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        if let Some(will) = session.will.take() {
-            self.events.push_back(BrokerEvent::Publish {
-                ticket: None,
-                client: session.client.clone(),
-                message: will.message,
-                receipt: None,
-            });
+        if let Some(DelayedWill { message, key, .. }) = session.will.take() {
+            let client = session.client.clone();
+            self.publish_will(client, message, key);
         }
     }
 
@@ -187,6 +185,8 @@ impl Broker {
         let Some(mut session) = self.sessions.remove(slot) else { return };
         self.timers.set(Timer::Session(slot), &mut session.timer, None);
         self.by_client.remove(&session.client);
+        // Should what follows be cut off, the session goes on and this means nothing.
+        self.leave_estate(slot, &session);
         self.forget_kept(slot, &session);
         self.queued_bytes -= session.held_bytes;
         self.subscriptions -= session.subscriptions.len();
@@ -199,8 +199,10 @@ impl Broker {
         // What was sent with QoS 2 is nobody else's [MQTT-4.8.2-5].
         let sent = session.inflight.into_unacknowledged();
         let sent = sent.filter(|delivery| delivery.qos() == QoS::AtLeastOnce);
-        for delivery in sent.chain(session.queue).filter(|delivery| delivery.share.is_some()) {
-            self.deliver_elsewhere(now, &delivery);
+        for delivery in sent.chain(session.queue) {
+            if let Some(share) = &delivery.share {
+                self.give_on(now, delivery.message(), share, delivery.expires_at(), None);
+            }
         }
     }
 
@@ -208,6 +210,7 @@ impl Broker {
     pub(crate) fn forget_connection(&mut self, slot: u32) {
         if let Some(connection) = self.connections.remove(slot) {
             self.by_id.remove(&connection.id);
+            connection.crowd.into_iter().for_each(|crowd| self.crowds.leave(crowd));
             if connection.listed {
                 self.handed_out.retain(|listed| *listed != slot);
             }

@@ -101,9 +101,10 @@ pub enum BrokerEvent {
         client: Arc<str>,
         /// The message.
         message: Arc<Message>,
-        /// A key to put into the table of changes together with the message: with QoS 2 from a
-        /// kept session, this identifier is in use. Its value is empty.
-        receipt: Option<Vec<u8>>,
+        /// A change to be carried out together with the message: with QoS 2 from a kept session,
+        /// that its identifier is in use; with a will that is on the disk, that it is not any
+        /// more. The latter also when the message itself is not accepted.
+        change: Option<Change>,
     },
     /// Changes for the table that survives, to be carried out in the order of these events and
     /// of [`BrokerEvent::Publish`]; then `persisted`. There may be none, when somebody waits for
@@ -116,13 +117,15 @@ pub enum BrokerEvent {
         /// A client waits for it.
         hurry: bool,
     },
-    /// A message to be appended to the spool for these targets only: a retained one for a new
-    /// subscription.
+    /// A message to be appended to the spool for one target only: a retained one for a new
+    /// subscription, or one that a shared subscription had given to a session that has ended.
     Spool {
         /// The message.
         message: Arc<Message>,
         /// What goes in front of its payload.
         targets: Vec<u8>,
+        /// A change to be carried out together with it.
+        change: Option<Change>,
     },
     /// There is something to send on this connection, and there was nothing before.
     Writable(ConnId),

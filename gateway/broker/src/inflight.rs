@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::access::Screened;
 use crate::delivery::Delivery;
 use crate::message::QoS;
 
@@ -175,6 +176,25 @@ impl Inflight {
     pub(crate) fn give_up(&mut self, id: u16) -> Option<Delivery> {
         let at = self.find(id)?;
         self.finish(at)
+    }
+
+    /// Gives up those messages that are still to be sent, or sent again, and are `unwanted`.
+    pub(crate) fn give_up_all(
+        &mut self,
+        screened: Screened,
+        mut unwanted: impl FnMut(&Delivery) -> bool,
+    ) -> Vec<Delivery> {
+        let from = match screened {
+            Screened::All => 0,
+            Screened::Unsent => self.unsent,
+        };
+        let mut goes = |place: &Place| match &place.step {
+            Step::Published(delivery) => place.number >= from && unwanted(delivery),
+            Step::Released | Step::Done => false,
+        };
+        let ids: Vec<u16> =
+            self.places.iter().filter(|place| goes(place)).map(|p| id_of(p.number)).collect();
+        ids.into_iter().filter_map(|id| self.give_up(id)).collect()
     }
 
     /// The message of this number is not sent at all, and not to be read again either, where

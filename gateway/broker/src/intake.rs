@@ -123,16 +123,32 @@ impl Broker {
     /// way to hold a client back. Its pings and acknowledgements up to there still pass.
     fn holds_back(&mut self, now: Instant, slot: u32) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let crowd = connection.crowd;
         let Some(open) = connection.open_mut() else { return false };
         let wait = if waits_for_answers(open, self.limits.receive_maximum) {
             None
         } else {
-            let rate = self.limits.max_publishes_per_second;
-            let taken = rate.map(|rate| open.throttle.take(now, rate));
-            match taken {
-                None | Some(Ok(())) => return false,
-                Some(Err(at)) => Some(at),
+            let limits = &self.limits;
+            // It may have been counted when it was held back the first time.
+            let due = open.due.take().or_else(|| {
+                let rate = limits.max_publishes_per_second;
+                let by_client = rate.map(|rate| open.throttle.count(now, rate));
+                let rate = crowd.zip(limits.max_publishes_per_second_per_address);
+                let by_address = rate.map(|(crowd, rate)| self.crowds.count(crowd, now, rate));
+                if by_client.max(by_address) > Some(now) {
+                    let counters = &mut self.counters;
+                    match by_client > by_address {
+                        true => counters.slowed_by_client += 1,
+                        false => counters.slowed_by_address += 1,
+                    }
+                }
+                by_client.max(by_address)
+            });
+            if due.is_none_or(|due| due <= now) {
+                return false;
             }
+            open.due = due;
+            due
         };
         connection.paused = true;
         self.events.push_back(BrokerEvent::Pause(connection.id));
@@ -165,7 +181,8 @@ impl Broker {
             return;
         }
         let Some(open) = connection.open() else { return };
-        if waits_for_answers(open, self.limits.receive_maximum / 2 + 1) || open.throttle.holds(now)
+        if waits_for_answers(open, self.limits.receive_maximum / 2 + 1)
+            || open.due.is_some_and(|due| due > now)
         {
             return;
         }

@@ -74,6 +74,7 @@ mod will;
 pub(crate) mod tests;
 
 pub use broker::Broker;
+pub use connection::Caller;
 pub use durable::{Change, PersistTicket, Restored, SpoolTarget};
 pub use event::{Answer, BrokerEvent, CloseReason, ConnId, RefuseReason, Ticket};
 pub use filter_tree::FilterTree;

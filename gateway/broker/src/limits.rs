@@ -35,6 +35,9 @@ pub struct BrokerLimits {
     /// Publishes of one client in a second, on average; a second's worth may come at once. Beyond,
     /// reading from it pauses until the next one is due. Default: no limit.
     pub max_publishes_per_second: Option<u32>,
+    /// The same over all connections from one address, which have their turns one after the
+    /// other. Default: no limit.
+    pub max_publishes_per_second_per_address: Option<u32>,
     /// Bytes that may arrive for a connection after its reading was paused (what the shell had
     /// read already). Beyond them the connection is closed. Default 256 KiB.
     pub max_held_bytes: usize,
@@ -46,7 +49,8 @@ pub struct BrokerLimits {
     pub max_outbound_aliases: u16,
     /// User properties in one message; beyond them DISCONNECT 0x97. Default 64.
     pub max_user_properties: usize,
-    /// Time from the connection to its CONNECT packet; then it is closed. Default 10 s.
+    /// Time from [`Caller::since`](crate::Caller::since) to the CONNECT packet; then the
+    /// connection is closed. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest keep-alive in seconds; MQTT 5 clients that ask for more, or for none, are given
     /// this one (Server Keep Alive). `None`, the default, accepts whatever the client asks for,
@@ -110,6 +114,7 @@ impl Default for BrokerLimits {
             max_packet: 256 * 1024,
             receive_maximum: 1024,
             max_publishes_per_second: None,
+            max_publishes_per_second_per_address: None,
             max_held_bytes: 256 * 1024,
             topic_alias_maximum: 32,
             max_outbound_aliases: 32,

@@ -1,9 +1,6 @@
 //! Shared subscriptions: `$share/NAME/filter`, each message to one member of the group.
 
-use std::time::Instant;
-
 use crate::broker::Broker;
-use crate::delivery::{Delivery, Target};
 use crate::message::{Message, QoS};
 use crate::session::{Session, Subscriber, Subscription};
 use crate::slots::Slots;
@@ -68,6 +65,11 @@ impl Group {
         Some(self.members[at])
     }
 
+    /// Whether there is a member beside this one.
+    pub(crate) fn has_other(&self, session: u32) -> bool {
+        self.members.iter().any(|member| member.session != session)
+    }
+
     /// Adds a member or changes what it asked for.
     fn join(&mut self, member: Member) {
         match self.members.iter_mut().find(|known| known.session == member.session) {
@@ -111,30 +113,6 @@ impl Broker {
         if let Some(group) = self.groups.get_mut(slot) {
             group.join(Member { session, subscription });
         }
-    }
-
-    /// The session that the group had chosen has ended: another member gets the message
-    /// (section 4.8.2).
-    pub(crate) fn deliver_elsewhere(&mut self, now: Instant, delivery: &Delivery) {
-        if delivery.is_expired(now) {
-            self.counters.dropped_expired += 1; // [MQTT-3.3.2-5]
-            return;
-        }
-        let slot = delivery.share.as_ref().and_then(|filter| self.by_share.get(filter));
-        let Some(group) = slot.and_then(|slot| self.groups.get_mut(*slot)) else { return };
-        let message = delivery.message().clone();
-        let Some(member) = group.choose(&self.sessions, &message, Eligible::InMemory) else {
-            return;
-        };
-        let target = Target {
-            session: member.session,
-            qos: member.subscription.qos.min(message.qos),
-            retain: message.retain && member.subscription.retain_as_published,
-            subscription_ids: member.subscription.id.into_iter().collect(),
-            share: delivery.share.clone(),
-            spooled: None,
-        };
-        self.deliver(now, &target, &message, delivery.expires_at());
     }
 
     pub(crate) fn leave_group(

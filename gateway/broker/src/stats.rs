@@ -62,6 +62,12 @@ pub struct Counters {
     pub denied_publishes: u64,
     /// Subscriptions that their client was not allowed to make.
     pub denied_subscriptions: u64,
+    /// Messages that waited for a client that may not have them any more.
+    pub denied_deliveries: u64,
+    /// Publishes read later than they came, for the rate of their client.
+    pub slowed_by_client: u64,
+    /// Publishes read later than they came, for the rate of their address.
+    pub slowed_by_address: u64,
     /// Connections ended for silence.
     pub keep_alive_timeouts: u64,
 }

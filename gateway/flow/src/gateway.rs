@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
-use tidegate_broker::{Broker, CloseReason, ConnId, Message, Ticket};
+use tidegate_broker::{Broker, Caller, CloseReason, ConnId, Message, Ticket};
 use tidegate_stream::{
     Disk, DiskReply, DiskRequest, Log, OpenError, Position, ReaderId, Recovery, StreamId,
 };
@@ -348,6 +348,11 @@ impl Gateway {
     /// A client's connection was accepted.
     pub fn handle_open(&mut self, now: Now, conn: ConnId, peer: String) {
         self.broker.handle_open(now.instant, conn, peer);
+    }
+
+    /// The same, with more to say of where it comes from.
+    pub fn handle_caller(&mut self, now: Now, conn: ConnId, caller: Caller) {
+        self.broker.handle_caller(now.instant, conn, caller);
     }
 
     /// Bytes arrived on a connection.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use tidegate_broker::{Message, Ticket};
+use tidegate_broker::{Change, Message, Ticket};
 use tidegate_stream::StreamId;
 
 use crate::ingest::publisher_of;
@@ -43,8 +43,9 @@ pub(crate) struct Held {
     pub(crate) message: Arc<Message>,
     /// Where it goes; the spool, if to no other.
     pub(crate) streams: Vec<StreamId>,
-    /// What is to be put down with it: that its packet identifier is in use.
-    pub(crate) receipt: Option<Vec<u8>>,
+    /// What is to be put down with it: that its packet identifier is in use, or that a will is
+    /// published.
+    pub(crate) change: Option<Change>,
     /// Records that it needs in the spool.
     pub(crate) spooled: usize,
 }
@@ -130,7 +131,7 @@ mod tests {
             client: "c".into(),
             message: Arc::new(message),
             streams,
-            receipt: None,
+            change: None,
             spooled: 0,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_broker::{Answer, BrokerEvent, Message, RefuseReason, Ticket};
+use tidegate_broker::{Answer, BrokerEvent, Change, Message, RefuseReason, Ticket};
 use tidegate_stream::{
     AppendError, CommitError, Overflow, PublisherIdentity, RecordRef, StreamId, Transaction,
 };
@@ -33,13 +33,15 @@ impl Gateway {
             any = true;
             self.tell_event(now, &event);
             match event {
-                BrokerEvent::Publish { ticket, client, message, receipt } => {
-                    self.take_publish(now, ticket, client, message, receipt);
+                BrokerEvent::Publish { ticket, client, message, change } => {
+                    self.take_publish(now, ticket, client, message, change);
                 }
                 BrokerEvent::Persist { changes, ticket, hurry } => {
                     self.persist(now, changes, ticket, hurry);
                 }
-                BrokerEvent::Spool { message, targets } => self.spool(now, message, targets),
+                BrokerEvent::Spool { message, targets, change } => {
+                    self.spool(now, message, targets, change);
+                }
                 BrokerEvent::Writable(conn) => self.emit(Output::Writable(conn)),
                 BrokerEvent::Close { conn, why } => self.emit(Output::Close(conn, why)),
                 BrokerEvent::Pause(conn) => self.emit(Output::Pause(conn)),
@@ -73,12 +75,12 @@ impl Gateway {
         ticket: Option<Ticket>,
         client: Arc<str>,
         message: Arc<Message>,
-        receipt: Option<Vec<u8>>,
+        change: Option<Change>,
     ) {
         let mut streams = Vec::new();
         self.routes.streams_of(&message.topic, &mut streams);
         let spooled = self.broker.find(&message);
-        if streams.is_empty() && spooled == 0 && receipt.is_none() && !message.retain {
+        if streams.is_empty() && spooled == 0 && change.is_none() && !message.retain {
             let matched = self.broker.deliver_found(now.instant, &message);
             if let Some(ticket) = ticket {
                 self.counters.acknowledged += 1;
@@ -93,7 +95,7 @@ impl Gateway {
             // one full stream would hold up whatever kept sessions get.
             streams.push(self.sessions.spool);
         }
-        let held = Held { ticket, client, message, streams, receipt, spooled };
+        let held = Held { ticket, client, message, streams, change, spooled };
         if !self.hold.is_empty() && self.hold.is_behind(&held) {
             return self.hold_back(now, held);
         }
@@ -150,6 +152,9 @@ impl Gateway {
                 self.refusals.note(&held.client, publisher);
             }
             self.broker.acknowledge(now.instant, ticket, Answer::Refused { reason, text });
+        } else if let Some(change) = &held.change {
+            // A will that is not accepted is none any more.
+            self.write_change(now, change.clone());
         }
     }
 
@@ -158,13 +163,13 @@ impl Gateway {
             Ok(publisher) => publisher,
             Err(text) => return Stored::Refuse(RefuseReason::ImplementationSpecific, text),
         };
-        if held.receipt.is_some() && self.sessions.is_waiting() {
+        if held.change.is_some() && self.sessions.is_waiting() {
             return Stored::Hold { busy: true }; // Changes made before it are to be before it.
         }
         if let Some(publisher) = publisher
             && self.already_holds(&held.client, publisher)
         {
-            if let Err(error) = self.note_receipt(now, held) {
+            if let Err(error) = self.note_change(now, held) {
                 return self.what_now(&held.streams, error);
             }
             self.counters.duplicates += 1;
@@ -214,7 +219,7 @@ impl Gateway {
     fn append(&mut self, now: Now, held: &Held, record: &RecordRef<'_>) -> Result<(), CommitError> {
         let refused = record.publisher.and_then(|own| self.refusals.changes(&held.client, own));
         let retained = self.broker.retained_change(now.instant, &held.message);
-        let alone = held.spooled == 0 && held.receipt.is_none() && retained.is_none();
+        let alone = held.spooled == 0 && held.change.is_none() && retained.is_none();
         if let ([stream], None, true) = (held.streams.as_slice(), &refused, alone) {
             self.newest_record = self.log.append(now.instant, *stream, record)?.position;
             return Ok(());
@@ -227,13 +232,13 @@ impl Gateway {
         if let Some(change) = retained {
             self.sessions.stage(change, &mut transaction);
         }
-        if let Some(key) = &held.receipt {
-            transaction.put(self.sessions.table, key.clone(), Vec::new());
+        if let Some(change) = &held.change {
+            self.sessions.stage(change.clone(), &mut transaction);
         }
         if transaction.is_empty() {
             return Ok(()); // A retained message that changes nothing.
         }
-        if held.ticket.is_some() {
+        if held.ticket.is_some() || held.change.is_some() {
             transaction.hurry();
         }
         let committed = self.log.commit(now.instant, transaction)?;
@@ -244,11 +249,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// The log holds the message already; that its identifier is in use is new.
-    fn note_receipt(&mut self, now: Now, held: &Held) -> Result<(), CommitError> {
-        let Some(key) = &held.receipt else { return Ok(()) };
+    /// The log holds the message already; what is to be put down with it is new.
+    fn note_change(&mut self, now: Now, held: &Held) -> Result<(), CommitError> {
+        let Some(change) = &held.change else { return Ok(()) };
         let mut transaction = Transaction::new();
-        transaction.put(self.sessions.table, key.clone(), Vec::new());
+        self.sessions.stage(change.clone(), &mut transaction);
         transaction.hurry();
         self.newest_record = self.log.commit(now.instant, transaction)?.position;
         Ok(())

@@ -104,6 +104,9 @@ impl Gateway {
             pending_acknowledgements: self.waiting.len() as u64,
             denied_publishes: stats.counters.denied_publishes,
             denied_subscriptions: stats.counters.denied_subscriptions,
+            denied_deliveries: stats.counters.denied_deliveries,
+            slowed_by_client: stats.counters.slowed_by_client,
+            slowed_by_address: stats.counters.slowed_by_address,
             turned_away: Vec::new(),
         }
     }

@@ -52,7 +52,7 @@ pub(crate) struct Sessions {
 
 enum Pending {
     Changes(Transaction, Option<PersistTicket>),
-    Spool(Arc<Message>, Vec<u8>),
+    Spool(Arc<Message>, Vec<u8>, Option<Change>),
 }
 
 /// The log's options with room for what the broker keeps in its tables.
@@ -184,6 +184,9 @@ impl Gateway {
         mut staged: impl Iterator<Item = (Arc<Message>, Vec<SpoolTarget>)>,
     ) {
         for (stream, seq) in &committed.seqs {
+            if *stream == self.sessions.spool {
+                self.broker.spooled(seq.0);
+            }
             if *stream == self.sessions.spool
                 && let Some((message, targets)) = staged.next()
             {
@@ -210,9 +213,22 @@ impl Gateway {
         self.commit_sessions(now);
     }
 
-    /// A retained message on its way to one session.
-    pub(crate) fn spool(&mut self, now: Now, message: Arc<Message>, targets: Vec<u8>) {
-        self.sessions.waiting.push_back(Pending::Spool(message, targets));
+    /// A change that nobody waits for.
+    pub(crate) fn write_change(&mut self, now: Now, change: Change) {
+        let transaction = self.sessions.split(vec![change]);
+        self.sessions.waiting.push_back(Pending::Changes(transaction, None));
+        self.commit_sessions(now);
+    }
+
+    /// A message on its way to one session only.
+    pub(crate) fn spool(
+        &mut self,
+        now: Now,
+        message: Arc<Message>,
+        targets: Vec<u8>,
+        change: Option<Change>,
+    ) {
+        self.sessions.waiting.push_back(Pending::Spool(message, targets, change));
         self.commit_sessions(now);
     }
 
@@ -225,7 +241,9 @@ impl Gateway {
                 Pending::Changes(transaction, ticket) => {
                     self.commit_changes(now, transaction, ticket)
                 }
-                Pending::Spool(message, targets) => self.commit_spool(now, message, targets),
+                Pending::Spool(message, targets, change) => {
+                    self.commit_spool(now, message, targets, change)
+                }
             };
             if let Some(pending) = put_back {
                 self.sessions.waiting.push_front(pending);
@@ -277,10 +295,14 @@ impl Gateway {
         now: Now,
         message: Arc<Message>,
         targets: Vec<u8>,
+        change: Option<Change>,
     ) -> Option<Pending> {
         let (decoded, _) = SpoolTarget::decode_all(&targets)?;
-        let session = decoded.first()?.session;
+        let target = decoded.first()?.clone();
         let mut transaction = Transaction::new();
+        if let Some(change) = &change {
+            self.sessions.stage(change.clone(), &mut transaction);
+        }
         transaction.append(self.sessions.spool, record(now, &message, targets.clone()));
         match self.log.commit(now.instant, transaction) {
             Ok(committed) => {
@@ -288,10 +310,10 @@ impl Gateway {
                 None
             }
             Err(CommitError::Append(AppendError::Busy { .. } | AppendError::DiskFull)) => {
-                Some(Pending::Spool(message, targets))
+                Some(Pending::Spool(message, targets, change))
             }
             Err(_) => {
-                self.broker.replay_dropped(now.instant, session);
+                self.broker.replay_dropped(now.instant, &target);
                 None
             }
         }

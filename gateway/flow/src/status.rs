@@ -58,6 +58,15 @@ pub struct BrokerStatus {
     /// Subscriptions that their client was not allowed to make.
     #[serde(default)]
     pub denied_subscriptions: u64,
+    /// Messages that waited for a client that may not have them any more.
+    #[serde(default)]
+    pub denied_deliveries: u64,
+    /// Publishes read later than they came, for the rate of their client.
+    #[serde(default)]
+    pub slowed_by_client: u64,
+    /// Publishes read later than they came, for the rate of their address.
+    #[serde(default)]
+    pub slowed_by_address: u64,
     /// Connections and logins that were refused, by reason. The shell counts them.
     #[serde(default)]
     pub turned_away: Vec<TurnedAway>,

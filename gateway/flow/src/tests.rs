@@ -1,6 +1,7 @@
 //! The gateway driven by hand: a disk that answers at once, functions that are closures, an
 //! upstream that is a list.
 
+mod access;
 mod carried;
 mod edges;
 mod epochs;
@@ -10,12 +11,15 @@ mod lanes;
 mod losses;
 mod sessions;
 mod setbacks;
+mod shared;
+mod wills;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use tidegate_abi::{BatchReader, NackClass, Operation, OutputWriter, Qos};
+use tidegate_broker::access::Access;
 use tidegate_broker::{BrokerLimits, ConnId, TopicFilter};
 use tidegate_stream::crash::CrashDisk;
 use tidegate_stream::{Compression, LogOptions, Overflow, ReadLimit, Seq};
@@ -54,6 +58,8 @@ struct Bench {
     sessions: u64,
     received: BTreeMap<ConnId, Vec<u8>>,
     closed: Vec<ConnId>,
+    /// What everybody may do who logs in.
+    access: Option<Access>,
 }
 
 impl Bench {
@@ -84,6 +90,7 @@ impl Bench {
             sessions: 0,
             received: BTreeMap::new(),
             closed: Vec::new(),
+            access: None,
         }
     }
 
@@ -197,10 +204,11 @@ impl Bench {
                     self.gateway.handle_call(self.now, function, result);
                 }
                 Output::Uplink(index, action) => self.upstream(index, action),
-                Output::Pause(_)
-                | Output::Resume(_)
-                | Output::Authenticate(..)
-                | Output::Notice(_) => {}
+                Output::Authenticate(conn, _) => {
+                    let access = self.access.clone().expect("a plan without logins");
+                    self.gateway.authenticated(self.now, conn, Ok(access));
+                }
+                Output::Pause(_) | Output::Resume(_) | Output::Notice(_) => {}
             }
         }
     }

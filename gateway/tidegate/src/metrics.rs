@@ -80,6 +80,21 @@ fn broker(page: &mut Page, broker: &BrokerStatus) {
             "Subscriptions that their client was not allowed.",
             broker.denied_subscriptions,
         ),
+        (
+            "denied_deliveries",
+            "Messages that waited for a client that may not have them any more.",
+            broker.denied_deliveries,
+        ),
+        (
+            "slowed_by_client",
+            "Publishes read later than they came, for publishes_per_second.",
+            broker.slowed_by_client,
+        ),
+        (
+            "slowed_by_address",
+            "Publishes read later than they came, for publishes_per_second_per_address.",
+            broker.slowed_by_address,
+        ),
     ] {
         page.counter(&format!("tidegate_mqtt_{name}_total"), help).sample(&[], value);
     }

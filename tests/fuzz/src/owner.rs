@@ -148,8 +148,8 @@ impl Owner {
 
     fn handle(&mut self, event: BrokerEvent) {
         match event {
-            BrokerEvent::Publish { ticket, message, receipt, .. } => {
-                self.take(&message, receipt);
+            BrokerEvent::Publish { ticket, message, change, .. } => {
+                self.take(&message, change);
                 match ticket {
                     Some(ticket) if self.waits => self.tickets.push(ticket),
                     Some(ticket) => self.broker.acknowledge(self.now, ticket, Answer::Success),
@@ -162,7 +162,8 @@ impl Owner {
                 }
                 self.broker.persisted(self.now, ticket);
             }
-            BrokerEvent::Spool { message, targets } => {
+            BrokerEvent::Spool { message, targets, change } => {
+                self.disk.iter_mut().for_each(|disk| disk.write(change.clone()));
                 let (targets, _) = SpoolTarget::decode_all(&targets).expect("the broker's own");
                 self.spool(&message, targets);
             }
@@ -177,7 +178,7 @@ impl Owner {
     }
 
     /// Stores a message with what belongs to it, and delivers it.
-    fn take(&mut self, message: &Arc<Message>, receipt: Option<Vec<u8>>) {
+    fn take(&mut self, message: &Arc<Message>, change: Option<Change>) {
         let Some(disk) = &mut self.disk else {
             self.broker.publish(self.now, message);
             return;
@@ -185,7 +186,7 @@ impl Owner {
         let records = self.broker.find(message);
         let targets = self.broker.found_targets(records);
         disk.write(self.broker.retained_change(self.now, message));
-        disk.write(receipt.map(|key| Change { key, value: Some(Vec::new()) }));
+        disk.write(change);
         self.broker.deliver_found(self.now, message);
         for targets in targets {
             self.spool(message, targets);

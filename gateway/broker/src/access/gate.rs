@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Access, Action, LoginError};
+use super::{Access, Action, LoginError, Screened};
 use crate::broker::Broker;
 use crate::connection::{Candidate, Open, Phase};
 use crate::event::{Answer, BrokerEvent, ConnId, RefuseReason};
@@ -25,7 +25,7 @@ impl Broker {
 
     /// The owner's answer to [`BrokerEvent::Authenticate`]. For a connection that is open already
     /// it replaces what the client may do, or ends the connection; subscriptions that are no
-    /// longer allowed end.
+    /// longer allowed end, and what waits on topics that it may not read any more is dropped.
     pub fn authenticated(
         &mut self,
         now: Instant,
@@ -79,11 +79,13 @@ impl Broker {
             }
         };
         let Some(open) = self.connections.get_mut(slot).and_then(|c| c.open_mut()) else { return };
-        open.will.take_if(|will| !access.may_publish(&will.message.topic));
+        let withdrawn = open.will.take_if(|will| !access.may_publish(&will.message.topic));
         open.allowed_topic = None;
         open.access = access.clone();
         let session = open.session;
+        self.discard_will(withdrawn.and_then(|will| will.key));
         self.drop_denied_subscriptions(session, &access);
+        self.screen(session, &access, Screened::Unsent);
     }
 
     /// Ends the subscriptions of a session that its client may not have.

@@ -16,21 +16,25 @@
 //! [`BrokerEvent::Authenticate`](crate::BrokerEvent::Authenticate).
 
 mod coverage;
+mod crowd;
 mod gate;
 mod login;
 mod pattern;
 mod policy;
 mod principal;
+mod screen;
 mod throttle;
 mod verdict;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use crowd::Crowds;
 pub use gate::{PUBLISH_DENIED, WILL_DENIED};
 pub use login::{Credentials, LoginError, Secret};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{Action, Effect, Policy, Rule};
 pub use principal::{CertificateFields, Principal, Variable};
+pub(crate) use screen::Screened;
 pub(crate) use throttle::Throttle;
 pub use verdict::Access;

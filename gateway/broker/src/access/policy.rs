@@ -25,6 +25,8 @@ pub enum Action {
     Subscribe,
     /// It leaves a will.
     Will,
+    /// It gets a message that has waited for it.
+    Receive,
 }
 
 impl fmt::Display for Action {
@@ -33,6 +35,7 @@ impl fmt::Display for Action {
             Action::Publish => "publish",
             Action::Subscribe => "subscribe",
             Action::Will => "will",
+            Action::Receive => "receive",
         })
     }
 }

@@ -52,6 +52,12 @@ impl Access {
         decides.map_or(self.otherwise, |ruling| ruling.effect) == Effect::Allow
     }
 
+    /// Whether the client may have a message on `topic`.
+    pub fn may_receive(&self, topic: &TopicName) -> bool {
+        let decides = self.subscribe.iter().find(|ruling| ruling.filter.matches(topic));
+        decides.map_or(self.otherwise, |ruling| ruling.effect) == Effect::Allow
+    }
+
     /// Whether the client may subscribe with `filter`: whether it may have every message on every
     /// topic that the filter can match. A shared subscription is judged by the filter in it. What
     /// would take too long to find out (see [`MAX_STEPS`](coverage::MAX_STEPS)) is denied.

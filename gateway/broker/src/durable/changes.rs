@@ -170,7 +170,9 @@ impl Broker {
         let durable = self.durable.as_mut()?;
         let head = durable.head;
         let sessions = durable.by_number.values().filter_map(|slot| self.sessions.get(*slot));
-        let oldest = sessions.map(|session| session.place(head)).fold(head, u64::min);
+        let places = sessions.map(|session| session.place(head)).chain(durable.estates.oldest());
+        let oldest = places.fold(head, u64::min);
+        durable.write_estates();
         Some((std::mem::take(&mut durable.changes), oldest))
     }
 
@@ -196,14 +198,18 @@ impl Broker {
 }
 
 /// The change that says where the session is in the spool.
-fn place_change(session: &mut Session, head: u64) -> Option<Change> {
+fn place_change(session: &Session, head: u64) -> Option<Change> {
+    let key = format::key(format::PLACE, session.kept.as_ref()?.number, &[]);
+    Some(Change { key, value: Some(place_value(session, head)?.encode()) })
+}
+
+/// Where a kept session is in the spool.
+pub(super) fn place_value(session: &Session, head: u64) -> Option<PlaceValue> {
     let first = session.place(head);
-    let kept = session.kept.as_mut()?;
-    let place = PlaceValue {
+    let kept = session.kept.as_ref()?;
+    Some(PlaceValue {
         first,
         sent_through: kept.sent_through.max(first),
         settled: session.inflight.settled().filter(|(seq, _)| *seq >= first).collect(),
-    };
-    let key = format::key(format::PLACE, kept.number, &[]);
-    Some(Change { key, value: Some(place.encode()) })
+    })
 }

@@ -11,10 +11,16 @@ pub(crate) const SUBSCRIPTION: u8 = b'f';
 pub(crate) const RECEIPT: u8 = b'i';
 pub(crate) const PLACE: u8 = b'o';
 pub(crate) const RETAINED: u8 = b'r';
+/// A will that has been neither published nor discarded.
+pub(crate) const WILL: u8 = b'w';
+/// What an ended session has left in the spool.
+pub(crate) const ESTATE: u8 = b'e';
 /// The whole key of the number that the next session gets.
 pub(crate) const NEXT: u8 = b'n';
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
+/// Of targets of which one has a shared subscription.
+const VERSION_SHARED: u8 = 2;
 
 /// Who gets a message of the spool, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +31,13 @@ pub struct SpoolTarget {
     pub qos: QoS,
     /// With the RETAIN flag.
     pub retain: bool,
-    /// A retained message for a new subscription.
+    /// It was appended for this target only: a retained message for a new subscription, or one
+    /// that came from a session that has ended.
     pub replay: bool,
     /// The identifiers of the subscriptions that matched.
     pub subscription_ids: Vec<u32>,
+    /// The shared subscription that chose the session.
+    pub share: Option<TopicFilter>,
 }
 
 /// The value of a session.
@@ -189,23 +198,11 @@ impl RetainedValue {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let Message { payload, qos, properties, publisher, .. } = &self.message;
         let mut out = vec![VERSION];
-        let format = match properties.payload_format {
-            None => 0,
-            Some(false) => 1,
-            Some(true) => 2,
-        };
-        out.extend_from_slice(&[*qos as u8, format]);
+        out.extend_from_slice(&[*qos as u8, payload_format(properties)]);
         out.extend_from_slice(&self.expires_ms.unwrap_or(i64::MAX).to_le_bytes());
-        put(&mut out, properties.message_expiry.map_or(0, |seconds| u64::from(seconds) + 1));
+        put_message_expiry(&mut out, properties);
         put_option(&mut out, publisher.as_deref().map(str::as_bytes));
-        put_option(&mut out, properties.content_type.as_deref().map(str::as_bytes));
-        put_option(&mut out, properties.response_topic.as_deref().map(str::as_bytes));
-        put_option(&mut out, properties.correlation_data.as_deref());
-        put(&mut out, properties.user.len() as u64);
-        for (name, value) in &properties.user {
-            put_bytes(&mut out, name.as_bytes());
-            put_bytes(&mut out, value.as_bytes());
-        }
+        put_texts(&mut out, properties);
         out.extend_from_slice(payload);
         out
     }
@@ -213,29 +210,11 @@ impl RetainedValue {
     pub(crate) fn decode(topic: TopicName, bytes: &[u8]) -> Option<RetainedValue> {
         let mut reader = Reader::versioned(bytes)?;
         let qos = QoS::from_bits(reader.u8()?)?;
-        let payload_format = match reader.u8()? {
-            0 => None,
-            1 => Some(false),
-            2 => Some(true),
-            _ => return None,
-        };
+        let payload_format = reader.payload_format()?;
         let expires_ms = Some(reader.i64()?).filter(|unix_ms| *unix_ms != i64::MAX);
-        let message_expiry = match reader.number()? {
-            0 => None,
-            more => Some(u32::try_from(more - 1).ok()?),
-        };
+        let message_expiry = reader.message_expiry()?;
         let publisher = reader.optional_text()?;
-        let mut properties = Properties {
-            payload_format,
-            message_expiry,
-            content_type: reader.optional_text()?,
-            response_topic: reader.optional_text()?,
-            correlation_data: reader.option()?.map(<[u8]>::to_vec),
-            user: Vec::new(),
-        };
-        for _ in 0..reader.number()? {
-            properties.user.push((reader.text()?, reader.text()?));
-        }
+        let properties = Properties { payload_format, message_expiry, ..reader.texts()? };
         let message = Message {
             topic,
             payload: reader.0.to_vec().into(),
@@ -250,25 +229,36 @@ impl RetainedValue {
 
 /// Appends the targets as they stand in front of a spool record's payload.
 pub(crate) fn encode_targets<'a>(
-    targets: impl ExactSizeIterator<Item = &'a SpoolTarget>,
+    targets: impl ExactSizeIterator<Item = &'a SpoolTarget> + Clone,
     out: &mut Vec<u8>,
 ) {
-    out.push(VERSION);
+    let shared = targets.clone().any(|target| target.share.is_some());
+    out.push(if shared { VERSION_SHARED } else { VERSION });
     put(out, targets.len() as u64);
     for target in targets {
         put(out, target.session);
         let flags = target.qos as u8 | u8::from(target.retain) << 2 | u8::from(target.replay) << 3;
-        out.push(flags);
+        out.push(flags | u8::from(target.share.is_some()) << 4);
         put(out, target.subscription_ids.len() as u64);
         target.subscription_ids.iter().for_each(|id| put(out, (*id).into()));
+        target.share.iter().for_each(|share| put_bytes(out, share.as_str().as_bytes()));
     }
 }
 
 impl SpoolTarget {
+    /// Whether it came from a session that has ended.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.replay && self.share.is_some()
+    }
+
     /// The targets in front of a spool record's payload, and the payload; `None` for bytes that
     /// no broker wrote.
     pub fn decode_all(bytes: &[u8]) -> Option<(Vec<SpoolTarget>, &[u8])> {
-        let mut reader = Reader::versioned(bytes)?;
+        let (version, rest) = bytes.split_first()?;
+        let mut reader = match *version {
+            VERSION | VERSION_SHARED => Reader(rest),
+            _ => return None,
+        };
         let count = reader.number()?;
         let mut targets = Vec::new();
         for _ in 0..count {
@@ -277,19 +267,48 @@ impl SpoolTarget {
             let ids = reader.number()?;
             let ids = (0..ids).map(|_| u32::try_from(reader.number()?).ok());
             let subscription_ids = ids.collect::<Option<Vec<u32>>>()?;
+            let share = match flags & 16 {
+                0 => None,
+                _ => Some(TopicFilter::parse(&reader.text()?).ok()?),
+            };
             targets.push(SpoolTarget {
                 session,
                 qos: QoS::from_bits(flags & 3)?,
                 retain: flags & 4 != 0,
                 replay: flags & 8 != 0,
                 subscription_ids,
+                share,
             });
         }
         Some((targets, reader.0))
     }
 }
 
-fn put(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn payload_format(properties: &Properties) -> u8 {
+    match properties.payload_format {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    }
+}
+
+pub(super) fn put_message_expiry(out: &mut Vec<u8>, properties: &Properties) {
+    put(out, properties.message_expiry.map_or(0, |seconds| u64::from(seconds) + 1));
+}
+
+/// The properties that are texts or bytes.
+pub(super) fn put_texts(out: &mut Vec<u8>, properties: &Properties) {
+    put_option(out, properties.content_type.as_deref().map(str::as_bytes));
+    put_option(out, properties.response_topic.as_deref().map(str::as_bytes));
+    put_option(out, properties.correlation_data.as_deref());
+    put(out, properties.user.len() as u64);
+    for (name, value) in &properties.user {
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+}
+
+pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value > 0x7F {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -297,13 +316,13 @@ fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Nothing, or a length that is one more than that of the bytes behind it.
-fn put_option(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub(super) fn put_option(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     put(out, bytes.map_or(0, |bytes| bytes.len() as u64 + 1));
     out.extend_from_slice(bytes.unwrap_or_default());
 }
@@ -312,11 +331,11 @@ fn text(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// `None` for a version that this program does not know.
-    fn versioned(bytes: &'a [u8]) -> Option<Reader<'a>> {
+    pub(super) fn versioned(bytes: &'a [u8]) -> Option<Reader<'a>> {
         let (version, rest) = bytes.split_first()?;
         (*version == VERSION).then_some(Reader(rest))
     }
@@ -325,7 +344,7 @@ impl<'a> Reader<'a> {
         self.0.is_empty().then_some(value)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*byte)
@@ -337,7 +356,7 @@ impl<'a> Reader<'a> {
         Some(i64::from_le_bytes(*bytes))
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -355,12 +374,42 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
-    fn text(&mut self) -> Option<String> {
+    pub(super) fn text(&mut self) -> Option<String> {
         let count = self.number()?;
         text(self.take(count)?)
     }
 
-    fn optional_text(&mut self) -> Option<Option<String>> {
+    pub(super) fn payload_format(&mut self) -> Option<Option<bool>> {
+        match self.u8()? {
+            0 => Some(None),
+            1 => Some(Some(false)),
+            2 => Some(Some(true)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn message_expiry(&mut self) -> Option<Option<u32>> {
+        match self.number()? {
+            0 => Some(None),
+            more => u32::try_from(more - 1).ok().map(Some),
+        }
+    }
+
+    /// What [`put_texts`] has written.
+    pub(super) fn texts(&mut self) -> Option<Properties> {
+        let mut properties = Properties {
+            content_type: self.optional_text()?,
+            response_topic: self.optional_text()?,
+            correlation_data: self.option()?.map(<[u8]>::to_vec),
+            ..Properties::default()
+        };
+        for _ in 0..self.number()? {
+            properties.user.push((self.text()?, self.text()?));
+        }
+        Some(properties)
+    }
+
+    pub(super) fn optional_text(&mut self) -> Option<Option<String>> {
         match self.option()? {
             None => Some(None),
             Some(bytes) => text(bytes).map(Some),

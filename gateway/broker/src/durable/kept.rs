@@ -20,10 +20,16 @@ pub(crate) struct Kept {
     pub(crate) sent_through: u64,
     /// The same when the present connection began: what is sent of it is marked DUP.
     pub(crate) dup_below: u64,
+    /// Spool records before this one may have been sent in an earlier life of the broker, which
+    /// had no time to write it down.
+    pub(crate) begun_below: u64,
     /// The last changes of this session.
     pub(crate) ticket: PersistTicket,
     /// What the table has under its key.
     pub(crate) written: Vec<u8>,
+    /// Records before this one were appended before it was last found out what the client may
+    /// have: each is asked about.
+    pub(crate) judged_below: u64,
     /// It had no room for the record at which it reads.
     pub(crate) full: bool,
     /// Retained messages on their way to it through the spool.
@@ -48,6 +54,8 @@ impl Kept {
             dup_below: 0,
             ticket: PersistTicket(0),
             written: Vec::new(),
+            judged_below: 0,
+            begun_below: 0,
             full: false,
             replaying: 0,
         }

@@ -12,21 +12,27 @@
 //!   a message when its identifier is; PUBREL when it is durable that the client has the message;
 //!   PUBCOMP when it is durable that the identifier is free.
 //! - A kept session without a connection has no message in memory.
+//! - A will of a kept session is on the disk from before CONNACK until it is published or
+//!   discarded.
 
 mod changes;
+mod estate;
 pub(crate) mod format;
 mod kept;
 mod restore;
 mod spool;
 #[cfg(test)]
 mod tests;
+mod wills;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use estate::Estates;
 pub use format::SpoolTarget;
 pub(crate) use kept::{Kept, Reads};
 pub use restore::Restored;
+pub(crate) use wills::WillKey;
 
 /// One change of the table that has what must survive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +62,14 @@ pub(crate) struct Durable {
     /// taken for a later one's.
     pub(crate) next_number: u64,
     pub(crate) by_number: BTreeMap<u64, u32>,
+    /// What ended sessions have left.
+    pub(crate) estates: Estates,
+    /// Number of the next will.
+    pub(crate) next_will: u64,
     /// Spool records before this sequence have been offered as they became durable.
     pub(crate) head: u64,
+    /// Spool records before this sequence have been appended.
+    pub(crate) end: u64,
     /// Sessions whose place in the spool has to be written with the next changes.
     pub(crate) urgent: BTreeSet<u32>,
     /// Sessions of which something changed that can wait a second.
@@ -79,7 +91,10 @@ impl Durable {
             persisted: PersistTicket(1),
             next_number: 1,
             by_number: BTreeMap::new(),
+            estates: Estates::default(),
+            next_will: 1,
             head: 1,
+            end: 1,
             urgent: BTreeSet::new(),
             dirty: BTreeSet::new(),
             behind: BTreeSet::new(),
@@ -96,6 +111,11 @@ impl Durable {
             Some(after) => unix_ms.saturating_add(millis(after)),
             None => unix_ms.saturating_sub(millis(then.saturating_duration_since(at))),
         })
+    }
+
+    /// What has been changed so far: it is the same later if nothing was.
+    pub(crate) fn mark(&self) -> (PersistTicket, usize) {
+        (self.next_ticket, self.changes.len())
     }
 
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {

@@ -49,6 +49,9 @@ impl Broker {
                 Some(&format::SESSION) => Some(()),
                 Some(&format::NEXT) => self.restore_next(key, value),
                 Some(&format::RETAINED) => self.restore_retained(now, key, value),
+                Some(&format::WILL) => self.restore_will(now, key, value),
+                Some(&format::ESTATE) => format::split_key(key)
+                    .and_then(|(number, _)| self.restore_estate(number, value, head)),
                 _ => self.restore_part(key, value, head),
             };
             if known.is_none() {
@@ -57,6 +60,14 @@ impl Broker {
         }
         let slots: Vec<u32> = self.by_client.values().copied().collect();
         for slot in slots {
+            let Some(session) = self.sessions.get(slot) else { continue };
+            if session.ends_at.is_some_and(|at| at <= now) {
+                self.end_session(now, slot); // It ended while nobody was there to see it.
+                continue;
+            }
+            if session.will.as_ref().is_some_and(|will| will.at <= now) {
+                self.publish_delayed_will(slot);
+            }
             self.arm_session(slot);
             self.note_progress(slot);
         }
@@ -78,7 +89,7 @@ impl Broker {
         let durable = self.durable.as_mut()?;
         durable.next_number = durable.next_number.max(number + 1);
         let client: Arc<str> = said.client.into();
-        if said.expiry.is_zero() || self.by_client.contains_key(&client) {
+        if self.by_client.contains_key(&client) {
             return None;
         }
         // Time away counts when both ends of it can be trusted.
@@ -88,17 +99,17 @@ impl Broker {
             }
             _ => Duration::ZERO,
         };
-        if away >= said.expiry {
-            return None;
-        }
         let mut session = Session::new(client.clone(), &self.limits);
         session.user = said.user.map(Into::into);
         session.expiry = said.expiry;
         session.detached_at = now.checked_sub(away).or(Some(now));
-        session.ends_at = now.checked_add(said.expiry - away);
+        session.ends_at = now.checked_add(said.expiry.saturating_sub(away));
         let mut kept = Kept::new(number);
         kept.written = value.to_vec();
         kept.reads = Reads::From(1); // Unless its place says more.
+        if said.presence == Presence::Connected {
+            kept.begun_below = durable.head;
+        }
         session.kept = Some(Box::new(kept));
         session.inflight.keep_done();
         let slot = self.sessions.insert(session);

@@ -77,6 +77,7 @@ impl Broker {
                     retain: target.retain,
                     replay: false,
                     subscription_ids: target.subscription_ids.clone(),
+                    share: target.share.clone(),
                 })
             })
             .collect()
@@ -108,6 +109,13 @@ impl Broker {
         matched
     }
 
+    /// The spool record `seq` has been appended, and will be offered when it is durable.
+    pub fn spooled(&mut self, seq: u64) {
+        if let Some(durable) = &mut self.durable {
+            durable.end = durable.end.max(seq + 1);
+        }
+    }
+
     /// The spool record `seq` has become durable. Records are offered in order, each once.
     pub fn offer(
         &mut self,
@@ -120,10 +128,16 @@ impl Broker {
         self.now = Some(now);
         for target in targets {
             let Some(durable) = &mut self.durable else { return };
-            let Some(&slot) = durable.by_number.get(&target.session) else { continue };
+            if target.is_moved() {
+                durable.estates.arrived();
+            }
+            let Some(&slot) = durable.by_number.get(&target.session) else {
+                self.give_on_late(now, seq, message, target, expires_at);
+                continue;
+            };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             let Some(kept) = &mut session.kept else { continue };
-            if target.replay {
+            if target.replay && !target.is_moved() {
                 kept.replaying = kept.replaying.saturating_sub(1);
             }
             if kept.reads == Reads::Live {
@@ -149,12 +163,13 @@ impl Broker {
     /// [`read_through`](Broker::read_through).
     pub fn spool_wanted(&self) -> Option<u64> {
         let durable = self.durable.as_ref()?;
-        let wanted = durable.behind.iter().filter_map(|slot| {
+        let behind = durable.behind.iter().filter_map(|slot| {
             let session = self.sessions.get(*slot)?;
             let Reads::From(next) = session.kept.as_ref()?.reads else { return None };
             let room = session.has_memory();
             (room && self.queued_bytes < self.limits.max_queued_bytes).then_some(next)
         });
+        let wanted = behind.chain(durable.estates.wanted());
         wanted.min().filter(|next| *next < durable.head)
     }
 
@@ -163,6 +178,9 @@ impl Broker {
     pub fn is_wanted(&self, from: u64, seq: u64, targets: &[SpoolTarget]) -> bool {
         let Some(durable) = &self.durable else { return false };
         targets.iter().any(|target| {
+            if durable.estates.want(from, seq, target) {
+                return true;
+            }
             let slot = durable.by_number.get(&target.session);
             let slot = slot.filter(|slot| durable.behind.contains(slot));
             let session = slot.and_then(|slot| self.sessions.get(*slot));
@@ -185,6 +203,10 @@ impl Broker {
         for target in targets {
             let Some(durable) = &self.durable else { return };
             let slot = durable.by_number.get(&target.session).copied();
+            if slot.is_none() {
+                self.inherit(now, (from, seq), message, target, expires_at);
+                continue;
+            }
             let Some(slot) = slot.filter(|slot| durable.behind.contains(slot)) else { continue };
             let kept = self.sessions.get_mut(slot).and_then(|session| session.kept.as_mut());
             if let Some(kept) = kept.filter(|kept| kept.reads_at(from, seq)) {
@@ -196,7 +218,8 @@ impl Broker {
 
     /// The records from `from` to before `next` have been offered again, or are gone.
     pub fn read_through(&mut self, from: u64, next: u64) {
-        let Some(durable) = &self.durable else { return };
+        let Some(durable) = &mut self.durable else { return };
+        durable.estates_read_through(from, next);
         let slots: Vec<u32> = durable.behind.iter().copied().collect();
         for slot in slots {
             let kept = self.sessions.get_mut(slot).and_then(|session| session.kept.as_mut());
@@ -211,6 +234,7 @@ impl Broker {
     /// Records before `first` are gone without having been read by everybody.
     pub fn spool_lost(&mut self, first: u64) {
         let Some(durable) = &mut self.durable else { return };
+        durable.estates_lost(first);
         for slot in durable.by_number.values() {
             let Some(session) = self.sessions.get_mut(*slot) else { continue };
             let Some(kept) = &mut session.kept else { continue };
@@ -225,13 +249,17 @@ impl Broker {
         self.catch_up();
     }
 
-    /// A retained message for this session cannot be in the spool: it goes without.
-    pub fn replay_dropped(&mut self, now: Instant, session: u64) {
-        let slot = self.durable.as_ref().and_then(|durable| durable.by_number.get(&session));
-        let Some(&slot) = slot else { return };
+    /// A message that was to be appended for this target only cannot be in the spool: its session
+    /// goes without.
+    pub fn replay_dropped(&mut self, now: Instant, target: &SpoolTarget) {
+        let Some(durable) = &mut self.durable else { return };
+        if target.is_moved() {
+            durable.estates.arrived();
+        }
+        let Some(&slot) = durable.by_number.get(&target.session) else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
         session.dropped += 1;
-        if let Some(kept) = &mut session.kept {
+        if let Some(kept) = session.kept.as_mut().filter(|_| !target.is_moved()) {
             kept.replaying = kept.replaying.saturating_sub(1);
         }
         self.pump(now, slot);
@@ -290,9 +318,10 @@ impl Broker {
         if let Some(kept) = &mut session.kept {
             kept.reads = Reads::From(seq + 1);
         }
-        if settled {
+        if settled || self.is_denied(slot, seq, message, target) {
             return; // An earlier connection got so far that it is not sent again.
         }
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         session.held_bytes += bytes;
         self.queued_bytes += bytes;
         session.queue.push_back(delivery);
@@ -324,9 +353,10 @@ impl Broker {
             retain: true, // [MQTT-3.3.1-8]
             replay: true,
             subscription_ids: subscription.id.into_iter().collect(),
+            share: None,
         };
         let mut targets = Vec::new();
         format::encode_targets([target].iter(), &mut targets);
-        self.events.push_back(BrokerEvent::Spool { message, targets });
+        self.events.push_back(BrokerEvent::Spool { message, targets, change: None });
     }
 }

@@ -341,3 +341,116 @@ fn a_client_that_publishes_too_fast_is_read_more_slowly() {
     world.pass(Duration::from_secs(8));
     assert_eq!(world.closed(conn), Some(&CloseReason::KeepAliveTimeout));
 }
+
+/// CONNECT of MQTT 5 through a connection of this address.
+fn connect_from(
+    world: &mut World,
+    number: u64,
+    address: [u8; 4],
+    since: std::time::Instant,
+) -> ConnId {
+    let conn = ConnId(1_000 + number);
+    let caller = crate::Caller { peer: "p".to_owned(), address: Some(address.into()), since };
+    world.broker.handle_caller(world.now, conn, caller);
+    world.learn(conn, Version::V5);
+    conn
+}
+
+#[test]
+fn connections_of_one_address_share_its_rate_and_wait_in_turn() {
+    let limits = crate::BrokerLimits {
+        max_publishes_per_second_per_address: Some(10),
+        ..Default::default()
+    };
+    let mut world = World::with(limits);
+    let names = ["a", "b", "c"];
+    let from = |world: &mut World, number: usize, address| {
+        let conn = connect_from(world, number as u64, address, world.now);
+        world.send(conn, &v5(names[number]).bytes());
+        conn
+    };
+    let here: Vec<ConnId> = (0..2).map(|at| from(&mut world, at, [192, 0, 2, 1])).collect();
+    let elsewhere = from(&mut world, 2, [192, 0, 2, 2]);
+    let burst = |payload: &str| -> Vec<u8> {
+        let one = |id| publish(Version::V5, "t", payload, Some(id), false, vec![]);
+        (1..=100).flat_map(one).collect()
+    };
+    world.send(here[0], &burst("a"));
+    world.send(here[1], &burst("b"));
+    let count = |world: &World, payload: &str| {
+        world.published().iter().filter(|(_, text)| text == payload).count()
+    };
+    assert_eq!((count(&world, "a"), count(&world, "b")), (11, 0), "a second's worth at once");
+    assert!(here.iter().all(|conn| world.events.contains(&BrokerEvent::Pause(*conn))));
+    world.send(elsewhere, &burst("c"));
+    assert_eq!(count(&world, "c"), 11, "another address has its own");
+    for _ in 0..40 {
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!((count(&world, "a"), count(&world, "b")), (31, 20), "one after the other");
+    let counters = world.broker.stats().counters;
+    assert!(counters.slowed_by_address >= 80 && counters.slowed_by_client == 0, "{counters:?}");
+    world.cut(here[0]);
+    world.cut(here[1]);
+    let again = from(&mut world, 0, [192, 0, 2, 1]);
+    world.send(again, &burst("d"));
+    assert_eq!(count(&world, "d"), 0, "connecting anew brings nothing");
+    world.pass(Duration::from_secs(60));
+    assert_eq!(count(&world, "d"), 100, "and nothing is lost");
+}
+
+#[test]
+fn handshakes_and_connect_have_one_deadline() {
+    let mut world = World::new();
+    let began = world.now;
+    world.pass(Duration::from_secs(7));
+    let conn = connect_from(&mut world, 1, [192, 0, 2, 1], began);
+    world.pass(Duration::from_millis(2_999));
+    assert_eq!(world.closed(conn), None);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.closed(conn), Some(&CloseReason::ConnectTimeout));
+    let late = connect_from(&mut world, 2, [192, 0, 2, 1], began);
+    world.pass(Duration::ZERO);
+    assert_eq!(world.closed(late), Some(&CloseReason::ConnectTimeout));
+}
+
+#[test]
+fn what_waits_for_a_client_that_may_not_read_it_any_more_is_dropped() {
+    let filters = [("a", qos(1)), ("b", qos(1))];
+    let hello = |world: &mut World| {
+        let narrow = vec![property::receive_maximum(1)];
+        let conn = world.hello(&Hello { properties: narrow, ..v5("c").keep(60) });
+        world.broker.authenticated(world.now, conn, Ok(access("ann", &["a", "b"])));
+        world.settle();
+        world.send(conn, &subscribe(Version::V5, 1, &filters, vec![]));
+        for (topic, payload) in [("a", "1"), ("a", "2"), ("b", "3"), ("a", "4"), ("b", "5")] {
+            world.inject(topic, payload, crate::QoS::AtLeastOnce);
+        }
+        assert_eq!(world.payloads(conn), ["1"], "the window of one");
+        conn
+    };
+    let told = ["2", "4"].map(|_| ("c".to_owned(), Action::Receive, "a".to_owned()));
+
+    // The rules change while it is connected: what it has been sent cannot be taken back.
+    let mut world = secured();
+    let conn = hello(&mut world);
+    world.broker.authenticated(world.now, conn, Ok(access("ann", &["b"])));
+    world.settle();
+    world.send(conn, &puback(1));
+    assert_eq!(world.payloads(conn), ["3"]);
+    assert_eq!(denials(&world)[1..], told, "behind the subscription");
+    assert_eq!(world.broker.stats().counters.denied_deliveries, 2);
+
+    // While it is away: what it has not acknowledged does not come again either.
+    let mut world = secured();
+    let conn = hello(&mut world);
+    world.cut(conn);
+    let conn = log_in(&mut world, Version::V5, "c", Ok(access("ann", &["b"])));
+    assert_eq!(world.payloads(conn), ["3", "5"]);
+    assert_eq!(world.broker.stats().counters.denied_deliveries, 3);
+    let stats = world.broker.stats();
+    assert_eq!((stats.sessions[0].inflight, stats.sessions[0].queued), (2, 0));
+    (2..=3).for_each(|id| world.send(conn, &puback(id)));
+    (4..=5).for_each(|id| world.send(conn, &puback(id)));
+    assert_eq!(world.broker.stats().queued_bytes, 0, "nothing is left behind");
+}

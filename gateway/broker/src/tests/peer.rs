@@ -325,6 +325,11 @@ impl World {
         conn
     }
 
+    /// A connection that was opened beside this world speaks this version.
+    pub(crate) fn learn(&mut self, conn: ConnId, version: Version) {
+        self.versions.insert(conn, version);
+    }
+
     /// A connection that has sent `hello`; its CONNACK is still to be read.
     pub(crate) fn hello(&mut self, hello: &Hello) -> ConnId {
         let conn = self.open(hello.version);

@@ -104,10 +104,18 @@ fn broker(broker: &BrokerStatus) -> String {
         broker.delivered,
         broker.dropped
     );
-    if broker.denied_publishes + broker.denied_subscriptions > 0 {
+    let denied = [broker.denied_publishes, broker.denied_subscriptions, broker.denied_deliveries];
+    if denied != [0; 3] {
         text.push_str(&format!(
-            "; denied: {} publishes, {} subscriptions",
-            broker.denied_publishes, broker.denied_subscriptions
+            "; denied: {} publishes, {} subscriptions, {} messages that had waited",
+            denied[0], denied[1], denied[2]
+        ));
+    }
+    let slowed = (broker.slowed_by_client, broker.slowed_by_address);
+    if slowed != (0, 0) {
+        text.push_str(&format!(
+            "; slowed down: {} publishes by the limit of their client, {} by that of their address",
+            slowed.0, slowed.1
         ));
     }
     if !broker.turned_away.is_empty() {

@@ -85,7 +85,12 @@ fn patterns(section: &Section<'_>, out: &mut Mistakes) -> Vec<Pattern> {
     found
 }
 
-fn words<'a>(section: &Section<'a>, key: &Key, out: &mut Mistakes) -> Vec<(Spot<'a>, String)> {
+/// The texts of a list, with where they stand.
+pub(super) fn words<'a>(
+    section: &Section<'a>,
+    key: &Key,
+    out: &mut Mistakes,
+) -> Vec<(Spot<'a>, String)> {
     let Kind::Words { max } = key.kind else { return Vec::new() };
     let Some(spot) = section.spot(key) else { return Vec::new() };
     let mut found = Vec::new();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use toml::de::DeValue;
 
+use super::acl::words;
 use super::document::{Section, Spot};
 use super::keys::{Key, Kind, listener, mqtt};
 use super::mistakes::Mistakes;
@@ -27,6 +28,8 @@ pub struct ListenerSettings {
     pub tls: bool,
     /// In WebSocket, at this path.
     pub websocket: Option<String>,
+    /// Pages that may open it, beside those of the listener's own host and port; `*` for all.
+    pub origins: Vec<String>,
     /// Proxies whose connections begin with a PROXY header.
     pub proxy_from: Vec<IpAddr>,
     /// Clients without a login are let in.
@@ -80,6 +83,7 @@ impl Listeners<'_> {
             listen,
             tls: false,
             websocket: None,
+            origins: Vec::new(),
             proxy_from: Vec::new(),
             allow_anonymous: explicit.unwrap_or(!self.has_login),
             client_id_is_username: false,
@@ -126,6 +130,7 @@ impl Listeners<'_> {
             listen,
             tls,
             websocket: websocket_path(section, out),
+            origins: origins(section, out),
             proxy_from: addresses(section, &listener::PROXY_FROM, out),
             allow_anonymous: explicit.unwrap_or(!self.has_login),
             client_id_is_username: section.choice(&listener::CLIENT_ID, out) == "username",
@@ -160,6 +165,28 @@ fn websocket_path(section: &Section<'_>, out: &mut Mistakes) -> Option<String> {
         spot.wrong(out, "no path; write, for example, websocket = \"/mqtt\"");
     }
     Some(path)
+}
+
+fn origins(section: &Section<'_>, out: &mut Mistakes) -> Vec<String> {
+    if section.spot(&listener::WEBSOCKET).is_none()
+        && let Some(spot) = section.spot(&listener::ORIGINS)
+    {
+        spot.wrong(out, "has no use without websocket");
+    }
+    let mut found = Vec::new();
+    for (spot, text) in words(section, &listener::ORIGINS, out) {
+        let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
+        let is_origin =
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*', ' ']));
+        if text == "*" || is_origin {
+            found.push(text);
+        } else {
+            let why = "no origin; write a scheme, a host and a port if it is not the usual one, \
+                       without a path, for example \"https://dash.example.com\"";
+            spot.wrong(out, why);
+        }
+    }
+    found
 }
 
 fn addresses(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<IpAddr> {

@@ -41,6 +41,10 @@ impl Settings {
             max_packet: mqtt.max_packet,
             receive_maximum: mqtt.receive_maximum,
             max_publishes_per_second: self.security.limits.publishes_per_second,
+            max_publishes_per_second_per_address: self
+                .security
+                .limits
+                .publishes_per_second_per_address,
             connect_timeout: mqtt.connect_timeout,
             max_sessions: mqtt.max_sessions,
             max_session_expiry: mqtt.max_session_expiry,

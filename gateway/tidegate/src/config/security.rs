@@ -32,6 +32,8 @@ pub struct LimitSettings {
     pub failed_logins_per_minute: Option<u64>,
     /// Publishes of one client in a second.
     pub publishes_per_second: Option<u32>,
+    /// Publishes from one address in a second.
+    pub publishes_per_second_per_address: Option<u32>,
 }
 
 /// Who is let in, and what they may do.
@@ -121,5 +123,8 @@ fn read_limits(reader: &Reader<'_>, out: &mut Mistakes) -> LimitSettings {
         connects_per_minute: section.count_if_set(&limits::CONNECTS, out),
         failed_logins_per_minute: section.count_if_set(&limits::FAILED_LOGINS, out),
         publishes_per_second: section.count_if_set(&limits::PUBLISHES, out).map(small),
+        publishes_per_second_per_address: section
+            .count_if_set(&limits::PUBLISHES_PER_ADDRESS, out)
+            .map(small),
     }
 }

@@ -434,6 +434,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"127.0.0.1:9001\"\norigins = [\"*\"]\n[stream.alerts]",
+        r#"23: mqtt.listener.plant.origins = ["*"]: has no use without websocket"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[mqtt.listener.plant]\nlisten = \"127.0.0.1:9001\"\nwebsocket = \"/mqtt\"\norigins = [\"dash.example.com\"]\n[stream.alerts]",
+        r#"24: mqtt.listener.plant.origins[0] = "dash.example.com": no origin; write a scheme, a host and a port if it is not the usual one, without a path, for example "https://dash.example.com""#,
+    ),
+    (
+        "[stream.alerts]",
         "[mqtt.listener.plant]\nlisten = \"127.0.0.1:9001\"\nproxy_from = [\"proxy\"]\n[stream.alerts]",
         r#"23: mqtt.listener.plant.proxy_from[0] = "proxy": no IP address; write, for example, "192.0.2.7""#,
     ),

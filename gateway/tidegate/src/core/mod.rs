@@ -20,10 +20,10 @@ mod uplinks;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
-use tidegate_broker::ConnId;
+use tidegate_broker::{Caller, ConnId};
 use tidegate_flow::{CallResult, Gateway, Now};
 use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
@@ -75,11 +75,17 @@ impl Core {
         })
     }
 
-    fn open(&self, link: Rc<Link>, peer: SocketAddr) -> ConnId {
+    /// A client whose socket was accepted at `since`.
+    fn open(&self, link: Rc<Link>, since: Instant) -> ConnId {
         let conn = ConnId(self.next_conn.get());
         self.next_conn.set(conn.0 + 1);
+        let (peer, address) = (link.peer().to_string(), Some(link.place().address()));
         self.links.borrow_mut().insert(conn, link);
-        self.gateway.borrow_mut().handle_open(clock::now(), conn, peer.to_string());
+        self.gateway.borrow_mut().handle_caller(
+            clock::now(),
+            conn,
+            Caller { peer, address, since },
+        );
         self.work.notify_one();
         conn
     }

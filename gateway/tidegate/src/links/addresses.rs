@@ -92,6 +92,11 @@ impl Addresses {
 }
 
 impl Place {
+    /// The address, or the network of IPv6, that it counts for.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.ip
+    }
+
     /// A login failed.
     pub(crate) fn failed(&self, now: Instant) {
         if let Some(rate) = self.addresses.limits.failed_logins_per_minute {
@@ -133,6 +138,7 @@ mod tests {
             connects_per_minute: Some(connects),
             failed_logins_per_minute: Some(failures),
             publishes_per_second: None,
+            publishes_per_second_per_address: None,
         })
     }
 

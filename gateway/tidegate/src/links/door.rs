@@ -21,7 +21,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::addresses::{Addresses, Place};
 use super::keys::{Keys, stamps};
+use super::origin::Pages;
 use super::turned_away::{Reason, TurnedAway, Who};
+use super::upgrade::{NotOpened, Refusal};
 use super::{proxy, upgrade};
 use crate::config::{self, ListenerSettings, SecuritySettings, Settings};
 
@@ -43,6 +45,8 @@ pub(crate) struct Arrival {
     /// What has been read behind the handshake.
     pub(crate) early: Vec<u8>,
     pub(crate) place: Place,
+    /// When its socket was accepted: handshakes and CONNECT have one deadline together.
+    pub(crate) since: Instant,
 }
 
 /// What has changed.
@@ -151,9 +155,10 @@ impl Entrance {
 
     async fn receive(&self, listener: usize, stream: TcpStream, mut peer: SocketAddr) {
         let Some(settings) = self.door.listeners.get(listener) else { return };
+        let since = Instant::now();
         let outcome = tokio::time::timeout(
             self.door.patience,
-            self.handshakes(listener, settings, stream, &mut peer),
+            self.handshakes(since, (listener, settings), stream, &mut peer),
         );
         let refused = match outcome.await {
             Ok(Ok(arrival)) => {
@@ -174,8 +179,8 @@ impl Entrance {
 
     async fn handshakes(
         &self,
-        listener: usize,
-        settings: &ListenerSettings,
+        since: Instant,
+        (listener, settings): (usize, &ListenerSettings),
         mut stream: TcpStream,
         peer: &mut SocketAddr,
     ) -> Result<Arrival, Refused> {
@@ -197,7 +202,7 @@ impl Entrance {
         };
         let stream = stream.into_std().map_err(|error| Refused::new(Reason::Tls, error))?;
         let websocket = settings.websocket.is_some();
-        Ok(Arrival { stream, peer: *peer, listener, tls, websocket, early, place })
+        Ok(Arrival { stream, peer: *peer, listener, tls, websocket, early, place, since })
     }
 
     async fn secure(
@@ -264,8 +269,13 @@ where
 {
     match &settings.websocket {
         Some(path) => {
-            let opened = upgrade::accept(stream, path).await;
-            opened.map_err(|error| Refused::new(Reason::WebSocket, error))
+            let opened = upgrade::accept(stream, path, Pages::of(settings)).await;
+            opened.map_err(|error| match error {
+                NotOpened::Refused(Refusal::Page { .. }) => Refused::new(Reason::Origin, error),
+                NotOpened::Refused(_) | NotOpened::Broken(_) => {
+                    Refused::new(Reason::WebSocket, error)
+                }
+            })
         }
         None => Ok(Vec::new()),
     }

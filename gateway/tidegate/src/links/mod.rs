@@ -12,6 +12,7 @@ mod addresses;
 mod certificate;
 mod door;
 mod keys;
+mod origin;
 mod passwords;
 mod proxy;
 mod refused_certificate;

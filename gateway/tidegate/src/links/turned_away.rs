@@ -24,6 +24,7 @@ pub(crate) enum Reason {
     NoIdentity,
     Tls,
     WebSocket,
+    Origin,
     Proxy,
     HandshakeTimeout,
     ManyConnections,
@@ -33,7 +34,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const ALL: [Reason; 16] = [
+    const ALL: [Reason; 17] = [
         Reason::BadCredentials,
         Reason::NoCredentials,
         Reason::ClientId,
@@ -44,6 +45,7 @@ impl Reason {
         Reason::NoIdentity,
         Reason::Tls,
         Reason::WebSocket,
+        Reason::Origin,
         Reason::Proxy,
         Reason::HandshakeTimeout,
         Reason::ManyConnections,
@@ -65,6 +67,7 @@ impl Reason {
             Reason::NoIdentity => "no-identity",
             Reason::Tls => "tls",
             Reason::WebSocket => "websocket",
+            Reason::Origin => "origin",
             Reason::Proxy => "proxy-header",
             Reason::HandshakeTimeout => "handshake-timeout",
             Reason::ManyConnections => "connections-per-address",

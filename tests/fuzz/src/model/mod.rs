@@ -289,13 +289,14 @@ impl Model {
         }
     }
 
-    /// The power goes and comes back: wills are lost, and so are sessions without an expiry.
+    /// The power goes and comes back: every connection ends. Sessions without an expiry are lost
+    /// with their wills.
     pub(crate) fn restart(&mut self) {
         let clients: Vec<usize> = self.sessions.keys().copied().collect();
         for client in clients {
-            self.leave(client, false);
+            let kept = self.sessions.get(&client).is_some_and(|session| session.expiry > 0);
+            self.leave(client, kept);
             if let Some(session) = self.sessions.get_mut(&client) {
-                session.will = None;
                 session.unanswered.clear();
             }
         }

@@ -331,6 +331,27 @@ fn websocket_behind_a_proxy_carries_mqtt() {
     wait(&plant.gateway, "it is counted", || plant.turned_away("proxy-header") == 1);
 }
 
+#[test]
+fn a_page_from_elsewhere_opens_no_websocket() {
+    let _machine = beside_others();
+    let plant = Plant::start();
+    let mut stream = TcpStream::connect(plant.websocket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = "PROXY TCP4 192.0.2.77 127.0.0.1 4242 80\r\n\
+        GET /mqtt HTTP/1.1\r\nHost: gw:9001\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Protocol: mqtt\r\nOrigin: https://evil.example\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{response}");
+    assert!(response.ends_with("pages of this origin may not connect here\n"), "{response}");
+    wait(&plant.gateway, "it is counted", || plant.turned_away("origin") == 1);
+    let log = plant.log();
+    assert_eq!(log.matches("https://evil.example").count(), 1, "{log}");
+    assert!(log.contains("192.0.2.77:4242"), "{log}");
+}
+
 /// The commands of the guide, one after another, as they are there.
 #[test]
 fn the_guide_works_as_it_is_written() {

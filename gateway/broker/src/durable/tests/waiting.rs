@@ -187,12 +187,12 @@ fn pubcomp_leaves_when_it_is_durable_that_the_identifier_is_free() {
     let conn = owner.client("p");
     owner.world.automatic = false;
     owner.world.publish_twice_sure(conn, "t", "x", 9, Again::First);
-    let receipt = owner.world.events.iter().rev().find_map(|event| match event {
-        BrokerEvent::Publish { receipt, .. } => receipt.clone(),
+    let change = owner.world.events.iter().rev().find_map(|event| match event {
+        BrokerEvent::Publish { change, .. } => change.clone(),
         _ => None,
     });
     // The owner puts it down with the message, then answers.
-    owner.change(Change { key: receipt.unwrap(), value: Some(Vec::new()) });
+    owner.change(change.unwrap());
     owner.world.answer(owner.world.tickets[0].0, Answer::Success);
     assert_eq!(owner.got(conn), [Got::PubRec { id: 9, code: 0 }]);
     owner.world.send(conn, &ack(PUBREL, 9));

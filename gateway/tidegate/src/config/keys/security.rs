@@ -22,6 +22,12 @@ pub(crate) mod listener {
         fallback: Fallback::Absent("none: no WebSocket"),
         about: "MQTT in WebSocket (subprotocol `mqtt`) at this path, such as `\"/mqtt\"`, and nothing else.",
     };
+    pub(crate) const ORIGINS: Key = Key {
+        name: "origins",
+        kind: Kind::Words { max: 64 },
+        fallback: Fallback::Absent("none but the listener's own"),
+        about: "With `websocket`: origins of the pages that browsers may open it from, such as `\"https://dash.example.com\"`; `\"*\"` for every page. Others get 403.",
+    };
     pub(crate) const PROXY_FROM: Key = Key {
         name: "proxy_from",
         kind: Kind::Addresses { max: 16 },
@@ -43,7 +49,7 @@ pub(crate) mod listener {
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt.listener",
         form: Form::Named,
-        keys: &[&LISTEN, &TLS, &WEBSOCKET, &PROXY_FROM, &ALLOW_ANONYMOUS, &CLIENT_ID],
+        keys: &[&LISTEN, &TLS, &WEBSOCKET, &ORIGINS, &PROXY_FROM, &ALLOW_ANONYMOUS, &CLIENT_ID],
     };
 }
 
@@ -177,9 +183,15 @@ pub(crate) mod limits {
         fallback: Fallback::Absent("no limit"),
         about: "Publishes of one client in a second, on average; beyond it the client is read more slowly, and nothing is lost.",
     };
+    pub(crate) const PUBLISHES_PER_ADDRESS: Key = Key {
+        name: "publishes_per_second_per_address",
+        kind: Kind::Count { min: 1, max: 10_000_000 },
+        fallback: Fallback::Absent("no limit"),
+        about: "The same over all connections from one address; those that wait have their turns one after the other.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt.limits",
         form: Form::Single,
-        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS, &PUBLISHES],
+        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS, &PUBLISHES, &PUBLISHES_PER_ADDRESS],
     };
 }

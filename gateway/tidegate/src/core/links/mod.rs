@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use tidegate_broker::Outbox;
@@ -55,7 +55,7 @@ pub(crate) struct Link {
 
 impl Link {
     fn new(writer: OwnedWriteHalf, arrival: Arrived) -> Link {
-        let Arrived { peer, listener, wire, place } = arrival;
+        let Arrived { peer, listener, wire, place, since: _ } = arrival;
         let chain = wire.as_ref().and_then(Wire::tls).and_then(|tls| tls.peer_certificates());
         let certificate =
             chain.and_then(|chain| chain.first()).map(|first| Arc::new(fields(first)));
@@ -186,6 +186,8 @@ struct Arrived {
     listener: usize,
     wire: Option<Wire>,
     place: Place,
+    /// When its socket was accepted.
+    since: Instant,
 }
 
 /// Accepts clients of a listener without handshakes for ever, at most `max` at a time.
@@ -198,7 +200,7 @@ pub(crate) async fn accept(core: Rc<Core>, socket: TcpListener, listener: usize,
                 let now = clock::now().instant;
                 match core.door.addresses.admit(now, peer.ip()) {
                     Ok(place) => {
-                        let arrived = Arrived { peer, listener, wire: None, place };
+                        let arrived = Arrived { peer, listener, wire: None, place, since: now };
                         let session = Session::new(&core, stream, arrived);
                         tokio::task::spawn_local(session.serve(Vec::new()));
                     }
@@ -223,7 +225,7 @@ pub(crate) async fn accept(core: Rc<Core>, socket: TcpListener, listener: usize,
 pub(crate) async fn receive(core: Rc<Core>, mut arrivals: Receiver<Arrival>, max: usize) {
     let mut crowd = Crowd::default();
     while let Some(arrival) = arrivals.recv().await {
-        let Arrival { stream, peer, listener, tls, websocket, early, place } = arrival;
+        let Arrival { stream, peer, listener, tls, websocket, early, place, since } = arrival;
         if core.connections() >= max {
             crowd.refuses(peer, max);
             continue;
@@ -233,7 +235,7 @@ pub(crate) async fn receive(core: Rc<Core>, mut arrivals: Receiver<Arrival>, max
             Ok(stream) => {
                 let has_layers = tls.is_some() || websocket;
                 let wire = has_layers.then(|| Wire::new(tls, websocket));
-                let arrived = Arrived { peer, listener, wire, place };
+                let arrived = Arrived { peer, listener, wire, place, since };
                 let session = Session::new(&core, stream, arrived);
                 tokio::task::spawn_local(session.serve(early));
             }

@@ -65,13 +65,13 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(core: &Rc<Core>, stream: TcpStream, arrived: Arrived) -> Session {
-        let peer = arrived.peer;
+        let (peer, since) = (arrived.peer, arrived.since);
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         let (reader, writer) = stream.into_split();
         let link = Rc::new(Link::new(writer, arrived));
-        let conn = core.open(link.clone(), peer);
+        let conn = core.open(link.clone(), since);
         Session { core: core.clone(), conn, link, reader, stall: None }
     }
 
