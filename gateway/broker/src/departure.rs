@@ -187,7 +187,7 @@ impl Broker {
         let Some(mut session) = self.sessions.remove(slot) else { return };
         self.timers.set(Timer::Session(slot), &mut session.timer, None);
         self.by_client.remove(&session.client);
-        self.forget_kept(slot, &session);
+        self.forget_kept(slot, &mut session);
         self.queued_bytes -= session.held_bytes;
         self.subscriptions -= session.subscriptions.len();
         for (ticket, _) in session.receipts.restart() {

@@ -8,6 +8,7 @@ mod events;
 mod imports;
 mod lanes;
 mod losses;
+mod quotas;
 mod sessions;
 mod setbacks;
 

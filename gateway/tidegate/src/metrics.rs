@@ -20,6 +20,7 @@ pub(crate) fn render(status: &Status) -> String {
     page.gauge("tidegate_uptime_seconds", "Time since the store was opened.")
         .sample(&[], seconds(status.uptime_ms, 1_000));
     broker(&mut page, &status.broker);
+    session_losses(&mut page, &status.broker.session_losses);
     turned_away(&mut page, &status.broker.turned_away);
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
@@ -80,8 +81,31 @@ fn broker(page: &mut Page, broker: &BrokerStatus) {
             "Subscriptions that their client was not allowed.",
             broker.denied_subscriptions,
         ),
+        (
+            "slow_disconnected",
+            "Connections ended because their client did not keep up.",
+            broker.slow_disconnected,
+        ),
     ] {
         page.counter(&format!("tidegate_mqtt_{name}_total"), help).sample(&[], value);
+    }
+}
+
+fn session_losses(page: &mut Page, totals: &[LossTotal]) {
+    type Lost = fn(&LossTotal) -> u64;
+    let counters: [(&str, &str, Lost); 2] = [
+        (
+            "losses",
+            "Messages that slow or absent subscribers did not get, as in the loss ledger, by reason.",
+            |total| total.records,
+        ),
+        ("loss_bytes", "Their bytes.", |total| total.bytes),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_mqtt_session_{name}_total"), help);
+        for total in totals {
+            family.sample(&[("reason", &total.reason)], value(total));
+        }
     }
 }
 

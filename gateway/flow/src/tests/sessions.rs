@@ -11,7 +11,7 @@ const MESSAGES: u16 = 12;
 const WINDOW: usize = 4;
 
 /// A plan without functions and uplinks; one stream takes some of the topics.
-fn sessions_plan() -> Plan {
+pub(super) fn sessions_plan() -> Plan {
     Plan {
         streams: vec![stream("telemetry", &["sensors/#"])],
         functions: vec![],
@@ -316,7 +316,7 @@ fn a_session_is_present_after_its_power_failed() {
 }
 
 /// What a kept session with QoS 1 is sent, acknowledged or not.
-fn payloads_of(bench: &Bench, conn: ConnId) -> Vec<(u16, u8, String)> {
+pub(super) fn payloads_of(bench: &Bench, conn: ConnId) -> Vec<(u16, u8, String)> {
     let bytes = bench.received.get(&conn).map_or(&[][..], |bytes| bytes);
     let publishes = packets(bytes).filter(|(kind, _)| kind >> 4 == 3);
     let described = publishes.map(|(kind, body)| {
@@ -329,7 +329,7 @@ fn payloads_of(bench: &Bench, conn: ConnId) -> Vec<(u16, u8, String)> {
     described.collect()
 }
 
-fn connect_kept(bench: &mut Bench, conn: u64, client: &str) -> ConnId {
+pub(super) fn connect_kept(bench: &mut Bench, conn: u64, client: &str) -> ConnId {
     let conn = ConnId(conn);
     bench.gateway.handle_open(bench.now, conn, "test".to_owned());
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 0, 5, 0x11, 0, 0, 0xFF, 0xFF];

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use tidegate_broker::SlowSubscriber;
 use tidegate_broker::access::Policy;
 
 use super::acl;
@@ -9,7 +10,7 @@ use super::document::Section;
 use super::keys::{limits, mqtt, tls};
 use super::listeners::{ListenerSettings, Listeners};
 use super::mistakes::Mistakes;
-use super::sections::{Reader, small};
+use super::sections::{Reader, size, small};
 use crate::links::{Identity, TlsFiles, Users, load_tls};
 
 /// `[mqtt.tls]`
@@ -32,6 +33,12 @@ pub struct LimitSettings {
     pub failed_logins_per_minute: Option<u64>,
     /// Publishes of one client in a second.
     pub publishes_per_second: Option<u32>,
+    /// Messages that may wait on flash for one client.
+    pub spool_messages_per_session: u64,
+    /// The same in bytes.
+    pub spool_bytes_per_session: usize,
+    /// What happens to a subscriber that does not keep up.
+    pub slow_subscriber: SlowSubscriber,
 }
 
 /// Who is let in, and what they may do.
@@ -121,5 +128,12 @@ fn read_limits(reader: &Reader<'_>, out: &mut Mistakes) -> LimitSettings {
         connects_per_minute: section.count_if_set(&limits::CONNECTS, out),
         failed_logins_per_minute: section.count_if_set(&limits::FAILED_LOGINS, out),
         publishes_per_second: section.count_if_set(&limits::PUBLISHES, out).map(small),
+        spool_messages_per_session: section.count(&limits::SPOOL_MESSAGES, out),
+        spool_bytes_per_session: size(section.bytes(&limits::SPOOL_BYTES, out)),
+        slow_subscriber: match section.choice(&limits::SLOW_SUBSCRIBER, out) {
+            "drop-oldest" => SlowSubscriber::DropOldest,
+            "disconnect" => SlowSubscriber::Disconnect,
+            _ => SlowSubscriber::DropNewest,
+        },
     }
 }
