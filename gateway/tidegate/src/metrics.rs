@@ -373,6 +373,7 @@ mod tests {
             ("tidegate_info{gateway=\"gw-01\",version=\"0.1.0\"}", 1.0),
             ("tidegate_uptime_seconds", 61.5),
             ("tidegate_mqtt_received_total", 1000.0),
+            ("tidegate_mqtt_session_losses_total{reason=\"slow-subscriber\"}", 12.0),
             ("tidegate_stream_bytes{stream=\"telemetry\"}", 4096.0),
             ("tidegate_stream_reader_lag{stream=\"telemetry\",reader=\"uplink/cloud\"}", 100.0),
             ("tidegate_stream_losses_total{stream=\"telemetry\",reason=\"quota\"}", 40.0),

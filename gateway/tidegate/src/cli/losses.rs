@@ -148,7 +148,7 @@ mod tests {
         let words: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[1][..3], ["(others)", "2", "400"]);
-        assert_eq!(words[2][..3], ["dash-7", "10", "2.0"]);
+        assert_eq!(words[2][..3], ["dash-7", "10", "1.9"]);
         assert_eq!(words[2][4], "slow-subscriber");
     }
 

@@ -239,6 +239,15 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_subscribers_did_not_get_are_named() {
+        let text = broker(&sample::status().broker);
+        assert!(
+            text.ends_with("; in the loss ledger: 12 slow-subscriber (last: (others), dash-7)"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn wear_says_when_the_kernel_does_not_count() {
         let told = WearStatus {
             over_ms: 30_000,
