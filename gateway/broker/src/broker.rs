@@ -1,6 +1,6 @@
 //! The state machine as its owner sees it: calls in, events out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -58,6 +58,8 @@ pub struct Broker {
     pub(crate) events: VecDeque<BrokerEvent>,
     /// Connections whose outbox was handed out while something waited for room.
     pub(crate) handed_out: VecDeque<u32>,
+    /// Connections whose client did not keep up, and that are to be ended for it.
+    pub(crate) too_slow: BTreeSet<ConnId>,
     /// Unsent bytes of all connections.
     pub(crate) unsent_total: Arc<AtomicUsize>,
     /// Bytes of the messages with QoS 1 and 2 of all sessions.
@@ -122,6 +124,7 @@ impl Broker {
             timers: Timers::default(),
             events: VecDeque::new(),
             handed_out: VecDeque::new(),
+            too_slow: BTreeSet::new(),
             unsent_total: Arc::default(),
             queued_bytes: 0,
             counters: Counters::default(),
@@ -245,6 +248,9 @@ impl Broker {
         {
             self.after_handing_out(slot);
         }
+        while let Some(conn) = self.too_slow.pop_first() {
+            self.end_slow(conn);
+        }
         if self.events.is_empty() {
             self.hand_out_changes();
         }
@@ -307,6 +313,7 @@ impl Broker {
                     queued: session.queue.len(),
                     inflight: session.inflight.len(),
                     queued_bytes: session.held_bytes,
+                    spooled: session.kept.as_ref().map(|k| k.backlog.total()).unwrap_or_default(),
                     dropped: session.dropped,
                 })
                 .collect(),

@@ -187,7 +187,7 @@ impl Broker {
         self.by_client.remove(&session.client);
         // Should what follows be cut off, the session goes on and this means nothing.
         self.leave_estate(slot, &session);
-        self.forget_kept(slot, &session);
+        self.forget_kept(slot, &mut session);
         self.queued_bytes -= session.held_bytes;
         self.subscriptions -= session.subscriptions.len();
         for (ticket, _) in session.receipts.restart() {

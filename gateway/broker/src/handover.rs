@@ -52,10 +52,12 @@ impl Broker {
         match owner.inflight.receive(id)? {
             Receipt::Taken(delivery) => {
                 owner.held_bytes -= delivery.bytes();
+                owner.choked = false;
                 self.queued_bytes -= delivery.bytes();
                 if let (Some(durable), true) = (&mut self.durable, owner.kept.is_some()) {
                     durable.urgent.insert(session);
                 }
+                self.spool_done(session, delivery.seq, delivery.bytes());
                 self.note_progress(session);
                 // [MQTT-4.3.3-5]
                 self.send_when_durable(slot, session, &ack::success(ack::PUBREL, id));

@@ -288,6 +288,21 @@ impl Inflight {
         self.places.iter().find(live).map(|place| place.number)
     }
 
+    /// Messages that have been sent and not been confirmed in any way, with their numbers, in
+    /// order.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (u64, &Delivery)> {
+        self.places.iter().filter_map(|place| match &place.step {
+            Step::Published(delivery) => Some((place.number, delivery)),
+            Step::Released | Step::Done => None,
+        })
+    }
+
+    /// Whether the message of this number is one of those.
+    pub(crate) fn has_published(&self, number: u64) -> bool {
+        let at = self.places.binary_search_by_key(&number, |place| place.number);
+        at.is_ok_and(|at| matches!(self.places[at].step, Step::Published(_)))
+    }
+
     /// Whether the message of this number is done with, or confirmed by the client.
     pub(crate) fn knows(&self, number: u64) -> bool {
         self.places.binary_search_by_key(&number, |place| place.number).is_ok()

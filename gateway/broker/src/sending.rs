@@ -75,17 +75,13 @@ impl Broker {
     }
 
     /// QoS 1 and 2: sent if nothing waits before it and both window and outbox have room, else
-    /// queued in the session, else dropped.
+    /// queued in the session, else the policy for slow subscribers says what goes.
     pub(crate) fn send_or_queue(&mut self, now: Instant, slot: u32, delivery: Delivery) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
         let bytes = delivery.bytes();
-        if session.held_bytes + bytes > self.limits.max_queued_bytes_per_session
-            || self.queued_bytes + bytes > self.limits.max_queued_bytes
-        {
-            session.dropped += 1;
-            self.counters.dropped_qos1 += 1;
-            return;
+        if !self.has_queue_room(slot, bytes) && !self.make_queue_room(slot, bytes) {
+            return self.lose_slow(slot, bytes);
         }
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         session.held_bytes += bytes;
         self.queued_bytes += bytes;
         let backlog = session.has_backlog();
@@ -214,8 +210,10 @@ impl Broker {
             session.inflight.skip(delivery.seq);
         }
         session.dropped += 1;
+        session.choked = false;
         session.held_bytes -= delivery.bytes();
         self.queued_bytes -= delivery.bytes();
+        self.spool_done(slot, delivery.seq, delivery.bytes());
         self.note_progress(slot);
     }
 
@@ -228,7 +226,9 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return Ok(()) };
         if let Some(delivery) = finish(&mut session.inflight)? {
             session.held_bytes -= delivery.bytes();
+            session.choked = false;
             self.queued_bytes -= delivery.bytes();
+            self.spool_done(slot, delivery.seq, delivery.bytes());
         }
         self.note_progress(slot);
         Ok(())

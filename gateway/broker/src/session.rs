@@ -8,6 +8,7 @@ use crate::delivery::Delivery;
 use crate::durable::{Kept, Reads};
 use crate::inflight::Inflight;
 use crate::limits::BrokerLimits;
+use crate::losses::Lost;
 use crate::message::QoS;
 use crate::receipts::Receipts;
 use crate::topic::{TopicFilter, TopicName};
@@ -50,6 +51,10 @@ pub(crate) struct Session {
     /// When the walk goes on that stopped for having taken long enough.
     pub(crate) walk_at: Option<Instant>,
     pub(crate) dropped: u64,
+    /// Of that, with QoS 1 and 2, what the loss ledger does not have yet.
+    pub(crate) lost: Lost,
+    /// The last message for it found no room, and nothing was acknowledged since.
+    pub(crate) choked: bool,
     /// The delivery this session was last considered for, and its place there: a message that
     /// matches several subscriptions is delivered once.
     pub(crate) considered: (u64, usize),
@@ -120,6 +125,8 @@ impl Session {
             walked: None,
             walk_at: None,
             dropped: 0,
+            lost: Lost::default(),
+            choked: false,
             considered: (0, 0),
         }
     }

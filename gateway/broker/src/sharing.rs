@@ -33,7 +33,8 @@ pub(crate) enum Eligible {
 impl Group {
     /// Who gets this message: members take turns. One that can be sent it at once goes before one
     /// that has a backlog, and that before one without a connection, which is chosen only for
-    /// what its session keeps.
+    /// what its session keeps. One that had no room for the last one is chosen if there is no
+    /// other.
     pub(crate) fn choose(
         &mut self,
         sessions: &Slots<Session>,
@@ -41,7 +42,7 @@ impl Group {
         eligible: Eligible,
     ) -> Option<Member> {
         let count = self.members.len();
-        let (mut behind, mut absent) = (None, None);
+        let (mut behind, mut absent, mut full) = (None, None, None);
         for step in 0..count {
             let at = (self.next + step) % count;
             let member = self.members[at];
@@ -54,13 +55,14 @@ impl Group {
                 return Some(member);
             }
             let keeps = message.qos.min(member.subscription.qos) > QoS::AtMostOnce;
-            if session.connection.is_some() {
-                behind.get_or_insert(at);
-            } else if keeps {
-                absent.get_or_insert(at);
+            match session.connection {
+                Some(_) if session.choked && keeps => drop(full.get_or_insert(at)),
+                Some(_) => drop(behind.get_or_insert(at)),
+                None if keeps => drop(absent.get_or_insert(at)),
+                None => {}
             }
         }
-        let at = behind.or(absent)?;
+        let at = behind.or(absent).or(full)?;
         self.next = (at + 1) % count;
         Some(self.members[at])
     }

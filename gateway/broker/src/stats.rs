@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::durable::Amount;
+
 /// What the broker holds and what it has done since it was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerStats {
@@ -48,6 +50,11 @@ pub struct Counters {
     pub dropped_qos0: u64,
     /// Messages with QoS 1 and 2 dropped: the subscriber's session is full.
     pub dropped_qos1: u64,
+    /// Messages with QoS 1 and 2 given up in the spool: a kept session, or all together, is at
+    /// its quota.
+    pub dropped_spooled: u64,
+    /// Connections ended because their client did not keep up with what it subscribed to.
+    pub slow_disconnected: u64,
     /// Messages dropped: larger than the subscriber accepts.
     pub dropped_too_large: u64,
     /// Messages dropped: expired while they waited.
@@ -87,6 +94,8 @@ pub struct SessionStats {
     pub inflight: usize,
     /// Bytes of both.
     pub queued_bytes: usize,
+    /// What waits for it in the spool and counts against its quota, if it is kept.
+    pub spooled: Amount,
     /// Messages dropped for it.
     pub dropped: u64,
 }

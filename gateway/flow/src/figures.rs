@@ -48,6 +48,7 @@ impl Gateway {
         let sent = counters.sent_qos0 + counters.sent_qos1 + counters.sent_qos2;
         let dropped = counters.dropped_qos0
             + counters.dropped_qos1
+            + counters.dropped_spooled
             + counters.dropped_too_large
             + counters.dropped_expired;
         let uptime = now.instant.saturating_duration_since(self.started).as_secs();

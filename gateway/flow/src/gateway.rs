@@ -422,6 +422,7 @@ impl Gateway {
                 self.note_sessions(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);
+                self.tell_session_losses(now);
             }
             if now.instant >= self.next_figures && !self.stopping {
                 self.publish_figures(now);
@@ -526,6 +527,7 @@ impl Gateway {
         let mut moved = self.release_durable(now);
         if !self.stopping {
             moved |= self.sweep(now);
+            moved |= self.count_spool(now);
             for index in 0..self.functions.len() {
                 moved |= self.step_function(now, index);
             }

@@ -23,6 +23,7 @@ mod release;
 mod report;
 mod route;
 mod seal;
+mod session_losses;
 mod sessions;
 mod setback;
 mod standstill;

@@ -30,19 +30,21 @@ const CLIENT: &str = "tidegate";
 /// The topic of a record is this and the name of the stream that lost something.
 const TOPIC: &str = "tidegate/losses/";
 /// Most records of one transaction, each below 600 bytes with its note: it fits any frame.
-const MAX_RECORDS: usize = 32;
+pub(crate) const MAX_RECORDS: usize = 32;
 /// Least time between two tellings of an entry that goes on growing.
-const GROWTH_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const GROWTH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How far the ledger has been told.
 pub(crate) struct Losses {
-    stream: StreamId,
+    pub(crate) stream: StreamId,
     table: TableId,
     told: Told,
     /// What the ledger counted when everything in it had been told.
     settled: Option<u64>,
     /// When entries that have grown are told again.
     growth_at: Option<Instant>,
+    /// When what sessions lost is told again.
+    pub(crate) sessions_at: Option<Instant>,
     /// The operator knows that the stream takes nothing.
     waiting: bool,
 }
@@ -60,7 +62,8 @@ impl Losses {
         let stream = routes.required(LOSS_STREAM, "the loss ledger")?;
         let table = log.table(TABLE)?;
         let told = Told::read(log.table_entries(table).iter());
-        Ok(Losses { stream, table, told, settled: None, growth_at: None, waiting: false })
+        let (settled, growth_at, sessions_at) = (None, None, None);
+        Ok(Losses { stream, table, told, settled, growth_at, sessions_at, waiting: false })
     }
 
     /// What is to be told now; it counts as told from here on.
@@ -119,7 +122,7 @@ impl Gateway {
     }
 
     /// Nothing of the round was told after all; the next tick tries again.
-    fn losses_wait(&mut self, why: &str) {
+    pub(crate) fn losses_wait(&mut self, why: &str) {
         let table = self.log.table_entries(self.losses.table);
         self.losses.told = Told::read(table.iter());
         if !std::mem::replace(&mut self.losses.waiting, true) {
@@ -130,22 +133,27 @@ impl Gateway {
     fn loss_record(&self, now: Now, loss: &Loss, part: &Untold) -> Record {
         let stream = self.log.streams().find(|(id, _)| *id == loss.stream);
         let stream = stream.map_or("", |(_, name)| name);
-        let attributes = Attributes {
-            clock: now.clock,
-            content_type: Some("application/json".to_owned()),
-            payload_utf8: true,
-            ..Attributes::default()
-        };
-        let mut bytes = Vec::new();
-        attributes.encode(&mut bytes);
-        Record {
-            unix_ms: now.unix_ms,
-            topic: format!("{TOPIC}{stream}"),
-            client: CLIENT.to_owned(),
-            publisher: None,
-            attributes: bytes,
-            payload: json(&self.name, stream, loss, part).into_bytes(),
-        }
+        telling(now, stream, json(&self.name, stream, loss, part))
+    }
+}
+
+/// A record of the stream `losses` about another stream.
+pub(crate) fn telling(now: Now, stream: &str, json: String) -> Record {
+    let attributes = Attributes {
+        clock: now.clock,
+        content_type: Some("application/json".to_owned()),
+        payload_utf8: true,
+        ..Attributes::default()
+    };
+    let mut bytes = Vec::new();
+    attributes.encode(&mut bytes);
+    Record {
+        unix_ms: now.unix_ms,
+        topic: format!("{TOPIC}{stream}"),
+        client: CLIENT.to_owned(),
+        publisher: None,
+        attributes: bytes,
+        payload: json.into_bytes(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::function::{FunctionRun, Phase};
 use crate::gateway::Gateway;
 use crate::latency::{Latency, quantile_us};
+use crate::sessions::SPOOL;
 use crate::status::{
     BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
     ReaderStatus, Status, StreamStatus, UplinkStatus,
@@ -69,6 +70,7 @@ impl Gateway {
             forgotten_records: stream.lost_records.saturating_sub(named(|range| range.records)),
             forgotten_bytes: stream.lost_bytes.saturating_sub(named(|range| range.bytes)),
             ranges,
+            sessions: if name == SPOOL { self.session_losses() } else { Vec::new() },
         })
     }
 
@@ -99,6 +101,7 @@ impl Gateway {
             delivered: counters.sent_qos0 + counters.sent_qos1 + counters.sent_qos2,
             dropped: counters.dropped_qos0
                 + counters.dropped_qos1
+                + counters.dropped_spooled
                 + counters.dropped_too_large
                 + counters.dropped_expired,
             pending_acknowledgements: self.waiting.len() as u64,
@@ -107,6 +110,9 @@ impl Gateway {
             denied_deliveries: stats.counters.denied_deliveries,
             slowed_by_client: stats.counters.slowed_by_client,
             slowed_by_address: stats.counters.slowed_by_address,
+            session_losses: self.session_totals(),
+            lost_by: self.newest_session_losses(),
+            slow_disconnected: counters.slow_disconnected,
             turned_away: Vec::new(),
         }
     }

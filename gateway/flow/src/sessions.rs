@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::release::{Release, Spooled};
 
 /// Name of the spool; no stream of a configuration can be called so.
-const SPOOL: &str = "$mqtt";
+pub(crate) const SPOOL: &str = "$mqtt";
 /// Name of the table.
 const TABLE: &str = "mqtt";
 /// Name of the spool's reader.
@@ -46,6 +46,8 @@ pub(crate) struct Sessions {
     max_bytes: usize,
     /// The spool is being read from the disk.
     fetching: bool,
+    /// The same for counting what was there before the start.
+    counting: bool,
     /// The operator knows that the log does not take the changes.
     told: bool,
 }
@@ -74,13 +76,15 @@ impl Sessions {
         let reader = log.reader(spool, READER)?;
         let table = log.table(TABLE)?;
         let (max_bytes, waiting) = (plan.log.max_frame_bytes / 4, VecDeque::new());
-        Ok(Sessions { table, spool, reader, waiting, max_bytes, fetching: false, told: false })
+        let (fetching, counting, told) = (false, false, false);
+        Ok(Sessions { table, spool, reader, waiting, max_bytes, fetching, counting, told })
     }
 
     /// Gives the broker what an earlier life of the gateway left.
     pub(crate) fn restore(&self, log: &Log, broker: &mut Broker, now: Now) {
         broker.keep_sessions();
         broker.set_clock(now.instant, trusted(now));
+        broker.note_unix_ms(now.unix_ms);
         let entries = log.table_entries(self.table);
         let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         broker.restore(now.instant, entries, log.durable_seq(self.spool).0);
@@ -95,9 +99,12 @@ impl Sessions {
     /// What a part of them says is true without the rest, if the broker made them in this order.
     fn split(&mut self, changes: Vec<Change>) -> Transaction {
         let (mut transaction, mut bytes) = (Transaction::new(), 0);
+        let mut after_loss = false;
         for change in changes {
             let more = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + CHANGE_COST;
-            if bytes > 0 && bytes + more > self.max_bytes {
+            let together =
+                std::mem::replace(&mut after_loss, change.is_of_ledger()) && !change.is_of_ledger();
+            if bytes > 0 && bytes + more > self.max_bytes && !together {
                 let full = std::mem::take(&mut transaction);
                 self.waiting.push_back(Pending::Changes(full, None));
                 bytes = 0;
@@ -327,6 +334,7 @@ impl Gateway {
             return;
         }
         self.broker.set_clock(now.instant, trusted(now));
+        self.broker.note_unix_ms(now.unix_ms);
         let (spool, reader) = (self.sessions.spool, self.sessions.reader);
         self.broker.spool_lost(self.log.first_seq(spool).0);
         let Some((changes, oldest)) = self.broker.take_progress(now.instant) else { return };
@@ -342,6 +350,7 @@ impl Gateway {
     /// The disk has read something.
     pub(crate) fn wake_sessions(&mut self) {
         self.sessions.fetching = false;
+        self.sessions.counting = false;
     }
 
     /// Reads the spool for sessions that are behind and have room. True when that moved anything.
@@ -377,6 +386,40 @@ impl Gateway {
             self.broker.offer_again(now.instant, (from, seq), &message, &targets, expires_at);
         }
         self.broker.read_through(from, next);
+        true
+    }
+
+    /// Counts what waits in the spool since before the start, for the quotas of sessions. True
+    /// when that moved anything.
+    pub(crate) fn count_spool(&mut self, now: Now) -> bool {
+        if self.sessions.counting {
+            return false;
+        }
+        let Some(from) = self.broker.uncounted_from() else { return false };
+        let broker = &self.broker;
+        let mut found = Vec::new();
+        let mut visit = |seq: Seq, _, record: RecordRef<'_>| {
+            let Some((targets, payload)) = SpoolTarget::decode_all(record.payload) else { return };
+            let Ok(attributes) = Attributes::decode(record.attributes) else { return };
+            if broker.counts(seq.0, &targets)
+                && let Some(message) = message(&record, &attributes, payload)
+            {
+                found.push((seq.0, message, targets));
+            }
+        };
+        let outcome = self.log.read(now.instant, self.sessions.spool, Seq(from), SWEEP, &mut visit);
+        let next = match outcome {
+            ReadOutcome::Read { next } | ReadOutcome::Lost { next } => next.0,
+            ReadOutcome::Fetching => {
+                self.sessions.counting = true;
+                return false;
+            }
+            ReadOutcome::End => u64::MAX,
+        };
+        for (seq, message, targets) in found {
+            self.broker.count(now.instant, seq, &message, &targets);
+        }
+        self.broker.counted_through(next);
         true
     }
 }

@@ -67,6 +67,16 @@ pub struct BrokerStatus {
     /// Publishes read later than they came, for the rate of their address.
     #[serde(default)]
     pub slowed_by_address: u64,
+    /// Messages that slow or absent subscribers did not get, as the loss ledger has them, by
+    /// reason: `session-quota`, `spool-quota`, `slow-subscriber`.
+    #[serde(default)]
+    pub session_losses: Vec<LossTotal>,
+    /// The clients that lost something last.
+    #[serde(default)]
+    pub lost_by: Vec<SessionLossStatus>,
+    /// Connections ended because their client did not keep up.
+    #[serde(default)]
+    pub slow_disconnected: u64,
     /// Connections and logins that were refused, by reason. The shell counts them.
     #[serde(default)]
     pub turned_away: Vec<TurnedAway>,
@@ -137,6 +147,24 @@ pub struct LossReport {
     /// What the ledger names, oldest entry first. A record that was lost for two reasons is in
     /// two ranges.
     pub ranges: Vec<LossRange>,
+    /// Of the stream `$mqtt`: what each client did not get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionLossStatus>,
+}
+
+/// Messages that one client did not get, for one reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionLossStatus {
+    /// Its client identifier; empty for those together that the ledger does not name any more.
+    pub client: String,
+    /// How many messages.
+    pub records: u64,
+    /// How many bytes, with topic and properties, and 128 for each message.
+    pub bytes: u64,
+    /// As in [`BrokerStatus::session_losses`].
+    pub reason: String,
+    /// When the last of them was lost, in milliseconds since 1970.
+    pub unix_ms: i64,
 }
 
 /// Consecutive records that are gone.

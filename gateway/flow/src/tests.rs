@@ -9,6 +9,7 @@ mod events;
 mod imports;
 mod lanes;
 mod losses;
+mod quotas;
 mod sessions;
 mod setbacks;
 mod shared;

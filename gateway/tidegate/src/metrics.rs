@@ -20,6 +20,7 @@ pub(crate) fn render(status: &Status) -> String {
     page.gauge("tidegate_uptime_seconds", "Time since the store was opened.")
         .sample(&[], seconds(status.uptime_ms, 1_000));
     broker(&mut page, &status.broker);
+    session_losses(&mut page, &status.broker.session_losses);
     turned_away(&mut page, &status.broker.turned_away);
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
@@ -95,8 +96,31 @@ fn broker(page: &mut Page, broker: &BrokerStatus) {
             "Publishes read later than they came, for publishes_per_second_per_address.",
             broker.slowed_by_address,
         ),
+        (
+            "slow_disconnected",
+            "Connections ended because their client did not keep up.",
+            broker.slow_disconnected,
+        ),
     ] {
         page.counter(&format!("tidegate_mqtt_{name}_total"), help).sample(&[], value);
+    }
+}
+
+fn session_losses(page: &mut Page, totals: &[LossTotal]) {
+    type Lost = fn(&LossTotal) -> u64;
+    let counters: [(&str, &str, Lost); 2] = [
+        (
+            "losses",
+            "Messages that slow or absent subscribers did not get, as in the loss ledger, by reason.",
+            |total| total.records,
+        ),
+        ("loss_bytes", "Their bytes.", |total| total.bytes),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_mqtt_session_{name}_total"), help);
+        for total in totals {
+            family.sample(&[("reason", &total.reason)], value(total));
+        }
     }
 }
 
@@ -364,6 +388,7 @@ mod tests {
             ("tidegate_info{gateway=\"gw-01\",version=\"0.1.0\"}", 1.0),
             ("tidegate_uptime_seconds", 61.5),
             ("tidegate_mqtt_received_total", 1000.0),
+            ("tidegate_mqtt_session_losses_total{reason=\"slow-subscriber\"}", 12.0),
             ("tidegate_stream_bytes{stream=\"telemetry\"}", 4096.0),
             ("tidegate_stream_reader_lag{stream=\"telemetry\",reader=\"uplink/cloud\"}", 100.0),
             ("tidegate_stream_losses_total{stream=\"telemetry\",reason=\"quota\"}", 40.0),

@@ -3,7 +3,7 @@
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
     BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
-    ReaderStatus, Status, StreamStatus, UplinkStatus, WearStatus,
+    ReaderStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -25,7 +25,17 @@ pub(crate) fn empty_status() -> Status {
 pub(crate) fn status() -> Status {
     Status {
         uptime_ms: 61_500,
-        broker: BrokerStatus { connections: 3, received: 1000, ..BrokerStatus::default() },
+        broker: BrokerStatus {
+            connections: 3,
+            received: 1000,
+            session_losses: vec![LossTotal {
+                reason: "slow-subscriber".into(),
+                records: 12,
+                bytes: 2_400,
+            }],
+            lost_by: session_losses().sessions,
+            ..BrokerStatus::default()
+        },
         streams: vec![StreamStatus {
             name: "telemetry".into(),
             first_seq: 1,
@@ -109,6 +119,26 @@ pub(crate) fn status() -> Status {
     }
 }
 
+/// The ledger of the spool: two clients, of which one has no row of its own any more.
+pub(crate) fn session_losses() -> LossReport {
+    let session = |client: &str, records| SessionLossStatus {
+        client: client.into(),
+        records,
+        bytes: 200 * records,
+        reason: "slow-subscriber".into(),
+        unix_ms: 1_700_000_000_000,
+    };
+    LossReport {
+        stream: "$mqtt".into(),
+        records: 0,
+        bytes: 0,
+        forgotten_records: 0,
+        forgotten_bytes: 0,
+        ranges: Vec::new(),
+        sessions: vec![session("", 2), session("dash-7", 10)],
+    }
+}
+
 /// A ledger that has forgotten its oldest ranges.
 pub(crate) fn losses() -> LossReport {
     let range = |first, last, reason: &str| LossRange {
@@ -126,5 +156,6 @@ pub(crate) fn losses() -> LossReport {
         forgotten_records: 30,
         forgotten_bytes: 3_000,
         ranges: vec![range(31, 70, "quota"), range(90, 90, "refused")],
+        sessions: Vec::new(),
     }
 }

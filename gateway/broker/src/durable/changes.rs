@@ -1,14 +1,22 @@
 //! Changes on their way to the disk, and what waits for them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::format::{self, PlaceValue, Presence, SessionValue};
-use super::{Change, Durable, PersistTicket};
+use super::{Amount, Change, Durable, PersistTicket, enter_losses};
 use crate::broker::Broker;
 use crate::connection::Phase;
 use crate::delivery::append;
 use crate::event::BrokerEvent;
 use crate::session::Session;
+
+/// Least time between two writings of what sessions lost that end with their connection: they are
+/// gone after a power cut, and so may be what is not written yet.
+const LOSSES_EVERY: Duration = Duration::from_secs(10);
+
+/// Rows of theirs that are written at a time, about a hundred bytes each: less than a kilobyte a
+/// second, however many are slow.
+const MAX_LOSS_CHANGES: usize = 64;
 
 impl Broker {
     /// From now on sessions with an expiry are kept: the owner carries out
@@ -91,10 +99,8 @@ impl Broker {
     pub(crate) fn hand_out_changes(&mut self) {
         let Some(durable) = &mut self.durable else { return };
         for slot in std::mem::take(&mut durable.urgent) {
-            if let Some(session) = self.sessions.get_mut(slot)
-                && let Some(change) = place_change(session, durable.head)
-            {
-                durable.changes.push(change);
+            if let Some(session) = self.sessions.get_mut(slot) {
+                write_place(durable, session);
             }
         }
         if durable.changes.is_empty() && !durable.hurried {
@@ -161,12 +167,11 @@ impl Broker {
         for slot in std::mem::take(&mut self.durable.as_mut()?.dirty) {
             self.write_session(now, slot);
             let durable = self.durable.as_mut()?;
-            if let Some(session) = self.sessions.get_mut(slot)
-                && let Some(change) = place_change(session, durable.head)
-            {
-                durable.changes.push(change);
+            if let Some(session) = self.sessions.get_mut(slot) {
+                write_place(durable, session);
             }
         }
+        self.gather_losses(now);
         let durable = self.durable.as_mut()?;
         let head = durable.head;
         let sessions = durable.by_number.values().filter_map(|slot| self.sessions.get(*slot));
@@ -176,9 +181,29 @@ impl Broker {
         Some((std::mem::take(&mut durable.changes), oldest))
     }
 
-    /// A kept session ends: nothing of it stays in the table.
-    pub(crate) fn forget_kept(&mut self, slot: u32, session: &Session) {
-        let (Some(durable), Some(kept)) = (&mut self.durable, &session.kept) else { return };
+    /// What sessions lost that end with their connection.
+    fn gather_losses(&mut self, now: Instant) {
+        let Some(durable) = &mut self.durable else { return };
+        while let Some(slot) = durable.lossy.pop_first() {
+            if let Some(session) = self.sessions.get_mut(slot) {
+                enter_losses(durable, session);
+            }
+        }
+        if durable.losses_at.is_none_or(|at| at <= now) {
+            let changes = durable.losses.changes(MAX_LOSS_CHANGES);
+            if !changes.is_empty() {
+                durable.losses_at = now.checked_add(LOSSES_EVERY);
+                durable.changes.extend(changes);
+            }
+        }
+    }
+
+    /// A session ends: nothing of it stays in the table, but what it lost.
+    pub(crate) fn forget_kept(&mut self, slot: u32, session: &mut Session) {
+        let Some(durable) = &mut self.durable else { return };
+        durable.lossy.remove(&slot);
+        enter_losses(durable, session);
+        let Some(kept) = &session.kept else { return };
         let number = kept.number;
         durable.by_number.remove(&number);
         durable.urgent.remove(&slot);
@@ -197,19 +222,28 @@ impl Broker {
     }
 }
 
-/// The change that says where the session is in the spool.
-fn place_change(session: &Session, head: u64) -> Option<Change> {
-    let key = format::key(format::PLACE, session.kept.as_ref()?.number, &[]);
-    Some(Change { key, value: Some(place_value(session, head)?.encode()) })
-}
-
 /// Where a kept session is in the spool.
 pub(super) fn place_value(session: &Session, head: u64) -> Option<PlaceValue> {
     let first = session.place(head);
     let kept = session.kept.as_ref()?;
+    let floor = kept.floor.max(first);
+    let owed = session.under_way(floor).fold(Amount::default(), |sum, (_, one)| sum.plus(one));
+    // Before the floor what is done with says nothing.
+    let said = |(seq, received): &(u64, bool)| *seq >= floor || (*seq >= first && *received);
     Some(PlaceValue {
         first,
         sent_through: kept.sent_through.max(first),
-        settled: session.inflight.settled().filter(|(seq, _)| *seq >= first).collect(),
+        floor,
+        owed,
+        settled: session.inflight.settled().filter(said).collect(),
     })
+}
+
+/// Says where the session is in the spool, and what it lost since that was said last.
+fn write_place(durable: &mut Durable, session: &mut Session) {
+    let Some(place) = place_value(session, durable.head) else { return };
+    let Some(number) = session.kept.as_ref().map(|kept| kept.number) else { return };
+    let key = format::key(format::PLACE, number, &[]);
+    enter_losses(durable, session); // Right before it: the owner keeps the two together.
+    durable.put(key, place.encode());
 }

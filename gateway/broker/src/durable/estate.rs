@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::format::{self, PlaceValue, SpoolTarget};
-use super::{Change, Durable};
+use super::{Amount, Change, Durable};
 use crate::broker::Broker;
 use crate::delivery::{Target, seconds_left};
 use crate::event::BrokerEvent;
@@ -56,7 +56,8 @@ struct Estate {
 impl Estate {
     fn new(place: &PlaceValue, until: u64) -> Estate {
         Estate {
-            next: place.first,
+            // What the session gave up is nobody's.
+            next: place.first.max(place.floor),
             until,
             sent_through: place.sent_through,
             settled: place.settled.iter().map(|(seq, _)| *seq).collect(),
@@ -74,6 +75,8 @@ impl Estate {
         PlaceValue {
             first: self.next,
             sent_through: self.sent_through.max(self.next),
+            floor: self.next,
+            owed: Amount::default(),
             settled: self.settled.range(self.next..).map(|seq| (*seq, false)).collect(),
         }
     }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::backlog::Amount;
+use crate::losses::Row;
+
 use crate::message::{Message, Properties, QoS};
 use crate::session::Subscription;
 use crate::topic::{TopicFilter, TopicName};
@@ -15,12 +18,16 @@ pub(crate) const RETAINED: u8 = b'r';
 pub(crate) const WILL: u8 = b'w';
 /// What an ended session has left in the spool.
 pub(crate) const ESTATE: u8 = b'e';
+/// What a client lost.
+pub(crate) const LOSS: u8 = b'l';
 /// The whole key of the number that the next session gets.
 pub(crate) const NEXT: u8 = b'n';
 
 pub(super) const VERSION: u8 = 1;
 /// Of targets of which one has a shared subscription.
 const VERSION_SHARED: u8 = 2;
+/// Version of a place with a floor above its first record.
+const FLOOR_VERSION: u8 = 2;
 
 /// Who gets a message of the spool, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +69,10 @@ pub(crate) enum Presence {
 pub(crate) struct PlaceValue {
     pub(crate) first: u64,
     pub(crate) sent_through: u64,
+    /// Records before this one are given up, except those in `settled`; at least `first`.
+    pub(crate) floor: u64,
+    /// What was under way before it, and is given up if this is read back.
+    pub(crate) owed: Amount,
     /// Later records that are finished (false), or that the client has confirmed with PUBREC
     /// (true), in order.
     pub(crate) settled: Vec<(u64, bool)>,
@@ -168,9 +179,15 @@ pub(crate) fn decode_subscription(key: &[u8], value: &[u8]) -> Option<(TopicFilt
 
 impl PlaceValue {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let has_floor = self.floor > self.first;
+        let mut out = vec![if has_floor { FLOOR_VERSION } else { VERSION }];
         put(&mut out, self.first);
         put(&mut out, self.sent_through.saturating_sub(self.first));
+        if has_floor {
+            put(&mut out, self.floor - self.first);
+            put(&mut out, self.owed.messages);
+            put(&mut out, self.owed.bytes);
+        }
         let mut before = self.first;
         for (seq, received) in &self.settled {
             put(&mut out, (seq - before) << 1 | u64::from(*received));
@@ -180,10 +197,21 @@ impl PlaceValue {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<PlaceValue> {
-        let mut reader = Reader::versioned(bytes)?;
+        let (version, rest) = bytes.split_first()?;
+        let has_floor = match *version {
+            VERSION => false,
+            FLOOR_VERSION => true,
+            _ => return None,
+        };
+        let mut reader = Reader(rest);
         let first = reader.number()?;
         let sent_through = first.checked_add(reader.number()?)?;
-        let mut place = PlaceValue { first, sent_through, settled: Vec::new() };
+        let (mut floor, mut owed) = (first, Amount::default());
+        if has_floor {
+            floor = first.checked_add(reader.number()?)?;
+            owed = Amount { messages: reader.number()?, bytes: reader.number()? };
+        }
+        let mut place = PlaceValue { first, sent_through, floor, owed, settled: Vec::new() };
         let mut before = first;
         while !reader.0.is_empty() {
             let entry = reader.number()?;
@@ -192,6 +220,36 @@ impl PlaceValue {
         }
         Some(place)
     }
+}
+
+pub(crate) fn loss_key(reason: u8, client: &str) -> Vec<u8> {
+    let mut key = vec![LOSS, reason];
+    key.extend_from_slice(client.as_bytes());
+    key
+}
+
+/// The reason and the client in a key.
+pub(crate) fn split_loss_key(key: &[u8]) -> Option<(u8, &str)> {
+    let (reason, client) = key.get(1..)?.split_first()?;
+    Some((*reason, std::str::from_utf8(client).ok()?))
+}
+
+pub(crate) fn encode_loss(row: &Row) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&row.unix_ms.to_le_bytes());
+    for Amount { messages, bytes } in [row.lost, row.told] {
+        put(&mut out, messages);
+        put(&mut out, bytes);
+    }
+    out
+}
+
+pub(crate) fn decode_loss(bytes: &[u8]) -> Option<Row> {
+    let mut reader = Reader::versioned(bytes)?;
+    let unix_ms = reader.i64()?;
+    let lost = Amount { messages: reader.number()?, bytes: reader.number()? };
+    let told = Amount { messages: reader.number()?, bytes: reader.number()? };
+    reader.end(Row { lost, told, unix_ms })
 }
 
 impl RetainedValue {

@@ -1,6 +1,8 @@
 //! What a session has that is kept on the disk.
 
 use super::PersistTicket;
+use super::backlog::{Amount, Backlog};
+use crate::losses::SessionLossReason;
 use crate::session::Session;
 
 /// Bytes of messages that a kept session has in memory, and one message more; others wait in the
@@ -34,6 +36,10 @@ pub(crate) struct Kept {
     pub(crate) full: bool,
     /// Retained messages on their way to it through the spool.
     pub(crate) replaying: usize,
+    /// What waits for it in the spool, in memory and under way included.
+    pub(crate) backlog: Backlog,
+    /// Records before this one are given up, except those that are under way.
+    pub(crate) floor: u64,
 }
 
 /// Where a session reads the spool.
@@ -58,6 +64,8 @@ impl Kept {
             begun_below: 0,
             full: false,
             replaying: 0,
+            backlog: Backlog::default(),
+            floor: 0,
         }
     }
 }
@@ -97,13 +105,27 @@ impl Session {
     /// Returns the bytes that this frees.
     pub(crate) fn forget_messages(&mut self) -> usize {
         let unread = self.unread_from();
+        self.give_up_under_way();
         let dropped = self.inflight.drop_published();
         let Some(kept) = &mut self.kept else { return 0 };
         self.queue.clear();
         if let Some(next) = [unread, dropped].into_iter().flatten().min() {
-            kept.reads = Reads::From(next);
+            kept.reads = Reads::From(next.max(kept.floor));
         }
         kept.dup_below = kept.sent_through;
         std::mem::take(&mut self.held_bytes)
+    }
+
+    /// What is under way and would have been given up with what came after it, had it not been:
+    /// now it is.
+    fn give_up_under_way(&mut self) {
+        let Some(floor) = self.kept.as_ref().map(|kept| kept.floor) else { return };
+        let under_way: Vec<(u64, Amount)> = self.under_way(floor).collect();
+        let Some(kept) = &mut self.kept else { return };
+        for (seq, one) in under_way {
+            kept.backlog.done(seq, one);
+            self.lost.add(SessionLossReason::SessionQuota, one);
+            self.dropped += 1;
+        }
     }
 }

@@ -15,10 +15,12 @@
 //! - A will of a kept session is on the disk from before CONNACK until it is published or
 //!   discarded.
 
+pub(crate) mod backlog;
 mod changes;
 mod estate;
 pub(crate) mod format;
 mod kept;
+mod quota;
 mod restore;
 mod spool;
 #[cfg(test)]
@@ -28,11 +30,16 @@ mod wills;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+pub use backlog::Amount;
 use estate::Estates;
 pub use format::SpoolTarget;
 pub(crate) use kept::{Kept, Reads};
+pub(crate) use quota::enter_losses;
 pub use restore::Restored;
 pub(crate) use wills::WillKey;
+
+use crate::losses::SessionLosses;
+use quota::Uncounted;
 
 /// One change of the table that has what must survive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +48,14 @@ pub struct Change {
     pub key: Vec<u8>,
     /// The new value; `None` deletes the key.
     pub value: Option<Vec<u8>>,
+}
+
+impl Change {
+    /// Whether it is of the loss ledger: then it belongs into one transaction with the change
+    /// after it, which says that a session does not get what is lost.
+    pub fn is_of_ledger(&self) -> bool {
+        self.key.first() == Some(&format::LOSS)
+    }
 }
 
 /// Names the changes that were handed out together. Those of a higher number came later.
@@ -80,6 +95,15 @@ pub(crate) struct Durable {
     pub(crate) holding: BTreeSet<u32>,
     /// A moment and its time of day, if that can be trusted.
     pub(crate) clock: Option<(Instant, i64)>,
+    /// The time of day, trusted or not, about a second ago.
+    pub(crate) unix_now: i64,
+    /// What is in the spool since before the start and has not been counted.
+    pub(crate) uncounted: Option<Uncounted>,
+    pub(crate) losses: SessionLosses,
+    /// Sessions that end with their connection and have lost something in the last second.
+    pub(crate) lossy: BTreeSet<u32>,
+    /// When what they lost is written down next.
+    pub(crate) losses_at: Option<Instant>,
 }
 
 impl Durable {
@@ -100,6 +124,11 @@ impl Durable {
             behind: BTreeSet::new(),
             holding: BTreeSet::new(),
             clock: None,
+            unix_now: 0,
+            uncounted: None,
+            losses: SessionLosses::default(),
+            lossy: BTreeSet::new(),
+            losses_at: None,
         }
     }
 

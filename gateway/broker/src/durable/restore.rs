@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::format::{self, PlaceValue, Presence, RetainedValue, SessionValue};
+use super::quota::Uncounted;
 use super::{Change, Kept, Reads};
 use crate::broker::Broker;
+use crate::losses::SessionLossReason;
 use crate::message::Message;
 use crate::session::{Session, Subscriber};
 use crate::topic::TopicName;
@@ -52,6 +54,9 @@ impl Broker {
                 Some(&format::WILL) => self.restore_will(now, key, value),
                 Some(&format::ESTATE) => format::split_key(key)
                     .and_then(|(number, _)| self.restore_estate(number, value, head)),
+                Some(&format::LOSS) => {
+                    self.durable.as_mut().and_then(|d| d.losses.restore(key, value))
+                }
                 _ => self.restore_part(key, value, head),
             };
             if known.is_none() {
@@ -71,9 +76,21 @@ impl Broker {
             self.arm_session(slot);
             self.note_progress(slot);
         }
+        self.begin_counting(head);
         restored.sessions = self.by_client.len();
         restored.retained = self.retained.len();
         restored
+    }
+
+    /// What waits in the spool for sessions that came back has to be counted.
+    fn begin_counting(&mut self, head: u64) {
+        let sessions = self.by_client.values().filter_map(|slot| self.sessions.get(*slot));
+        let next = sessions.map(|session| session.unread_from().unwrap_or(head)).min();
+        if let (Some(durable), Some(next)) = (&mut self.durable, next)
+            && next < head
+        {
+            durable.uncounted = Some(Uncounted { next, end: head });
+        }
     }
 
     fn forget_key(&mut self, key: &[u8], restored: &mut Restored) {
@@ -150,7 +167,11 @@ impl Broker {
                 let kept = session.kept.as_mut()?;
                 kept.reads = Reads::Live;
                 if place.first < head {
-                    kept.reads = Reads::From(place.first);
+                    if place.floor < head {
+                        kept.reads = Reads::From(place.floor);
+                    }
+                    kept.floor = place.floor;
+                    session.lost.add(SessionLossReason::SessionQuota, place.owed);
                     kept.sent_through = place.sent_through;
                     kept.dup_below = place.sent_through;
                     // Behind the head is what damage has taken: those sequences come again.

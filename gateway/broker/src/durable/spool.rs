@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Reads;
+use super::backlog::Amount;
 use super::format::{self, SpoolTarget};
 use crate::broker::Broker;
-use crate::delivery::{Delivery, Target, seconds_left};
+use crate::delivery::{Delivery, Target, cost, seconds_left};
 use crate::event::BrokerEvent;
+use crate::losses::SessionLossReason;
 use crate::message::{Message, QoS};
 use crate::retained::Kept as Retained;
 use crate::session::Subscription;
@@ -126,6 +128,7 @@ impl Broker {
         expires_at: Option<Instant>,
     ) {
         self.now = Some(now);
+        let (one, quota) = (Amount::one(cost(message)), self.session_quota());
         for target in targets {
             let Some(durable) = &mut self.durable else { return };
             if target.is_moved() {
@@ -137,6 +140,8 @@ impl Broker {
             };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             let Some(kept) = &mut session.kept else { continue };
+            kept.backlog.add(seq, one, quota, durable.uncounted.map_or(0, |range| range.end));
+            let exceeds = kept.backlog.exceeds(quota);
             if target.replay && !target.is_moved() {
                 kept.replaying = kept.replaying.saturating_sub(1);
             }
@@ -147,6 +152,9 @@ impl Broker {
                     self.take_record(now, slot, seq, message, target, expires_at);
                     self.forget_full(slot);
                 }
+            }
+            if exceeds {
+                self.keep_quota(slot);
             }
             if target.replay {
                 self.pump(now, slot);
@@ -235,17 +243,16 @@ impl Broker {
     pub fn spool_lost(&mut self, first: u64) {
         let Some(durable) = &mut self.durable else { return };
         durable.estates_lost(first);
-        for slot in durable.by_number.values() {
-            let Some(session) = self.sessions.get_mut(*slot) else { continue };
-            let Some(kept) = &mut session.kept else { continue };
-            if let Reads::From(at) = kept.reads
-                && at < first
-            {
-                kept.reads = Reads::From(first);
-                session.dropped += 1;
-                durable.dirty.insert(*slot);
-            }
+        let Some(durable) = &self.durable else { return };
+        let lagging = |slot: &&u32| {
+            let kept = self.sessions.get(**slot).and_then(|session| session.kept.as_ref());
+            kept.is_some_and(|kept| matches!(kept.reads, Reads::From(at) if at < first))
+        };
+        let lagging: Vec<u32> = durable.by_number.values().filter(lagging).copied().collect();
+        for slot in lagging {
+            self.give_up(slot, first, SessionLossReason::SpoolQuota);
         }
+        self.counted_through(first);
         self.catch_up();
     }
 

@@ -12,5 +12,6 @@ mod publishing;
 mod retaining;
 mod sessions;
 mod sharing;
+mod slow;
 mod subscribing;
 mod wills;

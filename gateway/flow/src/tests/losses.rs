@@ -15,7 +15,7 @@ fn number(json: &str, key: &str) -> u64 {
 }
 
 /// The records of the stream `losses`, those included that only the disk has.
-fn records(bench: &mut Bench) -> Vec<String> {
+pub(super) fn records(bench: &mut Bench) -> Vec<String> {
     let id = bench.gateway.routes.id(LOSS_STREAM).unwrap();
     let mut next = bench.gateway.log().first_seq(id);
     let mut found = Vec::new();

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde::Serialize;
-use tidegate_flow::status::{LossRange, LossReport};
+use tidegate_flow::status::{LossRange, LossReport, SessionLossStatus};
 
 use super::Failure;
 use super::locate::Place;
@@ -20,6 +20,8 @@ struct Shown<'a> {
     forgotten_records: u64,
     forgotten_bytes: u64,
     ranges: Vec<ShownRange<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sessions: Vec<ShownSession<'a>>,
 }
 
 #[derive(Serialize)]
@@ -27,6 +29,18 @@ struct ShownRange<'a> {
     #[serde(flatten)]
     range: &'a LossRange,
     time: String,
+}
+
+#[derive(Serialize)]
+struct ShownSession<'a> {
+    #[serde(flatten)]
+    session: &'a SessionLossStatus,
+    time: String,
+}
+
+/// A client in words.
+pub(super) fn client_name(client: &str) -> &str {
+    if client.is_empty() { "(others)" } else { client }
 }
 
 /// Shows what the loss ledger says of a stream.
@@ -53,7 +67,12 @@ fn shown(report: &LossReport) -> Shown<'_> {
         forgotten_records: report.forgotten_records,
         forgotten_bytes: report.forgotten_bytes,
         ranges: report.ranges.iter().map(range).collect(),
+        sessions: report.sessions.iter().map(shown_session).collect(),
     }
+}
+
+fn shown_session(session: &SessionLossStatus) -> ShownSession<'_> {
+    ShownSession { session, time: Utc(session.unix_ms).to_string() }
 }
 
 fn write(report: &LossReport, out: &mut dyn Write) -> Result<(), Failure> {
@@ -73,12 +92,32 @@ fn write(report: &LossReport, out: &mut dyn Write) -> Result<(), Failure> {
         table.write(out)?;
         writeln!(out)?;
     }
+    if !report.sessions.is_empty() {
+        write_sessions(&report.sessions, out)?;
+    }
     let (records, size) = (report.records, amount(report.bytes));
     writeln!(out, "{}: {records} records lost since it was made, {size}", report.stream)?;
     if report.forgotten_records > 0 {
         let (records, size) = (report.forgotten_records, amount(report.forgotten_bytes));
         writeln!(out, "{records} of them, {size}, are older than what the ledger names")?;
     }
+    Ok(())
+}
+
+fn write_sessions(sessions: &[SessionLossStatus], out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = Table::new();
+    table.row(["CLIENT", "MESSAGES", "SIZE", "REASON", "LAST (UTC)"]);
+    for session in sessions {
+        table.row([
+            client_name(&session.client),
+            &session.records.to_string(),
+            &amount(session.bytes),
+            &session.reason,
+            &Utc(session.unix_ms).to_string(),
+        ]);
+    }
+    table.write(out)?;
+    writeln!(out)?;
     Ok(())
 }
 
@@ -99,6 +138,18 @@ mod tests {
              telemetry: 71 records lost since it was made, 6.9 KiB\n\
              30 of them, 2.9 KiB, are older than what the ledger names\n"
         );
+    }
+
+    #[test]
+    fn what_sessions_lost_is_shown_by_client() {
+        let mut out = Vec::new();
+        write(&sample::session_losses(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let words: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[1][..3], ["(others)", "2", "400"]);
+        assert_eq!(words[2][..3], ["dash-7", "10", "1.9"]);
+        assert_eq!(words[2][4], "slow-subscriber");
     }
 
     #[test]

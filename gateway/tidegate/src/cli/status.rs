@@ -1,15 +1,16 @@
 //! `tidegate status`
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use tidegate_flow::status::{
     BrokerStatus, DiskStatus, FunctionStatus, Status, UplinkStatus, WearStatus,
 };
 
-use super::Failure;
 use super::locate::Place;
 use super::stream::streams_table;
 use super::table::Table;
+use super::{Failure, losses};
 
 /// Shows a running gateway.
 pub(super) fn show(place: &Place, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -117,6 +118,20 @@ fn broker(broker: &BrokerStatus) -> String {
             "; slowed down: {} publishes by the limit of their client, {} by that of their address",
             slowed.0, slowed.1
         ));
+    }
+    if !broker.session_losses.is_empty() {
+        let totals =
+            broker.session_losses.iter().map(|one| format!("{} {}", one.records, one.reason));
+        let clients: BTreeSet<&str> =
+            broker.lost_by.iter().map(|one| losses::client_name(&one.client)).collect();
+        text.push_str(&format!(
+            "; in the loss ledger: {} (last: {})",
+            totals.collect::<Vec<_>>().join(", "),
+            clients.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if broker.slow_disconnected > 0 {
+        text.push_str(&format!("; {} disconnected as too slow", broker.slow_disconnected));
     }
     if !broker.turned_away.is_empty() {
         let reasons = broker.turned_away.iter().map(|one| format!("{} {}", one.count, one.reason));
@@ -229,6 +244,15 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n---\n{text}");
         }
+    }
+
+    #[test]
+    fn messages_that_subscribers_did_not_get_are_named() {
+        let text = broker(&sample::status().broker);
+        assert!(
+            text.ends_with("; in the loss ledger: 12 slow-subscriber (last: (others), dash-7)"),
+            "{text}"
+        );
     }
 
     #[test]

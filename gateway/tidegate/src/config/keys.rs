@@ -265,13 +265,13 @@ pub(crate) mod mqtt {
         name: "max_session_queue",
         kind: Kind::Bytes { min: 64 * KIB, max: 256 * MIB },
         fallback: Fallback::Value(r#""4MiB""#),
-        about: "Bytes queued in memory for one subscriber whose session ends with its connection; further messages are dropped for that subscriber and counted. Never less than `max_packet`. A session that is kept has its messages on flash.",
+        about: "Bytes queued in memory for one subscriber whose session ends with its connection; beyond it `slow_subscriber` in `[mqtt.limits]` says what goes. Never less than `max_packet`. A session that is kept has its messages on flash.",
     };
     pub(crate) const MAX_QUEUE: Key = Key {
         name: "max_queue",
         kind: Kind::Bytes { min: 64 * KIB, max: 4 * GIB },
         fallback: Fallback::Value(r#""64MiB""#),
-        about: "The same over all subscribers; and bytes on flash for all sessions that are kept, of which the oldest go, into the loss ledger.",
+        about: "The same over all subscribers; and bytes on flash for all sessions that are kept, from the oldest message that any of them still needs to the newest: beyond it the oldest go, into the loss ledger.",
     };
     pub(crate) const MAX_RETAINED: Key = Key {
         name: "max_retained",

@@ -35,21 +35,21 @@ impl Settings {
     }
 
     fn broker_limits(&self) -> BrokerLimits {
-        let mqtt = &self.mqtt;
+        let (mqtt, limits) = (&self.mqtt, &self.security.limits);
         BrokerLimits {
             max_connections: mqtt.max_connections,
             max_packet: mqtt.max_packet,
             receive_maximum: mqtt.receive_maximum,
-            max_publishes_per_second: self.security.limits.publishes_per_second,
-            max_publishes_per_second_per_address: self
-                .security
-                .limits
-                .publishes_per_second_per_address,
+            max_publishes_per_second: limits.publishes_per_second,
+            max_publishes_per_second_per_address: limits.publishes_per_second_per_address,
             connect_timeout: mqtt.connect_timeout,
             max_sessions: mqtt.max_sessions,
             max_session_expiry: mqtt.max_session_expiry,
             max_queued_bytes_per_session: mqtt.max_session_queue,
             max_queued_bytes: mqtt.max_queue,
+            slow_subscriber: limits.slow_subscriber,
+            max_spooled_messages_per_session: limits.spool_messages_per_session,
+            max_spooled_bytes_per_session: limits.spool_bytes_per_session,
             max_retained: mqtt.max_retained,
             max_retained_bytes: mqtt.max_retained_bytes,
             ..BrokerLimits::default()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use tidegate_broker::SlowSubscriber;
 use tidegate_broker::access::Policy;
 
 use super::acl;
@@ -9,7 +10,7 @@ use super::document::Section;
 use super::keys::{limits, mqtt, tls};
 use super::listeners::{ListenerSettings, Listeners};
 use super::mistakes::Mistakes;
-use super::sections::{Reader, small};
+use super::sections::{Reader, size, small};
 use crate::links::{Identity, TlsFiles, Users, load_tls};
 
 /// `[mqtt.tls]`
@@ -34,6 +35,12 @@ pub struct LimitSettings {
     pub publishes_per_second: Option<u32>,
     /// Publishes from one address in a second.
     pub publishes_per_second_per_address: Option<u32>,
+    /// Messages that may wait on flash for one client.
+    pub spool_messages_per_session: u64,
+    /// The same in bytes.
+    pub spool_bytes_per_session: usize,
+    /// What happens to a subscriber that does not keep up.
+    pub slow_subscriber: SlowSubscriber,
 }
 
 /// Who is let in, and what they may do.
@@ -126,5 +133,12 @@ fn read_limits(reader: &Reader<'_>, out: &mut Mistakes) -> LimitSettings {
         publishes_per_second_per_address: section
             .count_if_set(&limits::PUBLISHES_PER_ADDRESS, out)
             .map(small),
+        spool_messages_per_session: section.count(&limits::SPOOL_MESSAGES, out),
+        spool_bytes_per_session: size(section.bytes(&limits::SPOOL_BYTES, out)),
+        slow_subscriber: match section.choice(&limits::SLOW_SUBSCRIBER, out) {
+            "drop-oldest" => SlowSubscriber::DropOldest,
+            "disconnect" => SlowSubscriber::Disconnect,
+            _ => SlowSubscriber::DropNewest,
+        },
     }
 }

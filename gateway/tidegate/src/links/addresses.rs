@@ -137,8 +137,7 @@ mod tests {
             connections_per_address: Some(open),
             connects_per_minute: Some(connects),
             failed_logins_per_minute: Some(failures),
-            publishes_per_second: None,
-            publishes_per_second_per_address: None,
+            ..LimitSettings::default()
         })
     }
 

@@ -21,4 +21,5 @@ mod records;
 mod s3_sink;
 mod security;
 mod setup;
+mod slow;
 mod third_party;

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::durable::Amount;
 use crate::durable::format::*;
 use crate::durable::wills::WillValue;
+use crate::losses::Row;
 use crate::message::{Message, Properties, QoS};
 use crate::session::Subscription;
 use crate::topic::{TopicFilter, TopicName};
@@ -14,6 +16,9 @@ use crate::topic::{TopicFilter, TopicName};
 macro_rules! golden {
     ($name:literal) => {
         include_bytes!(concat!("../../../../../tests/golden/sessions/v1/", $name))
+    };
+    (v2 $name:literal) => {
+        include_bytes!(concat!("../../../../../tests/golden/sessions/v2/", $name))
     };
 }
 
@@ -37,7 +42,7 @@ fn subscription() -> Subscription {
 
 fn place() -> PlaceValue {
     let settled = vec![(1_001, true), (1_002, false), (1_500, true)];
-    PlaceValue { first: 1_000, sent_through: 1_501, settled }
+    PlaceValue { first: 1_000, sent_through: 1_501, floor: 1_000, owed: Amount::default(), settled }
 }
 
 fn retained() -> RetainedValue {
@@ -97,6 +102,29 @@ fn values_have_the_bytes_that_they_had() {
     assert_eq!(retained_key(&retained().message.topic), b"rplant/state");
 }
 
+fn place_with_a_floor() -> PlaceValue {
+    let owed = Amount { messages: 3, bytes: 700 };
+    PlaceValue { floor: 1_400, owed, ..place() }
+}
+
+fn row() -> Row {
+    Row {
+        lost: Amount { messages: 1_200, bytes: 240_000 },
+        told: Amount { messages: 1_000, bytes: 200_000 },
+        unix_ms: 1_780_000_000_123,
+    }
+}
+
+#[test]
+fn frozen_values_of_later_versions_are_written_and_read() {
+    assert_eq!(place_with_a_floor().encode(), golden!(v2 "place.bin"));
+    assert_eq!(PlaceValue::decode(golden!(v2 "place.bin")), Some(place_with_a_floor()));
+    assert_eq!(encode_loss(&row()), golden!("loss.bin"));
+    assert_eq!(decode_loss(golden!("loss.bin")), Some(row()));
+    assert_eq!(loss_key(3, "pump-7"), b"l\x03pump-7");
+    assert_eq!(split_loss_key(b"l\x03pump-7"), Some((3, "pump-7")));
+}
+
 #[test]
 fn frozen_values_are_read() {
     assert_eq!(SessionValue::decode(golden!("session.bin")), Some(session()));
@@ -153,11 +181,17 @@ proptest! {
     }
 
     #[test]
-    fn places_come_back(first in 1..u64::MAX / 4, ahead in 0..5_000u64,
+    fn places_come_back(first in 1..u64::MAX / 4, ahead in 0..5_000u64, floor in 0..3_000u64,
                         steps in prop::collection::vec((1..2_000u64, any::<bool>()), 0..50)) {
         let mut at = first;
         let settled = steps.into_iter().map(|(step, received)| { at += step; (at, received) });
-        let place = PlaceValue { first, sent_through: first + ahead, settled: settled.collect() };
+        let place = PlaceValue {
+            first,
+            sent_through: first + ahead,
+            floor: first + floor,
+            owed: if floor > 0 { Amount { messages: ahead, bytes: floor } } else { Amount::default() },
+            settled: settled.collect(),
+        };
         prop_assert_eq!(PlaceValue::decode(&place.encode()), Some(place));
     }
 }

@@ -157,7 +157,7 @@ pub(crate) mod acl {
 
 /// `[mqtt.limits]`
 pub(crate) mod limits {
-    use crate::config::keys::{Fallback, Form, Key, Kind, SectionKeys};
+    use crate::config::keys::{Fallback, Form, GIB, KIB, Key, Kind, SectionKeys};
 
     pub(crate) const CONNECTIONS: Key = Key {
         name: "connections_per_address",
@@ -189,9 +189,36 @@ pub(crate) mod limits {
         fallback: Fallback::Absent("no limit"),
         about: "The same over all connections from one address; those that wait have their turns one after the other.",
     };
+    pub(crate) const SPOOL_MESSAGES: Key = Key {
+        name: "spool_messages_per_session",
+        kind: Kind::Count { min: 1, max: 100_000_000 },
+        fallback: Fallback::Value("100000"),
+        about: "Messages that may wait on flash for one client whose session is kept; beyond it an eighth of them go, the oldest first, into the loss ledger under the client's name.",
+    };
+    pub(crate) const SPOOL_BYTES: Key = Key {
+        name: "spool_bytes_per_session",
+        kind: Kind::Bytes { min: 64 * KIB, max: 4 * GIB },
+        fallback: Fallback::Value(r#""16MiB""#),
+        about: "The same in bytes, 128 added for each message. Never less than twice `max_packet`. A message that waits for several clients is on flash once, and counts for each.",
+    };
+    pub(crate) const SLOW_SUBSCRIBER: Key = Key {
+        name: "slow_subscriber",
+        kind: Kind::Choice(&["drop-newest", "drop-oldest", "disconnect"]),
+        fallback: Fallback::Value(r#""drop-newest""#),
+        about: "What happens when `max_session_queue` is used up for a subscriber whose session ends with its connection: the newest message for it is dropped, or the oldest that it was not sent, or it is disconnected (MQTT 5: 0x97). What it did not get is entered in the loss ledger under its name.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "mqtt.limits",
         form: Form::Single,
-        keys: &[&CONNECTIONS, &CONNECTS, &FAILED_LOGINS, &PUBLISHES, &PUBLISHES_PER_ADDRESS],
+        keys: &[
+            &CONNECTIONS,
+            &CONNECTS,
+            &FAILED_LOGINS,
+            &PUBLISHES,
+            &PUBLISHES_PER_ADDRESS,
+            &SPOOL_MESSAGES,
+            &SPOOL_BYTES,
+            &SLOW_SUBSCRIBER,
+        ],
     };
 }
