@@ -131,7 +131,7 @@ impl Broker {
             // [MQTT-3.1.2-10], [MQTT-3.1.3-9]: after its delay or with the session, whichever
             // is first; session_due and end_session publish it.
             if will.delay.is_zero() || ends_now {
-                self.events.push_back(BrokerEvent::Publish {
+                self.announce(BrokerEvent::Publish {
                     ticket: None,
                     client: open.client,
                     message: will.message,
@@ -170,13 +170,10 @@ impl Broker {
 
     fn publish_delayed_will(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
+        let client = session.client.clone();
         if let Some(will) = session.will.take() {
-            self.events.push_back(BrokerEvent::Publish {
-                ticket: None,
-                client: session.client.clone(),
-                message: will.message,
-                receipt: None,
-            });
+            let message = will.message;
+            self.announce(BrokerEvent::Publish { ticket: None, client, message, receipt: None });
         }
     }
 
