@@ -42,6 +42,9 @@ impl Settings {
             receive_maximum: mqtt.receive_maximum,
             max_publishes_per_second: self.security.limits.publishes_per_second,
             connect_timeout: mqtt.connect_timeout,
+            max_keep_alive: mqtt
+                .max_keep_alive
+                .map(|time| time.as_secs().try_into().unwrap_or(u16::MAX)),
             max_sessions: mqtt.max_sessions,
             max_session_expiry: mqtt.max_session_expiry,
             max_queued_bytes_per_session: mqtt.max_session_queue,
