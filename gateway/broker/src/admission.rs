@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::access::{Access, Screened, Throttle};
 use crate::aliases::OutboundAliases;
-use crate::arrival::RESERVED_TOPIC;
 use crate::broker::Broker;
 use crate::connection::{Candidate, Open, Phase};
 use crate::delivery::append;
@@ -61,10 +60,7 @@ impl Broker {
         candidate: Candidate,
         access: Access,
     ) -> Result<(), Refusal> {
-        if candidate.connect.will.as_ref().is_some_and(|will| will.topic.is_reserved()) {
-            let fault = Fault::new(Reason::TopicNameInvalid, RESERVED_TOPIC);
-            return Err(Refusal::of(&candidate.connect, fault, NOT_AUTHORIZED));
-        }
+        self.check_will_topic(&candidate.connect)?;
         self.check_will(&candidate, &access)?;
         let Candidate { mut connect, client, assigned } = candidate;
         let granted = self.granted_expiry(connect.session_expiry);
@@ -113,6 +109,22 @@ impl Broker {
             None => self.open(now, slot, opening),
         }
         Ok(())
+    }
+
+    /// A will is published where its client could publish: topics that begin with `$` are the
+    /// gateway's own (section 4.7.2).
+    fn check_will_topic(&self, connect: &Connect) -> Result<(), Refusal> {
+        let Some(will) = &connect.will else { return Ok(()) };
+        let text = if will.topic.is_reserved() {
+            "topics that begin with $ are the gateway's own"
+        } else if will.topic.as_str().len() > self.limits.max_topic_bytes
+            || will.topic.levels().count() > self.limits.max_topic_levels
+        {
+            "the will's topic is longer or deeper than allowed"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::of(connect, Fault::new(Reason::TopicNameInvalid, text), NOT_AUTHORIZED))
     }
 
     /// What CONNACK has to wait for: the changes of its CONNECT, those after `before`, and those

@@ -56,6 +56,10 @@ pub struct Broker {
     pub(crate) retained: Retained,
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<BrokerEvent>,
+    /// How many of them are messages that their owner has not taken yet.
+    pub(crate) untaken: usize,
+    /// Connections whose next packet waits until none is left.
+    pub(crate) in_turn: BTreeSet<u32>,
     /// Connections whose outbox was handed out while something waited for room.
     pub(crate) handed_out: VecDeque<u32>,
     /// Connections whose client did not keep up, and that are to be ended for it.
@@ -123,6 +127,8 @@ impl Broker {
             retained: Retained::new(limits.max_retained, limits.max_retained_bytes),
             timers: Timers::default(),
             events: VecDeque::new(),
+            untaken: 0,
+            in_turn: BTreeSet::new(),
             handed_out: VecDeque::new(),
             too_slow: BTreeSet::new(),
             unsent_total: Arc::default(),
@@ -251,10 +257,23 @@ impl Broker {
         while let Some(conn) = self.too_slow.pop_first() {
             self.end_slow(conn);
         }
+        while self.events.is_empty()
+            && let (Some(slot), Some(now)) = (self.in_turn.pop_first(), self.now)
+        {
+            self.read_unread(now, slot);
+        }
         if self.events.is_empty() {
             self.hand_out_changes();
         }
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        self.untaken -= usize::from(matches!(event, Some(BrokerEvent::Publish { .. })));
+        event
+    }
+
+    /// A message for the owner to decide about.
+    pub(crate) fn announce(&mut self, publish: BrokerEvent) {
+        self.untaken += 1;
+        self.events.push_back(publish);
     }
 
     /// The bytes waiting for this connection; `None` if the broker does not know it (any more).

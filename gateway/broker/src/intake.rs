@@ -32,7 +32,9 @@ impl Broker {
             let handled = match frame::first(&bytes[used..], max_packet) {
                 Ok(None) => return used,
                 Ok(Some(frame)) => {
-                    if frame.kind == frame::PUBLISH && self.holds_back(now, slot) {
+                    if self.waits_its_turn(slot, frame.kind)
+                        || frame.kind == frame::PUBLISH && self.holds_back(now, slot)
+                    {
                         return used;
                     }
                     used += frame.bytes;
@@ -111,6 +113,16 @@ impl Broker {
             frame::AUTH => Err(Fault::malformed("packet type 15 is forbidden")),
             _ => Err(Fault::protocol("a packet that only servers send")),
         }
+    }
+
+    /// A subscription begins and ends between messages: what was published before, by whomever,
+    /// is delivered or retained before, and that is the owner's turn.
+    fn waits_its_turn(&mut self, slot: u32, kind: u8) -> bool {
+        let waits = self.untaken > 0 && matches!(kind, frame::SUBSCRIBE | frame::UNSUBSCRIBE);
+        if waits {
+            self.in_turn.insert(slot);
+        }
+        waits
     }
 
     fn hear(&mut self, now: Instant, slot: u32) {

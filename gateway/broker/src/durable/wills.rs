@@ -95,7 +95,7 @@ impl Broker {
             // That there is such a will comes before that it has been published.
             self.hand_out_changes();
         }
-        self.events.push_back(BrokerEvent::Publish { ticket: None, client, message, change });
+        self.announce(BrokerEvent::Publish { ticket: None, client, message, change });
     }
 
     /// A will of an earlier life of the broker: its client's connection has ended when that did.

@@ -100,7 +100,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Connect, Refusal> {
     match body {
         [0, 4, b'M', b'Q', b'T', b'T', level, flags, rest @ ..] => match level {
             4 => decode_v3(*flags, rest).map_err(Refusal::silent),
-            5 => decode_v5(*flags, rest).map_err(Refusal::said),
+            5 => decode_v5(*flags, rest),
             0..4 => Err(Refusal {
                 fault: VERSION,
                 answer: RefusalAnswer::ReturnCode(UNACCEPTABLE_VERSION), // [MQTT-3.1.2-2]
@@ -148,51 +148,14 @@ fn decode_v3(flags: u8, rest: &[u8]) -> Result<Connect, Fault> {
     Ok(connect)
 }
 
-fn decode_v5(flags: u8, rest: &[u8]) -> Result<Connect, Fault> {
-    check_flags(flags)?;
-    let mut reader = Reader::new(rest);
-    let mut connect = Connect::new(Version::V5, flags, reader.u16()?);
-    let (mut method, mut data) = (false, false);
-    let allowed = [
-        properties::SESSION_EXPIRY,
-        properties::AUTHENTICATION_METHOD,
-        properties::AUTHENTICATION_DATA,
-        properties::REQUEST_PROBLEM_INFO,
-        properties::REQUEST_RESPONSE_INFO,
-        properties::RECEIVE_MAXIMUM,
-        properties::TOPIC_ALIAS_MAXIMUM,
-        properties::USER_PROPERTY,
-        properties::MAXIMUM_PACKET,
-    ];
-    properties::read(&mut reader, &allowed, |id, value| {
-        match (id, value) {
-            (properties::RECEIVE_MAXIMUM | properties::MAXIMUM_PACKET, Value::Number(0)) => {
-                return Err(Fault::protocol("a limit of 0 in CONNECT"));
-            }
-            (properties::SESSION_EXPIRY, Value::Number(n)) => connect.session_expiry = n,
-            (properties::RECEIVE_MAXIMUM, Value::Number(n)) => connect.receive_maximum = n as u16,
-            (properties::MAXIMUM_PACKET, Value::Number(n)) => connect.max_packet = n,
-            (properties::TOPIC_ALIAS_MAXIMUM, Value::Number(n)) => {
-                connect.topic_alias_maximum = n as u16;
-            }
-            (properties::REQUEST_PROBLEM_INFO, Value::Number(n)) => connect.problem_info = n != 0,
-            (properties::AUTHENTICATION_METHOD, _) => method = true,
-            (properties::AUTHENTICATION_DATA, _) => data = true,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    connect.payload(flags, reader)?;
-    if data && !method {
-        // Section 3.1.2.11.10
-        return Err(Fault::protocol("authentication data without a method"));
+/// What is wrong is said in no more bytes than the client takes, as far as that is known by then
+/// [MQTT-3.1.2-24].
+fn decode_v5(flags: u8, rest: &[u8]) -> Result<Connect, Refusal> {
+    let mut connect = Connect::new(Version::V5, flags, 0);
+    match connect.read_v5(flags, rest) {
+        Ok(()) => Ok(connect),
+        Err(fault) => Err(Refusal::of(&connect, fault, SERVER_UNAVAILABLE)),
     }
-    if method {
-        // [MQTT-4.12.0-1]
-        let text = "extended authentication is not supported";
-        return Err(Fault::new(Reason::BadAuthenticationMethod, text));
-    }
-    Ok(connect)
 }
 
 impl Connect {
@@ -210,6 +173,53 @@ impl Connect {
             will: None,
             credentials: Credentials::default(),
         }
+    }
+
+    fn read_v5(&mut self, flags: u8, rest: &[u8]) -> Result<(), Fault> {
+        check_flags(flags)?;
+        let mut reader = Reader::new(rest);
+        self.keep_alive = reader.u16()?;
+        let (mut method, mut data) = (false, false);
+        let allowed = [
+            properties::SESSION_EXPIRY,
+            properties::AUTHENTICATION_METHOD,
+            properties::AUTHENTICATION_DATA,
+            properties::REQUEST_PROBLEM_INFO,
+            properties::REQUEST_RESPONSE_INFO,
+            properties::RECEIVE_MAXIMUM,
+            properties::TOPIC_ALIAS_MAXIMUM,
+            properties::USER_PROPERTY,
+            properties::MAXIMUM_PACKET,
+        ];
+        properties::read(&mut reader, &allowed, |id, value| {
+            match (id, value) {
+                (properties::RECEIVE_MAXIMUM | properties::MAXIMUM_PACKET, Value::Number(0)) => {
+                    return Err(Fault::protocol("a limit of 0 in CONNECT"));
+                }
+                (properties::SESSION_EXPIRY, Value::Number(n)) => self.session_expiry = n,
+                (properties::RECEIVE_MAXIMUM, Value::Number(n)) => self.receive_maximum = n as u16,
+                (properties::MAXIMUM_PACKET, Value::Number(n)) => self.max_packet = n,
+                (properties::TOPIC_ALIAS_MAXIMUM, Value::Number(n)) => {
+                    self.topic_alias_maximum = n as u16;
+                }
+                (properties::REQUEST_PROBLEM_INFO, Value::Number(n)) => self.problem_info = n != 0,
+                (properties::AUTHENTICATION_METHOD, _) => method = true,
+                (properties::AUTHENTICATION_DATA, _) => data = true,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        self.payload(flags, reader)?;
+        if data && !method {
+            // Section 3.1.2.11.10
+            return Err(Fault::protocol("authentication data without a method"));
+        }
+        if method {
+            // [MQTT-4.12.0-1]
+            let text = "extended authentication is not supported";
+            return Err(Fault::new(Reason::BadAuthenticationMethod, text));
+        }
+        Ok(())
     }
 
     /// The fields in their order [MQTT-3.1.3-1].

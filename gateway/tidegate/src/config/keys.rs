@@ -249,6 +249,12 @@ pub(crate) mod mqtt {
         fallback: Fallback::Value(r#""10s""#),
         about: "Time from the TCP connection to a complete CONNECT packet.",
     };
+    pub(crate) const MAX_KEEP_ALIVE: Key = Key {
+        name: "max_keep_alive",
+        kind: time(Duration::from_secs(1), Duration::from_secs(65_535)),
+        fallback: Fallback::Absent("none: what the client asks for"),
+        about: "Longest keep-alive of an MQTT 5 client: one that asks for a longer one, or for none, is given this one (Server Keep Alive). Parts of a second do not count.",
+    };
     pub(crate) const MAX_SESSIONS: Key = Key {
         name: "max_sessions",
         kind: Kind::Count { min: 1, max: 1_000_000 },
@@ -296,6 +302,7 @@ pub(crate) mod mqtt {
             &MAX_PACKET,
             &RECEIVE_MAXIMUM,
             &CONNECT_TIMEOUT,
+            &MAX_KEEP_ALIVE,
             &MAX_SESSIONS,
             &MAX_SESSION_EXPIRY,
             &MAX_SESSION_QUEUE,

@@ -43,6 +43,9 @@ impl Settings {
             max_publishes_per_second: limits.publishes_per_second,
             max_publishes_per_second_per_address: limits.publishes_per_second_per_address,
             connect_timeout: mqtt.connect_timeout,
+            max_keep_alive: mqtt
+                .max_keep_alive
+                .map(|time| time.as_secs().try_into().unwrap_or(u16::MAX)),
             max_sessions: mqtt.max_sessions,
             max_session_expiry: mqtt.max_session_expiry,
             max_queued_bytes_per_session: mqtt.max_session_queue,

@@ -149,6 +149,7 @@ impl<'a> Reader<'a> {
             max_packet: small(section.bytes(&mqtt::MAX_PACKET, out)),
             receive_maximum: short(section.count(&mqtt::RECEIVE_MAXIMUM, out)),
             connect_timeout: section.time(&mqtt::CONNECT_TIMEOUT, out),
+            max_keep_alive: section.time_if_set(&mqtt::MAX_KEEP_ALIVE, out),
             max_sessions: size(section.count(&mqtt::MAX_SESSIONS, out)),
             max_session_expiry: section.time(&mqtt::MAX_SESSION_EXPIRY, out),
             max_session_queue: size(section.bytes(&mqtt::MAX_SESSION_QUEUE, out)),

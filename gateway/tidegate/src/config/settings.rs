@@ -53,6 +53,8 @@ pub struct MqttSettings {
     pub receive_maximum: u16,
     /// Time to a complete CONNECT.
     pub connect_timeout: Duration,
+    /// Longest keep-alive of an MQTT 5 client; `None`: whatever it asks for.
+    pub max_keep_alive: Option<Duration>,
     /// Sessions, connected or not.
     pub max_sessions: usize,
     /// Longest life of a session whose client is away.

@@ -116,6 +116,15 @@ fn the_defaults_are_those_of_the_cores() {
 }
 
 #[test]
+fn the_broker_is_told_the_longest_keep_alive_in_seconds() {
+    let told = |time: &str| {
+        let file = MINIMAL.replace("[mqtt]", &format!("[mqtt]\nmax_keep_alive = \"{time}\""));
+        Place::new().parse(&file).unwrap().plan().broker.max_keep_alive
+    };
+    assert_eq!((told("60s"), told("1500ms"), told("65535s")), (Some(60), Some(1), Some(65_535)));
+}
+
+#[test]
 fn a_gateway_may_start_without_its_module_and_its_data_directory() {
     let place = Place::new();
     fs::remove_file(place.scratch.path().join("threshold.wasm")).unwrap();

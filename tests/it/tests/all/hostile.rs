@@ -14,12 +14,12 @@ use tidegate_rig::mqtt::{self, Connect, Outbound, Packet, Version};
 use crate::setup::{beside_others, explain, gateway, number};
 
 const MAX_CONNECTIONS: usize = 64;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// No answer is waited for longer than this.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 /// Of a debug build, at its peak. Generous: what is bounded stays far below, what is not is soon
 /// above.
-const MAX_RSS: u64 = 64 * 1000 * 1000;
+pub(crate) const MAX_RSS: u64 = 64 * 1000 * 1000;
 const TOPICS: usize = 100_000;
 /// Less than the Receive Maximum of the gateway.
 const WINDOW: usize = 500;
@@ -79,19 +79,19 @@ fn packet(first: u8, body: &[&[u8]]) -> Vec<u8> {
 }
 
 /// PUBLISH of MQTT 5 at QoS 1, with properties.
-fn publish(topic: &[u8], properties: &[u8]) -> Vec<u8> {
+pub(crate) fn publish(topic: &[u8], properties: &[u8]) -> Vec<u8> {
     packet(0x32, &[&text(topic), &[0, 1], &variable(properties.len()), properties, b"x"])
 }
 
 /// CONNECT of any level with any flags.
-fn connect_as(level: u8, flags: u8, payload: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn connect_as(level: u8, flags: u8, payload: &[&[u8]]) -> Vec<u8> {
     let payload: Vec<u8> = payload.iter().flat_map(|one| text(one)).collect();
     let properties: &[u8] = if level == 5 { &[0] } else { &[] };
     packet(0x10, &[&text(b"MQTT"), &[level, flags, 0, 60], properties, &payload])
 }
 
 /// All that comes back until the gateway closes, which it must.
-fn answer_to(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn answer_to(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(ANSWER)).unwrap();
     // It may close before it has read all.
@@ -106,13 +106,13 @@ fn answer_to(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A client that publishes to itself for as long as the others do what they do.
-struct GoodClient {
+pub(crate) struct GoodClient {
     stop: &'static AtomicBool,
     thread: JoinHandle<(u64, Duration)>,
 }
 
 impl GoodClient {
-    fn start(address: SocketAddr) -> GoodClient {
+    pub(crate) fn start(address: SocketAddr) -> GoodClient {
         let stop: &AtomicBool = Box::leak(Box::default());
         let mut link = open(address, "good");
         let mut bytes = Vec::new();
@@ -133,7 +133,7 @@ impl GoodClient {
         GoodClient { stop, thread }
     }
 
-    fn end(self) -> (u64, Duration) {
+    pub(crate) fn end(self) -> (u64, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
@@ -186,13 +186,13 @@ fn hostile_peers_get_their_refusal_and_cost_a_good_client_nothing() {
 }
 
 /// A client that was not there before is served as well.
-fn round_of_a_new_client(address: SocketAddr) {
+pub(crate) fn round_of_a_new_client(address: SocketAddr) {
     let mut link = open(address, "afterwards");
     link.send(&[0xC0, 0]).unwrap();
     assert_eq!(next(&mut link), Packet::PingResp);
 }
 
-fn peak_rss(gateway: &Gateway) -> u64 {
+pub(crate) fn peak_rss(gateway: &Gateway) -> u64 {
     let pid = gateway.pid().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -232,36 +232,42 @@ fn connects_that_are_none(address: SocketAddr) {
     check("a CONNECT of 256 MB", b"\x10\xff\xff\xff\x7f", nothing);
 }
 
-/// What MQTT 5 says to each, in a DISCONNECT.
-fn malformed_packets(address: SocketAddr) {
+/// Packets that are none, and what MQTT 5 says to each in a DISCONNECT.
+pub(crate) fn malformed() -> Vec<(&'static str, Vec<u8>, u8)> {
     let deep = vec!["l"; 33].join("/");
     let properties = [&[0x26][..], &text(b"n"), &text(b"v")].concat().repeat(65);
-    let filter = |filter: &[u8]| packet(0x82, &[&[0, 1, 0], &text(filter), &[1]]);
-    let check = |what: &str, bytes: &[u8], expected: u8| {
-        let mut link = open(address, "malformed");
-        link.send(bytes).unwrap();
-        assert_eq!(next(&mut link), Packet::Disconnect { reason: expected }, "{what}");
-    };
-    check("type 0", &[0, 0], 0x81);
-    check("reserved bits", &[0x80, 0], 0x81);
-    check("a length of five bytes", &[0x30, 0xff, 0xff, 0xff, 0xff, 1], 0x81);
-    check("a packet of 256 MB", &[0x30, 0xff, 0xff, 0xff, 0x7f, 0], 0x95);
-    check("a packet of 257 KiB", &[0x30, 0x80, 0x88, 0x10, 0], 0x95);
-    check("a cut topic", &packet(0x30, &[&[0xff, 0xff], b"short"]), 0x81);
-    check("cut properties", &packet(0x30, &[&text(b"t"), &[9, 0x26, 0]]), 0x81);
-    check("QoS 3", &packet(0x36, &[&text(b"t"), &[0, 1, 0]]), 0x81);
-    check("no UTF-8", &publish(b"\xff\xfe", &[]), 0x81);
-    check("a null character", &publish(b"a\0b", &[]), 0x81);
-    check("packet identifier 0", &packet(0x32, &[&text(b"t"), &[0, 0, 0]]), 0x82);
-    check("a wildcard", &publish(b"a/#", &[]), 0x90);
-    check("33 levels", &publish(deep.as_bytes(), &[]), 0x90);
-    check("an alias beyond all", &publish(b"t", &[0x23, 0xff, 0xff]), 0x94);
-    check("65 user properties", &publish(b"t", &properties), 0x97);
-    check("SUBSCRIBE to nothing", &packet(0x82, &[&[0, 1, 0]]), 0x82);
-    check("a second CONNECT", &connect_as(5, 2, &[b"malformed"]), 0x82);
-    check("CONNACK from a client", &[0x20, 0], 0x82);
-    check("AUTH", &[0xf0, 0], 0x82);
+    vec![
+        ("type 0", vec![0, 0], 0x81),
+        ("reserved bits", vec![0x80, 0], 0x81),
+        ("a length of five bytes", vec![0x30, 0xff, 0xff, 0xff, 0xff, 1], 0x81),
+        ("a packet of 256 MB", vec![0x30, 0xff, 0xff, 0xff, 0x7f, 0], 0x95),
+        ("a packet of 257 KiB", vec![0x30, 0x80, 0x88, 0x10, 0], 0x95),
+        ("a cut topic", packet(0x30, &[&[0xff, 0xff], b"short"]), 0x81),
+        ("cut properties", packet(0x30, &[&text(b"t"), &[9, 0x26, 0]]), 0x81),
+        ("QoS 3", packet(0x36, &[&text(b"t"), &[0, 1, 0]]), 0x81),
+        ("no UTF-8", publish(b"\xff\xfe", &[]), 0x81),
+        ("a null character", publish(b"a\0b", &[]), 0x81),
+        ("packet identifier 0", packet(0x32, &[&text(b"t"), &[0, 0, 0]]), 0x82),
+        ("a wildcard", publish(b"a/#", &[]), 0x90),
+        ("33 levels", publish(deep.as_bytes(), &[]), 0x90),
+        ("an alias beyond all", publish(b"t", &[0x23, 0xff, 0xff]), 0x94),
+        ("65 user properties", publish(b"t", &properties), 0x97),
+        ("SUBSCRIBE to nothing", packet(0x82, &[&[0, 1, 0]]), 0x82),
+        ("a second CONNECT", connect_as(5, 2, &[b"malformed"]), 0x82),
+        ("CONNACK from a client", vec![0x20, 0], 0x82),
+        ("AUTH", vec![0xf0, 0], 0x82),
+    ]
+}
 
+fn malformed_packets(address: SocketAddr) {
+    for (what, bytes, reason) in malformed() {
+        let mut link = open(address, "malformed");
+        link.send(&bytes).unwrap();
+        assert_eq!(next(&mut link), Packet::Disconnect { reason }, "{what}");
+    }
+
+    let deep = vec!["l"; 33].join("/");
+    let filter = |filter: &[u8]| packet(0x82, &[&[0, 1, 0], &text(filter), &[1]]);
     let mut link = open(address, "filters");
     for (what, bytes) in [("33 levels", filter(deep.as_bytes())), ("misplaced", filter(b"a/#/b"))] {
         link.send(&bytes).unwrap();

@@ -7,6 +7,7 @@ mod binaries;
 mod carried;
 mod clients;
 mod hostile;
+mod hostile_layers;
 mod https_sink;
 mod kill;
 mod link_death;

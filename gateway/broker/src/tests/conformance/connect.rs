@@ -319,3 +319,20 @@ fn a_refusal_leaves_out_what_would_make_it_too_large() {
     assert_eq!(short, [0x20, 3, 0, 0x85, 0]);
     assert_eq!(refused_with(4), [0u8; 0], "not even that fits");
 }
+
+// 5: MQTT-3.1.2-24, MQTT-3.2.2-19
+#[test]
+fn what_is_wrong_with_a_connect_is_said_in_no_more_bytes_than_the_client_takes() {
+    for (wrong, code) in [
+        (prop::bytes(prop::AUTH_METHOD, "SCRAM-SHA-1"), 0x8C),
+        (prop::bytes(prop::AUTH_DATA, "x"), 0x82),
+        (prop::two(prop::RECEIVE_MAXIMUM, 0), 0x82),
+        (prop::byte(prop::PAYLOAD_FORMAT, 1), 0x81),
+    ] {
+        let connect = connect(Version::V5, "c").with(prop::four(prop::MAX_PACKET, 30)).with(wrong);
+        let mut bench = Bench::new();
+        let line = bench.open(Version::V5);
+        bench.send(line, &connect.bytes());
+        assert_eq!(bench.world.raw(line.conn), [0x20, 3, 0, code, 0]);
+    }
+}

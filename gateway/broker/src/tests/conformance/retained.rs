@@ -199,3 +199,21 @@ fn a_message_published_while_retained_ones_still_wait_comes_once() {
     let expected = [("new", false), ("newer", false), ("t/1", true), ("t/2", true)];
     assert_eq!(seen, expected.map(|(payload, retain)| (payload.to_owned(), retain)));
 }
+
+// 5: MQTT-3.3.1-9, MQTT-3.3.1-11
+// 3.1.1: MQTT-3.3.1-6, MQTT-3.3.1-8
+#[test]
+fn what_was_published_in_the_same_bytes_before_a_subscription_is_an_old_message_to_it() {
+    for version in BOTH {
+        let mut bench = Bench::new();
+        let line = bench.client(version, "c");
+        let before = [publish("t", "old").retain(), publish("t/x", "not kept")];
+        let mut bytes: Vec<u8> = before.iter().flat_map(|one| one.bytes(version)).collect();
+        bytes.extend(subscribe(version, 1, &[("t/#", 0)]));
+        bytes.extend(publish("t/x", "new").bytes(version));
+        bench.send(line, &bytes);
+        let got = bench.messages(line);
+        let got: Vec<_> = got.iter().map(|one| (one.payload.as_slice(), one.retain)).collect();
+        assert_eq!(got, [(&b"old"[..], true), (&b"new"[..], false)]);
+    }
+}

@@ -120,3 +120,18 @@ fn a_filter_that_is_no_text_closes_the_connection() {
         }
     }
 }
+
+// 5: MQTT-3.10.4-2
+// 3.1.1: MQTT-3.10.4-2
+#[test]
+fn what_was_published_in_the_same_bytes_before_still_comes() {
+    for version in BOTH {
+        let mut bench = Bench::new();
+        let line = bench.subscriber(version, "c", &[("t", 0)]);
+        let mut bytes = publish("t", "before").bytes(version);
+        bytes.extend(unsubscribe(version, 1, &["t"]));
+        bytes.extend(publish("t", "after").bytes(version));
+        bench.send(line, &bytes);
+        assert_eq!(bench.payloads(line), ["before"]);
+    }
+}

@@ -1,6 +1,7 @@
 //! Wills: sections 3.1.2.5 and 3.1.3, and their end in 3.14.4.
 
 use tidegate_peer::Version;
+use tidegate_peer::decode::Packet;
 use tidegate_peer::encode::*;
 
 use super::bench::*;
@@ -193,5 +194,27 @@ fn a_will_with_wrong_properties_is_refused() {
         let bytes = connect(Version::V5, "c").will(will.clone()).bytes();
         let code = refused(Version::V5, &bytes);
         assert!([Some(0x81), Some(0x82), Some(0x90)].contains(&code), "{will:?}: {code:02x?}");
+    }
+}
+
+// 5: MQTT-4.7.3-3
+// 3.1.1: MQTT-4.7.3-3
+#[test]
+fn a_will_is_bound_by_the_limits_of_topics_as_a_publish_is() {
+    for (version, code) in [(Version::V3_1_1, 5), (Version::V5, 0x90)] {
+        let (mut bench, _) = watched();
+        let limits = bench.world.broker.limits().clone();
+        let deep = |levels: usize| vec!["l"; levels].join("/");
+        let long = |bytes: usize| "x".repeat(bytes);
+        for topic in [deep(limits.max_topic_levels), long(limits.max_topic_bytes)] {
+            bench.connect(&connect(version, "within").will(will(&topic, "x")));
+        }
+        for topic in [deep(limits.max_topic_levels + 1), long(limits.max_topic_bytes + 1)] {
+            let (_, got) = bench.hello(&connect(version, "beyond").will(will(&topic, "x")));
+            match &got[..] {
+                [Packet::Connack { code: got, .. }] => assert_eq!(*got, code),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::Shutdown;
 use tidegate_broker::ConnId;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,8 +20,12 @@ use crate::core::{Core, clock};
 const READ_BYTES: usize = 64 * 1024;
 /// The same before it is known who the client is: what it may make us keep.
 const EARLY_BYTES: usize = 4 * 1024;
-/// How long a connection that is being closed may take to send what it still holds.
+/// How long a connection that is being closed may take to send what it still holds, and then its
+/// client to close its side.
 const LINGER: Duration = Duration::from_secs(2);
+/// How much a client may still send that is being closed. It goes nowhere, and no more than one
+/// read of it is in memory.
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// How long a client may take nothing of what waits for it before it counts as gone: one that is
 /// slow takes some, and one whose connection died in silence would be kept for ever.
@@ -84,11 +89,42 @@ impl Session {
             }
             Err(why) => why,
         };
-        if self.link.closing.get() || self.link.wire.is_some() {
+        let says_why = self.link.closing.get() || self.link.wire.is_some();
+        if says_why {
             drain(&self.core, self.conn, &self.link).await;
         }
         self.core.closed(self.conn, &why);
+        if says_why {
+            self.let_read().await;
+        }
         self.core.forget(self.conn);
+    }
+
+    /// Gives a client that is closed the time to read why. Closing with bytes of its unread would
+    /// reset the connection, and it could lose the reason, or fail while it still sends.
+    async fn let_read(&mut self) {
+        if rustix::net::shutdown(self.link.writer.as_ref(), Shutdown::Write).is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES;
+        let gone = std::future::poll_fn(|cx| self.poll_gone(cx, &mut left));
+        if tokio::time::timeout(LINGER, gone).await.is_err() {
+            tracing::debug!(conn = self.conn.0, "closed; the client keeps its side open");
+        }
+    }
+
+    /// Ready when the client has closed its side, or has sent more than `left`.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
+        loop {
+            let mut buffer = self.core.read_buffer(READ_BYTES);
+            let mut bytes = ReadBuf::new(&mut buffer);
+            let read = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut bytes));
+            let length = bytes.filled().len();
+            if read.is_err() || length == 0 || length > *left {
+                return Poll::Ready(());
+            }
+            *left -= length;
+        }
     }
 
     /// Bytes of the socket, or those that a handshake has left in the layers.
