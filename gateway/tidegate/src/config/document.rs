@@ -115,6 +115,28 @@ impl<'a> Section<'a> {
         section
     }
 
+    /// The whole file as one section, with keys of several.
+    pub(super) fn whole(
+        source: &'a Source<'a>,
+        root: &'a DeTable<'a>,
+        keys: &[&SectionKeys],
+        out: &mut Mistakes,
+    ) -> Self {
+        let section = Self { source, path: String::new(), line: None, table: Some(root) };
+        let known: Vec<&str> =
+            keys.iter().flat_map(|keys| keys.keys).map(|known| known.name).collect();
+        for (key, spot) in entries(source, "", root) {
+            if !known.contains(&key) {
+                let help = match nearest(key, known.iter().copied()) {
+                    Some(meant) => format!("did you mean {meant}?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                spot.wrong(out, &format!("unknown key; {help}"));
+            }
+        }
+        section
+    }
+
     /// The sections `[keys.name.NAME]` in the order of the file, with their names.
     pub(super) fn several(
         source: &'a Source<'a>,
@@ -188,7 +210,7 @@ impl<'a> Section<'a> {
         let value = self.table?.get(key.name)?;
         Some(Spot {
             source: self.source,
-            path: format!("{}.{}", self.path, key.name),
+            path: joined(&self.path, key.name),
             value: value.get_ref(),
             span: value.span(),
         })
@@ -199,10 +221,11 @@ impl<'a> Section<'a> {
         let Fallback::Required(example) = key.fallback else { return };
         let at = match self.line {
             Some(_) => String::new(),
+            None if self.path.is_empty() => String::new(),
             None => format!(" below [{}]", self.path),
         };
-        let text =
-            format!("{}.{}: missing; write, for example, {example}{at}", self.path, key.name);
+        let path = joined(&self.path, key.name);
+        let text = format!("{path}: missing; write, for example, {example}{at}");
         out.add(self.line, text);
     }
 
@@ -287,6 +310,11 @@ fn lookup<'a>(
     }
 }
 
+/// The path of a key; those of a whole file have nothing before them.
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
 fn entries<'a>(
     source: &'a Source<'a>,
     path: &str,
@@ -296,7 +324,7 @@ fn entries<'a>(
     entries.sort_by_key(|(key, _)| key.span().start);
     let spot = |(key, value): (&'a Spanned<toml::de::DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
         let name: &'a str = key.get_ref().as_ref();
-        let path = format!("{path}.{name}");
+        let path = joined(path, name);
         (name, Spot { source, path, value: value.get_ref(), span: value.span() })
     };
     entries.into_iter().map(spot).collect()

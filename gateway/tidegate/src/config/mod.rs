@@ -7,6 +7,7 @@ mod files;
 mod json;
 mod keys;
 mod listeners;
+mod manifest;
 mod mistakes;
 mod partition_key;
 mod plan;
@@ -36,6 +37,7 @@ use crate::uplinks::Target;
 
 pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;
+pub use self::manifest::{MANIFEST_FILE, Manifest};
 pub use self::mistakes::{Mistake, Mistakes};
 pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
 pub use self::settings::{
@@ -104,6 +106,16 @@ pub(crate) fn target_of(file: &Path, uplink: &str) -> Result<Target, String> {
     let settings = load(file).map_err(|mistakes| mistakes.to_string())?;
     let found = settings.uplinks.into_iter().find(|settings| settings.name == uplink);
     found.map(|settings| settings.target).ok_or_else(|| format!("no [uplink.{uplink}] any more"))
+}
+
+/// Reads the manifest of a function, `function.toml`. Its module need not be there.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_manifest(file: &Path) -> Result<Manifest, Mistakes> {
+    let text = read(file)?;
+    let found = walk(file, &text, |source, root, out| manifest::read(file, source, root, out))?;
+    found.ok_or_else(|| Mistakes::new(file))
 }
 
 fn parse(file: &Path, text: &str, depth: Depth) -> Result<Settings, Mistakes> {

@@ -107,14 +107,14 @@ pub(super) fn read_partition_key(
 }
 
 /// Relative paths count from the directory of the file, wherever the command is run.
-fn base_of(file: &Path) -> PathBuf {
+pub(super) fn base_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 pub(super) struct Reader<'a> {
     pub(super) file: &'a Path,
-    base: PathBuf,
-    depth: Depth,
+    pub(super) base: PathBuf,
+    pub(super) depth: Depth,
     pub(super) source: &'a Source<'a>,
     pub(super) root: &'a DeTable<'a>,
 }
@@ -253,6 +253,16 @@ impl<'a> Reader<'a> {
 
     fn functions(&self, streams: &[&str], out: &mut Mistakes) -> Vec<FunctionSettings> {
         let sections = Section::several(self.source, self.root, &function::SECTION, out);
+        self.functions_of(sections, streams, out)
+    }
+
+    /// Reads functions from sections, wherever those come from.
+    pub(super) fn functions_of(
+        &self,
+        sections: Vec<(&str, Section<'_>)>,
+        streams: &[&str],
+        out: &mut Mistakes,
+    ) -> Vec<FunctionSettings> {
         let mut functions = Vec::new();
         for (name, section) in sections {
             check_name(name, &section, functions.len(), MAX_FUNCTIONS, out);

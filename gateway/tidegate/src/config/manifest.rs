@@ -1,0 +1,133 @@
+//! A function's own file, `function.toml`: the keys of `[function.NAME]` without the section, and
+//! what a package needs beside them.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::document::{Section, Source};
+use super::keys::{Fallback, Form, Key, Kind, SectionKeys, function};
+use super::mistakes::Mistakes;
+use super::sections::{Depth, Reader, base_of};
+use super::settings::FunctionSettings;
+
+/// Name of the file in a function's folder.
+pub const MANIFEST_FILE: &str = "function.toml";
+
+const NAME: Key = Key {
+    name: "name",
+    kind: Kind::Name,
+    fallback: Fallback::Required(r#"name = "threshold""#),
+    about: "The function's name.",
+};
+const VERSION: Key = Key {
+    name: "version",
+    kind: Kind::Text,
+    fallback: Fallback::Required(r#"version = "0.1.0""#),
+    about: "Its version.",
+};
+const BUILD: Key = Key {
+    name: "build",
+    kind: Kind::Text,
+    fallback: Fallback::Absent("nothing is built"),
+    about: "The command that builds the module, run in the folder of the file.",
+};
+const SECTION: SectionKeys =
+    SectionKeys { name: "", form: Form::Single, keys: &[&NAME, &VERSION, &BUILD] };
+
+/// A function as its author describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// The function's version.
+    pub version: String,
+    /// The command that builds the module.
+    pub build: Option<String>,
+    /// All else, as in a gateway's configuration.
+    pub function: FunctionSettings,
+}
+
+/// Reads a parsed file. What is returned is there, and complete, only when `out` is still empty.
+pub(super) fn read(
+    file: &Path,
+    source: &Source<'_>,
+    root: &DeTable<'_>,
+    out: &mut Mistakes,
+) -> Option<Manifest> {
+    let reader = Reader { file, base: base_of(file), depth: Depth::File, source, root };
+    let section = Section::whole(source, root, &[&SECTION, &function::SECTION], out);
+    let name = section.name(&NAME, out).unwrap_or_else(|| "function".to_owned());
+    let version = section.text(&VERSION, out).unwrap_or_default();
+    let build = section.text(&BUILD, out);
+    // A gateway has the stream or not; here any will do.
+    let streams: Vec<&str> = input(root).into_iter().collect();
+    let functions = reader.functions_of(vec![(&name, section)], &streams, out);
+    // One section was given, so there is one function.
+    let function = functions.into_iter().next()?;
+    Some(Manifest { file: file.to_owned(), version, build, function })
+}
+
+/// The stream that the file names as input.
+fn input<'a>(root: &'a DeTable<'a>) -> Option<&'a str> {
+    let DeValue::Table(input) = root.get(function::INPUT.name)?.get_ref() else { return None };
+    match input.get("stream")?.get_ref() {
+        DeValue::String(name) => Some(name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_manifest;
+    use crate::scratch::Scratch;
+
+    fn load(text: &str) -> Result<Manifest, String> {
+        let scratch = Scratch::new();
+        let file = scratch.path().join(MANIFEST_FILE);
+        std::fs::write(&file, text).unwrap();
+        let directory = format!("{}/", scratch.path().display());
+        load_manifest(&file).map_err(|mistakes| mistakes.to_string().replace(&directory, ""))
+    }
+
+    #[test]
+    fn a_manifest_has_the_keys_of_a_function_without_the_section() {
+        let manifest = load(
+            r#"
+name = "threshold"
+version = "1.2.0"
+build = "make"
+module = "threshold.wasm"
+input = { stream = "anything" }
+publish = ["alerts/#"]
+config = { limit = 30.0 }
+batch_records = 16
+"#,
+        )
+        .unwrap();
+        let function = &manifest.function;
+        assert_eq!((function.name.as_str(), function.input.as_str()), ("threshold", "anything"));
+        assert_eq!((manifest.version.as_str(), manifest.build.as_deref()), ("1.2.0", Some("make")));
+        assert_eq!(function.config, br#"{"limit":30.0}"#);
+        assert_eq!((function.batch_records, function.attempts), (16, 5));
+        assert!(function.module.ends_with("threshold.wasm"));
+    }
+
+    #[test]
+    fn every_mistake_in_a_manifest_is_told_at_once() {
+        let text = "name = \"a b\"\nmodul = \"x.wasm\"\ninput = { stream = \"dead-letters\" }\n\
+                    attempts = 0\n";
+        assert_eq!(
+            load(text).unwrap_err(),
+            "function.toml: version: missing; write, for example, version = \"0.1.0\"\n\
+             function.toml: module: missing; write, for example, module = \"threshold.wasm\"\n\
+             function.toml:1: name = \"a b\": not a name; allowed: 1 to 64 of A-Z a-z 0-9 _ -\n\
+             function.toml:2: modul = \"x.wasm\": unknown key; did you mean module?\n\
+             function.toml:3: input.stream = \"dead-letters\": a function cannot read the records \
+             that functions gave up\n\
+             function.toml:4: attempts = 0: out of range; allowed: 1 to 100\n\
+             6 mistakes"
+        );
+    }
+}
