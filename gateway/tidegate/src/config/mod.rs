@@ -4,10 +4,10 @@
 mod acl;
 mod document;
 mod files;
+mod function_file;
 mod json;
 mod keys;
 mod listeners;
-mod manifest;
 mod mistakes;
 mod partition_key;
 mod plan;
@@ -35,9 +35,9 @@ use self::sections::Depth;
 
 use crate::uplinks::Target;
 
+pub use self::function_file::{FUNCTION_FILE, FunctionFile};
 pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;
-pub use self::manifest::{MANIFEST_FILE, Manifest};
 pub use self::mistakes::{Mistake, Mistakes};
 pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
 pub use self::settings::{
@@ -108,14 +108,13 @@ pub(crate) fn target_of(file: &Path, uplink: &str) -> Result<Target, String> {
     found.map(|settings| settings.target).ok_or_else(|| format!("no [uplink.{uplink}] any more"))
 }
 
-/// Reads the manifest of a function, `function.toml`. Its module need not be there.
+/// Reads the file of a function, `function.toml`. Its module need not be there.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load_manifest(file: &Path) -> Result<Manifest, Mistakes> {
+pub fn load_function(file: &Path) -> Result<FunctionFile, Mistakes> {
     let text = read(file)?;
-    let found = walk(file, &text, |source, root, out| manifest::read(file, source, root, out))?;
-    found.ok_or_else(|| Mistakes::new(file))
+    walk(file, &text, |source, root, out| function_file::read(file, source, root, out))
 }
 
 fn parse(file: &Path, text: &str, depth: Depth) -> Result<Settings, Mistakes> {

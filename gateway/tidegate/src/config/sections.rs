@@ -253,34 +253,10 @@ impl<'a> Reader<'a> {
 
     fn functions(&self, streams: &[&str], out: &mut Mistakes) -> Vec<FunctionSettings> {
         let sections = Section::several(self.source, self.root, &function::SECTION, out);
-        self.functions_of(sections, streams, out)
-    }
-
-    /// Reads functions from sections, wherever those come from.
-    pub(super) fn functions_of(
-        &self,
-        sections: Vec<(&str, Section<'_>)>,
-        streams: &[&str],
-        out: &mut Mistakes,
-    ) -> Vec<FunctionSettings> {
         let mut functions = Vec::new();
         for (name, section) in sections {
             check_name(name, &section, functions.len(), MAX_FUNCTIONS, out);
-            let settings = FunctionSettings {
-                name: name.to_owned(),
-                module: self.path(&section, &function::MODULE, out).unwrap_or_default(),
-                input: input(&section, streams, out),
-                publish: topics(&section, &function::PUBLISH, out),
-                config: config(&section, out),
-                batch_records: size(section.count(&function::BATCH_RECORDS, out)),
-                batch_bytes: size(section.bytes(&function::BATCH_BYTES, out)),
-                attempts: short(section.count(&function::ATTEMPTS, out)),
-                memory_bytes: size(section.bytes(&function::MEMORY, out)),
-                fuel_per_batch: section.count(&function::FUEL_PER_BATCH, out),
-                fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
-                deadline: section.time(&function::DEADLINE, out),
-                state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
-            };
+            let settings = self.function(name, &section, Some(streams), out);
             if self.depth == Depth::Machine
                 && let Some(spot) = section.spot(&function::MODULE)
                 && let DeValue::String(_) = spot.value
@@ -291,6 +267,31 @@ impl<'a> Reader<'a> {
             functions.push(settings);
         }
         functions
+    }
+
+    /// One function. Whether its streams exist is asked where they are known.
+    pub(super) fn function(
+        &self,
+        name: &str,
+        section: &Section<'_>,
+        streams: Option<&[&str]>,
+        out: &mut Mistakes,
+    ) -> FunctionSettings {
+        FunctionSettings {
+            name: name.to_owned(),
+            module: self.path(section, &function::MODULE, out).unwrap_or_default(),
+            input: input(section, streams, out),
+            publish: topics(section, &function::PUBLISH, out),
+            config: config(section, out),
+            batch_records: size(section.count(&function::BATCH_RECORDS, out)),
+            batch_bytes: size(section.bytes(&function::BATCH_BYTES, out)),
+            attempts: short(section.count(&function::ATTEMPTS, out)),
+            memory_bytes: size(section.bytes(&function::MEMORY, out)),
+            fuel_per_batch: section.count(&function::FUEL_PER_BATCH, out),
+            fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
+            deadline: section.time(&function::DEADLINE, out),
+            state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
+        }
     }
 
     /// A path, relative to the directory of the file.
@@ -417,7 +418,7 @@ pub(super) fn list<'a>(
     Some(elements)
 }
 
-fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String {
+fn input(section: &Section<'_>, streams: Option<&[&str]>, out: &mut Mistakes) -> String {
     let Some(spot) = section.spot(&function::INPUT) else {
         section.missing(&function::INPUT, out);
         return String::new();
@@ -430,9 +431,10 @@ fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String 
     for (key, entry) in entries {
         match (key, entry.value) {
             ("stream", DeValue::String(name)) => {
-                match reserved(name) {
-                    Some(what) => entry.wrong(out, &format!("a function cannot read {what}")),
-                    None => check_stream(&entry, name, streams, out),
+                match (reserved(name), streams) {
+                    (Some(what), _) => entry.wrong(out, &format!("a function cannot read {what}")),
+                    (None, Some(streams)) => check_stream(&entry, name, streams, out),
+                    (None, None) => {}
                 }
                 input = Some(name.clone().into_owned());
             }

@@ -11,6 +11,7 @@
 
 mod cast;
 mod guest;
+mod harvest;
 mod stage;
 mod subject;
 #[cfg(test)]

@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tidegate_fixtures::{Dead, Output as Published};
-use tidegate_flow::attributes::Attributes;
-use tidegate_flow::{
-    ClockQuality, DEAD_LETTER_STREAM, Gateway, ImportBatch, ImportError, Notice, Now, Output,
-};
-use tidegate_stream::{MemoryDisk, ReadLimit, ReadOutcome, Record, RecordRef, Seq};
+use tidegate_flow::{ClockQuality, Gateway, ImportBatch, ImportError, Notice, Now, Output};
+use tidegate_stream::{MemoryDisk, Record};
 
-use super::cast::{Cast, OUTPUTS};
+use super::cast::Cast;
 use super::guest::{Cost, Guest, StartError};
+use super::harvest::Harvest;
 
 /// Names the records that come in, for the gateway's own notes.
 const IMPORT: &str = "rehearsal";
@@ -34,10 +32,7 @@ pub(crate) struct Stage {
     /// The two clocks' common beginning.
     began: (Instant, i64),
     now: Now,
-    next_output: Seq,
-    next_dead: Seq,
-    outputs: Vec<Published>,
-    dead: Vec<Dead>,
+    harvest: Harvest,
     notes: Vec<String>,
     more_notes: usize,
 }
@@ -60,10 +55,7 @@ impl Stage {
             disk,
             began: (now.instant, unix_ms),
             now,
-            next_output: Seq(1),
-            next_dead: Seq(1),
-            outputs: Vec::new(),
-            dead: Vec::new(),
+            harvest: Harvest::default(),
             notes: Vec::new(),
             more_notes: 0,
         };
@@ -177,7 +169,7 @@ impl Stage {
     /// Ends gateway and instances in good order and starts new ones on the same disk.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         self.gateway.shut_down(self.now);
-        self.drain();
+        self.drain()?;
         self.gateway = open(&self.cast, &self.disk, self.now)?;
         for guest in &mut self.guests {
             guest.restart()?;
@@ -187,12 +179,12 @@ impl Stage {
 
     /// What was published since the last call.
     pub(crate) fn outputs(&mut self) -> Vec<Published> {
-        std::mem::take(&mut self.outputs)
+        std::mem::take(&mut self.harvest.outputs)
     }
 
     /// What was given up since the last call.
     pub(crate) fn dead(&mut self) -> Vec<Dead> {
-        std::mem::take(&mut self.dead)
+        std::mem::take(&mut self.harvest.dead)
     }
 
     /// What the functions logged and how calls failed since the last call.
@@ -249,8 +241,8 @@ impl Stage {
     /// Does everything that needs no time: what was taken in is handled and on the disk.
     fn settle(&mut self) -> anyhow::Result<()> {
         loop {
-            self.drain();
-            self.collect()?;
+            self.drain()?;
+            self.harvest.collect(&mut self.gateway, &self.disk, self.now)?;
             if self.gateway.is_settled() {
                 return Ok(());
             }
@@ -258,7 +250,7 @@ impl Stage {
         }
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self) -> anyhow::Result<()> {
         while let Some(output) = self.gateway.poll_output(self.now) {
             match output {
                 Output::Disk(request) => {
@@ -273,9 +265,7 @@ impl Stage {
                     logs.into_iter().for_each(|line| self.note(line));
                     self.gateway.handle_call(self.now, function, result);
                     // A call more could push what this one published out of its stream.
-                    if self.collect().is_err() {
-                        self.note("what was published cannot be read".to_owned());
-                    }
+                    self.harvest.collect(&mut self.gateway, &self.disk, self.now)?;
                 }
                 Output::Notice(notice) => self.notice(notice),
                 Output::Writable(_)
@@ -286,6 +276,7 @@ impl Stage {
                 | Output::Uplink(..) => {}
             }
         }
+        Ok(())
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -314,84 +305,9 @@ impl Stage {
             self.more_notes += 1;
         }
     }
-
-    /// Reads what functions published and gave up, as far as it is durable.
-    fn collect(&mut self) -> anyhow::Result<()> {
-        let outputs = &mut self.outputs;
-        let next = read_on(
-            &mut self.gateway,
-            &self.disk,
-            self.now,
-            OUTPUTS,
-            self.next_output,
-            &mut |record| outputs.extend(published(record)),
-        )?;
-        self.next_output = next;
-        let dead = &mut self.dead;
-        self.next_dead = read_on(
-            &mut self.gateway,
-            &self.disk,
-            self.now,
-            DEAD_LETTER_STREAM,
-            self.next_dead,
-            &mut |record| dead.extend(given_up(record)),
-        )?;
-        Ok(())
-    }
 }
 
 fn open(cast: &Cast, disk: &MemoryDisk, now: Now) -> anyhow::Result<Gateway> {
     let opened = Gateway::open(cast.plan.clone(), disk, now, ENTROPY);
     Ok(opened.context("the gateway cannot be rehearsed")?.0)
-}
-
-/// Reads the durable records of a stream from a sequence on; answers the next one.
-fn read_on(
-    gateway: &mut Gateway,
-    disk: &MemoryDisk,
-    now: Now,
-    name: &str,
-    mut next: Seq,
-    take: &mut dyn FnMut(&RecordRef<'_>),
-) -> anyhow::Result<Seq> {
-    let stream = gateway.stream(name).with_context(|| format!("no stream {name}"))?;
-    let limit = ReadLimit { records: 1024, bytes: 1 << 20 };
-    loop {
-        let outcome =
-            gateway.log_mut().read(now.instant, stream, next, limit, &mut |_, _, record| {
-                take(&record);
-            });
-        match outcome {
-            ReadOutcome::Read { next: after } | ReadOutcome::Lost { next: after } => next = after,
-            ReadOutcome::End => return Ok(next),
-            ReadOutcome::Fetching => {
-                while let Some(request) = gateway.log_mut().poll_disk(now.instant) {
-                    gateway.handle_disk(now, request.perform(disk));
-                }
-            }
-        }
-    }
-}
-
-fn published(record: &RecordRef<'_>) -> Option<Published> {
-    let function = record.client.strip_prefix("fn/")?;
-    let attributes = Attributes::decode(record.attributes).unwrap_or_default();
-    Some(Published {
-        function: function.to_owned(),
-        topic: record.topic.to_owned(),
-        payload: record.payload.to_vec(),
-        qos: attributes.qos,
-        retain: attributes.retain,
-        user: attributes.user,
-    })
-}
-
-fn given_up(record: &RecordRef<'_>) -> Option<Dead> {
-    let letter = Attributes::decode(record.attributes).unwrap_or_default().dead?;
-    Some(Dead {
-        function: letter.function,
-        topic: record.topic.to_owned(),
-        payload: record.payload.to_vec(),
-        reason: letter.reason,
-    })
 }

@@ -4,6 +4,7 @@ mod differ;
 mod records;
 mod replay;
 mod report;
+mod summary;
 mod test;
 #[cfg(test)]
 mod tests;

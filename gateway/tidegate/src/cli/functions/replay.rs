@@ -1,36 +1,36 @@
 //! `tidegate fn replay`
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
-use serde_json::{Value, json};
 use tidegate_stream::{ReadOnlyDisk, Record};
 
 use super::super::Failure;
 use super::super::export::OfflineStore;
 use super::super::locate::Place;
-use super::differ::{Act, Differ, Span};
+use super::differ::{Act, Span};
 use super::records::{End, Range, Records};
+use super::summary::{Progress, Summary};
 use super::test::load_part;
-use crate::config::{self, MANIFEST_FILE, Manifest, STORE_DIR};
+use crate::config::{self, FUNCTION_FILE, FunctionFile, STORE_DIR};
 use crate::data_dir::LookedAt;
 use crate::disk::FileDisk;
+use crate::export::CarriedRecord;
 use crate::rehearsal::{Cast, Stage};
 
 /// Bytes taken in after which what was passed is given back.
 const TRIM_BYTES: usize = 4 << 20;
 /// What the commits for one batch take beside its payloads, at most: a block for each.
 const COMMITS_BYTES: usize = 3 << 12;
+/// Bytes that are handed over together at most, and one record more.
+const BATCH_BYTES: usize = 1 << 20;
 /// Of a longer pause between records only the first and the last hour pass second by second.
 const LONG_PAUSE_MS: i64 = 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
 /// The most time that a record may take to be handled or given up, retries included.
 const PATIENCE_MS: i64 = 2 * HOUR_MS;
-/// How often the progress is shown.
-const PROGRESS: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArguments {
@@ -76,12 +76,12 @@ pub(crate) struct ReplayArguments {
 
 /// Runs a function over records, and beside it another version.
 pub(super) fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let manifest = config::load_manifest(&arguments.dir.join(MANIFEST_FILE))?;
+    let own = config::load_function(&arguments.dir.join(FUNCTION_FILE))?;
     let range = Range { from: arguments.from, to: arguments.to };
     if let Some(file) = &arguments.from_file {
-        return run(arguments, &manifest, Records::of_file(file, range)?, out);
+        return run(arguments, &own, Records::of_file(file, range)?, out);
     }
-    let stream = arguments.stream.as_deref().unwrap_or(&manifest.function.input);
+    let stream = arguments.stream.as_deref().unwrap_or(&own.function.input);
     if arguments.offline {
         let data_dir = arguments.place.data_dir()?;
         let _lock = LookedAt::lock(&data_dir)?;
@@ -91,23 +91,23 @@ pub(super) fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> Result
         let disk = ReadOnlyDisk::new(&disk);
         let mut store = OfflineStore::open(disk, String::new(), stream, None)?;
         let pages = Box::new(|from, max| store.page(from, max));
-        return run(arguments, &manifest, Records::of_pages(pages, range), out);
+        return run(arguments, &own, Records::of_pages(pages, range), out);
     }
     let mut client = arguments.place.connect()?;
     let pages = Box::new(|from, max| Ok(client.export(stream, from, max)?));
-    run(arguments, &manifest, Records::of_pages(pages, range), out)
+    run(arguments, &own, Records::of_pages(pages, range), out)
 }
 
 fn run(
     arguments: &ReplayArguments,
-    manifest: &Manifest,
+    own: &FunctionFile,
     mut records: Records<'_>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let module = arguments.module.as_ref().unwrap_or(&manifest.function.module);
-    let is = cast(manifest, module, arguments.batch)?;
+    let module = arguments.module.as_ref().unwrap_or(&own.function.module);
+    let is = cast(own, module, arguments.batch)?;
     let was = match &arguments.against {
-        Some(path) => Some(against(manifest, path, arguments.batch)?),
+        Some(path) => Some(against(own, path, arguments.batch)?),
         None => None,
     };
     let first = records.next()?;
@@ -116,24 +116,12 @@ fn run(
     if let Some(was) = was {
         runs.push(Replayed::open(was, began)?);
     }
-    let mut summary = Summary::new(arguments);
+    let mut summary =
+        Summary::new(arguments.show, arguments.tolerance, arguments.against.is_some());
     let mut progress = Progress::new();
     let mut waiting = first;
-    loop {
-        let mut batch = Vec::new();
-        let mut span = None;
-        while batch.len() < usize::from(arguments.batch) {
-            let next = match waiting.take() {
-                Some(record) => Some(record),
-                None => records.next()?,
-            };
-            let Some(record) = next else { break };
-            let seq = record.seq;
-            span = Some(Span { first: span.map_or(seq, |span: Span| span.first), last: seq });
-            let record = record.into_plain_record();
-            batch.push(record.map_err(|why| anyhow::anyhow!("record {seq}: {why}"))?);
-        }
-        let Some(span) = span else { break };
+    while let Some((span, batch)) = next_batch(&mut records, &mut waiting, arguments.batch.into())?
+    {
         summary.records += batch.len() as u64;
         let acts = runs
             .iter_mut()
@@ -143,22 +131,46 @@ fn run(
         progress.show(&summary)?;
     }
     progress.end()?;
-    summary.finish(&mut runs, arguments, out)
+    finish(&mut summary, runs, arguments.json, out)
 }
 
-fn cast(manifest: &Manifest, module: &Path, batch: u16) -> Result<Cast, Failure> {
-    let part = load_part(&manifest.function, module)?;
-    let mut plan = manifest.function.plan();
+/// The records that are handed over next, no more of them than fit; `None` behind the last one.
+fn next_batch(
+    records: &mut Records<'_>,
+    waiting: &mut Option<CarriedRecord>,
+    max: usize,
+) -> Result<Option<(Span, Vec<Record>)>, Failure> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    let mut span: Option<Span> = None;
+    while batch.len() < max && bytes < BATCH_BYTES {
+        let next = match waiting.take() {
+            Some(record) => Some(record),
+            None => records.next()?,
+        };
+        let Some(record) = next else { break };
+        let seq = record.seq;
+        bytes += record.bytes();
+        span = Some(Span { first: span.map_or(seq, |span| span.first), last: seq });
+        let record = record.into_plain_record();
+        batch.push(record.map_err(|why| anyhow!("record {seq}: {why}"))?);
+    }
+    Ok(span.map(|span| (span, batch)))
+}
+
+fn cast(own: &FunctionFile, module: &Path, batch: u16) -> Result<Cast, Failure> {
+    let part = load_part(&own.function, module)?;
+    let mut plan = own.function.plan();
     plan.batch_records = plan.batch_records.max(batch.into());
     Ok(Cast::alone(plan, part))
 }
 
 /// The other version: a module under the same configuration, or a folder with its own.
-fn against(manifest: &Manifest, path: &Path, batch: u16) -> Result<Cast, Failure> {
+fn against(own: &FunctionFile, path: &Path, batch: u16) -> Result<Cast, Failure> {
     if !path.is_dir() {
-        return cast(manifest, path, batch);
+        return cast(own, path, batch);
     }
-    let other = config::load_manifest(&path.join(MANIFEST_FILE))?;
+    let other = config::load_function(&path.join(FUNCTION_FILE))?;
     cast(&other, &other.function.module.clone(), batch)
 }
 
@@ -208,171 +220,30 @@ impl Replayed {
 /// Lines of a function's log that are kept.
 const MAX_NOTES: usize = 10;
 
-/// What has come of the replay so far.
-struct Summary {
-    records: u64,
-    outputs: u64,
-    dead: u64,
-    /// What was shown, or is to be in the JSON object.
-    shown: Vec<Value>,
-    show: usize,
-    differ: Option<Differ>,
-}
-
-impl Summary {
-    fn new(arguments: &ReplayArguments) -> Summary {
-        let (kept, tolerance) = (arguments.show, arguments.tolerance);
-        let differ = || Differ { kept, tolerance, ..Differ::default() };
-        Summary {
-            records: 0,
-            outputs: 0,
-            dead: 0,
-            shown: Vec::new(),
-            show: arguments.show,
-            differ: arguments.against.as_ref().map(|_| differ()),
+/// Reports; that the versions differ is a failure.
+fn finish(
+    summary: &mut Summary,
+    mut runs: Vec<Replayed>,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut states = Vec::new();
+    for run in &mut runs {
+        states.push(run.stage.state(None).map_err(anyhow::Error::msg)?);
+        summary.fuel.push(run.stage.costs().map(|cost| cost.fuel).sum());
+    }
+    if let [is, was] = states.as_slice() {
+        let changed = is.iter().filter(|(key, value)| was.get(*key) != Some(value)).count();
+        let gone = was.keys().filter(|key| !is.contains_key(*key)).count();
+        summary.state_keys = changed + gone;
+    }
+    if json {
+        writeln!(out, "{}", summary.as_json())?;
+    } else {
+        summary.write(out)?;
+        for note in runs.iter().flat_map(|run| &run.notes).take(MAX_NOTES) {
+            writeln!(out, "log: {}", note.replace('\n', " "))?;
         }
     }
-
-    /// Counts, compares, and shows what is to be shown.
-    fn note(
-        &mut self,
-        span: Span,
-        acts: &[Vec<Act>],
-        json: bool,
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let [is, rest @ ..] = acts else { return Ok(()) };
-        for act in is {
-            match act {
-                Act::Published(_) => self.outputs += 1,
-                Act::GaveUp(_) => self.dead += 1,
-            }
-        }
-        match (&mut self.differ, rest) {
-            (Some(differ), [was, ..]) => {
-                let before = differ.first.len();
-                differ.compare(span, was, is);
-                if !json {
-                    for differing in &differ.first[before..] {
-                        write!(out, "{}", differing.text())?;
-                    }
-                }
-            }
-            (Some(_) | None, _) => {
-                for act in is {
-                    if self.show == self.shown.len() {
-                        break;
-                    }
-                    let text = act.text();
-                    if !json {
-                        writeln!(out, "{}: {text}", span.text())?;
-                    }
-                    self.shown.push(json!({ "first": span.first, "last": span.last, "act": text }));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(
-        &self,
-        runs: &mut [Replayed],
-        arguments: &ReplayArguments,
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let mut states = Vec::new();
-        for run in runs.iter_mut() {
-            states.push(run.stage.state(None).map_err(anyhow::Error::msg)?);
-        }
-        let state_differs = match states.as_slice() {
-            [is, was] => {
-                let changed = is.iter().filter(|(key, value)| was.get(*key) != Some(value)).count();
-                changed + was.keys().filter(|key| !is.contains_key(*key)).count()
-            }
-            _ => 0,
-        };
-        let fuel: Vec<u64> =
-            runs.iter().map(|run| run.stage.costs().map(|c| c.fuel).sum()).collect();
-        if arguments.json {
-            writeln!(out, "{}", self.as_json(&fuel, state_differs))?;
-        } else {
-            self.write(&fuel, state_differs, out)?;
-            for note in runs.iter().flat_map(|run| &run.notes).take(MAX_NOTES) {
-                writeln!(out, "log: {}", note.replace('\n', " "))?;
-            }
-        }
-        let differ = self.differ.as_ref().map_or(0, Differ::count);
-        if differ > 0 || state_differs > 0 { Err(Failure::Said) } else { Ok(()) }
-    }
-
-    fn as_json(&self, fuel: &[u64], state_differs: usize) -> Value {
-        let mut value = json!({
-            "records": self.records,
-            "outputs": self.outputs,
-            "dead_letters": self.dead,
-            "fuel": fuel.first(),
-        });
-        match &self.differ {
-            Some(differ) => {
-                let first: Vec<Value> = differ.first.iter().map(|one| one.as_json()).collect();
-                value["against"] = json!({
-                    "same": differ.same,
-                    "added": differ.added,
-                    "missing": differ.missing,
-                    "changed": differ.changed,
-                    "state_keys": state_differs,
-                    "fuel": fuel.get(1),
-                    "differences": first,
-                });
-            }
-            None => value["acts"] = Value::Array(self.shown.clone()),
-        }
-        value
-    }
-
-    fn write(&self, fuel: &[u64], state_differs: usize, out: &mut dyn Write) -> io::Result<()> {
-        let (records, outputs, dead) = (self.records, self.outputs, self.dead);
-        writeln!(out, "{records} records, {outputs} outputs, {dead} dead letters")?;
-        let Some(differ) = &self.differ else { return Ok(()) };
-        let Differ { same, added, missing, changed, .. } = differ;
-        writeln!(out, "{same} the same, {added} added, {missing} missing, {changed} changed")?;
-        let more = differ.count().saturating_sub(differ.first.len() as u64);
-        if more > 0 {
-            writeln!(out, "({more} differences are not shown; --show N shows more)")?;
-        }
-        if state_differs > 0 {
-            writeln!(out, "{state_differs} keys of the state differ at the end")?;
-        }
-        if let [is, was] = fuel {
-            writeln!(out, "fuel: {is}, was {was}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A line that tells how far it is, on a terminal.
-struct Progress {
-    shown: Option<Instant>,
-    any: bool,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress { shown: io::stderr().is_terminal().then(Instant::now), any: false }
-    }
-
-    fn show(&mut self, summary: &Summary) -> io::Result<()> {
-        let Some(shown) = &mut self.shown else { return Ok(()) };
-        if shown.elapsed() < PROGRESS {
-            return Ok(());
-        }
-        *shown = Instant::now();
-        self.any = true;
-        let differ = summary.differ.as_ref().map(|differ| format!(", {} differ", differ.count()));
-        write!(io::stderr(), "\r{} records{} ", summary.records, differ.unwrap_or_default())
-    }
-
-    fn end(&self) -> io::Result<()> {
-        if self.any { write!(io::stderr(), "\r\x1b[K") } else { Ok(()) }
-    }
+    if summary.differs() { Err(Failure::Said) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ use tidegate_runtime::Module;
 
 use super::super::Failure;
 use super::{report, watch};
-use crate::config::{self, FunctionSettings, MANIFEST_FILE, Manifest};
+use crate::config::{self, FUNCTION_FILE, FunctionFile, FunctionSettings};
 use crate::rehearsal::{Cast, Cost, Part, Rehearsal, Stage};
 
 /// The configuration of a gateway, whose functions are tested together.
@@ -107,13 +107,13 @@ fn test_folder(arguments: &TestArguments, dir: &Path) -> Result<Tested, Failure>
 /// The functions of a folder: the one that its manifest describes, or those of a gateway.
 fn cast(arguments: &TestArguments, dir: &Path) -> Result<(String, Option<String>, Cast), Failure> {
     let whole = dir.join(CONFIG_FILE);
-    if whole.exists() && !dir.join(MANIFEST_FILE).exists() {
+    if whole.exists() && !dir.join(FUNCTION_FILE).exists() {
         let settings = config::load(&whole)?;
         let parts = settings.functions.iter().map(|function| part(arguments, function));
         let parts = parts.collect::<Result<Vec<_>, Failure>>()?;
         return Ok((settings.gateway.clone(), None, Cast::of_gateway(&settings, parts)));
     }
-    let Manifest { version, function, .. } = config::load_manifest(&dir.join(MANIFEST_FILE))?;
+    let FunctionFile { version, function, .. } = config::load_function(&dir.join(FUNCTION_FILE))?;
     let part = part(arguments, &function)?;
     Ok((function.name.clone(), Some(version), Cast::alone(function.plan(), part)))
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::super::{Failure, complain};
 use super::test::{TestArguments, run};
-use crate::config::{self, MANIFEST_FILE};
+use crate::config::{self, FUNCTION_FILE};
 
 /// How often the files are looked at.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -71,11 +71,11 @@ fn build_and_run(arguments: &TestArguments, out: &mut dyn Write) -> Result<(), F
 
 /// Runs what a folder's manifest has as `build`, in that folder.
 pub(super) fn build(dir: &Path) -> Result<(), Failure> {
-    let manifest = dir.join(MANIFEST_FILE);
+    let manifest = dir.join(FUNCTION_FILE);
     if !manifest.exists() {
         return Ok(());
     }
-    let Some(command) = config::load_manifest(&manifest)?.build else { return Ok(()) };
+    let Some(command) = config::load_function(&manifest)?.build else { return Ok(()) };
     let status = Command::new("sh")
         .args(["-c", &command])
         .current_dir(dir)

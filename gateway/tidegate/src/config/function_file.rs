@@ -1,9 +1,9 @@
 //! A function's own file, `function.toml`: the keys of `[function.NAME]` without the section, and
 //! what a package needs beside them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::document::{Section, Source};
 use super::keys::{Fallback, Form, Key, Kind, SectionKeys, function};
@@ -12,7 +12,7 @@ use super::sections::{Depth, Reader, base_of};
 use super::settings::FunctionSettings;
 
 /// Name of the file in a function's folder.
-pub const MANIFEST_FILE: &str = "function.toml";
+pub const FUNCTION_FILE: &str = "function.toml";
 
 const NAME: Key = Key {
     name: "name",
@@ -32,14 +32,31 @@ const BUILD: Key = Key {
     fallback: Fallback::Absent("nothing is built"),
     about: "The command that builds the module, run in the folder of the file.",
 };
-const SECTION: SectionKeys =
-    SectionKeys { name: "", form: Form::Single, keys: &[&NAME, &VERSION, &BUILD] };
+const SECTION: SectionKeys = SectionKeys {
+    name: "function",
+    form: Form::Single,
+    keys: &[
+        &NAME,
+        &VERSION,
+        &BUILD,
+        &function::MODULE,
+        &function::INPUT,
+        &function::PUBLISH,
+        &function::CONFIG,
+        &function::BATCH_RECORDS,
+        &function::BATCH_BYTES,
+        &function::ATTEMPTS,
+        &function::MEMORY,
+        &function::FUEL_PER_BATCH,
+        &function::FUEL_PER_MESSAGE,
+        &function::DEADLINE,
+        &function::STATE_BYTES,
+    ],
+};
 
 /// A function as its author describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// The file that it was read from.
-    pub file: PathBuf,
+pub struct FunctionFile {
     /// The function's version.
     pub version: String,
     /// The command that builds the module.
@@ -48,52 +65,40 @@ pub struct Manifest {
     pub function: FunctionSettings,
 }
 
-/// Reads a parsed file. What is returned is there, and complete, only when `out` is still empty.
+/// Reads a parsed file. What is returned is complete only when `out` is still empty.
 pub(super) fn read(
     file: &Path,
     source: &Source<'_>,
     root: &DeTable<'_>,
     out: &mut Mistakes,
-) -> Option<Manifest> {
+) -> FunctionFile {
     let reader = Reader { file, base: base_of(file), depth: Depth::File, source, root };
-    let section = Section::whole(source, root, &[&SECTION, &function::SECTION], out);
-    let name = section.name(&NAME, out).unwrap_or_else(|| "function".to_owned());
-    let version = section.text(&VERSION, out).unwrap_or_default();
-    let build = section.text(&BUILD, out);
-    // A gateway has the stream or not; here any will do.
-    let streams: Vec<&str> = input(root).into_iter().collect();
-    let functions = reader.functions_of(vec![(&name, section)], &streams, out);
-    // One section was given, so there is one function.
-    let function = functions.into_iter().next()?;
-    Some(Manifest { file: file.to_owned(), version, build, function })
-}
-
-/// The stream that the file names as input.
-fn input<'a>(root: &'a DeTable<'a>) -> Option<&'a str> {
-    let DeValue::Table(input) = root.get(function::INPUT.name)?.get_ref() else { return None };
-    match input.get("stream")?.get_ref() {
-        DeValue::String(name) => Some(name),
-        _ => None,
+    let section = Section::whole(source, root, &SECTION, out);
+    let name = section.name(&NAME, out).unwrap_or_default();
+    FunctionFile {
+        version: section.text(&VERSION, out).unwrap_or_default(),
+        build: section.text(&BUILD, out),
+        function: reader.function(&name, &section, None, out),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load_manifest;
+    use crate::config::load_function;
     use crate::scratch::Scratch;
 
-    fn load(text: &str) -> Result<Manifest, String> {
+    fn load(text: &str) -> Result<FunctionFile, String> {
         let scratch = Scratch::new();
-        let file = scratch.path().join(MANIFEST_FILE);
+        let file = scratch.path().join(FUNCTION_FILE);
         std::fs::write(&file, text).unwrap();
         let directory = format!("{}/", scratch.path().display());
-        load_manifest(&file).map_err(|mistakes| mistakes.to_string().replace(&directory, ""))
+        load_function(&file).map_err(|mistakes| mistakes.to_string().replace(&directory, ""))
     }
 
     #[test]
-    fn a_manifest_has_the_keys_of_a_function_without_the_section() {
-        let manifest = load(
+    fn the_file_has_the_keys_of_a_function_without_the_section() {
+        let file = load(
             r#"
 name = "threshold"
 version = "1.2.0"
@@ -106,16 +111,16 @@ batch_records = 16
 "#,
         )
         .unwrap();
-        let function = &manifest.function;
+        let function = &file.function;
         assert_eq!((function.name.as_str(), function.input.as_str()), ("threshold", "anything"));
-        assert_eq!((manifest.version.as_str(), manifest.build.as_deref()), ("1.2.0", Some("make")));
+        assert_eq!((file.version.as_str(), file.build.as_deref()), ("1.2.0", Some("make")));
         assert_eq!(function.config, br#"{"limit":30.0}"#);
         assert_eq!((function.batch_records, function.attempts), (16, 5));
         assert!(function.module.ends_with("threshold.wasm"));
     }
 
     #[test]
-    fn every_mistake_in_a_manifest_is_told_at_once() {
+    fn every_mistake_in_it_is_told_at_once() {
         let text = "name = \"a b\"\nmodul = \"x.wasm\"\ninput = { stream = \"dead-letters\" }\n\
                     attempts = 0\n";
         assert_eq!(
