@@ -3,7 +3,7 @@
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
 use crate::{clients, debian, wasm};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Output};
@@ -63,6 +63,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     if std::env::var_os(WITH_S3).is_some() {
         check("building the S3 server", workspace.cargo().args(["build", "--package", S3]))?;
     }
+    check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
+    check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
     let output = check("cargo test", &mut tests(workspace, &functions, &clients, arguments))?;
     let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
     count.skip(&String::from_utf8_lossy(&output.stderr));
@@ -96,6 +98,25 @@ fn tests(workspace: &Workspace, functions: &Path, clients: &Path, arguments: &[S
         .env("TIDEGATE_FUNCTIONS", functions)
         .env("TIDEGATE_CLIENTS", clients);
     cargo
+}
+
+/// `tidegate fn test` on every example that has tests, so many records at a time.
+fn function_tests(workspace: &Workspace, modules: &Path, batch: u16) -> Result<Command> {
+    let examples = workspace.root().join("functions/examples");
+    let mut folders = Vec::new();
+    for entry in
+        std::fs::read_dir(&examples).with_context(|| format!("no {}", examples.display()))?
+    {
+        let path = entry?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    let mut command = Command::new(workspace.binary("debug", "tidegate"));
+    command.args(["fn", "test", "--batch", &batch.to_string(), "--modules"]).arg(modules);
+    command.args(folders);
+    Ok(command)
 }
 
 /// The demo on the binaries that the process tests use.

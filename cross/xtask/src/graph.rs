@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-wire", &[]),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
+    ("tidegate-fixtures", &[]),
     ("tidegate-runtime", &["tidegate-abi"]),
     ("tidegate-uplink", &["tidegate-stream", "tidegate-wire"]),
     (

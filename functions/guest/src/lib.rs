@@ -40,7 +40,8 @@
 //! - Memory (`self`, statics) is a cache: a new instance may take over between any two batches.
 //!   Only [`State`] lasts.
 //! - Keep modules small: no floating-point formatting (`format!("{x}")` of an `f64` adds 20 KB),
-//!   no serde; [`json`] reads numbers and hands out their text as it was written.
+//!   no serde; [`json`] reads numbers and hands out their text as it was written,
+//!   [`decimal`] writes them.
 
 #![no_std]
 
@@ -49,6 +50,7 @@ extern crate alloc;
 extern crate std;
 
 mod batch;
+pub mod decimal;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 #[allow(unsafe_code)] // The border to the host: see the module.

@@ -72,6 +72,7 @@ mod ids;
 mod ledger;
 mod log;
 mod marking;
+mod memory;
 mod options;
 mod placing;
 mod planted;
@@ -102,6 +103,7 @@ pub use disk::{Disk, DiskReply, DiskRequest};
 pub use ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 pub use ledger::{Loss, LossReason, LostTotal};
 pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log, Quota};
+pub use memory::MemoryDisk;
 pub use options::{
     Compression, LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS,
     MAX_STREAMS, MAX_TABLES, Overflow, StreamConfig,

@@ -5,8 +5,6 @@ use tidegate_abi::{BatchWriter, Kind, MessageRef, NackClass, Operation, OutputRe
 use tidegate_guest::json::Json;
 use tidegate_guest::native::{Entries, Instance};
 
-const READINGS: &str = include_str!("../fixtures/readings.jsonl");
-const ALERTS: &str = include_str!("../fixtures/alerts.jsonl");
 const CONFIG: &str = r#"{"limit":30.0,"hysteresis":1.0}"#;
 
 /// The function, and the state that its calls leave behind.
@@ -87,29 +85,9 @@ impl Bench {
     }
 }
 
-/// Lines of a fixture as topic and payload.
-fn lines(fixture: &str) -> Vec<(String, String)> {
-    fixture
-        .lines()
-        .map(|line| {
-            let line = Json::parse(line.as_bytes()).unwrap();
-            let topic = line.get("topic").unwrap().as_str().unwrap().into_owned();
-            (topic, line.get("payload").unwrap().text().to_string())
-        })
-        .collect()
-}
-
 #[test]
-fn the_fixture_readings_give_the_fixture_alerts_however_they_are_batched() {
-    let readings = lines(READINGS);
-    let readings: Vec<(&str, &str)> =
-        readings.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-    for size in 1..=readings.len() {
-        let mut bench = Bench::new(CONFIG);
-        let alerts: Vec<_> =
-            readings.chunks(size).flat_map(|batch| bench.batch(batch).alerts).collect();
-        assert_eq!(alerts, lines(ALERTS), "batches of {size}");
-    }
+fn the_cases_pass_natively() {
+    tidegate_fixtures::native::run::<Threshold>(env!("CARGO_MANIFEST_DIR"));
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn new_id() -> anyhow::Result<String> {
 }
 
 /// One stream of a store that no gateway uses.
-struct OfflineStore<'d> {
+pub(super) struct OfflineStore<'d> {
     disk: ReadOnlyDisk<'d>,
     log: Log,
     now: Instant,
@@ -181,7 +181,7 @@ struct OfflineStore<'d> {
 }
 
 impl<'d> OfflineStore<'d> {
-    fn open(
+    pub(super) fn open(
         disk: ReadOnlyDisk<'d>,
         gateway: String,
         name: &str,
@@ -202,7 +202,7 @@ impl<'d> OfflineStore<'d> {
         Ok(OfflineStore { disk, log, now, gateway, stream, key })
     }
 
-    fn page(&mut self, from: u64, max: usize) -> Result<ExportPage, Failure> {
+    pub(super) fn page(&mut self, from: u64, max: usize) -> Result<ExportPage, Failure> {
         let mut next = Seq(from).max(self.log.first_seq(self.stream));
         let mut records: Vec<CarriedRecord> = Vec::new();
         let mut bytes = MAX_PAGE_BYTES;

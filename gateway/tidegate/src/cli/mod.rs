@@ -3,6 +3,7 @@
 
 mod check;
 mod export;
+mod functions;
 mod import;
 mod init;
 mod locate;
@@ -74,6 +75,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write, test and look after functions
+    #[command(subcommand)]
+    Fn(functions::FnCommand),
     /// Look after the users of the MQTT listeners
     #[command(subcommand)]
     Mqtt(MqttCommand),
@@ -280,6 +284,7 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Init { dir } => init::init(&dir, out),
         Command::Status { json, place } => status::show(&place, json, out),
         Command::Verify { data_dir, json } => verify::verify(&data_dir, json, out),
+        Command::Fn(command) => functions::execute(command, out),
         Command::Mqtt(MqttCommand::Passwd { user, file: Some(file), remove: true }) => {
             passwd::remove(&user, &file, out)
         }

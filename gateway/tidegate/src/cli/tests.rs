@@ -305,6 +305,21 @@ async fn an_import_that_the_gateway_refuses_says_how_far_it_came() {
     assert!(text.ends_with(ending), "{text}");
 }
 
+#[tokio::test]
+async fn a_replay_reads_the_records_of_a_gateway_that_runs() {
+    let daemon = Daemon::start();
+    fs::write(daemon.scratch.path().join("f.wasm"), crate::rehearsal::tests::guest()).unwrap();
+    let manifest = "name = \"f\"\nversion = \"1\"\nmodule = \"f.wasm\"\n\
+                    input = { stream = \"telemetry\" }\npublish = [\"out\"]\n";
+    fs::write(daemon.scratch.path().join("function.toml"), manifest).unwrap();
+    let dir = path(&daemon.scratch, "");
+    let words = ["fn", "replay", &dir, "--from", "3", "--to", "99", "--show", "1"];
+    let text = daemon.shown(&words).await;
+    assert_eq!(text, "record 3: out {\"first\":true}\n97 records, 97 outputs, 0 dead letters\n");
+    let words = ["fn", "replay", &dir, "--stream", "weather"];
+    assert_eq!(failed(daemon.type_in(&words).await.1), "no stream \"weather\"");
+}
+
 #[test]
 fn an_offline_export_without_the_gateways_id_says_how_to_give_it() {
     let scratch = Scratch::new();

@@ -96,6 +96,18 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// The file itself, where it is no configuration but has keys of its own.
+    pub(super) fn whole(
+        source: &'a Source<'a>,
+        root: &'a DeTable<'a>,
+        keys: &SectionKeys,
+        out: &mut Mistakes,
+    ) -> Self {
+        let section = Self { source, path: String::new(), line: None, table: Some(root) };
+        section.report_unknown_keys(keys, out);
+        section
+    }
+
     /// The section called `keys.name`, with its unknown keys reported.
     pub(super) fn single(
         source: &'a Source<'a>,
@@ -188,7 +200,7 @@ impl<'a> Section<'a> {
         let value = self.table?.get(key.name)?;
         Some(Spot {
             source: self.source,
-            path: format!("{}.{}", self.path, key.name),
+            path: inside(&self.path, key.name),
             value: value.get_ref(),
             span: value.span(),
         })
@@ -198,11 +210,11 @@ impl<'a> Section<'a> {
     pub(super) fn missing(&self, key: &Key, out: &mut Mistakes) {
         let Fallback::Required(example) = key.fallback else { return };
         let at = match self.line {
-            Some(_) => String::new(),
-            None => format!(" below [{}]", self.path),
+            None if !self.path.is_empty() => format!(" below [{}]", self.path),
+            Some(_) | None => String::new(),
         };
-        let text =
-            format!("{}.{}: missing; write, for example, {example}{at}", self.path, key.name);
+        let path = inside(&self.path, key.name);
+        let text = format!("{path}: missing; write, for example, {example}{at}");
         out.add(self.line, text);
     }
 
@@ -235,6 +247,11 @@ impl<'a> Section<'a> {
             spot.wrong(out, &format!("unknown key; {help}"));
         }
     }
+}
+
+/// The path of a key in a section; the file itself has none.
+fn inside(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
 /// Reports sections that are not known.
@@ -296,7 +313,7 @@ fn entries<'a>(
     entries.sort_by_key(|(key, _)| key.span().start);
     let spot = |(key, value): (&'a Spanned<toml::de::DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
         let name: &'a str = key.get_ref().as_ref();
-        let path = format!("{path}.{name}");
+        let path = inside(path, name);
         (name, Spot { source, path, value: value.get_ref(), span: value.span() })
     };
     entries.into_iter().map(spot).collect()

@@ -4,6 +4,7 @@
 mod acl;
 mod document;
 mod files;
+mod function_file;
 mod json;
 mod keys;
 mod listeners;
@@ -34,6 +35,7 @@ use self::sections::Depth;
 
 use crate::uplinks::Target;
 
+pub use self::function_file::{FUNCTION_FILE, FunctionFile};
 pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;
 pub use self::mistakes::{Mistake, Mistakes};
@@ -104,6 +106,15 @@ pub(crate) fn target_of(file: &Path, uplink: &str) -> Result<Target, String> {
     let settings = load(file).map_err(|mistakes| mistakes.to_string())?;
     let found = settings.uplinks.into_iter().find(|settings| settings.name == uplink);
     found.map(|settings| settings.target).ok_or_else(|| format!("no [uplink.{uplink}] any more"))
+}
+
+/// Reads the file of a function, `function.toml`. Its module need not be there.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_function(file: &Path) -> Result<FunctionFile, Mistakes> {
+    let text = read(file)?;
+    walk(file, &text, |source, root, out| function_file::read(file, source, root, out))
 }
 
 fn parse(file: &Path, text: &str, depth: Depth) -> Result<Settings, Mistakes> {

@@ -20,7 +20,7 @@ impl Settings {
             requires_login: self.requires_login(),
             log: self.log_options(),
             streams: self.streams.iter().map(stream_plan).collect(),
-            functions: self.functions.iter().map(function_plan).collect(),
+            functions: self.functions.iter().map(FunctionSettings::plan).collect(),
             uplinks: self.uplinks.iter().map(uplink_plan).collect(),
             seed: seed(&self.gateway),
         }
@@ -87,6 +87,12 @@ impl FunctionSettings {
             start_deadline: limits.start_deadline.max(self.deadline),
             ..limits
         }
+    }
+
+    /// The function, as the flow core wants it.
+    #[must_use]
+    pub fn plan(&self) -> FunctionPlan {
+        function_plan(self)
     }
 }
 

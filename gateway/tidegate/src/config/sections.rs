@@ -107,14 +107,14 @@ pub(super) fn read_partition_key(
 }
 
 /// Relative paths count from the directory of the file, wherever the command is run.
-fn base_of(file: &Path) -> PathBuf {
+pub(super) fn base_of(file: &Path) -> PathBuf {
     file.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 pub(super) struct Reader<'a> {
     pub(super) file: &'a Path,
-    base: PathBuf,
-    depth: Depth,
+    pub(super) base: PathBuf,
+    pub(super) depth: Depth,
     pub(super) source: &'a Source<'a>,
     pub(super) root: &'a DeTable<'a>,
 }
@@ -257,21 +257,7 @@ impl<'a> Reader<'a> {
         let mut functions = Vec::new();
         for (name, section) in sections {
             check_name(name, &section, functions.len(), MAX_FUNCTIONS, out);
-            let settings = FunctionSettings {
-                name: name.to_owned(),
-                module: self.path(&section, &function::MODULE, out).unwrap_or_default(),
-                input: input(&section, streams, out),
-                publish: topics(&section, &function::PUBLISH, out),
-                config: config(&section, out),
-                batch_records: size(section.count(&function::BATCH_RECORDS, out)),
-                batch_bytes: size(section.bytes(&function::BATCH_BYTES, out)),
-                attempts: short(section.count(&function::ATTEMPTS, out)),
-                memory_bytes: size(section.bytes(&function::MEMORY, out)),
-                fuel_per_batch: section.count(&function::FUEL_PER_BATCH, out),
-                fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
-                deadline: section.time(&function::DEADLINE, out),
-                state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
-            };
+            let settings = self.function(name, &section, Some(streams), out);
             if self.depth == Depth::Machine
                 && let Some(spot) = section.spot(&function::MODULE)
                 && let DeValue::String(_) = spot.value
@@ -282,6 +268,31 @@ impl<'a> Reader<'a> {
             functions.push(settings);
         }
         functions
+    }
+
+    /// One function. Whether its streams exist is asked where they are known.
+    pub(super) fn function(
+        &self,
+        name: &str,
+        section: &Section<'_>,
+        streams: Option<&[&str]>,
+        out: &mut Mistakes,
+    ) -> FunctionSettings {
+        FunctionSettings {
+            name: name.to_owned(),
+            module: self.path(section, &function::MODULE, out).unwrap_or_default(),
+            input: input(section, streams, out),
+            publish: topics(section, &function::PUBLISH, out),
+            config: config(section, out),
+            batch_records: size(section.count(&function::BATCH_RECORDS, out)),
+            batch_bytes: size(section.bytes(&function::BATCH_BYTES, out)),
+            attempts: short(section.count(&function::ATTEMPTS, out)),
+            memory_bytes: size(section.bytes(&function::MEMORY, out)),
+            fuel_per_batch: section.count(&function::FUEL_PER_BATCH, out),
+            fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
+            deadline: section.time(&function::DEADLINE, out),
+            state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
+        }
     }
 
     /// A path, relative to the directory of the file.
@@ -408,7 +419,7 @@ pub(super) fn list<'a>(
     Some(elements)
 }
 
-fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String {
+fn input(section: &Section<'_>, streams: Option<&[&str]>, out: &mut Mistakes) -> String {
     let Some(spot) = section.spot(&function::INPUT) else {
         section.missing(&function::INPUT, out);
         return String::new();
@@ -421,9 +432,10 @@ fn input(section: &Section<'_>, streams: &[&str], out: &mut Mistakes) -> String 
     for (key, entry) in entries {
         match (key, entry.value) {
             ("stream", DeValue::String(name)) => {
-                match reserved(name) {
-                    Some(what) => entry.wrong(out, &format!("a function cannot read {what}")),
-                    None => check_stream(&entry, name, streams, out),
+                match (reserved(name), streams) {
+                    (Some(what), _) => entry.wrong(out, &format!("a function cannot read {what}")),
+                    (None, Some(streams)) => check_stream(&entry, name, streams, out),
+                    (None, None) => {}
                 }
                 input = Some(name.clone().into_owned());
             }

@@ -182,7 +182,16 @@ impl CarriedRecord {
     ///
     /// # Errors
     /// It could never have been published: in words.
-    pub fn into_record(self, origin: &Origin) -> Result<Record, String> {
+    pub fn into_record(mut self, origin: &Origin) -> Result<Record, String> {
+        self.user = self.user_with_origin(origin);
+        self.into_plain_record()
+    }
+
+    /// The record as the log that it comes from had it.
+    ///
+    /// # Errors
+    /// It could never have been published: in words.
+    pub fn into_plain_record(self) -> Result<Record, String> {
         TopicName::parse(&self.topic)
             .map_err(|error| format!("topic {:?}: {error}", self.topic))?;
         for (what, text) in [("topic", &self.topic), ("client", &self.client)] {
@@ -200,7 +209,6 @@ impl CarriedRecord {
         if self.qos > 2 {
             return Err(format!("QoS {}, 0 to 2 are allowed", self.qos));
         }
-        let user = self.user_with_origin(origin);
         let attributes = Attributes {
             qos: self.qos,
             retain: self.retain,
@@ -210,7 +218,7 @@ impl CarriedRecord {
             payload_utf8: self.payload_utf8,
             response_topic: self.response_topic,
             correlation: self.correlation.map(|blob| blob.0),
-            user,
+            user: self.user,
             expiry_s: self.expiry_s,
             dead: self.dead_letter.map(|note| DeadLetter {
                 function: note.function,
