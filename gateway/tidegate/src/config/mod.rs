@@ -4,6 +4,7 @@
 mod acl;
 mod document;
 mod files;
+mod inputs;
 mod json;
 mod keys;
 mod listeners;

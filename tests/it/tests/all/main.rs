@@ -23,3 +23,4 @@ mod security;
 mod setup;
 mod slow;
 mod third_party;
+mod workers;
