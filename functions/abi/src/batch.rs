@@ -113,7 +113,7 @@ pub struct MessageRef<'a> {
     pub qos: Qos,
     /// Whether it was published as a retained message.
     pub retain: bool,
-    /// How often it has been given to the function before: 0 at first.
+    /// How many tries of it have failed and count: 0 at first.
     pub attempt: u16,
     /// Which of the function's inputs it came by.
     pub source: u32,

@@ -78,7 +78,7 @@ impl<'a> Message<'a> {
         self.record.ts_ns
     }
 
-    /// How often the function has been given it before.
+    /// How many tries of it have failed and count: 0 at first.
     pub fn attempt(&self) -> u16 {
         self.record.attempt
     }

@@ -7,17 +7,29 @@ use std::time::Duration;
 /// A function's durable state, as of the start of a call.
 pub type State = Arc<BTreeMap<Vec<u8>, Vec<u8>>>;
 
-/// One call to make. At most one a function is under way.
-#[derive(Debug)]
-pub struct Call {
+/// Which call it is. A result for a call that is no longer wanted is known by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallId {
     /// Index of the function in the plan.
     pub function: usize,
+    /// Which of the function's workers makes it: below
+    /// [`FunctionPlan::workers`](crate::FunctionPlan::workers).
+    pub worker: usize,
+    /// No other call of this gateway has it.
+    pub(crate) serial: u64,
+}
+
+/// One call to make. At most one a worker is under way.
+#[derive(Debug)]
+pub struct Call {
+    /// Which one it is; its result comes back under this.
+    pub id: CallId,
     /// The input frame (`docs/formats/abi-tg1.md`).
     pub frame: Vec<u8>,
     /// Its state. The caller drops it before it reports the result, so that the commit changes
     /// it in place.
     pub state: State,
-    /// The instance of the last call must not be used again.
+    /// The instance of the worker's last call must not be used again.
     pub fresh: bool,
 }
 
@@ -45,4 +57,6 @@ pub enum CallVerdict {
     DeadLetterBatch,
     /// It broke a bound or trapped; nothing it did counts. In words, for the operator.
     Failed(String),
+    /// It missed its deadline; otherwise as [`CallVerdict::Failed`].
+    Late(String),
 }

@@ -8,8 +8,8 @@ use tidegate_abi::{NackClass, Operation, properties};
 use tidegate_broker::TopicName;
 
 use crate::attributes::Attributes;
-use crate::function::InputRecord;
 use crate::plan::FunctionPlan;
+use crate::queue::InputRecord;
 use crate::trace::{Carried, Room};
 
 /// A record that has passed this many functions is dead-lettered: it runs in a circle.
@@ -22,7 +22,8 @@ pub(crate) struct Effects {
     /// Index in the batch and the reason.
     pub(crate) dead: BTreeMap<usize, String>,
     pub(crate) dropped: usize,
-    pub(crate) retry: Option<(usize, String)>,
+    /// Records that it wants to have again, and why.
+    pub(crate) retry: BTreeMap<usize, String>,
     /// The last write to each key; `None` deletes.
     pub(crate) state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(crate) logs: Vec<(u8, String)>,
@@ -148,9 +149,7 @@ impl Effects {
                 self.dead.insert(index, text.to_owned());
             }
             NackClass::Retry => {
-                if self.retry.as_ref().is_none_or(|(first, _)| index < *first) {
-                    self.retry = Some((index, text.to_owned()));
-                }
+                self.retry.insert(index, text.to_owned());
             }
         }
         Ok(())

@@ -1,258 +1,349 @@
-//! One function at its cursor: reads durable records of its stream, emits a call, and turns the
-//! result into one commit.
+//! One function: what it has read, what is in its calls, and when the next call begins.
 //!
-//! Ordering is strict: one batch at a time, in sequence. A batch that fails is not skipped but
-//! made smaller, by half each time, until the record that breaks it stands alone; that one is
-//! tried [`FunctionPlan::attempts`] times and then goes to the dead-letter stream, in the same
-//! commit that moves the cursor past it.
+//! Records are read ahead into a queue. A call takes from its front what the function's ordering
+//! allows, and ends in one commit ([`verdict`](crate::verdict)). A batch that fails is not
+//! skipped but divided: each of its records remembers how many may stand beside it, half as many
+//! with each failure, until the one that breaks it stands alone. That one is tried
+//! [`FunctionPlan::attempts`] times and then goes to the dead-letter stream, in the same commit
+//! that counts it as done.
+//!
+//! Invariants:
+//! - a record is in the queue, in one call, or done;
+//! - with strict ordering one call is under way; with per-key no key is in two calls.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos, write_property};
-use tidegate_stream::{Log, ReadLimit, ReadOutcome, ReaderId, Record, Seq, StreamId, TableId};
+use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
 use crate::attributes::Attributes;
-use crate::call::{Call, CallResult};
-use crate::clock::Now;
-use crate::gateway::{BuildError, Gateway, Output};
-use crate::latency::Latency;
-use crate::plan::FunctionPlan;
+use crate::control::Mode;
+use crate::gateway::BuildError;
+use crate::intake::{Filled, Intake};
+use crate::notes::Notes;
+use crate::origin::Origin;
+use crate::plan::{FunctionPlan, MAX_WORKERS, Ordering};
+use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
+use crate::retry::LaneRoom;
 use crate::route::Routes;
+use crate::tally::Tally;
 
-/// First and longest wait before a record is tried again.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(10);
-
-/// While the emitted messages that wait for the disk take more than this, no call is started.
-const MAX_UNDELIVERED_BYTES: usize = 4 << 20;
+/// Records that are read ahead of the calls, beside what one call takes.
+const MAX_QUEUED_RECORDS: usize = 16_384;
+/// The same in bytes.
+const MAX_QUEUED_BYTES: usize = 4 << 20;
 
 /// A function and how far it is.
 pub(crate) struct FunctionRun {
     pub(crate) plan: FunctionPlan,
-    pub(crate) stream: StreamId,
-    pub(crate) reader: ReaderId,
+    pub(crate) intakes: Vec<Intake>,
     pub(crate) table: TableId,
-    pub(crate) phase: Phase,
-    /// Records of the next batch: halved by failures, doubled by success.
-    pub(crate) batch_limit: usize,
-    /// Tries of the batch at the cursor that have ended.
-    pub(crate) attempts: u16,
-    /// The instance must be made anew.
-    pub(crate) fresh: bool,
+    pub(crate) queue: Queue,
+    pub(crate) workers: Vec<Worker>,
+    /// Keys that are in calls; empty unless the ordering is per key.
+    busy: BTreeSet<Key>,
+    pub(crate) lane: LaneRoom,
+    pub(crate) mode: Mode,
+    /// Where to stop in each input; while draining.
+    ends: Vec<Option<Seq>>,
+    /// It cannot run; its records wait, under the stream's quota.
+    pub(crate) parked: bool,
     pub(crate) state_bytes: usize,
     pub(crate) tally: Tally,
-    not_before: Option<Instant>,
+    /// For the jitter of its pauses.
+    pub(crate) seed: u64,
+    /// There may be something to do.
+    awake: bool,
+    /// What a call may take is not what it was when it was last looked at.
+    pub(crate) changed: bool,
+    /// The log had no room for a commit.
+    pub(crate) not_before: Option<Instant>,
+    /// The table of notes had no room.
+    pub(crate) notes_not_before: Option<Instant>,
+    /// When the next record, or a batch that fills, has waited long enough.
+    next_due: Option<Instant>,
+    /// Since when there is something for a batch that is not full.
+    filling_since: Option<Instant>,
+    /// The input that is read first.
+    turn: usize,
 }
 
-/// What a function is doing.
-pub(crate) enum Phase {
-    /// Nothing known to read.
-    Asleep,
-    /// There may be something to read.
-    Awake,
-    /// It cannot run; its records wait, under the stream's quota.
-    Parked,
-    /// A call is under way with these records; the cursor moves to `next` when it succeeds.
-    Running { batch: Vec<InputRecord>, next: Seq },
+/// One of the instances of a function, and what it is doing.
+#[derive(Debug, Default)]
+pub(crate) struct Worker {
+    /// The instance must be made anew.
+    pub(crate) fresh: bool,
+    pub(crate) running: Option<Running>,
 }
 
-/// A record that a call is about.
-#[derive(Debug, Clone)]
-pub(crate) struct InputRecord {
-    pub(crate) seq: Seq,
-    pub(crate) record: Record,
-    pub(crate) attributes: Attributes,
-}
-
-/// Counters since the daemon started.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Tally {
-    pub(crate) calls: u64,
-    pub(crate) records: u64,
-    pub(crate) emitted: u64,
-    pub(crate) failures: u64,
-    pub(crate) retries: u64,
-    pub(crate) dead_letters: u64,
-    pub(crate) dropped: u64,
-    pub(crate) traces_dropped: u64,
-    pub(crate) fuel: u64,
-    pub(crate) busy: Duration,
-    pub(crate) memory_bytes: u64,
-    pub(crate) last_failure: Option<String>,
-    /// From receipt of a record to the end of its handling.
-    pub(crate) latency: Latency,
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) serial: u64,
+    pub(crate) origin: Origin,
 }
 
 impl FunctionRun {
     pub(crate) fn define(
         log: &mut Log,
         routes: &Routes,
+        notes: Notes,
         plan: &FunctionPlan,
+        seed: u64,
     ) -> Result<FunctionRun, BuildError> {
-        let stream = routes.required(&plan.input, &format!("function \"{}\"", plan.name))?;
-        let reader = log.reader(stream, &format!("fn/{}", plan.name))?;
+        let intake = |input| Intake::define(log, routes, notes, plan, input);
+        let intakes = plan.inputs.iter().map(intake).collect::<Result<Vec<_>, _>>()?;
         let table = log.table(&format!("fn/{}", plan.name))?;
         let state = log.table_entries(table).iter();
         let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum();
-        Ok(FunctionRun {
-            stream,
-            reader,
+        let workers = match plan.ordering {
+            Ordering::Strict => 1,
+            Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
+        };
+        let mut run = FunctionRun {
+            ends: vec![None; intakes.len()],
+            intakes,
             table,
-            phase: Phase::Awake,
-            batch_limit: plan.batch_records,
-            attempts: 0,
-            fresh: false,
+            queue: Queue::default(),
+            workers: (0..workers).map(|_| Worker::default()).collect(),
+            busy: BTreeSet::new(),
+            lane: LaneRoom::default(),
+            mode: Mode::Running,
+            parked: false,
             state_bytes,
             tally: Tally::default(),
+            seed,
+            awake: true,
+            changed: true,
             not_before: None,
+            notes_not_before: None,
+            next_due: None,
+            filling_since: None,
+            turn: 0,
             plan: plan.clone(),
-        })
+        };
+        run.take_up_waiting(log, notes);
+        run.set_mode(notes.mode(log, &plan.name));
+        Ok(run)
     }
 
-    /// There may be something to read.
+    /// What an earlier life of the gateway left in the retry lane stands first again.
+    fn take_up_waiting(&mut self, log: &Log, notes: Notes) {
+        for (stream, seq, note) in notes.tries(log, &self.plan.name) {
+            let source = self.intakes.iter().position(|intake| intake.stream == stream);
+            let Some(source) = source else { continue };
+            let kept = if note.record.is_some() { Kept::Whole } else { Kept::Count };
+            let company = if note.failed > 0 { 1 } else { usize::MAX };
+            let (failed, noted, before) = (note.failed, note.failed, note.waited);
+            let tries = Tries { company, failed, noted, before, kept, ..Tries::NONE };
+            match note.record {
+                Some(record) => {
+                    let attributes = Attributes::decode(&record.attributes).unwrap_or_default();
+                    let mut input = InputRecord::new(source, seq, record, attributes);
+                    input.key = self.intakes[source].key_of(&input);
+                    input.tries = tries;
+                    self.queue.push(input);
+                }
+                None => {
+                    self.intakes[source].tried.insert(seq, tries);
+                }
+            }
+        }
+        self.recount_lane();
+    }
+
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
+        self.ends = match &mode {
+            Mode::Running | Mode::Paused => vec![None; self.intakes.len()],
+            Mode::Draining(ends) => {
+                // An input that is new since has nothing to drain.
+                let end = |intake: &Intake| {
+                    let known = ends.iter().find(|(stream, _)| *stream == intake.stream);
+                    Some(known.map_or(Seq(0), |(_, end)| *end))
+                };
+                self.intakes.iter().map(end).collect()
+            }
+        };
+        self.mode = mode;
+        self.wake();
+    }
+
+    /// Whether a draining function has done what there was.
+    pub(crate) fn is_drained(&self) -> bool {
+        let Mode::Draining(_) = self.mode else { return false };
+        let ended = |(intake, end): (&Intake, &Option<Seq>)| {
+            end.is_none_or(|end| intake.head.max(intake.progress.next()) >= end)
+        };
+        let waits = |one: &InputRecord| self.ends[one.source].is_none_or(|end| one.seq < end);
+        self.is_idle()
+            && self.intakes.iter().zip(&self.ends).all(ended)
+            && !self.queue.iter().any(waits)
+    }
+
+    /// Whether no call is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.workers.iter().all(|worker| worker.running.is_none())
+    }
+
+    /// There may be something to read, or to begin.
     pub(crate) fn wake(&mut self) {
-        if matches!(self.phase, Phase::Asleep) {
-            self.phase = Phase::Awake;
+        self.awake = true;
+        self.changed = true;
+        for intake in &mut self.intakes {
+            intake.awake = true;
+        }
+    }
+
+    /// Durable records may have come.
+    pub(crate) fn wake_to_read(&mut self) {
+        self.awake = true;
+        for intake in &mut self.intakes {
+            intake.awake = true;
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.not_before
-    }
-
-    /// The batch at the cursor goes again after a pause that doubles with each try.
-    pub(crate) fn retry_later(&mut self, now: Now) {
-        let doubling = u32::from(self.attempts.saturating_sub(1)).min(16);
-        let pause = RETRY_MIN.saturating_mul(1 << doubling).min(RETRY_MAX);
-        self.not_before = Some(now.instant + pause);
-        self.tally.retries += 1;
-        self.phase = Phase::Awake;
-    }
-
-    /// The batch at the cursor is done; batches may grow again.
-    pub(crate) fn move_on(&mut self) {
-        self.attempts = 0;
-        self.batch_limit = (self.batch_limit * 2).min(self.plan.batch_records);
-        self.phase = Phase::Awake;
-    }
-
-    /// The batch at the cursor goes again with so many records.
-    pub(crate) fn shrink_to(&mut self, records: usize) {
-        self.batch_limit = records.max(1);
-        self.attempts = 0;
-        self.tally.retries += 1;
-        self.phase = Phase::Awake;
-    }
-}
-
-impl Gateway {
-    /// Says that this function cannot run: its cursor stays where it is and its records wait.
-    pub fn park_function(&mut self, index: usize, why: String) {
-        if let Some(run) = self.functions.get_mut(index) {
-            run.phase = Phase::Parked;
-            run.not_before = None;
-            run.tally.last_failure = Some(why);
+        if self.parked || self.mode == Mode::Paused || self.free_worker().is_none() {
+            return None;
         }
+        self.not_before.or(self.next_due)
     }
 
-    /// Starts a call if this function is free and has something to read.
-    pub(crate) fn step_function(&mut self, now: Now, index: usize) -> bool {
-        let run = &mut self.functions[index];
-        if !matches!(run.phase, Phase::Awake) {
+    /// Whether it makes a pause that has not ended.
+    pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
+        self.poll_timeout().is_some_and(|at| at > now) && self.filling_since.is_none()
+    }
+
+    pub(crate) fn free_worker(&self) -> Option<usize> {
+        self.workers.iter().position(|worker| worker.running.is_none())
+    }
+
+    /// Whether there is anything to look at.
+    pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
+        if self.not_before.is_some_and(|at| now < at) || self.free_worker().is_none() {
             return false;
         }
-        if run.not_before.is_some_and(|at| now.instant < at) {
-            return false;
+        if self.next_due.is_some_and(|at| at <= now) {
+            self.next_due = None;
+            self.changed = true;
         }
-        // The disk has to catch up first: its next progress comes by here.
-        if self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
-            return false;
-        }
-        run.not_before = None;
-        let from = self.log.cursor(run.reader);
-        let limit = ReadLimit { records: run.batch_limit, bytes: run.plan.batch_bytes };
-        let mut batch = Vec::new();
-        let outcome = self.log.read(now.instant, run.stream, from, limit, &mut |seq, _, record| {
-            // Attributes are ours; what cannot be read is damage that the checksums missed, and
-            // the record is still worth more with defaults than lost.
-            let attributes = Attributes::decode(record.attributes).unwrap_or_default();
-            batch.push(InputRecord { seq, record: record.to_record(), attributes });
-        });
-        match outcome {
-            ReadOutcome::Read { next } => self.start_call(now, index, batch, next),
-            ReadOutcome::Lost { next } => self.log.advance(now.instant, run.reader, next),
-            ReadOutcome::Fetching | ReadOutcome::End => {
-                run.phase = Phase::Asleep;
-                return false;
+        self.awake |= self.not_before.take().is_some() || self.changed;
+        self.awake
+    }
+
+    /// Nothing can be done until something happens, or a time comes.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.awake = false;
+        self.changed = false;
+        let full = self.filling_since.map(|since| since + self.plan.batch_window);
+        self.next_due = self.queue.next_due(now).into_iter().chain(full).min();
+    }
+
+    /// Reads ahead. False when there is nothing to read, or no room for it.
+    pub(crate) fn fill(&mut self, log: &mut Log, now: Instant) -> bool {
+        let (goal, inputs) = (self.goal(), self.intakes.len());
+        let mut moved = false;
+        for source in (self.turn..inputs).chain(0..self.turn) {
+            // What the retry lane has takes no room from what is new.
+            let (kept, kept_bytes) = (self.lane.records, self.lane.bytes);
+            let records = (goal.records + kept).saturating_sub(self.queue.len());
+            let bytes = (goal.bytes + kept_bytes).saturating_sub(self.queue.bytes());
+            let limit = ReadLimit {
+                records: records.min(self.plan.batch_records),
+                bytes: bytes.min(self.plan.batch_bytes),
+            };
+            if limit.records == 0 || limit.bytes == 0 {
+                break;
+            }
+            let intake = &mut self.intakes[source];
+            let ended = self.ends[source].is_some_and(|end| intake.head >= end);
+            if intake.awake && !ended {
+                let filled = intake.fill(log, now, source, limit, &mut self.queue);
+                moved |= filled == Filled::Moved;
             }
         }
-        true
+        self.turn = (self.turn + 1) % inputs.max(1);
+        self.changed |= moved;
+        moved
     }
 
-    fn start_call(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, next: Seq) {
-        let run = &mut self.functions[index];
-        let frame = match input_frame(&batch, run.attempts) {
-            Ok(frame) => frame,
-            Err(error) => return self.failed(now, index, batch, next, error.to_string()),
-        };
-        run.phase = Phase::Running { batch, next };
-        let call = Call {
-            function: index,
-            frame,
-            state: self.log.table_entries(run.table).clone(),
-            fresh: std::mem::take(&mut run.fresh),
-        };
-        self.emit(Output::Call(call));
-    }
-
-    /// Turns the end of a call into a commit, a smaller batch, a pause or a dead letter.
-    pub(crate) fn take_call_result(&mut self, now: Now, index: usize, result: CallResult) {
-        if self.stopping {
-            return;
+    /// How full the queue is to be: with one call at a time, one batch; with several, as much
+    /// more, so that a free worker finds what it may take.
+    fn goal(&self) -> ReadLimit {
+        let (records, bytes) = (self.plan.batch_records, self.plan.batch_bytes);
+        match self.plan.ordering {
+            Ordering::Strict => ReadLimit { records, bytes },
+            Ordering::PerKey | Ordering::None => {
+                let batches = self.workers.len() + 1;
+                ReadLimit {
+                    records: (records * batches).min(MAX_QUEUED_RECORDS),
+                    bytes: (bytes * batches).min(MAX_QUEUED_BYTES).max(bytes),
+                }
+            }
         }
-        let Some(run) = self.functions.get_mut(index) else { return };
-        let phase = std::mem::replace(&mut run.phase, Phase::Awake);
-        let Phase::Running { batch, next } = phase else {
-            run.phase = phase;
-            return;
-        };
-        run.tally.calls += 1;
-        run.tally.fuel += result.fuel;
-        run.tally.busy += result.elapsed;
-        run.tally.memory_bytes = result.memory_bytes;
-        self.judge(now, index, batch, next, result.verdict);
     }
-}
 
-/// A clock that is not set may say any year; nanoseconds end in 2262.
-fn nanoseconds(unix_ms: i64) -> i64 {
-    unix_ms.saturating_mul(1_000_000)
-}
-
-/// The batch as the guest reads it. Time and id are functions of the records, so that a replay
-/// of the same records gives the same output.
-fn input_frame(batch: &[InputRecord], attempts: u16) -> Result<Vec<u8>, FrameTooLarge> {
-    let newest_ms = batch.iter().map(|input| input.record.unix_ms).max().unwrap_or(0);
-    let batch_id = batch.first().map_or(0, |input| input.seq.0);
-    let writer = BatchWriter::new(Kind::Messages, nanoseconds(newest_ms), batch_id);
-    let mut writer = writer.with_flags(InputFlags::CAUSES);
-    let mut props = Vec::new();
-    for input in batch {
-        props.clear();
-        for (key, value) in &input.attributes.user {
-            write_property(&mut props, key, value)?;
+    /// The records of the next call, when one may begin.
+    pub(crate) fn pick(&mut self, now: Instant) -> Option<Vec<InputRecord>> {
+        if self.parked || self.mode == Mode::Paused || !std::mem::take(&mut self.changed) {
+            return None;
         }
-        writer.push(&MessageRef {
-            seq: input.seq.0,
-            ts_ns: nanoseconds(input.record.unix_ms),
-            topic: &input.record.topic,
-            payload: &input.record.payload,
-            props: &props,
-            qos: Qos::from_code(input.attributes.qos).unwrap_or_default(),
-            retain: input.attributes.retain,
-            attempt: attempts + 1,
-            source: 0,
-        })?;
+        let want = Want {
+            now,
+            ordering: self.plan.ordering,
+            busy: &self.busy,
+            records: self.plan.batch_records,
+            bytes: self.plan.batch_bytes,
+            kept_only: self.plan.ordering != Ordering::Strict && !self.lane.has_room(),
+            ends: &self.ends,
+        };
+        let picked = self.queue.pick(&want);
+        let batch = picked.batch;
+        if batch.is_empty() {
+            self.filling_since = None;
+            return None;
+        }
+        let window = self.plan.batch_window;
+        let untried = batch.iter().all(|one| one.tries.company == usize::MAX);
+        if !window.is_zero() && !picked.full && untried {
+            let since = *self.filling_since.get_or_insert(now);
+            if now < since + window {
+                self.queue.put_back(batch);
+                return None;
+            }
+        }
+        self.filling_since = None;
+        if self.plan.ordering == Ordering::PerKey {
+            self.busy.extend(batch.iter().map(|one| one.key.clone()));
+        }
+        // More may be there for the next worker.
+        self.changed = true;
+        Some(batch)
     }
-    Ok(writer.finish())
+
+    /// A call with these records has ended; none of them is in a call any more.
+    pub(crate) fn release(&mut self, batch: &[InputRecord]) {
+        if self.plan.ordering == Ordering::PerKey {
+            for one in batch {
+                self.busy.remove(&one.key);
+            }
+        }
+        self.changed = true;
+    }
+
+    /// Records that are not done stand where they stood.
+    pub(crate) fn give_back(&mut self, back: Vec<InputRecord>) {
+        self.queue.put_back(back);
+        self.changed = true;
+    }
+
+    /// Time of receipt of the oldest record that is known and not done, in milliseconds.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        let running = self.workers.iter().filter_map(|worker| worker.running.as_ref());
+        let in_calls = running.flat_map(|running| running.origin.records());
+        self.queue.iter().chain(in_calls).map(|one| one.record.unix_ms).min()
+    }
 }
+
+/// Wait after a commit for which the log had no room.
+pub(crate) const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
 use tidegate_broker::{Broker, Caller, CloseReason, ConnId, Message, Ticket};
 use tidegate_stream::{
-    Disk, DiskReply, DiskRequest, Log, OpenError, Position, ReaderId, Recovery, StreamId,
+    Disk, DiskReply, DiskRequest, Log, OpenError, Position, ReaderId, Recovery, Seq, StreamId,
 };
 use tidegate_uplink::{Action, UplinkEvent};
 
-use crate::call::{Call, CallResult};
+use crate::call::{Call, CallId, CallResult};
 use crate::clock::Now;
 use crate::events::Allowance;
 use crate::figures::FIGURES_EVERY;
@@ -33,6 +33,7 @@ use crate::import::Imports;
 use crate::key::PartitionKey;
 use crate::latency::Latency;
 use crate::losses::Losses;
+use crate::notes::{NoteOf, Notes};
 use crate::plan::Plan;
 use crate::refusal::Refusals;
 use crate::release::{Release, Spooled};
@@ -209,6 +210,9 @@ pub struct Gateway {
     pub(crate) log: Log,
     pub(crate) routes: Routes,
     pub(crate) functions: Vec<FunctionRun>,
+    pub(crate) notes: Notes,
+    /// Calls begun so far.
+    pub(crate) calls: u64,
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) losses: Losses,
     pub(crate) sessions: Sessions,
@@ -265,6 +269,10 @@ pub enum PlantedBug {
     GrantNotAwaited,
     /// A batch is sent before its boundaries are durable.
     SealNotAwaited,
+    /// What a function has done beyond its cursor is not noted.
+    BeyondNotNoted,
+    /// What a function has done of its retry lane stays there.
+    LaneNotCleared,
 }
 
 impl Gateway {
@@ -281,10 +289,11 @@ impl Gateway {
         let (mut log, recovery) =
             Log::open(disk, with_table_room(&plan), now.instant, now.unix_ms, entropy)?;
         let routes = Routes::define(&mut log, &plan)?;
+        let notes = Notes::define(&mut log, plan.log.max_frame_bytes)?;
         let functions = plan
             .functions
             .iter()
-            .map(|function| FunctionRun::define(&mut log, &routes, function))
+            .map(|function| FunctionRun::define(&mut log, &routes, notes, function, plan.seed))
             .collect::<Result<Vec<_>, _>>()?;
         let uplinks = plan
             .uplinks
@@ -298,6 +307,7 @@ impl Gateway {
         let imports = Imports::define(&mut log)?;
         let sessions = Sessions::define(&mut log, &plan)?;
         drop_unplanned_readers(&mut log, &functions, &uplinks, sessions.reader);
+        notes.forget(&mut log, now.instant, |log, note| is_of_use(log, &functions, note));
         let refusals = Refusals::define(&mut log)?;
         let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
@@ -315,6 +325,8 @@ impl Gateway {
             log,
             routes,
             functions,
+            notes,
+            calls: 0,
             uplinks,
             losses,
             sessions,
@@ -399,9 +411,9 @@ impl Gateway {
         }
     }
 
-    /// A function call has ended.
-    pub fn handle_call(&mut self, now: Now, function: usize, result: CallResult) {
-        self.take_call_result(now, function, result);
+    /// A function call has ended. Nothing happens when it is not under way any more.
+    pub fn handle_call(&mut self, now: Now, call: CallId, result: CallResult) {
+        self.take_call_result(now, call, result);
     }
 
     /// An uplink's driver reports.
@@ -590,7 +602,7 @@ impl Gateway {
 
     fn wake_readers(&mut self) {
         for function in &mut self.functions {
-            function.wake();
+            function.wake_to_read();
         }
         for uplink in &mut self.uplinks {
             uplink.wake();
@@ -610,10 +622,21 @@ fn drop_unplanned_readers(
     uplinks: &[UplinkRun],
     sessions: ReaderId,
 ) {
-    let read = functions.iter().map(|run| run.reader);
+    let read = functions.iter().flat_map(|run| run.intakes.iter().map(|intake| intake.reader));
     let sent = uplinks.iter().flat_map(|run| run.lanes.iter().map(|lane| lane.reader));
     let planned: BTreeSet<ReaderId> = read.chain(sent).chain([sessions]).collect();
     let unplanned: Vec<ReaderId> =
         log.readers().map(|(reader, _, _)| reader).filter(|r| !planned.contains(r)).collect();
     unplanned.into_iter().for_each(|reader| log.drop_reader(reader));
+}
+
+/// Whether a note of the table of functions is about something that there still is.
+fn is_of_use(log: &Log, functions: &[FunctionRun], note: &NoteOf<'_>) -> bool {
+    let Some(run) = functions.iter().find(|run| run.plan.name == note.function) else {
+        return false;
+    };
+    let Some(stream) = note.stream else { return true };
+    let intake = run.intakes.iter().find(|intake| intake.stream == stream);
+    let is_there = |seq: Seq| intake.is_some_and(|intake| seq >= log.cursor(intake.reader));
+    intake.is_some() && note.counted.is_none_or(is_there)
 }

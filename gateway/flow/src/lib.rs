@@ -3,7 +3,9 @@
 
 pub mod attributes;
 mod call;
+mod calling;
 mod clock;
+mod control;
 mod effects;
 mod events;
 mod figures;
@@ -13,14 +15,20 @@ mod gateway;
 mod hold;
 mod import;
 mod ingest;
+mod intake;
 mod key;
 mod late;
 pub mod latency;
 mod losses;
+mod notes;
+mod origin;
 mod plan;
+mod progress;
+mod queue;
 mod refusal;
 mod release;
 mod report;
+mod retry;
 mod route;
 mod seal;
 mod session_losses;
@@ -28,6 +36,7 @@ mod sessions;
 mod setback;
 mod standstill;
 pub mod status;
+mod tally;
 mod told;
 mod trace;
 mod uplink;
@@ -36,14 +45,15 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use call::{Call, CallResult, CallVerdict, State};
+pub use call::{Call, CallId, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
+pub use control::{ControlError, ResetDone, ResetTo};
 pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::{LATE_SUFFIX, LateLimits};
 pub use plan::{
-    DEAD_LETTER_STREAM, FunctionPlan, LOSS_STREAM, Plan, RESERVED_STREAMS, Setback, StreamPlan,
-    UplinkPlan,
+    DEAD_LETTER_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS, MAX_WORKERS, Ordering,
+    Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;

@@ -66,23 +66,79 @@ pub struct StreamPlan {
     pub key: Option<PartitionKey>,
 }
 
+/// Most workers of a function: threads, each with an instance of its own.
+pub const MAX_WORKERS: usize = 16;
+
+/// Most streams that a function reads.
+pub const MAX_INPUTS: usize = 16;
+
 /// One function.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionPlan {
     /// Its name.
     pub name: String,
-    /// Name of the stream that it reads.
-    pub input: String,
+    /// The streams that it reads, each once (1 to [`MAX_INPUTS`]). The place in this list is the
+    /// `source` of a record in the input frame.
+    pub inputs: Vec<InputPlan>,
+    /// What waits while a record does.
+    pub ordering: Ordering,
+    /// Calls under way at a time (1 to [`MAX_WORKERS`]); with [`Ordering::Strict`] always one.
+    pub workers: usize,
     /// The topics that it may publish to; nothing else.
     pub publish: Vec<TopicFilter>,
     /// Most records in one call (1 to 4096).
     pub batch_records: usize,
     /// Most payload bytes in one call.
     pub batch_bytes: usize,
+    /// How long records wait for a batch to fill.
+    pub batch_window: Duration,
     /// Times a record is tried before it is dead-lettered (1 to 100).
     pub attempts: u16,
+    /// How long a record is tried at most before it is dead-lettered.
+    pub retry_max_age: Duration,
     /// Most bytes of state, keys and values.
     pub state_bytes: usize,
+}
+
+/// A stream that a function reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputPlan {
+    /// The stream's name.
+    pub stream: String,
+    /// The topics whose records it gets; the others are passed. Without any, all.
+    pub topics: Vec<TopicFilter>,
+}
+
+/// What waits while a record of a function does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// Everything behind it: one call at a time, in sequence.
+    Strict,
+    /// What has the same partition key of its stream. Records without a key count as one key.
+    PerKey,
+    /// Nothing.
+    None,
+}
+
+impl FunctionPlan {
+    /// A function with the defaults of the configuration, that reads all of a stream and may
+    /// publish nothing.
+    #[must_use]
+    pub fn new(name: &str, stream: &str) -> FunctionPlan {
+        FunctionPlan {
+            name: name.to_owned(),
+            inputs: vec![InputPlan { stream: stream.to_owned(), topics: Vec::new() }],
+            ordering: Ordering::Strict,
+            workers: 1,
+            publish: Vec::new(),
+            batch_records: 256,
+            batch_bytes: 256 * 1024,
+            batch_window: Duration::ZERO,
+            attempts: 5,
+            retry_max_age: Duration::from_secs(3600),
+            state_bytes: 1 << 20,
+        }
+    }
 }
 
 /// One uplink.

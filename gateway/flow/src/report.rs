@@ -6,8 +6,10 @@ use tidegate_stream::{LostTotal, ReaderId, StreamId, StreamStatus as LogStreamSt
 use tidegate_uplink::UplinkState;
 
 use crate::clock::Now;
-use crate::function::{FunctionRun, Phase};
+use crate::control::Mode;
+use crate::function::FunctionRun;
 use crate::gateway::Gateway;
+use crate::intake::Intake;
 use crate::latency::{Latency, quantile_us};
 use crate::sessions::SPOOL;
 use crate::status::{
@@ -78,6 +80,7 @@ impl Gateway {
         let mut hops = vec![hop("publish-to-ack", "", &self.ack_latency)];
         for run in &self.functions {
             hops.push(hop("receipt-to-function", &run.plan.name, &run.tally.latency));
+            hops.push(hop("function-call", &run.plan.name, &run.tally.call_time));
         }
         for run in &self.uplinks {
             hops.push(hop("receipt-to-upstream", &run.plan.name, &run.latency));
@@ -118,22 +121,24 @@ impl Gateway {
     }
 
     fn function_status(&self, now: Now, run: &FunctionRun) -> FunctionStatus {
-        let state = match run.phase {
-            Phase::Running { .. } => "running",
-            Phase::Awake if run.poll_timeout().is_some_and(|at| at > now.instant) => "backing off",
-            Phase::Awake | Phase::Asleep => "idle",
-            Phase::Parked => "not loaded",
-        };
         let tally = &run.tally;
+        let streams: Vec<&str> = run.plan.inputs.iter().map(|input| &*input.stream).collect();
+        let age = |oldest: i64| u64::try_from(now.unix_ms.saturating_sub(oldest)).unwrap_or(0);
+        let running = run.workers.iter().filter(|worker| worker.running.is_some()).count();
         FunctionStatus {
             name: run.plan.name.clone(),
-            stream: run.plan.input.clone(),
-            state: state.to_owned(),
-            lag: self.lag(run.stream, run.reader),
+            stream: streams.join(", "),
+            state: function_state(now, run).to_owned(),
+            lag: self.function_lag(run),
+            workers: run.workers.len() as u64,
+            running: running as u64,
+            retry_lane: run.lane.records as u64,
+            queue_age_ms: run.oldest_ms().map_or(0, age),
             calls: tally.calls,
             records: tally.records,
             emitted: tally.emitted,
             failures: tally.failures,
+            deadline_misses: tally.deadline_misses,
             retries: tally.retries,
             dropped: tally.dropped,
             traces_dropped: tally.traces_dropped,
@@ -143,8 +148,17 @@ impl Gateway {
             fuel: tally.fuel,
             busy_us: tally.busy.as_micros() as u64,
             memory_bytes: tally.memory_bytes,
+            memory_high_bytes: tally.memory_high_bytes,
             last_failure: tally.last_failure.clone(),
         }
+    }
+
+    /// Records that are neither done nor, by a topic filter that has seen them, passed.
+    fn function_lag(&self, run: &FunctionRun) -> u64 {
+        let of = |intake: &Intake| {
+            self.lag(intake.stream, intake.reader).saturating_sub(intake.progress.beyond())
+        };
+        run.intakes.iter().map(of).sum::<u64>() + run.lane.records as u64
     }
 
     fn uplink_status(&self, now: Now, run: &UplinkRun) -> UplinkStatus {
@@ -179,6 +193,17 @@ impl Gateway {
 
     fn lag(&self, stream: StreamId, reader: ReaderId) -> u64 {
         self.log.next_seq(stream).0.saturating_sub(self.log.cursor(reader).0)
+    }
+}
+
+fn function_state(now: Now, run: &FunctionRun) -> &'static str {
+    match &run.mode {
+        _ if run.parked => "not loaded",
+        Mode::Paused => "paused",
+        Mode::Draining(_) => "draining",
+        Mode::Running if !run.is_idle() => "running",
+        Mode::Running if run.is_backing_off(now.instant) => "backing off",
+        Mode::Running => "idle",
     }
 }
 

@@ -21,6 +21,7 @@ use crate::clock::{ClockQuality, Now};
 use crate::gateway::{Gateway, Notice, Output};
 use crate::plan::Plan;
 use crate::release::{Release, Spooled};
+use crate::retry::lane_table_room;
 
 /// Name of the spool; no stream of a configuration can be called so.
 pub(crate) const SPOOL: &str = "$mqtt";
@@ -57,10 +58,11 @@ enum Pending {
     Spool(Arc<Message>, Vec<u8>, Option<Change>),
 }
 
-/// The log's options with room for what the broker keeps in its tables.
+/// The log's options with room for what the broker and the retry lanes keep in its tables.
 pub(crate) fn with_table_room(plan: &Plan) -> LogOptions {
     let mut options = plan.log.clone();
     options.max_table_bytes += plan.broker.max_retained_bytes + SESSION_TABLE_BYTES;
+    options.max_table_bytes += lane_table_room(plan.functions.len());
     options
 }
 

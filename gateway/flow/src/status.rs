@@ -200,12 +200,24 @@ pub struct ReaderStatus {
 pub struct FunctionStatus {
     /// Its name.
     pub name: String,
-    /// The stream that it reads.
+    /// The streams that it reads, with a comma and a space between them.
     pub stream: String,
-    /// `running`, `idle`, `backing off`, `not loaded`.
+    /// `running`, `idle`, `backing off`, `draining`, `paused`, `not loaded`.
     pub state: String,
-    /// Records that wait.
+    /// Records that wait, those in the retry lane included.
     pub lag: u64,
+    /// Calls that may be under way at a time.
+    #[serde(default)]
+    pub workers: u64,
+    /// Calls under way.
+    #[serde(default)]
+    pub running: u64,
+    /// Records in the retry lane, those that wait behind one of their key included.
+    #[serde(default)]
+    pub retry_lane: u64,
+    /// Milliseconds since the receipt of the oldest record that was read and is not done.
+    #[serde(default)]
+    pub queue_age_ms: u64,
     /// Calls made.
     pub calls: u64,
     /// Records handled and committed.
@@ -214,7 +226,10 @@ pub struct FunctionStatus {
     pub emitted: u64,
     /// Calls that failed (trap, deadline, memory, bad output).
     pub failures: u64,
-    /// Calls that will be made again.
+    /// Of those, the ones that missed their deadline.
+    #[serde(default)]
+    pub deadline_misses: u64,
+    /// Calls that are made again, for all their records or some.
     pub retries: u64,
     /// Records that the function dropped by NACK.
     pub dropped: u64,
@@ -233,6 +248,9 @@ pub struct FunctionStatus {
     pub busy_us: u64,
     /// Linear memory of the instance, in bytes, at the last call.
     pub memory_bytes: u64,
+    /// The most that it was at the end of a call.
+    #[serde(default)]
+    pub memory_high_bytes: u64,
     /// The last failure, in words.
     pub last_failure: Option<String>,
 }
@@ -275,7 +293,7 @@ pub struct UplinkStatus {
 /// How long records took on one hop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyStatus {
-    /// `publish-to-ack`, `receipt-to-function`, `receipt-to-upstream`, `send-to-upstream-ack`.
+    /// `publish-to-ack`, `receipt-to-function`, `function-call`, `receipt-to-upstream`, `send-to-upstream-ack`.
     pub hop: String,
     /// The function or uplink; empty for the broker.
     pub name: String,

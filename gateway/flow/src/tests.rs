@@ -3,12 +3,15 @@
 
 mod access;
 mod carried;
+mod chain;
+mod control;
 mod edges;
 mod epochs;
 mod events;
 mod imports;
 mod lanes;
 mod losses;
+mod ordering;
 mod quotas;
 mod sessions;
 mod setbacks;
@@ -23,22 +26,24 @@ use tidegate_abi::{BatchReader, NackClass, Operation, OutputWriter, Qos};
 use tidegate_broker::access::Access;
 use tidegate_broker::{BrokerLimits, ConnId, TopicFilter};
 use tidegate_stream::crash::CrashDisk;
-use tidegate_stream::{Compression, LogOptions, Overflow, ReadLimit, Seq};
+use tidegate_stream::{Compression, LogOptions, Overflow, ReadLimit, ReadOutcome, RecordRef, Seq};
 use tidegate_uplink::{Action, OutboundMessage, OutboundRecord, UplinkEvent, UplinkOptions};
 
 use crate::attributes::Attributes;
 use crate::{
-    CallResult, CallVerdict, ClockQuality, DEAD_LETTER_STREAM, FunctionPlan, Gateway, Now, Output,
-    Plan, Setback, StreamPlan, UplinkPlan,
+    Call, CallResult, CallVerdict, ClockQuality, DEAD_LETTER_STREAM, FunctionPlan, Gateway, Now,
+    Output, Plan, Setback, StreamPlan, UplinkPlan,
 };
 
-/// What a function does with a batch.
-type Guest = Box<dyn FnMut(&BatchReader<'_>, &BTreeMap<Vec<u8>, Vec<u8>>) -> CallVerdict>;
+/// What a function, by its index, does with a batch.
+type Guest = Box<dyn FnMut(usize, &BatchReader<'_>, &BTreeMap<Vec<u8>, Vec<u8>>) -> CallVerdict>;
 
 struct Bench {
     gateway: Gateway,
     disk: CrashDisk,
     now: Now,
+    /// Time since the wall clock last moved, by whole milliseconds.
+    since_ms: Duration,
     guest: Guest,
     calls: u64,
     sent: Vec<OutboundMessage>,
@@ -54,6 +59,9 @@ struct Bench {
     silent_lane: Option<&'static str>,
     disk_stands_still: bool,
     held_disk: Vec<tidegate_stream::DiskRequest>,
+    /// Calls end when the test says so.
+    calls_take_time: bool,
+    held_calls: Vec<Call>,
     upstream_holds: Vec<tidegate_uplink::Held>,
     /// The newest session that was asked for.
     sessions: u64,
@@ -76,6 +84,7 @@ impl Bench {
             gateway,
             disk,
             now,
+            since_ms: Duration::ZERO,
             guest,
             calls: 0,
             sent: Vec::new(),
@@ -87,6 +96,8 @@ impl Bench {
             silent_lane: None,
             disk_stands_still: false,
             held_disk: Vec::new(),
+            calls_take_time: false,
+            held_calls: Vec::new(),
             upstream_holds: Vec::new(),
             sessions: 0,
             received: BTreeMap::new(),
@@ -190,20 +201,8 @@ impl Bench {
                     let reply = request.perform(&self.disk);
                     self.gateway.handle_disk(self.now, reply);
                 }
-                Output::Call(call) => {
-                    self.calls += 1;
-                    let batch = BatchReader::parse(&call.frame).unwrap();
-                    let verdict = (self.guest)(&batch, &call.state);
-                    let function = call.function;
-                    drop(call.state);
-                    let result = CallResult {
-                        verdict,
-                        fuel: 1,
-                        elapsed: Duration::from_micros(10),
-                        memory_bytes: 65536,
-                    };
-                    self.gateway.handle_call(self.now, function, result);
-                }
+                Output::Call(call) if self.calls_take_time => self.held_calls.push(call),
+                Output::Call(call) => self.call(call),
                 Output::Uplink(index, action) => self.upstream(index, action),
                 Output::Authenticate(conn, _) => {
                     let access = self.access.clone().expect("a plan without logins");
@@ -212,6 +211,25 @@ impl Bench {
                 Output::Pause(_) | Output::Resume(_) | Output::Notice(_) => {}
             }
         }
+    }
+
+    /// Makes a call, and tells what came of it.
+    fn call(&mut self, call: Call) {
+        self.calls += 1;
+        let batch = BatchReader::parse(&call.frame).unwrap();
+        let verdict = (self.guest)(call.id.function, &batch, &call.state);
+        let id = call.id;
+        drop(call.state);
+        let elapsed = Duration::from_micros(10);
+        let result = CallResult { verdict, fuel: 1, elapsed, memory_bytes: 65536 };
+        self.gateway.handle_call(self.now, id, result);
+    }
+
+    /// Ends one of the calls that are under way.
+    fn end_call(&mut self, index: usize) {
+        let call = self.held_calls.remove(index);
+        self.call(call);
+        self.drain();
     }
 
     fn upstream(&mut self, index: usize, action: Action) {
@@ -260,13 +278,19 @@ impl Bench {
             if at > end {
                 break;
             }
-            let step = at - self.now.instant;
-            self.now.instant = at;
-            self.now.unix_ms += step.as_millis() as i64;
+            self.set_time(at);
             self.gateway.handle_timeout(self.now);
         }
-        self.now.instant = end;
+        self.set_time(end);
         self.drain();
+    }
+
+    fn set_time(&mut self, instant: Instant) {
+        self.since_ms += instant - self.now.instant;
+        self.now.instant = instant;
+        let whole = Duration::from_millis(self.since_ms.as_millis() as u64);
+        self.now.unix_ms += whole.as_millis() as i64;
+        self.since_ms -= whole;
     }
 
     fn let_the_disk_go(&mut self) {
@@ -283,15 +307,22 @@ impl Bench {
         let id = self.gateway.routes.id(name).unwrap();
         let limit = ReadLimit { records: 10_000, bytes: usize::MAX };
         let mut found = Vec::new();
-        let now = self.now.instant;
-        self.gateway.log_mut().read(now, id, Seq(1), limit, &mut |_, _, record| {
-            found.push((
-                record.topic.to_owned(),
-                String::from_utf8_lossy(record.payload).into_owned(),
-                Attributes::decode(record.attributes).unwrap(),
-            ));
-        });
-        found
+        let mut from = Seq(1);
+        loop {
+            let now = self.now.instant;
+            let visit = &mut |_, _, record: RecordRef<'_>| {
+                found.push((
+                    record.topic.to_owned(),
+                    String::from_utf8_lossy(record.payload).into_owned(),
+                    Attributes::decode(record.attributes).unwrap(),
+                ));
+            };
+            match self.gateway.log_mut().read(now, id, from, limit, visit) {
+                ReadOutcome::Read { next } | ReadOutcome::Lost { next } => from = next,
+                ReadOutcome::Fetching => self.drain(),
+                ReadOutcome::End => return found,
+            }
+        }
     }
 
     fn payloads(&mut self, name: &str) -> Vec<String> {
@@ -354,13 +385,12 @@ fn plan() -> Plan {
         },
         streams: vec![stream("telemetry", &["sensors/#"]), stream("alerts", &["alerts/#"])],
         functions: vec![FunctionPlan {
-            name: "echo".to_owned(),
-            input: "telemetry".to_owned(),
             publish: vec![filter("alerts/#")],
             batch_records: 8,
             batch_bytes: 4096,
             attempts: 3,
             state_bytes: 64,
+            ..FunctionPlan::new("echo", "telemetry")
         }],
         uplinks: vec![UplinkPlan {
             name: "cloud".to_owned(),
@@ -376,7 +406,7 @@ fn plan() -> Plan {
 
 /// A guest that emits one message for each entry and counts them in its state.
 fn echo() -> Guest {
-    Box::new(|batch, state| {
+    Box::new(|_, batch, state| {
         let mut out = OutputWriter::new();
         let count =
             state.get(&b"count"[..]).map_or(0, |value| value[0]) + batch.iter().count() as u8;
@@ -527,7 +557,7 @@ fn what_a_function_emits_to_subscribers_alone_does_not_wait_for_the_next_record(
 
 #[test]
 fn a_record_that_traps_ends_in_the_dead_letters_and_the_rest_is_processed() {
-    let guest: Guest = Box::new(|batch, _| {
+    let guest: Guest = Box::new(|_, batch, _| {
         if batch.iter().any(|message| message.payload == b"poison") {
             return CallVerdict::Failed("trap: unreachable".to_owned());
         }
@@ -558,7 +588,7 @@ fn a_record_that_traps_ends_in_the_dead_letters_and_the_rest_is_processed() {
 
 #[test]
 fn nack_dead_moves_one_record_and_nack_drop_forgets_one() {
-    let guest: Guest = Box::new(|batch, _| {
+    let guest: Guest = Box::new(|_, batch, _| {
         let mut out = OutputWriter::new();
         for (index, message) in batch.iter().enumerate() {
             let class = match message.payload {
@@ -587,10 +617,10 @@ fn nack_dead_moves_one_record_and_nack_drop_forgets_one() {
 
 #[test]
 fn nack_retry_keeps_the_order_and_gives_up_after_the_attempts() {
-    let guest: Guest = Box::new(|batch, _| {
+    let guest: Guest = Box::new(|_, batch, _| {
         let mut out = OutputWriter::new();
         for (index, message) in batch.iter().enumerate() {
-            if message.payload == b"later" && message.attempt < 3 || message.payload == b"never" {
+            if message.payload == b"later" && message.attempt < 2 || message.payload == b"never" {
                 let (index, class) = (index as u32, NackClass::Retry);
                 out.push(&Operation::Nack { index, class, code: 0, text: "not yet" }).unwrap();
             } else {
@@ -611,7 +641,7 @@ fn nack_retry_keeps_the_order_and_gives_up_after_the_attempts() {
 
 #[test]
 fn an_emit_that_is_not_granted_fails_the_call() {
-    let guest: Guest = Box::new(|_, _| {
+    let guest: Guest = Box::new(|_, _, _| {
         let mut out = OutputWriter::new();
         emit(&mut out, "secrets/x", b"y");
         CallVerdict::Done(out.finish())
@@ -627,7 +657,7 @@ fn an_emit_that_is_not_granted_fails_the_call() {
 
 #[test]
 fn state_beyond_its_quota_fails_the_call() {
-    let guest: Guest = Box::new(|_, _| {
+    let guest: Guest = Box::new(|_, _, _| {
         let mut out = OutputWriter::new();
         out.push(&Operation::KvPut { key: b"k", value: &[0; 64], ttl_ms: 0 }).unwrap();
         CallVerdict::Done(out.finish())
@@ -646,7 +676,7 @@ fn state_beyond_its_quota_fails_the_call() {
 fn a_function_that_feeds_itself_stops_at_the_hop_limit() {
     let mut circle = plan();
     circle.functions[0].publish = vec![filter("sensors/#")];
-    let guest: Guest = Box::new(|batch, _| {
+    let guest: Guest = Box::new(|_, batch, _| {
         let mut out = OutputWriter::new();
         for message in batch.iter() {
             emit(&mut out, "sensors/again", message.payload);

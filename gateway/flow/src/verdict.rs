@@ -6,17 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_abi::OutputReader;
 use tidegate_broker::{Message, QoS, SpoolTarget, TopicFilter};
-use tidegate_stream::{
-    AppendError, CommitError, Loss, LossReason, Record, Seq, StreamId, Transaction,
-};
+use tidegate_stream::{AppendError, CommitError, Loss, LossReason, Record, StreamId, Transaction};
 
 use crate::attributes::{Attributes, DeadLetter};
 use crate::call::CallVerdict;
 use crate::clock::Now;
 use crate::effects::Effects;
-use crate::function::InputRecord;
+use crate::function::{FunctionRun, NO_ROOM_PAUSE};
 use crate::gateway::{Gateway, Notice, Output, PlantedBug, undelivered_bytes};
-use crate::plan::DEAD_LETTER_STREAM;
+use crate::plan::{DEAD_LETTER_STREAM, Ordering};
+use crate::queue::InputRecord;
 use crate::release::Release;
 
 /// What goes to subscribers when the transaction is durable.
@@ -35,27 +34,25 @@ impl Gateway {
         now: Now,
         index: usize,
         batch: Vec<InputRecord>,
-        next: Seq,
         verdict: CallVerdict,
     ) {
         match verdict {
             CallVerdict::Done(frame) => match self.effects(index, &batch, &frame) {
-                Ok(effects) => self.apply(now, index, batch, next, effects),
-                Err(failure) => self.failed(now, index, batch, next, failure),
+                Ok(effects) => self.apply(now, index, batch, effects),
+                Err(failure) => self.failed(now, index, batch, failure),
             },
-            CallVerdict::Failed(failure) => {
-                self.functions[index].fresh = true;
-                self.failed(now, index, batch, next, failure);
+            CallVerdict::Failed(failure) | CallVerdict::Late(failure) => {
+                self.failed(now, index, batch, failure);
             }
             CallVerdict::RetryBatch => {
                 let why = "the function asked to have the batch again".to_owned();
-                self.try_again(now, index, batch, next, why);
+                self.try_again(now, index, batch, why);
             }
             CallVerdict::DeadLetterBatch => {
                 let why = "the function gave the batch up".to_owned();
                 let dead = (0..batch.len()).map(|record| (record, why.clone())).collect();
                 let effects = Effects { dead, ..Effects::default() };
-                self.apply(now, index, batch, next, effects);
+                self.apply(now, index, batch, effects);
             }
         }
     }
@@ -64,8 +61,7 @@ impl Gateway {
         &mut self,
         now: Now,
         index: usize,
-        batch: Vec<InputRecord>,
-        next: Seq,
+        mut batch: Vec<InputRecord>,
         failure: String,
     ) {
         let run = &mut self.functions[index];
@@ -76,84 +72,93 @@ impl Gateway {
             Notice::CallFailed { function, records: batch.len(), failure: failure.clone() };
         self.emit(Output::Notice(notice));
         if batch.len() > 1 {
-            self.functions[index].shrink_to(batch.len() / 2);
+            divide(&mut batch);
+            self.again(index, batch);
         } else {
-            self.try_again(now, index, batch, next, failure);
+            self.try_again(now, index, batch, failure);
         }
     }
 
-    /// Another try of the same batch; with no tries left, a smaller one or the dead letters.
-    fn try_again(
-        &mut self,
-        now: Now,
-        index: usize,
-        batch: Vec<InputRecord>,
-        next: Seq,
-        why: String,
-    ) {
+    /// The records go back to the queue: their call is made again, sooner or later.
+    fn again(&mut self, index: usize, batch: Vec<InputRecord>) {
         let run = &mut self.functions[index];
-        run.attempts += 1;
-        if run.attempts < run.plan.attempts {
-            run.retry_later(now);
-        } else if batch.len() > 1 {
-            run.shrink_to(batch.len() / 2);
-        } else {
+        run.tally.retries += 1;
+        run.give_back(batch);
+    }
+
+    /// Another try of the same batch after a pause; with no tries left, a smaller one or the
+    /// dead letters.
+    fn try_again(&mut self, now: Now, index: usize, mut batch: Vec<InputRecord>, why: String) {
+        let run = &mut self.functions[index];
+        let last = batch.iter().any(|one| run.is_last_try(one, now.instant));
+        if last && batch.len() > 1 {
+            divide(&mut batch);
+            return self.again(index, batch);
+        }
+        let together = batch.len();
+        run.delay(now.instant, &mut batch);
+        if last {
             let dead = BTreeMap::from([(0, why)]);
             let effects = Effects { dead, ..Effects::default() };
-            self.apply(now, index, batch, next, effects);
+            return self.commit(now, index, batch, effects);
         }
+        for one in &mut batch {
+            one.tries.company = one.tries.company.min(together);
+        }
+        self.again(index, batch);
     }
 
-    /// Commits the effects with the cursor, or makes the batch end before the record that the
-    /// function wants to have again.
-    fn apply(
-        &mut self,
-        now: Now,
-        index: usize,
-        batch: Vec<InputRecord>,
-        next: Seq,
-        effects: Effects,
-    ) {
-        match effects.retry {
-            Some((0, why)) if batch.len() == 1 => self.try_again(now, index, batch, next, why),
-            Some((at, _)) => self.functions[index].shrink_to(at),
-            None => self.commit(now, index, batch, next, effects),
+    /// Commits the effects, unless a record that the function wants to have again stands in
+    /// front of another of its lane that the function has done.
+    fn apply(&mut self, now: Now, index: usize, mut batch: Vec<InputRecord>, mut effects: Effects) {
+        effects.retry.retain(|at, _| !effects.dead.contains_key(at));
+        if effects.retry.is_empty() {
+            return self.commit(now, index, batch, effects);
         }
+        let run = &mut self.functions[index];
+        if overtakes(run.plan.ordering, &batch, &effects.retry) {
+            for at in effects.retry.keys() {
+                batch[*at].tries.company = 1;
+            }
+            return self.again(index, batch);
+        }
+        if effects.retry.len() == batch.len() {
+            // Nothing is acknowledged, so nothing else counts.
+            effects = Effects { retry: effects.retry, ..Effects::default() };
+        }
+        for (at, why) in std::mem::take(&mut effects.retry) {
+            if run.is_last_try(&batch[at], now.instant) {
+                effects.dead.insert(at, why);
+            } else {
+                effects.retry.insert(at, why);
+            }
+        }
+        if effects.retry.len() < batch.len() {
+            return self.commit(now, index, batch, effects);
+        }
+        batch.iter_mut().for_each(|one| retry_alone(run, now, one));
+        self.again(index, batch);
     }
 
-    fn commit(
-        &mut self,
-        now: Now,
-        index: usize,
-        batch: Vec<InputRecord>,
-        next: Seq,
-        mut effects: Effects,
-    ) {
-        let mut result = self.try_commit(now, index, &batch, next, &effects);
+    fn commit(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, mut effects: Effects) {
+        let mut result = self.try_commit(now, index, &batch, &effects);
         if let Err(CommitError::Append(AppendError::TooLarge { .. })) = result
             && effects.drop_traces()
         {
-            result = self.try_commit(now, index, &batch, next, &effects);
+            result = self.try_commit(now, index, &batch, &effects);
         }
         match result {
-            Ok(()) => {
-                let logs = std::mem::take(&mut effects.logs);
-                let latency = &mut self.functions[index].tally.latency;
-                for input in &batch {
-                    latency.add_age(input.record.unix_ms, now.unix_ms, 1);
-                }
-                self.committed(index, &batch, &effects, logs);
-            }
-            Err(error) => self.not_committed(now, index, batch, next, error),
+            Ok(()) => self.committed(now, index, batch, effects),
+            Err(error) => self.not_committed(now, index, batch, &effects, error),
         }
     }
 
+    /// The one commit of a call: what it did, and what is done by it.
     fn try_commit(
         &mut self,
         now: Now,
         index: usize,
         batch: &[InputRecord],
-        next: Seq,
         effects: &Effects,
     ) -> Result<(), CommitError> {
         let mut transaction = Transaction::new();
@@ -163,12 +168,17 @@ impl Gateway {
         if !staged.deliveries.is_empty() {
             transaction.hurry();
         }
-        let reader = self.functions[index].reader;
-        if self.planted == Some(PlantedBug::CursorApart) {
-            self.commit_cursor_apart(now, reader, next);
+        let run = &self.functions[index];
+        let done = batch.iter().enumerate().filter(|(at, _)| !effects.retry.contains_key(at));
+        let done = done.map(|(_, one)| one);
+        let changes = if self.planted == Some(PlantedBug::CursorApart) {
+            let mut apart = Transaction::new();
+            let changes = self.stage_done(run, done, &mut apart);
+            self.commit_cursor_apart(now, apart);
+            changes
         } else {
-            transaction.advance(reader, next);
-        }
+            self.stage_done(run, done, &mut transaction)
+        };
         let committed = self.log.commit(now.instant, transaction)?;
         for (message, shares) in staged.deliveries {
             self.undelivered_bytes += undelivered_bytes(&message);
@@ -176,37 +186,64 @@ impl Gateway {
             self.waiting.push_back((committed.position, release));
         }
         self.offer_when_durable(now, &committed, staged.spooled.into_iter());
-        self.functions[index].state_bytes = state_bytes;
+        let run = &mut self.functions[index];
+        run.state_bytes = state_bytes;
+        run.install(changes);
         Ok(())
     }
 
-    fn committed(
-        &mut self,
-        index: usize,
-        batch: &[InputRecord],
-        effects: &Effects,
-        logs: Vec<(u8, String)>,
-    ) {
+    fn committed(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, mut effects: Effects) {
+        let logs = std::mem::take(&mut effects.logs);
         let run = &mut self.functions[index];
-        run.tally.records += batch.len() as u64;
         run.tally.emitted += effects.emits.len() as u64;
         run.tally.dead_letters += effects.dead.len() as u64;
         run.tally.dropped += effects.dropped as u64;
         run.tally.traces_dropped += effects.traces_dropped;
-        run.move_on();
-        let (function, stream) = (run.plan.name.clone(), run.plan.input.clone());
-        for (record, reason) in &effects.dead {
-            let notice = Notice::DeadLettered {
+        let function = run.plan.name.clone();
+        let mut notices = Vec::new();
+        for (record, reason) in effects.dead {
+            let one = &batch[record];
+            notices.push(Notice::DeadLettered {
                 function: function.clone(),
-                stream: stream.clone(),
-                seq: batch[*record].seq.0,
-                reason: reason.clone(),
-            };
+                stream: run.plan.inputs[one.source].stream.clone(),
+                seq: one.seq.0,
+                reason,
+            });
+        }
+        self.records_done(now, index, batch, &effects.retry);
+        for notice in notices {
             self.emit(Output::Notice(notice));
         }
         for (level, text) in logs {
             let function = function.clone();
             self.emit(Output::Notice(Notice::FunctionLog { function, level, text }));
+        }
+    }
+
+    /// The records of a batch are done, but for those that are to be tried again.
+    fn records_done(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        retry: &BTreeMap<usize, String>,
+    ) {
+        let run = &mut self.functions[index];
+        let mut back = Vec::new();
+        for (at, mut one) in batch.into_iter().enumerate() {
+            if retry.contains_key(&at) {
+                retry_alone(run, now, &mut one);
+                back.push(one);
+                continue;
+            }
+            if one.is_kept() {
+                run.lane.remove(&one);
+            }
+            run.tally.records += 1;
+            run.tally.latency.add_age(one.record.unix_ms, now.unix_ms, 1);
+        }
+        if !back.is_empty() {
+            self.again(index, back);
         }
     }
 
@@ -216,47 +253,48 @@ impl Gateway {
         now: Now,
         index: usize,
         batch: Vec<InputRecord>,
-        next: Seq,
+        effects: &Effects,
         error: CommitError,
     ) {
         match error {
             CommitError::Append(
                 AppendError::StreamFull { .. } | AppendError::Busy { .. } | AppendError::DiskFull,
-            ) => {
-                let run = &mut self.functions[index];
-                run.tally.last_failure = Some(error.to_string());
-                run.attempts = 0;
-                run.retry_later(now);
-            }
+            ) => self.commit_later(now, index, batch, &error),
             CommitError::Append(AppendError::TooLarge { .. } | AppendError::UnknownStream(_))
             | CommitError::TablesFull { .. }
             | CommitError::UnknownReader(_)
             | CommitError::UnknownTable(_) => {
-                let run = &self.functions[index];
-                if batch.len() == 1 && run.attempts >= run.plan.attempts {
-                    self.give_up(now, index, batch, next, &error);
+                let letter = effects.emits.is_empty() && effects.state.is_empty();
+                if batch.len() == 1 && effects.dead.len() == 1 && letter {
+                    self.give_up(now, index, batch, &error);
                 } else {
-                    self.failed(now, index, batch, next, error.to_string());
+                    self.failed(now, index, batch, error.to_string());
                 }
             }
         }
     }
 
-    /// Not even its copy in the dead-letter stream can be committed: the record is a loss.
-    fn give_up(
+    fn commit_later(
         &mut self,
         now: Now,
         index: usize,
         batch: Vec<InputRecord>,
-        next: Seq,
         error: &CommitError,
     ) {
+        let run = &mut self.functions[index];
+        run.tally.last_failure = Some(error.to_string());
+        run.not_before = Some(now.instant + NO_ROOM_PAUSE);
+        self.again(index, batch);
+    }
+
+    /// Not even its copy in the dead-letter stream can be committed: the record is a loss.
+    fn give_up(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, error: &CommitError) {
         let run = &self.functions[index];
         let mut transaction = Transaction::new();
-        transaction.advance(run.reader, next);
+        let changes = self.stage_done(run, batch.iter(), &mut transaction);
         for input in &batch {
             transaction.loss(Loss {
-                stream: run.stream,
+                stream: run.intakes[input.source].stream,
                 first: input.seq,
                 last: input.seq,
                 records: 1,
@@ -268,15 +306,12 @@ impl Gateway {
         let reason = format!("{error}, also as a dead letter: it is in the loss ledger only");
         match self.log.commit(now.instant, transaction) {
             Ok(_) => {
+                self.functions[index].install(changes);
                 let dead = (0..batch.len()).map(|at| (at, reason.clone())).collect();
                 let effects = Effects { dead, ..Effects::default() };
-                self.committed(index, &batch, &effects, Vec::new());
+                self.committed(now, index, batch, effects);
             }
-            Err(error) => {
-                let run = &mut self.functions[index];
-                run.tally.last_failure = Some(error.to_string());
-                run.retry_later(now);
-            }
+            Err(error) => self.commit_later(now, index, batch, &error),
         }
     }
 
@@ -353,9 +388,9 @@ impl Gateway {
             let input = &batch[*at];
             let bytes = input.attributes.encode_dead(DeadLetter {
                 function: run.plan.name.clone(),
-                stream: run.plan.input.clone(),
+                stream: run.plan.inputs[input.source].stream.clone(),
                 seq: input.seq.0,
-                attempts: run.attempts.max(1),
+                attempts: input.tries.failed.max(1),
                 reason: shortened(reason),
             });
             into.append(
@@ -366,9 +401,7 @@ impl Gateway {
     }
 
     /// The mistake that [`PlantedBug::CursorApart`] stands for.
-    fn commit_cursor_apart(&mut self, now: Now, reader: tidegate_stream::ReaderId, next: Seq) {
-        let mut alone = Transaction::new();
-        alone.advance(reader, next);
+    fn commit_cursor_apart(&mut self, now: Now, alone: Transaction) {
         if self.log.commit(now.instant, alone).is_ok() {
             self.log.flush(now.instant);
             while let Some(request) = self.log.poll_disk(now.instant) {
@@ -403,6 +436,34 @@ impl Gateway {
             ));
         }
         Ok(effects)
+    }
+}
+
+/// Half as many of these may stand together in a call as did.
+fn divide(batch: &mut [InputRecord]) {
+    let company = (batch.len() / 2).max(1);
+    for one in batch {
+        one.tries.company = company;
+    }
+}
+
+/// A record that the function wants to have again waits, and comes alone.
+fn retry_alone(run: &FunctionRun, now: Now, one: &mut InputRecord) {
+    run.delay(now.instant, std::slice::from_mut(one));
+    one.tries.company = 1;
+}
+
+/// Whether one of those to be tried again stands in front of another of its lane that is not.
+fn overtakes(ordering: Ordering, batch: &[InputRecord], retry: &BTreeMap<usize, String>) -> bool {
+    let done = |at: &usize| !retry.contains_key(at);
+    let behind = |at: &usize| at + 1..batch.len();
+    match ordering {
+        Ordering::Strict => retry.keys().any(|at| behind(at).any(|later| done(&later))),
+        Ordering::PerKey => {
+            let same = |at: &usize, later: &usize| batch[*later].key == batch[*at].key;
+            retry.keys().any(|at| behind(at).any(|later| done(&later) && same(at, &later)))
+        }
+        Ordering::None => false,
     }
 }
 

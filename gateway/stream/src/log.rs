@@ -626,6 +626,16 @@ impl Log {
         self.state.stream(stream).map_or(Seq(1), |stream| stream.durable)
     }
 
+    /// A sequence at or in front of the first record that is kept of those received at or after
+    /// `unix_ms`: where the piece of the index begins that has it, some 64 KiB of records. That
+    /// of the next record when all are older.
+    #[must_use]
+    pub fn seq_before(&self, stream: StreamId, unix_ms: i64) -> Seq {
+        let Some(stream) = self.state.stream(stream) else { return Seq(0) };
+        let found = stream.chunks.iter().find(|chunk| chunk.newest_ms >= unix_ms);
+        found.map_or(stream.durable.max(stream.first), |chunk| chunk.first.max(stream.first))
+    }
+
     /// First sequence that the reader has not yet done; 1 for an unknown reader.
     #[must_use]
     pub fn cursor(&self, reader: ReaderId) -> Seq {

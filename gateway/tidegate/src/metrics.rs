@@ -31,7 +31,7 @@ pub(crate) fn render(status: &Status) -> String {
 }
 
 fn latency(page: &mut Page, hops: &[LatencyStatus]) {
-    let help = "Time that records take, by hop: publish-to-ack, receipt-to-function, \
+    let help = "Time that records take, by hop: publish-to-ack, receipt-to-function, function-call, \
                 receipt-to-upstream, send-to-upstream-ack.";
     let name = "tidegate_latency_seconds";
     page.family(name, "histogram", help);
@@ -176,11 +176,15 @@ fn streams(page: &mut Page, streams: &[StreamStatus]) {
 
 fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     type Value = fn(&FunctionStatus) -> u64;
-    let gauges: [(&str, &str, Value); 4] = [
+    let gauges: [(&str, &str, Value); 8] = [
         ("lag", "Records that wait for the function.", |f| f.lag),
+        ("workers", "Calls that may be under way at a time.", |f| f.workers),
+        ("running", "Calls under way.", |f| f.running),
+        ("retry_lane", "Records in the retry lane.", |f| f.retry_lane),
         ("state_keys", "Keys of state held.", |f| f.state_keys),
         ("state_bytes", "Bytes of state held.", |f| f.state_bytes),
         ("memory_bytes", "Linear memory at the last call.", |f| f.memory_bytes),
+        ("memory_high_bytes", "The most of it so far.", |f| f.memory_high_bytes),
     ];
     for (name, help, value) in gauges {
         let family = page.gauge(&format!("tidegate_function_{name}"), help);
@@ -188,11 +192,19 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
             family.sample(&[("function", &function.name)], value(function));
         }
     }
-    let counters: [(&str, &str, Value); 9] = [
+    let family = page.gauge(
+        "tidegate_function_queue_age_seconds",
+        "Age of the oldest record that was read and is not done.",
+    );
+    for function in functions {
+        family.sample(&[("function", &function.name)], seconds(function.queue_age_ms, 1_000));
+    }
+    let counters: [(&str, &str, Value); 10] = [
         ("calls", "Calls made.", |f| f.calls),
         ("records", "Records handled and committed.", |f| f.records),
         ("emitted", "Records emitted.", |f| f.emitted),
         ("failures", "Calls that failed.", |f| f.failures),
+        ("deadline_misses", "Calls that missed their deadline.", |f| f.deadline_misses),
         ("retries", "Calls made again.", |f| f.retries),
         ("dropped", "Records that the function dropped.", |f| f.dropped),
         ("traces_dropped", "Outputs without room for their trace context.", |f| f.traces_dropped),

@@ -59,13 +59,12 @@ impl Options {
                 stream(3, &["sensors/+/orders"]),
             ],
             functions: vec![FunctionPlan {
-                name: FUNCTION.to_owned(),
-                input: STREAMS[0].to_owned(),
                 publish: filters(&["alerts/#"]),
                 batch_records: 64,
                 batch_bytes: 64 * 1024,
                 attempts: ATTEMPTS,
                 state_bytes: 1024 * 1024,
+                ..FunctionPlan::new(FUNCTION, STREAMS[0])
             }],
             uplinks: self.uplink_plans(life),
             seed: self.seed,

@@ -40,7 +40,7 @@ fn traces(bench: &mut Bench, stream: &str) -> Vec<(String, Vec<(String, String)>
 
 /// Answers each entry whose payload is one digit with an output of the entry of that number.
 fn of_the_entry_that_the_payload_names() -> Guest {
-    Box::new(|batch, _| {
+    Box::new(|_, batch, _| {
         let mut out = OutputWriter::new();
         for message in batch.iter() {
             let entry = u16::from(message.payload[0] - b'0');
@@ -105,7 +105,7 @@ fn an_output_of_a_record_that_is_not_there_fails_the_call() {
 fn an_output_that_fits_into_a_commit_fits_with_a_trace_too() {
     // Around the largest payload that a commit of this plan holds.
     let outcome = |len: usize, user: &[(&str, &str)]| {
-        let guest: Guest = Box::new(move |_, _| {
+        let guest: Guest = Box::new(move |_, _, _| {
             let mut out = OutputWriter::new();
             emit_for(&mut out, Some(1), "alerts/echo", &vec![b'x'; len]);
             CallVerdict::Done(out.finish())

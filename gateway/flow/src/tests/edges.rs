@@ -32,7 +32,7 @@ fn large_frames() -> Plan {
 
 #[test]
 fn a_record_whose_attributes_are_as_large_as_can_be_becomes_a_dead_letter() {
-    let mut bench = Bench::new(large_frames(), Box::new(|_, _| CallVerdict::DeadLetterBatch));
+    let mut bench = Bench::new(large_frames(), Box::new(|_, _, _| CallVerdict::DeadLetterBatch));
     let conn = bench.connect(1, "s1");
     bench.publish_large(conn, 1, "sensors/a", &"v".repeat(65_500));
     bench.publish(conn, 2, "sensors/a", "next");
@@ -49,7 +49,7 @@ fn a_record_whose_attributes_are_as_large_as_can_be_becomes_a_dead_letter() {
 #[test]
 fn a_reason_as_long_as_the_function_likes_is_cut() {
     let reason = "é".repeat(32_000);
-    let guest: Guest = Box::new(move |_, _| {
+    let guest: Guest = Box::new(move |_, _, _| {
         let mut out = OutputWriter::new();
         let nack = Operation::Nack { index: 0, class: NackClass::Dead, code: 0, text: &reason };
         out.push(&nack).unwrap();
@@ -68,7 +68,7 @@ fn a_reason_as_long_as_the_function_likes_is_cut() {
 
 #[test]
 fn a_record_too_large_to_be_copied_as_a_dead_letter_is_a_loss_and_holds_nothing_up() {
-    let mut bench = Bench::new(plan(), Box::new(|_, _| CallVerdict::DeadLetterBatch));
+    let mut bench = Bench::new(plan(), Box::new(|_, _, _| CallVerdict::DeadLetterBatch));
     let conn = bench.connect(1, "s1");
     // As large as a frame takes: no room for what makes it a dead letter.
     let limit = 64 * 1024 - 256 - 24 - 48;
@@ -127,7 +127,7 @@ fn a_function_does_not_run_ahead_of_a_disk_that_stands_still() {
     };
     let mut plan = large_frames();
     plan.functions[0].publish = vec![filter("elsewhere/#")];
-    let amplify: Guest = Box::new(|batch, _| {
+    let amplify: Guest = Box::new(|_, batch, _| {
         let mut out = OutputWriter::new();
         for _ in batch.iter() {
             emit(&mut out, "elsewhere/a", &[7; 32 * 1024]);
@@ -147,7 +147,7 @@ fn a_function_does_not_run_ahead_of_a_disk_that_stands_still() {
 
 #[test]
 fn a_parked_function_wakes_nobody() {
-    let mut bench = Bench::new(plan(), Box::new(|_, _| CallVerdict::Failed("gone".to_owned())));
+    let mut bench = Bench::new(plan(), Box::new(|_, _, _| CallVerdict::Failed("gone".to_owned())));
     let conn = bench.connect(1, "s1");
     bench.publish(conn, 1, "sensors/a", "x");
     bench.pass(Duration::from_millis(20));
@@ -197,7 +197,7 @@ fn a_gateway_that_shuts_down_starts_no_calls_and_ends_clean_in_the_middle_of_a_b
         elapsed: Duration::ZERO,
         memory_bytes: 0,
     };
-    bench.gateway.handle_call(bench.now, call.function, result);
+    bench.gateway.handle_call(bench.now, call.id, result);
     bench.drain();
     assert!(bench.gateway.is_idle());
     assert_eq!(bench.calls, 0);
@@ -318,7 +318,7 @@ fn a_gateway_that_shuts_down_on_a_slow_disk_does_not_spin_for_its_uplinks() {
 
 #[test]
 fn nothing_passes_for_sent_at_a_server_that_holds_an_epoch_from_elsewhere() {
-    let mut bench = Bench::new(plan(), Box::new(|_, _| CallVerdict::Done(Vec::new())));
+    let mut bench = Bench::new(plan(), Box::new(|_, _, _| CallVerdict::Done(Vec::new())));
     let epoch = bench.gateway.log_mut().epoch();
     let held = |epoch| {
         let (lane, epoch) = (tidegate_uplink::LaneId(0), tidegate_stream::Epoch(epoch));

@@ -15,7 +15,7 @@ fn live_first() -> Plan {
 }
 
 fn no_guest() -> Guest {
-    Box::new(|_, _| panic!("nobody calls"))
+    Box::new(|_, _, _| panic!("nobody calls"))
 }
 
 impl Bench {

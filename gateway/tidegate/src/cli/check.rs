@@ -3,11 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
+use tidegate_flow::Ordering;
 use tidegate_stream::{Compression, Overflow};
 
 use super::Failure;
 use super::table::Table;
-use crate::config::{self, ListenerSettings, Settings, show_bytes, show_duration};
+use crate::config::{
+    self, FunctionSettings, ListenerSettings, Settings, show_bytes, show_duration,
+};
 
 /// Reports every mistake of a configuration, or what would run.
 pub(super) fn check(file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
@@ -47,13 +50,29 @@ fn summary(settings: &Settings) -> Table {
         let publish: Vec<&str> = function.publish.iter().map(|topic| topic.as_str()).collect();
         let publish = if publish.is_empty() { "nothing".to_owned() } else { publish.join(" ") };
         let module = function.module.display();
-        let text = format!("{module}, reads {}, may publish {publish}", function.input);
+        let inputs: Vec<&str> = function.inputs.iter().map(|input| &*input.stream).collect();
+        let inputs = inputs.join(" and ");
+        let ordering = ordering(function);
+        let text = format!("{module}, reads {inputs}{ordering}, may publish {publish}");
         row("function", &function.name, text);
     }
     for uplink in &settings.uplinks {
         row("uplink", &uplink.name, format!("{} <- {}", uplink.target, uplink.streams.join(", ")));
     }
     table
+}
+
+/// What is not the usual strict ordering.
+fn ordering(function: &FunctionSettings) -> String {
+    let calls = match function.workers {
+        1 => String::new(),
+        workers => format!(", {workers} calls at a time"),
+    };
+    match function.ordering {
+        Ordering::Strict => calls,
+        Ordering::PerKey => format!(" in order per key{calls}"),
+        Ordering::None => format!(" in no order{calls}"),
+    }
 }
 
 fn layers(listener: &ListenerSettings) -> String {

@@ -41,11 +41,15 @@ const SECTION: SectionKeys = SectionKeys {
         &BUILD,
         &function::MODULE,
         &function::INPUT,
+        &function::ORDERING,
+        &function::WORKERS,
         &function::PUBLISH,
         &function::CONFIG,
         &function::BATCH_RECORDS,
         &function::BATCH_BYTES,
+        &function::BATCH_WINDOW,
         &function::ATTEMPTS,
+        &function::RETRY_MAX_AGE,
         &function::MEMORY,
         &function::FUEL_PER_BATCH,
         &function::FUEL_PER_MESSAGE,
@@ -112,7 +116,10 @@ batch_records = 16
         )
         .unwrap();
         let function = &file.function;
-        assert_eq!((function.name.as_str(), function.input.as_str()), ("threshold", "anything"));
+        assert_eq!(
+            (function.name.as_str(), function.inputs[0].stream.as_str()),
+            ("threshold", "anything")
+        );
         assert_eq!((file.version.as_str(), file.build.as_deref()), ("1.2.0", Some("make")));
         assert_eq!(function.config, br#"{"limit":30.0}"#);
         assert_eq!((function.batch_records, function.attempts), (16, 5));

@@ -86,7 +86,10 @@ pub(crate) enum Kind {
         max: usize,
     },
     PartitionKey,
-    Input,
+    /// A table with a stream and topics, or a list of such tables.
+    Input {
+        max: usize,
+    },
     Json {
         max: usize,
     },
@@ -142,7 +145,9 @@ impl Kind {
             Kind::PartitionKey => {
                 r#""client", "topic", "topic/N", "topic/N-M", "property/NAME""#.to_owned()
             }
-            Kind::Input => "{ stream = \"NAME\" }".to_owned(),
+            Kind::Input { max } => format!(
+                "{{ stream = \"NAME\" }}, with topics = [...] or without, or a list of at most {max}"
+            ),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
             Kind::Patterns { max } => format!("list of 1 to {max} topic filters with variables"),
@@ -487,9 +492,21 @@ pub(crate) mod function {
     };
     pub(crate) const INPUT: Key = Key {
         name: "input",
-        kind: Kind::Input,
+        kind: Kind::Input { max: tidegate_flow::MAX_INPUTS },
         fallback: Fallback::Required(r#"input = { stream = "telemetry" }"#),
-        about: "The stream that the function reads.",
+        about: "The streams that the function reads. With topics it gets records of those alone and passes the others.",
+    };
+    pub(crate) const ORDERING: Key = Key {
+        name: "ordering",
+        kind: Kind::Choice(&["strict", "per-key", "none"]),
+        fallback: Fallback::Value(r#""strict""#),
+        about: "What waits while a record is tried again: all behind it; what has the same `key` of its stream (records without a key count as one); nothing.",
+    };
+    pub(crate) const WORKERS: Key = Key {
+        name: "workers",
+        kind: Kind::Count { min: 1, max: tidegate_flow::MAX_WORKERS as u64 },
+        fallback: Fallback::Value("1"),
+        about: "Calls at a time, each in an instance and a thread of its own; 1 with strict ordering.",
     };
     pub(crate) const PUBLISH: Key = Key {
         name: "publish",
@@ -515,11 +532,23 @@ pub(crate) mod function {
         fallback: Fallback::Value(r#""256KiB""#),
         about: "Most payload bytes in one call; a larger record comes alone.",
     };
+    pub(crate) const BATCH_WINDOW: Key = Key {
+        name: "batch_window",
+        kind: time(Duration::ZERO, Duration::from_secs(3600)),
+        fallback: Fallback::Value(r#""0s""#),
+        about: "How long records wait for a batch to fill before the function is called with what is there.",
+    };
     pub(crate) const ATTEMPTS: Key = Key {
         name: "attempts",
         kind: Kind::Count { min: 1, max: 100 },
         fallback: Fallback::Value("5"),
         about: "Times that a record is tried before it goes to the stream `dead-letters`.",
+    };
+    pub(crate) const RETRY_MAX_AGE: Key = Key {
+        name: "retry_max_age",
+        kind: time(Duration::from_secs(1), Duration::from_secs(365 * 86_400)),
+        fallback: Fallback::Value(r#""1h""#),
+        about: "How long a record is tried, however many attempts are left; time without power does not count.",
     };
     pub(crate) const MEMORY: Key = Key {
         name: "memory",
@@ -557,11 +586,15 @@ pub(crate) mod function {
         keys: &[
             &MODULE,
             &INPUT,
+            &ORDERING,
+            &WORKERS,
             &PUBLISH,
             &CONFIG,
             &BATCH_RECORDS,
             &BATCH_BYTES,
+            &BATCH_WINDOW,
             &ATTEMPTS,
+            &RETRY_MAX_AGE,
             &MEMORY,
             &FUEL_PER_BATCH,
             &FUEL_PER_MESSAGE,

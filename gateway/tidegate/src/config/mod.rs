@@ -5,6 +5,7 @@ mod acl;
 mod document;
 mod files;
 mod function_file;
+mod inputs;
 mod json;
 mod keys;
 mod listeners;

@@ -114,11 +114,15 @@ fn stream_plan(stream: &super::StreamSettings) -> StreamPlan {
 fn function_plan(function: &FunctionSettings) -> FunctionPlan {
     FunctionPlan {
         name: function.name.clone(),
-        input: function.input.clone(),
+        inputs: function.inputs.clone(),
+        ordering: function.ordering,
+        workers: function.workers,
         publish: function.publish.clone(),
         batch_records: function.batch_records,
         batch_bytes: function.batch_bytes,
+        batch_window: function.batch_window,
         attempts: function.attempts,
+        retry_max_age: function.retry_max_age,
         state_bytes: function.state_bytes,
     }
 }
@@ -171,5 +175,8 @@ pub(super) fn assert_defaults(settings: &Settings) {
     for function in &settings.functions {
         let deadline = std::time::Duration::from_secs(1);
         assert_eq!(function.limits(), Limits { deadline, ..Limits::default() });
+        let publish = function.publish.clone();
+        let core = FunctionPlan::new(&function.name, &function.inputs[0].stream);
+        assert_eq!(function_plan(function), FunctionPlan { publish, ..core });
     }
 }

@@ -18,7 +18,7 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, json, partition_key, uplinks};
+use super::{files, inputs, json, partition_key, uplinks};
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -50,7 +50,7 @@ pub(super) fn read(
     let storage = reader.storage(out);
     let streams = reader.streams(out);
     let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
-    let functions = reader.functions(&names, out);
+    let functions = reader.functions(&streams, out);
     let uplinks = uplinks::read(&reader, &gateway, &names, out);
     let file = file.to_owned();
     Settings {
@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
         streams
     }
 
-    fn functions(&self, streams: &[&str], out: &mut Mistakes) -> Vec<FunctionSettings> {
+    fn functions(&self, streams: &[StreamSettings], out: &mut Mistakes) -> Vec<FunctionSettings> {
         let sections = Section::several(self.source, self.root, &function::SECTION, out);
         let mut functions = Vec::new();
         for (name, section) in sections {
@@ -275,18 +275,24 @@ impl<'a> Reader<'a> {
         &self,
         name: &str,
         section: &Section<'_>,
-        streams: Option<&[&str]>,
+        streams: Option<&[StreamSettings]>,
         out: &mut Mistakes,
     ) -> FunctionSettings {
+        let inputs = inputs::read(section, streams, out);
+        let (ordering, workers) = inputs::ordering(section, &inputs, streams, out);
         FunctionSettings {
             name: name.to_owned(),
             module: self.path(section, &function::MODULE, out).unwrap_or_default(),
-            input: input(section, streams, out),
+            inputs,
+            ordering,
+            workers,
             publish: topics(section, &function::PUBLISH, out),
             config: config(section, out),
             batch_records: size(section.count(&function::BATCH_RECORDS, out)),
             batch_bytes: size(section.bytes(&function::BATCH_BYTES, out)),
+            batch_window: section.time(&function::BATCH_WINDOW, out),
             attempts: short(section.count(&function::ATTEMPTS, out)),
+            retry_max_age: section.time(&function::RETRY_MAX_AGE, out),
             memory_bytes: size(section.bytes(&function::MEMORY, out)),
             fuel_per_batch: section.count(&function::FUEL_PER_BATCH, out),
             fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
@@ -307,7 +313,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What a stream that is in every gateway takes.
-fn reserved(name: &str) -> Option<&'static str> {
+pub(super) fn reserved(name: &str) -> Option<&'static str> {
     match name {
         DEAD_LETTER_STREAM => Some("the records that functions gave up"),
         LOSS_STREAM => Some("what the loss ledger says"),
@@ -384,7 +390,17 @@ fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<TopicFilt
         section.missing(key, out);
         return Vec::new();
     };
-    let Some(elements) = list(&spot, min, max, "topic filters", out) else { return Vec::new() };
+    filters(&spot, min, max, out)
+}
+
+/// A list of topic filters.
+pub(super) fn filters(
+    spot: &Spot<'_>,
+    min: usize,
+    max: usize,
+    out: &mut Mistakes,
+) -> Vec<TopicFilter> {
+    let Some(elements) = list(spot, min, max, "topic filters", out) else { return Vec::new() };
     let mut found: Vec<TopicFilter> = Vec::new();
     for element in elements {
         let DeValue::String(text) = element.value else {
@@ -417,39 +433,6 @@ pub(super) fn list<'a>(
         return None;
     }
     Some(elements)
-}
-
-fn input(section: &Section<'_>, streams: Option<&[&str]>, out: &mut Mistakes) -> String {
-    let Some(spot) = section.spot(&function::INPUT) else {
-        section.missing(&function::INPUT, out);
-        return String::new();
-    };
-    let Some(entries) = spot.entries() else {
-        spot.wrong(out, "must be a table; write { stream = \"NAME\" }");
-        return String::new();
-    };
-    let mut input = None;
-    for (key, entry) in entries {
-        match (key, entry.value) {
-            ("stream", DeValue::String(name)) => {
-                match (reserved(name), streams) {
-                    (Some(what), _) => entry.wrong(out, &format!("a function cannot read {what}")),
-                    (None, Some(streams)) => check_stream(&entry, name, streams, out),
-                    (None, None) => {}
-                }
-                input = Some(name.clone().into_owned());
-            }
-            ("stream", other) => {
-                entry.wrong(out, &expected("the name of a stream", other));
-                input = Some(String::new());
-            }
-            _ => entry.wrong(out, "unknown key; known here: stream"),
-        }
-    }
-    input.unwrap_or_else(|| {
-        spot.wrong(out, "names no stream; write { stream = \"NAME\" }");
-        String::new()
-    })
 }
 
 pub(super) fn check_stream(spot: &Spot<'_>, name: &str, streams: &[&str], out: &mut Mistakes) {

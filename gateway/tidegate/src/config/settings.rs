@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::PartitionKey;
+use tidegate_flow::{InputPlan, Ordering, PartitionKey};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
@@ -152,8 +152,12 @@ pub struct FunctionSettings {
     /// The module's file. It need not be there: a gateway starts without it, and the function's
     /// records wait.
     pub module: PathBuf,
-    /// The stream that it reads.
-    pub input: String,
+    /// The streams that it reads, each once.
+    pub inputs: Vec<InputPlan>,
+    /// What waits while a record does.
+    pub ordering: Ordering,
+    /// Calls under way at a time.
+    pub workers: usize,
     /// Topic filters that it may publish to.
     pub publish: Vec<TopicFilter>,
     /// Its configuration, as JSON.
@@ -162,8 +166,12 @@ pub struct FunctionSettings {
     pub batch_records: usize,
     /// Most payload bytes in one call.
     pub batch_bytes: usize,
+    /// Longest wait of records for a fuller batch.
+    pub batch_window: Duration,
     /// Times that a record is tried.
     pub attempts: u16,
+    /// How long a record is tried.
+    pub retry_max_age: Duration,
     /// Most linear memory, in bytes.
     pub memory_bytes: usize,
     /// Fuel of a call.

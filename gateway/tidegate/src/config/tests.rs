@@ -111,6 +111,29 @@ fn the_minimal_file_is_read_into_meaning() {
 }
 
 #[test]
+fn a_function_may_read_several_streams_and_some_of_their_topics() {
+    let input = r#"[{ stream = "alerts" }, { stream = "telemetry", topics = ["a/+/b", "c"] }]"#;
+    let text = MINIMAL.replace(r#"{ stream = "telemetry" }"#, input);
+    let inputs = Place::new().parse(&text).unwrap().functions.remove(0).inputs;
+    let named: Vec<&str> = inputs.iter().map(|input| input.stream.as_str()).collect();
+    assert_eq!(named, ["alerts", "telemetry"]);
+    let topics = |at: usize| inputs[at].topics.iter().map(|topic| topic.as_str()).collect();
+    let (all, some): (Vec<&str>, Vec<&str>) = (topics(0), topics(1));
+    assert_eq!((all.as_slice(), some.as_slice()), (&[][..], &["a/+/b", "c"][..]));
+}
+
+#[test]
+fn a_function_may_work_per_key_with_several_workers() {
+    let text =
+        MINIMAL.replace("[stream.telemetry]", "[stream.telemetry]\nkey = \"topic/2\"").replace(
+            "[function.threshold]",
+            "[function.threshold]\nordering = \"per-key\"\nworkers = 4",
+        );
+    let function = Place::new().parse(&text).unwrap().functions.remove(0);
+    assert_eq!((function.ordering, function.workers), (tidegate_flow::Ordering::PerKey, 4));
+}
+
+#[test]
 fn the_defaults_are_those_of_the_cores() {
     plan::assert_defaults(&Place::new().parse(MINIMAL).unwrap());
 }
@@ -506,7 +529,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"{ stream = "telemetry" }"#,
         r#"{ topic = "telemetry", stream = "alerts" }"#,
-        r#"17: function.threshold.input.topic = "telemetry": unknown key; known here: stream"#,
+        r#"17: function.threshold.input.topic = "telemetry": unknown key; known here: stream, topics"#,
     ),
     (
         r#"{ stream = "telemetry" }"#,
@@ -522,6 +545,26 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         r#"{ stream = "telemetry" }"#,
         r#"{ stream = "losses" }"#,
         r#"17: function.threshold.input.stream = "losses": a function cannot read what the loss ledger says"#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        r#"[{ stream = "telemetry" }, { stream = "telemetry", topics = ["a"] }]"#,
+        r#"17: function.threshold.input[1] = { stream = "telemetry", topics = ["a"] }: this stream is listed twice; write one input with all its topics"#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        r#"{ stream = "telemetry", topics = [] }"#,
+        r#"17: function.threshold.input.topics = []: a list of 0; allowed: 1 to 64"#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        "{ stream = \"telemetry\" }\nworkers = 2",
+        r#"18: function.threshold.workers = 2: strict ordering is one call at a time; leave it at 1, or set ordering = "per-key" or "none""#,
+    ),
+    (
+        r#"{ stream = "telemetry" }"#,
+        "{ stream = \"telemetry\" }\nordering = \"per-key\"",
+        r#"18: function.threshold.ordering = "per-key": stream "telemetry" has no key; set `key` in [stream.telemetry]"#,
     ),
     (
         r#""threshold.wasm""#,

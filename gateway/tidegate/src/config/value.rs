@@ -287,7 +287,7 @@ mod tests {
                 | Kind::Topics { .. }
                 | Kind::Streams { .. }
                 | Kind::PartitionKey
-                | Kind::Input
+                | Kind::Input { .. }
                 | Kind::Addresses { .. }
                 | Kind::Patterns { .. }
                 | Kind::Words { .. }

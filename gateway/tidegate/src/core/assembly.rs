@@ -18,7 +18,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
-use super::functions::{FunctionThread, Loaded};
+use super::functions::{FunctionThreads, Loaded};
 use super::logins::Doorkeeper;
 use super::pump::Pump;
 use super::requests::Requests;
@@ -248,20 +248,16 @@ fn start_functions(
     settings: &Settings,
     core: &Core,
     events: &UnboundedSender<Event>,
-) -> anyhow::Result<Vec<Option<FunctionThread>>> {
+) -> anyhow::Result<Vec<Option<FunctionThreads>>> {
     let mut threads = Vec::with_capacity(settings.functions.len());
     for (index, function) in settings.functions.iter().enumerate() {
         match load(function) {
             Ok(module) => {
-                let loaded = Loaded {
-                    index,
-                    name: function.name.clone(),
-                    module,
-                    config: function.config.clone(),
-                };
-                let thread = FunctionThread::start(loaded, events.clone())
+                let loaded =
+                    Loaded { name: function.name.clone(), module, config: function.config.clone() };
+                let started = FunctionThreads::start(loaded, function.workers, events)
                     .with_context(|| format!("cannot start a thread for {}", function.name))?;
-                threads.push(Some(thread));
+                threads.push(Some(started));
             }
             Err(error) => {
                 let why = format!("{error:#}");

@@ -1,24 +1,24 @@
-//! One thread a function: guests never run on the core's thread.
+//! One thread a worker, each with an instance of its own: guests never run on the core's thread.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use tidegate_flow::{Call, CallResult, CallVerdict};
-use tidegate_runtime::{Instance, Level, Module, Verdict};
+use tidegate_runtime::{Failure, Instance, Level, Module, Verdict};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 
-/// Where the core puts a function's calls: one is under way at a time.
-pub(crate) struct FunctionThread {
-    calls: SyncSender<Call>,
+/// Where the core puts a function's calls: one is under way at a time for each worker.
+pub(crate) struct FunctionThreads {
+    /// By the number of the worker.
+    workers: Vec<SyncSender<Call>>,
 }
 
-/// What a function thread needs.
+/// What a function's threads need.
 pub(crate) struct Loaded {
-    /// Index in the plan.
-    pub(crate) index: usize,
     /// Its name, for logs.
     pub(crate) name: String,
     /// The checked module.
@@ -27,23 +27,32 @@ pub(crate) struct Loaded {
     pub(crate) config: Vec<u8>,
 }
 
-impl FunctionThread {
-    /// Starts the thread; it ends when this is dropped.
+impl FunctionThreads {
+    /// Starts so many threads; they end when this is dropped. An instance is made when its
+    /// worker is called for the first time.
     pub(crate) fn start(
         loaded: Loaded,
-        events: UnboundedSender<Event>,
-    ) -> io::Result<FunctionThread> {
-        let (calls, queue) = sync_channel(1);
-        thread::Builder::new()
-            .name(format!("fn-{}", loaded.name))
-            .spawn(move || serve(&loaded, &queue, &events))?;
-        Ok(FunctionThread { calls })
+        workers: usize,
+        events: &UnboundedSender<Event>,
+    ) -> io::Result<FunctionThreads> {
+        let loaded = Arc::new(loaded);
+        let start = |worker: usize| {
+            let (calls, queue) = sync_channel(1);
+            let (loaded, events) = (loaded.clone(), events.clone());
+            let name = match worker {
+                0 => format!("fn-{}", loaded.name),
+                _ => format!("fn{worker}-{}", loaded.name),
+            };
+            thread::Builder::new().name(name).spawn(move || serve(&loaded, &queue, &events))?;
+            Ok(calls)
+        };
+        Ok(FunctionThreads { workers: (0..workers).map(start).collect::<io::Result<_>>()? })
     }
 
-    /// Hands over a call. False when the thread has died.
+    /// Hands over a call. False when its thread has died.
     #[must_use]
     pub(crate) fn submit(&self, call: Call) -> bool {
-        self.calls.send(call).is_ok()
+        self.workers.get(call.id.worker).is_some_and(|calls| calls.send(call).is_ok())
     }
 }
 
@@ -53,11 +62,13 @@ fn serve(loaded: &Loaded, queue: &Receiver<Call>, events: &UnboundedSender<Event
         if call.fresh {
             instance = None;
         }
+        let id = call.id;
         let result = run(loaded, &mut instance, call);
-        if matches!(result.verdict, CallVerdict::Failed(_)) {
-            instance = None;
+        match result.verdict {
+            CallVerdict::Failed(_) | CallVerdict::Late(_) => instance = None,
+            CallVerdict::Done(_) | CallVerdict::RetryBatch | CallVerdict::DeadLetterBatch => {}
         }
-        if events.send(Event::Called(loaded.index, result)).is_err() {
+        if events.send(Event::Called(id, result)).is_err() {
             return;
         }
     }
@@ -89,6 +100,9 @@ fn run(loaded: &Loaded, slot: &mut Option<Instance>, call: Call) -> CallResult {
             Verdict::Done(frame) => CallVerdict::Done(frame),
             Verdict::RetryBatch => CallVerdict::RetryBatch,
             Verdict::DeadLetterBatch => CallVerdict::DeadLetterBatch,
+            Verdict::Failed(failure @ Failure::Deadline { .. }) => {
+                CallVerdict::Late(failure.to_string())
+            }
             Verdict::Failed(failure) => CallVerdict::Failed(failure.to_string()),
         },
     }

@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tidegate_broker::{Caller, ConnId};
-use tidegate_flow::{CallResult, Gateway, Now};
+use tidegate_flow::{CallId, CallResult, Gateway, Now};
 use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
 
@@ -39,7 +39,7 @@ pub(crate) enum Event {
     /// A disk request is done.
     Disk(DiskReply),
     /// A function call has ended.
-    Called(usize, CallResult),
+    Called(CallId, CallResult),
     /// A password has been checked.
     Checked(Checked),
     /// Certificates, users or rules have changed.

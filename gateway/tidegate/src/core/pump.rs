@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::closing_notes::ClosingNotes;
 use super::disks::Disks;
-use super::functions::FunctionThread;
+use super::functions::FunctionThreads;
 use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::{Driver, News};
@@ -27,12 +27,12 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 pub(crate) struct Pump {
     pub(crate) core: Rc<Core>,
     /// Unbounded in form; in substance one reply for each request under way, and those are
-    /// few: a write, a few reads, a call for each function.
+    /// few: a write, a few reads, a call for each worker of a function.
     pub(crate) events: UnboundedReceiver<Event>,
     pub(crate) requests: Receiver<CoreRequest>,
     pub(crate) disks: Disks,
     /// By index in the plan; `None` for a function that could not be loaded.
-    pub(crate) functions: Vec<Option<FunctionThread>>,
+    pub(crate) functions: Vec<Option<FunctionThreads>>,
     pub(crate) uplinks: Vec<Driver>,
     pub(crate) news: News,
     pub(crate) pending: Requests,
@@ -99,8 +99,8 @@ impl Pump {
             let now = clock::now();
             match event {
                 Event::Disk(reply) => core.gateway.borrow_mut().handle_disk(now, reply),
-                Event::Called(function, result) => {
-                    core.gateway.borrow_mut().handle_call(now, function, result);
+                Event::Called(call, result) => {
+                    core.gateway.borrow_mut().handle_call(now, call, result);
                 }
                 Event::Checked(checked) => core.password_checked(&checked),
                 Event::News(news) => core.take_news(*news),
@@ -176,9 +176,9 @@ impl Pump {
     }
 
     fn call(&mut self, call: Call) {
-        let function = call.function;
-        let submitted = match self.functions.get(function) {
-            Some(Some(thread)) => thread.submit(call),
+        let id = call.id;
+        let submitted = match self.functions.get(id.function) {
+            Some(Some(threads)) => threads.submit(call),
             Some(None) | None => false,
         };
         if !submitted {
@@ -190,8 +190,8 @@ impl Pump {
                 memory_bytes: 0,
             };
             let mut gateway = self.core.gateway.borrow_mut();
-            gateway.handle_call(clock::now(), function, result);
-            gateway.park_function(function, why);
+            gateway.handle_call(clock::now(), id, result);
+            gateway.park_function(id.function, why);
         }
     }
 

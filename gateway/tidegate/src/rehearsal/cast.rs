@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_broker::{BrokerLimits, TopicFilter, TopicName};
-use tidegate_flow::{FunctionPlan, Plan, StreamPlan};
+use tidegate_flow::{FunctionPlan, InputPlan, Plan, StreamPlan};
 use tidegate_runtime::{Limits, Module};
 use tidegate_stream::{Compression, LogOptions, Overflow};
 
@@ -68,14 +68,14 @@ impl Part {
 impl Cast {
     /// One function, which gets every record.
     pub(crate) fn alone(function: FunctionPlan, part: Part) -> Cast {
-        let input = StreamPlan {
-            name: function.input.clone(),
+        let inputs = function.inputs.iter().map(|input| StreamPlan {
             max_bytes: INPUT_BYTES,
             overflow: Overflow::Block,
-            ..stream("", Vec::new())
-        };
-        let publish = function.publish.clone();
-        let plan = plan(vec![input, stream(OUTPUTS, publish)], vec![function]);
+            ..stream(&input.stream, Vec::new())
+        });
+        let outputs = stream(OUTPUTS, function.publish.clone());
+        let streams = inputs.chain([outputs]).collect();
+        let plan = plan(streams, vec![function]);
         Cast { plan, parts: vec![part], by_topic: false }
     }
 
@@ -100,7 +100,7 @@ impl Cast {
         let name = TopicName::parse(topic)
             .map_err(|error| format!("the topic \"{topic}\" cannot be published to: {error}"))?;
         if !self.by_topic {
-            return Ok(self.plan.functions.iter().map(|function| function.input.clone()).collect());
+            return Ok(self.plan.functions.iter().flat_map(|one| inputs_of(one, &name)).collect());
         }
         let takes = |stream: &&StreamPlan| stream.topics.iter().any(|filter| filter.matches(&name));
         let streams = self.plan.streams.iter().filter(|stream| stream.name != OUTPUTS);
@@ -110,6 +110,20 @@ impl Cast {
         }
         Ok(found)
     }
+}
+
+/// The inputs of a function that wait for a topic; of several that take any, the first.
+fn inputs_of(function: &FunctionPlan, topic: &TopicName) -> Vec<String> {
+    let takes = |input: &&InputPlan| input.topics.iter().any(|filter| filter.matches(topic));
+    let found: Vec<&InputPlan> = function.inputs.iter().filter(takes).collect();
+    let found = match found.is_empty() {
+        true => {
+            let any = function.inputs.iter().find(|input| input.topics.is_empty());
+            any.or(function.inputs.first()).into_iter().collect()
+        }
+        false => found,
+    };
+    found.into_iter().map(|input| input.stream.clone()).collect()
 }
 
 fn plan(streams: Vec<StreamPlan>, functions: Vec<FunctionPlan>) -> Plan {

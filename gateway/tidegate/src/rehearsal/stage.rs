@@ -258,12 +258,13 @@ impl Stage {
                     self.gateway.handle_disk(self.now, reply);
                 }
                 Output::Call(call) => {
-                    let function = call.function;
-                    let Some(guest) = self.guests.get_mut(function) else { continue };
+                    // Calls are made one after the other: one instance serves all workers.
+                    let id = call.id;
+                    let Some(guest) = self.guests.get_mut(id.function) else { continue };
                     let result = guest.call(call);
                     let logs = std::mem::take(&mut guest.logs);
                     logs.into_iter().for_each(|line| self.note(line));
-                    self.gateway.handle_call(self.now, function, result);
+                    self.gateway.handle_call(self.now, id, result);
                     // A call more could push what this one published out of its stream.
                     self.harvest.collect(&mut self.gateway, &self.disk, self.now)?;
                 }

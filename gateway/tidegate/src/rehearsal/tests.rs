@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_abi::{Operation, OutputWriter, Qos};
 use tidegate_broker::TopicFilter;
 use tidegate_fixtures::{Case, Options, Verdict, check};
+use tidegate_flow::{InputPlan, Ordering};
 use tidegate_runtime::{Limits, Module};
 
 use super::*;
@@ -57,12 +58,16 @@ fn settings(publish: &str) -> FunctionSettings {
     FunctionSettings {
         name: "f".to_owned(),
         module: "f.wasm".into(),
-        input: "in".to_owned(),
+        inputs: vec![InputPlan { stream: "in".to_owned(), topics: Vec::new() }],
+        ordering: Ordering::Strict,
+        workers: 1,
         publish: vec![TopicFilter::parse(publish).unwrap()],
         config: b"{}".to_vec(),
         batch_records: 256,
         batch_bytes: 256 << 10,
+        batch_window: Duration::ZERO,
         attempts: 5,
+        retry_max_age: Duration::from_secs(3600),
         memory_bytes: 1 << 20,
         fuel_per_batch: 1_000_000,
         fuel_per_message: 10_000,

@@ -24,3 +24,4 @@ mod security;
 mod setup;
 mod slow;
 mod third_party;
+mod workers;

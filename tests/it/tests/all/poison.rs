@@ -25,7 +25,7 @@ const POISONOUS: u64 = 700;
 
 /// A function that passes each message on to `alerts/ok`, and runs `$poison` on one whose
 /// payload begins with a space.
-fn module(poison: &str) -> Vec<u8> {
+pub(crate) fn module(poison: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
   (memory (export "memory") 64)

@@ -90,7 +90,7 @@ impl World {
     }
 
     pub(super) fn called(&mut self, call: Call) {
-        let index = call.function;
+        let id = call.id;
         let fails = self.options.failing_calls.is_some_and(|one_in| self.random.one_in(one_in));
         let verdict = if fails {
             CallVerdict::Failed("it trapped".to_owned())
@@ -105,7 +105,7 @@ impl World {
             CallResult { verdict, fuel: 0, elapsed: Duration::from_micros(50), memory_bytes: 0 };
         let now = self.time.now();
         if let Some(gateway) = &mut self.gateway {
-            gateway.handle_call(now, index, result);
+            gateway.handle_call(now, id, result);
         }
     }
 

@@ -81,7 +81,9 @@ pub(super) fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> Result
     if let Some(file) = &arguments.from_file {
         return run(arguments, &own, Records::of_file(file, range)?, out);
     }
-    let stream = arguments.stream.as_deref().unwrap_or(&own.function.input);
+    let input = own.function.inputs.first().map(|input| input.stream.as_str());
+    let stream = arguments.stream.as_deref().or(input);
+    let stream = stream.context("the function reads no stream; name one with --stream")?;
     if arguments.offline {
         let data_dir = arguments.place.data_dir()?;
         let _lock = LookedAt::lock(&data_dir)?;

@@ -1,0 +1,136 @@
+//! From records to a call, and from a call's end to what it is judged by.
+//!
+//! Invariant: a result counts once, and only for the call that the worker is at.
+
+use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos, write_property};
+
+use crate::call::{Call, CallId, CallResult, CallVerdict};
+use crate::clock::Now;
+use crate::function::Running;
+use crate::gateway::{Gateway, Output};
+use crate::origin::Origin;
+use crate::queue::InputRecord;
+
+/// While the emitted messages that wait for the disk take more than this, no call is started.
+const MAX_UNDELIVERED_BYTES: usize = 4 << 20;
+
+impl Gateway {
+    /// Says that this function cannot run: its cursors stay where they are, its records wait.
+    pub fn park_function(&mut self, index: usize, why: String) {
+        if let Some(run) = self.functions.get_mut(index) {
+            run.parked = true;
+            run.tally.last_failure = Some(why);
+        }
+    }
+
+    /// Does the next thing for this function: reads ahead, notes what waits, begins a call. False
+    /// when there is nothing to do.
+    pub(crate) fn step_function(&mut self, now: Now, index: usize) -> bool {
+        let run = &mut self.functions[index];
+        // The disk has to catch up first: its next progress comes by here.
+        if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
+            return false;
+        }
+        let filled = run.fill(&mut self.log, now.instant);
+        if self.note_waiting(now, index) {
+            return true;
+        }
+        if let Some(batch) = self.functions[index].pick(now.instant) {
+            self.start_call(now, index, batch);
+            return true;
+        }
+        if filled || self.end_drain(now, index) {
+            return true;
+        }
+        self.functions[index].rest(now.instant);
+        false
+    }
+
+    fn start_call(&mut self, now: Now, index: usize, batch: Vec<InputRecord>) {
+        let frame = match input_frame(&batch) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.functions[index].release(&batch);
+                return self.failed(now, index, batch, error.to_string());
+            }
+        };
+        self.begin_call(index, Origin::Records(batch), frame);
+    }
+
+    /// Gives a free worker of the function something to do; its end is told by
+    /// [`Gateway::handle_call`].
+    fn begin_call(&mut self, index: usize, origin: Origin, frame: Vec<u8>) {
+        let run = &mut self.functions[index];
+        let Some(at) = run.free_worker() else { return run.give_back(origin.into_records()) };
+        self.calls += 1;
+        let (worker, serial) = (&mut run.workers[at], self.calls);
+        worker.running = Some(Running { serial, origin });
+        let call = Call {
+            id: CallId { function: index, worker: at, serial },
+            frame,
+            state: self.log.table_entries(run.table).clone(),
+            fresh: std::mem::take(&mut worker.fresh),
+        };
+        self.emit(Output::Call(call));
+    }
+
+    /// Turns the end of a call into a commit, a smaller batch, a pause or a dead letter.
+    pub(crate) fn take_call_result(&mut self, now: Now, id: CallId, result: CallResult) {
+        if self.stopping {
+            return;
+        }
+        let Some(run) = self.functions.get_mut(id.function) else { return };
+        let Some(worker) = run.workers.get_mut(id.worker) else { return };
+        let ended = worker.running.take_if(|running| running.serial == id.serial);
+        let Some(Running { origin, .. }) = ended else { return };
+        match result.verdict {
+            CallVerdict::Failed(_) | CallVerdict::Late(_) => worker.fresh = true,
+            CallVerdict::Done(_) | CallVerdict::RetryBatch | CallVerdict::DeadLetterBatch => {}
+        }
+        run.tally.called(&result);
+        match origin {
+            Origin::Void => run.wake(),
+            Origin::Records(batch) => {
+                run.release(&batch);
+                self.judge(now, id.function, batch, result.verdict);
+            }
+        }
+    }
+}
+
+/// A clock that is not set may say any year; nanoseconds end in 2262.
+fn nanoseconds(unix_ms: i64) -> i64 {
+    unix_ms.saturating_mul(1_000_000)
+}
+
+/// Where the index of an input is in a batch's id, so that those of two inputs differ.
+const SOURCE_SHIFT: u32 = 56;
+
+/// The batch as the guest reads it. Time and id are functions of the records, so that a replay
+/// of the same records gives the same output.
+fn input_frame(batch: &[InputRecord]) -> Result<Vec<u8>, FrameTooLarge> {
+    let newest_ms = batch.iter().map(|input| input.record.unix_ms).max().unwrap_or(0);
+    let id = |input: &InputRecord| input.seq.0 | (input.source as u64) << SOURCE_SHIFT;
+    let batch_id = batch.first().map_or(0, id);
+    let writer = BatchWriter::new(Kind::Messages, nanoseconds(newest_ms), batch_id);
+    let mut writer = writer.with_flags(InputFlags::CAUSES);
+    let mut props = Vec::new();
+    for input in batch {
+        props.clear();
+        for (key, value) in &input.attributes.user {
+            write_property(&mut props, key, value)?;
+        }
+        writer.push(&MessageRef {
+            seq: input.seq.0,
+            ts_ns: nanoseconds(input.record.unix_ms),
+            topic: &input.record.topic,
+            payload: &input.record.payload,
+            props: &props,
+            qos: Qos::from_code(input.attributes.qos).unwrap_or_default(),
+            retain: input.attributes.retain,
+            attempt: input.tries.failed,
+            source: input.source as u32,
+        })?;
+    }
+    Ok(writer.finish())
+}

@@ -1,0 +1,33 @@
+//! What a call is about: what it was begun for, and what is done when it ends well.
+//!
+//! A new kind of call is a new variant here. The end of each goes through one commit
+//! ([`verdict`](crate::verdict)): effects, and what its origin says is done.
+
+use crate::queue::InputRecord;
+
+/// What began a call.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// Records of the function's streams.
+    Records(Vec<InputRecord>),
+    /// Something that no longer matters: the call's end changes nothing.
+    Void,
+}
+
+impl Origin {
+    /// The records that the entries of its input frame stand for.
+    pub(crate) fn into_records(self) -> Vec<InputRecord> {
+        match self {
+            Origin::Records(records) => records,
+            Origin::Void => Vec::new(),
+        }
+    }
+
+    /// The same, for looking at them.
+    pub(crate) fn records(&self) -> &[InputRecord] {
+        match self {
+            Origin::Records(records) => records,
+            Origin::Void => &[],
+        }
+    }
+}
