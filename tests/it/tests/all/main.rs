@@ -20,5 +20,6 @@ mod rabbitmq;
 mod records;
 mod s3_sink;
 mod security;
+mod sessions;
 mod setup;
 mod third_party;
