@@ -70,6 +70,10 @@ impl Owner {
     pub(crate) fn restart(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         trace(format_args!("the power goes and comes back"));
+        // The disk has it that they have gone: else each message might be a repetition.
+        for conn in 1..=self.next {
+            self.broker.handle_closed(self.now, ConnId(conn), "the power goes");
+        }
         let (changes, _) = self.broker.take_progress(self.now).unwrap_or_default();
         disk.write(changes);
         self.broker = Broker::new(self.limits.clone());

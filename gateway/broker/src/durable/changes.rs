@@ -165,11 +165,12 @@ impl Broker {
             self.durable.as_mut()?.delete(format::retained_key(&topic));
         }
         for slot in std::mem::take(&mut self.durable.as_mut()?.dirty) {
-            self.write_session(now, slot);
             let durable = self.durable.as_mut()?;
             if let Some(session) = self.sessions.get_mut(slot) {
                 write_place(durable, session);
             }
+            // Behind its place, so that one that has gone says with it how far it got.
+            self.write_session(now, slot);
         }
         self.gather_losses(now);
         let durable = self.durable.as_mut()?;

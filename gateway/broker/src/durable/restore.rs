@@ -126,6 +126,10 @@ impl Broker {
         kept.reads = Reads::From(1); // Unless its place says more.
         if said.presence == Presence::Connected {
             kept.begun_below = durable.head;
+            // What its client was sent since its place was written is not known, so that each
+            // message may be a repetition [MQTT-3.3.1-1].
+            kept.sent_through = durable.head;
+            kept.dup_below = durable.head;
         }
         session.kept = Some(Box::new(kept));
         session.inflight.keep_done();
@@ -172,8 +176,8 @@ impl Broker {
                     }
                     kept.floor = place.floor;
                     session.lost.add(SessionLossReason::SessionQuota, place.owed);
-                    kept.sent_through = place.sent_through;
-                    kept.dup_below = place.sent_through;
+                    kept.sent_through = kept.sent_through.max(place.sent_through);
+                    kept.dup_below = kept.sent_through;
                     // Behind the head is what damage has taken: those sequences come again.
                     for (seq, received) in place.settled.into_iter().filter(|(seq, _)| *seq < head)
                     {

@@ -409,6 +409,38 @@ fn what_was_sent_and_not_acknowledged_comes_again_under_its_identifier_after_a_k
     assert_eq!(again, expected, "with DUP");
 }
 
+/// A message for a kept session, and what its client gets of it when the power has failed: the
+/// client had got it before, or `away` it was not there.
+fn got_after_a_cut(away: bool) -> Vec<(u16, u8, String)> {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.subscribe(subscriber, "other/#");
+    let publisher = bench.connect(2, "p");
+    bench.pass(Duration::from_secs(3));
+    if away {
+        bench.gateway.handle_closed(bench.now, subscriber, "gone");
+        bench.pass(Duration::from_secs(3));
+    }
+    bench.publish(publisher, 1, "other/t", "x");
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(payloads_of(&bench, subscriber).len(), usize::from(!away));
+    let (disk, now) = (bench.disk.crash(1), bench.now);
+    let mut bench = Bench::on(disk, sessions_plan(), echo());
+    bench.now = Now { instant: bench.now.instant, ..now };
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    payloads_of(&bench, subscriber)
+}
+
+#[test]
+fn what_was_sent_just_before_the_power_failed_comes_again_with_dup() {
+    assert_eq!(got_after_a_cut(false), [(2, 0b1010, "x".to_owned())]);
+}
+
+#[test]
+fn what_came_for_a_client_that_was_away_when_the_power_failed_is_no_repetition() {
+    assert_eq!(got_after_a_cut(true), [(2, 0b0010, "x".to_owned())]);
+}
+
 #[test]
 fn retained_messages_are_what_was_acknowledged_whenever_the_power_fails() {
     let publish = |bench: &mut Bench, conn: ConnId, id: u16, payload: &str| {

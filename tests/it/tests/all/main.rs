@@ -21,6 +21,7 @@ mod rabbitmq;
 mod records;
 mod s3_sink;
 mod security;
+mod sessions;
 mod setup;
 mod slow;
 mod third_party;
