@@ -74,6 +74,12 @@ impl Owner {
         for conn in 1..=self.next {
             self.broker.handle_closed(self.now, ConnId(conn), "the power goes");
         }
+        // A will that is due has handed out what comes before it; the will itself is cut off.
+        while let Some(event) = self.broker.poll_event() {
+            if let BrokerEvent::Persist { changes, .. } = event {
+                disk.write(changes);
+            }
+        }
         let (changes, _) = self.broker.take_progress(self.now).unwrap_or_default();
         disk.write(changes);
         self.broker = Broker::new(self.limits.clone());
