@@ -566,6 +566,7 @@ impl Gateway {
         self.release_sessions(now);
         self.standstill.round_ended();
         self.wake_readers();
+        self.wake_sessions();
         self.commit_sessions(now);
         if self.hold.is_busy() {
             self.retry_held(now);

@@ -45,7 +45,7 @@ pub(crate) struct Sessions {
     waiting: VecDeque<Pending>,
     /// Most bytes of changes in one transaction, so that it fits a frame.
     max_bytes: usize,
-    /// The spool is being read from the disk.
+    /// The spool is being read from the disk, or the ledger is still on its way there.
     fetching: bool,
     /// The same for counting what was there before the start.
     counting: bool,
@@ -349,7 +349,8 @@ impl Gateway {
         self.commit_sessions(now);
     }
 
-    /// The disk has read something.
+    /// The disk has read something, or it is durable now that something is gone: a read begins
+    /// again.
     pub(crate) fn wake_sessions(&mut self) {
         self.sessions.fetching = false;
         self.sessions.counting = false;

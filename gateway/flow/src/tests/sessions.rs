@@ -593,6 +593,44 @@ fn a_spool_at_its_quota_drops_the_oldest_and_the_ledger_says_so() {
 }
 
 #[test]
+fn a_session_goes_on_behind_what_the_quota_drops_while_it_reads() {
+    let mut plan = sessions_plan();
+    plan.broker.max_queued_bytes = 512 * 1024;
+    let mut bench = Bench::new(plan, echo());
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.subscribe(subscriber, "other/#");
+    bench.pass(SETTLE);
+    let publisher = bench.connect(2, "p");
+    let publish = |bench: &mut Bench, id: u16| {
+        bench.publish(publisher, id, "other/t", &format!("{id:05}{}", "x".repeat(500)));
+    };
+    for id in 1..=2000 {
+        publish(&mut bench, id);
+        if id.is_multiple_of(50) {
+            bench.pass(Duration::from_millis(20));
+        }
+    }
+    bench.pass(SETTLE);
+    // The ledger has not reached the disk when the session has room and reads on.
+    bench.disk_stands_still = true;
+    (2001..=2100).for_each(|id| publish(&mut bench, id));
+    let mut seen = 0;
+    for round in 0..300 {
+        let got = payloads_of(&bench, subscriber);
+        for (id, _, _) in &got[seen..] {
+            bench.bytes(subscriber, 0x40, &id.to_be_bytes());
+        }
+        seen = got.len();
+        if round == 0 {
+            bench.let_the_disk_go();
+        }
+        bench.pass(Duration::from_millis(10));
+    }
+    let got = payloads_of(&bench, subscriber);
+    assert!(got.last().is_some_and(|(_, _, text)| text.starts_with("02100")), "{}", got.len());
+}
+
+#[test]
 fn the_gateway_publishes_and_subscribes_without_a_socket() {
     let mut bench = Bench::new(sessions_plan(), echo());
     let inside = bench.gateway.subscribe(&filter("other/#"), 1000);
