@@ -89,7 +89,8 @@ impl Sessions {
         broker.note_unix_ms(now.unix_ms);
         let entries = log.table_entries(self.table);
         let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        broker.restore(now.instant, entries, log.durable_seq(self.spool).0);
+        // Also what the log has to write once more before it is read: nobody offers that again.
+        broker.restore(now.instant, entries, log.next_seq(self.spool).0);
     }
 
     /// Whether changes wait that have to reach the log before others.

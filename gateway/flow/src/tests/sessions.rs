@@ -442,6 +442,29 @@ fn what_came_for_a_client_that_was_away_when_the_power_failed_is_no_repetition()
 }
 
 #[test]
+fn what_the_log_has_to_write_once_more_at_its_start_reaches_its_session() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.subscribe(subscriber, "other/#");
+    let publisher = bench.connect(2, "p");
+    bench.pass(Duration::from_secs(3));
+    bench.gateway.handle_closed(bench.now, subscriber, "gone");
+    bench.pass(Duration::from_secs(3));
+    bench.publish(publisher, 1, "other/t", "x");
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.pubacks(publisher), [(1, 0)]);
+    let (disk, now) = (bench.disk.after_kill(), bench.now);
+    disk.fail_next_sync();
+    let mut bench = Bench::on(disk, sessions_plan(), echo());
+    let spool = bench.gateway.sessions.spool;
+    assert!(bench.gateway.log.durable_seq(spool) < bench.gateway.log.next_seq(spool));
+    bench.now = Now { instant: bench.now.instant, ..now };
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(payloads_of(&bench, subscriber), [(2, 0b0010, "x".to_owned())]);
+}
+
+#[test]
 fn retained_messages_are_what_was_acknowledged_whenever_the_power_fails() {
     let publish = |bench: &mut Bench, conn: ConnId, id: u16, payload: &str| {
         let mut body = b"\0\x07other/t".to_vec();
