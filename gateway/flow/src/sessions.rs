@@ -18,7 +18,7 @@ use tidegate_stream::{
 
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
-use crate::gateway::{Gateway, Notice, Output};
+use crate::gateway::{Gateway, Notice, Output, PlantedBug};
 use crate::plan::Plan;
 use crate::release::{Release, Spooled};
 use crate::retry::lane_table_room;
@@ -215,12 +215,46 @@ impl Gateway {
         ticket: PersistTicket,
         hurry: bool,
     ) {
+        let early = self.leaves_early(&changes);
         let mut transaction = self.sessions.split(changes);
         if hurry {
             transaction.hurry();
         }
-        self.sessions.waiting.push_back(Pending::Changes(transaction, Some(ticket)));
+        let awaits = (!early).then_some(ticket);
+        self.sessions.waiting.push_back(Pending::Changes(transaction, awaits));
         self.commit_sessions(now);
+        if early {
+            self.broker.persisted(now.instant, ticket);
+        }
+    }
+
+    /// The mistakes of those who do not wait for the disk.
+    fn leaves_early(&self, changes: &[Change]) -> bool {
+        let kind = match self.planted {
+            Some(PlantedBug::ConnackNotAwaited) => b's',
+            Some(PlantedBug::SubackNotAwaited) => b'f',
+            Some(PlantedBug::PubrelNotAwaited) => b'o',
+            Some(PlantedBug::PubcompNotAwaited) => b'i',
+            Some(_) | None => return false,
+        };
+        let has = |kind| changes.iter().any(|change| change.key.first() == Some(&kind));
+        // A new session says where it is, too; that is CONNACK's.
+        has(kind) && (kind == b's' || !has(b's'))
+    }
+
+    /// Stages a change with the message that it belongs to; behind it, if `bug` is planted.
+    pub(crate) fn stage_with_message(
+        &mut self,
+        bug: PlantedBug,
+        change: Change,
+        into: &mut Transaction,
+    ) {
+        if self.planted != Some(bug) {
+            return self.sessions.stage(change, into);
+        }
+        let mut later = Transaction::new();
+        self.sessions.stage(change, &mut later);
+        self.sessions.waiting.push_back(Pending::Changes(later, None));
     }
 
     /// A change that nobody waits for.
@@ -340,7 +374,10 @@ impl Gateway {
         self.broker.note_unix_ms(now.unix_ms);
         let (spool, reader) = (self.sessions.spool, self.sessions.reader);
         self.broker.spool_lost(self.log.first_seq(spool).0);
-        let Some((changes, oldest)) = self.broker.take_progress(now.instant) else { return };
+        let Some((changes, mut oldest)) = self.broker.take_progress(now.instant) else { return };
+        if self.planted == Some(PlantedBug::SpoolPassedEarly) {
+            oldest = self.log.durable_seq(spool).0;
+        }
         if changes.is_empty() && self.log.cursor(reader) >= Seq(oldest) {
             return;
         }
