@@ -273,6 +273,22 @@ pub enum PlantedBug {
     BeyondNotNoted,
     /// What a function has done of its retry lane stays there.
     LaneNotCleared,
+    /// That a packet identifier is in use is committed after its message, and PUBREC does not wait
+    /// for it.
+    ReceiptApart,
+    /// What is retained is committed after the publish, and its acknowledgement does not wait for
+    /// it.
+    RetainedApart,
+    /// CONNACK leaves before its session is durable.
+    ConnackNotAwaited,
+    /// SUBACK leaves before its subscriptions are durable.
+    SubackNotAwaited,
+    /// PUBREL leaves before it is durable that the client has the message.
+    PubrelNotAwaited,
+    /// PUBCOMP leaves before it is durable that the packet identifier is free.
+    PubcompNotAwaited,
+    /// The spool's cursor passes what clients have not acknowledged.
+    SpoolPassedEarly,
 }
 
 impl Gateway {
@@ -566,6 +582,7 @@ impl Gateway {
         self.release_sessions(now);
         self.standstill.round_ended();
         self.wake_readers();
+        self.wake_sessions();
         self.commit_sessions(now);
         if self.hold.is_busy() {
             self.retry_held(now);

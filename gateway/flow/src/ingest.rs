@@ -230,10 +230,10 @@ impl Gateway {
         }
         self.stage_spool(now, &held.message, held.spooled, &mut transaction);
         if let Some(change) = retained {
-            self.sessions.stage(change, &mut transaction);
+            self.stage_with_message(PlantedBug::RetainedApart, change, &mut transaction);
         }
-        if let Some(change) = &held.change {
-            self.sessions.stage(change.clone(), &mut transaction);
+        if let Some(change) = held.change.clone() {
+            self.stage_with_message(PlantedBug::ReceiptApart, change, &mut transaction);
         }
         if transaction.is_empty() {
             return Ok(()); // A retained message that changes nothing.

@@ -18,7 +18,7 @@ use tidegate_stream::{
 
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
-use crate::gateway::{Gateway, Notice, Output};
+use crate::gateway::{Gateway, Notice, Output, PlantedBug};
 use crate::plan::Plan;
 use crate::release::{Release, Spooled};
 use crate::retry::lane_table_room;
@@ -45,7 +45,7 @@ pub(crate) struct Sessions {
     waiting: VecDeque<Pending>,
     /// Most bytes of changes in one transaction, so that it fits a frame.
     max_bytes: usize,
-    /// The spool is being read from the disk.
+    /// The spool is being read from the disk, or the ledger is still on its way there.
     fetching: bool,
     /// The same for counting what was there before the start.
     counting: bool,
@@ -89,7 +89,8 @@ impl Sessions {
         broker.note_unix_ms(now.unix_ms);
         let entries = log.table_entries(self.table);
         let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        broker.restore(now.instant, entries, log.durable_seq(self.spool).0);
+        // Also what the log has to write once more before it is read: nobody offers that again.
+        broker.restore(now.instant, entries, log.next_seq(self.spool).0);
     }
 
     /// Whether changes wait that have to reach the log before others.
@@ -214,12 +215,46 @@ impl Gateway {
         ticket: PersistTicket,
         hurry: bool,
     ) {
+        let early = self.leaves_early(&changes);
         let mut transaction = self.sessions.split(changes);
         if hurry {
             transaction.hurry();
         }
-        self.sessions.waiting.push_back(Pending::Changes(transaction, Some(ticket)));
+        let awaits = (!early).then_some(ticket);
+        self.sessions.waiting.push_back(Pending::Changes(transaction, awaits));
         self.commit_sessions(now);
+        if early {
+            self.broker.persisted(now.instant, ticket);
+        }
+    }
+
+    /// The mistakes of those who do not wait for the disk.
+    fn leaves_early(&self, changes: &[Change]) -> bool {
+        let kind = match self.planted {
+            Some(PlantedBug::ConnackNotAwaited) => b's',
+            Some(PlantedBug::SubackNotAwaited) => b'f',
+            Some(PlantedBug::PubrelNotAwaited) => b'o',
+            Some(PlantedBug::PubcompNotAwaited) => b'i',
+            Some(_) | None => return false,
+        };
+        let has = |kind| changes.iter().any(|change| change.key.first() == Some(&kind));
+        // A new session says where it is, too; that is CONNACK's.
+        has(kind) && (kind == b's' || !has(b's'))
+    }
+
+    /// Stages a change with the message that it belongs to; behind it, if `bug` is planted.
+    pub(crate) fn stage_with_message(
+        &mut self,
+        bug: PlantedBug,
+        change: Change,
+        into: &mut Transaction,
+    ) {
+        if self.planted != Some(bug) {
+            return self.sessions.stage(change, into);
+        }
+        let mut later = Transaction::new();
+        self.sessions.stage(change, &mut later);
+        self.sessions.waiting.push_back(Pending::Changes(later, None));
     }
 
     /// A change that nobody waits for.
@@ -339,7 +374,10 @@ impl Gateway {
         self.broker.note_unix_ms(now.unix_ms);
         let (spool, reader) = (self.sessions.spool, self.sessions.reader);
         self.broker.spool_lost(self.log.first_seq(spool).0);
-        let Some((changes, oldest)) = self.broker.take_progress(now.instant) else { return };
+        let Some((changes, mut oldest)) = self.broker.take_progress(now.instant) else { return };
+        if self.planted == Some(PlantedBug::SpoolPassedEarly) {
+            oldest = self.log.durable_seq(spool).0;
+        }
         if changes.is_empty() && self.log.cursor(reader) >= Seq(oldest) {
             return;
         }
@@ -349,7 +387,8 @@ impl Gateway {
         self.commit_sessions(now);
     }
 
-    /// The disk has read something.
+    /// The disk has read something, or it is durable now that something is gone: a read begins
+    /// again.
     pub(crate) fn wake_sessions(&mut self) {
         self.sessions.fetching = false;
         self.sessions.counting = false;

@@ -3,6 +3,7 @@
 //! only word that it takes is the ledger's.
 
 mod function;
+mod sessions;
 mod sinks;
 mod told;
 
@@ -22,6 +23,8 @@ use crate::world::World;
 struct Account<'w> {
     name: &'static str,
     records: BTreeMap<u64, &'w Traced>,
+    /// How often each reading is in it.
+    times: BTreeMap<Reading, u64>,
     /// Sequences that the ledger names, and why.
     lost: BTreeMap<u64, LossReason>,
 }
@@ -36,6 +39,9 @@ impl World {
         for publisher in &mut self.publishers {
             wrong.append(&mut publisher.complaints);
         }
+        for subscriber in &mut self.subscribers {
+            wrong.append(&mut subscriber.complaints);
+        }
         if let Some(mut gateway) = self.gateway.take() {
             let accounts = self.accounts(&gateway, &mut wrong);
             for publisher in &self.publishers {
@@ -45,8 +51,13 @@ impl World {
                 sinks::judge(upstream, uplink, &accounts, &mut wrong);
             }
             function::judge(&self.publishers, &accounts, &mut gateway, &mut wrong);
-            told::judge(&accounts, &mut wrong);
-            let counted = self.counted(&accounts);
+            let spool = self.spool(&gateway, &mut wrong);
+            told::judge(&accounts, &spool, &mut wrong);
+            for subscriber in &self.subscribers {
+                self.judge_subscriber(subscriber, &accounts, &spool, &mut wrong);
+            }
+            let counted =
+                Tally { spool_dropped: spool.entered.len() as u64, ..self.counted(&accounts) };
             *self.tally_mut() += &counted;
         }
         wrong
@@ -63,7 +74,8 @@ impl World {
             if records.len() as u64 != next - 1 {
                 wrong.push(format!("{name}: {} records for {next}", records.len()));
             }
-            let mut account = Account { name, records, lost: BTreeMap::new() };
+            let times = count(records.values());
+            let mut account = Account { name, records, times, lost: BTreeMap::new() };
             for loss in gateway.log().losses().filter(|loss| loss.stream == id) {
                 if !self.explains(name, loss.reason) {
                     wrong.push(format!("{name}: a loss that nothing explains: {loss:?}"));
@@ -123,6 +135,9 @@ impl World {
             acknowledged: publishers().map(|p| p.acknowledged.len() as u64).sum(),
             refused: publishers().map(|p| p.refused.len() as u64).sum(),
             sent_again: publishers().map(|p| p.sent_again).sum(),
+            released_again: publishers().map(|p| p.released_again).sum(),
+            delivered: self.subscribers.iter().map(|s| s.got.len() as u64).sum(),
+            delivered_again: self.subscribers.iter().map(|s| s.repeated).sum(),
             ..Tally::default()
         }
     }
@@ -137,9 +152,9 @@ impl Account<'_> {
         })
     }
 
-    /// How often each reading is here, whoever published it.
-    fn counts(&self) -> BTreeMap<Reading, u64> {
-        count(self.records.values())
+    /// How often one reading is here.
+    fn counts_of(&self, reading: &Reading) -> u64 {
+        self.times.get(reading).copied().unwrap_or(0)
     }
 
     /// The same of what the ledger names.
@@ -189,7 +204,7 @@ fn judge_publisher(publisher: &Publisher, accounts: &[Account<'_>], wrong: &mut 
         for reading in publisher.acknowledged.iter().filter(|r| !times.contains_key(r)) {
             wrong.push(format!("{stream}: {name}-{reading} was acknowledged and is lost"));
         }
-        if publisher.is_identified() {
+        if publisher.is_once() {
             for (reading, times) in times.iter().filter(|(_, times)| **times > 1) {
                 wrong.push(format!("{stream}: {name}-{reading} is there {times} times"));
             }

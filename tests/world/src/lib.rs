@@ -1,6 +1,6 @@
 //! The whole gateway inside a seeded simulator: simulated time, a disk that loses what was not
-//! synced, sensors on bad connections that send again, upstreams that fall silent, clocks that
-//! jump. One seed is one world, for ever; a failure is replayed with one line.
+//! synced, sensors on bad connections that send again, subscribers that go away and come back,
+//! upstreams that fall silent, clocks that jump. One seed is one world, for ever; a failure is replayed with one line.
 //!
 //! A world runs until every reading is acknowledged and has gone up or into the ledger; then the
 //! judge compares what was promised, what was logged, what the sinks took and what the ledger
@@ -10,8 +10,10 @@
 //! what was synced (`gateway/stream`).
 
 pub mod campaign;
+mod device;
 mod function;
 mod judge;
+mod line;
 pub mod mqtt;
 pub mod options;
 mod plan;
@@ -19,6 +21,7 @@ pub mod planted;
 mod publisher;
 pub mod random;
 mod sink;
+mod subscriber;
 pub mod tally;
 mod timeline;
 pub mod world;

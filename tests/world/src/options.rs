@@ -5,14 +5,16 @@ use std::time::Duration;
 use tidegate_uplink::UplinkOptions;
 
 use crate::function::StateSize;
-use crate::mqtt::Version;
+use crate::mqtt::{Qos, Version};
 use crate::planted::Planted;
 use crate::sink::SinkKind;
 
+mod sessions;
 mod storm;
 mod streams;
 mod uplinks;
 
+pub use sessions::{Interest, SubscriberKind};
 pub use streams::StreamLimits;
 pub use uplinks::UplinkKind;
 
@@ -21,8 +23,12 @@ pub use uplinks::UplinkKind;
 pub struct Options {
     /// Everything random follows from it.
     pub seed: u64,
-    /// The devices.
+    /// The devices that publish.
     pub sensors: Vec<Sensor>,
+    /// The devices that subscribe, with sessions that are kept.
+    pub subscribers: Vec<SubscriberKind>,
+    /// Most bytes in the spool of what they have still to get; `None`: the broker's default.
+    pub spool_bytes: Option<usize>,
     /// Unacknowledged publishes of each sensor.
     pub window: usize,
     /// Mean time between two readings of a sensor.
@@ -80,6 +86,8 @@ pub struct Sensor {
     pub version: Version,
     /// Where its readings go.
     pub route: Route,
+    /// How they are handed over: with QoS 2 its session is kept.
+    pub qos: Qos,
     /// How many it makes at least.
     pub readings: u64,
 }
@@ -95,6 +103,8 @@ pub enum Route {
     Orders,
     /// The first two, in one publish.
     Both,
+    /// No stream; the last one is retained.
+    State,
 }
 
 impl Route {
@@ -105,6 +115,7 @@ impl Route {
             Route::Journal => "journal",
             Route::Orders => "orders",
             Route::Both => "both",
+            Route::State => "state",
         }
     }
 
@@ -120,6 +131,7 @@ impl Route {
             Route::Journal => &["journal"],
             Route::Orders => &["orders"],
             Route::Both => &["telemetry", "journal"],
+            Route::State => &[],
         }
     }
 }
@@ -134,6 +146,9 @@ pub enum End {
     PowerCutInSession(u64),
     /// The power fails so many disk operations after the first segment of the life is given up.
     PowerCutAtRelease(u64),
+    /// The power fails so many disk operations after a second connection has taken a session over
+    /// from the first.
+    PowerCutAtTakeover(u64),
     /// The process is killed there; what it wrote stays in the page cache.
     Kill(u64),
     /// It is told to stop after so long, and starts again.
@@ -153,7 +168,12 @@ impl Options {
     /// 2,000 readings of four sensors, half of them with publisher identities; the power fails
     /// at the given disk operation.
     pub fn power_cut(seed: u64, at: Option<u64>) -> Options {
-        let sensor = |version| Sensor { version, route: Route::Telemetry, readings: 500 };
+        let sensor = |version| Sensor {
+            version,
+            route: Route::Telemetry,
+            qos: Qos::AtLeastOnce,
+            readings: 500,
+        };
         Options {
             seed,
             sensors: vec![
@@ -162,6 +182,8 @@ impl Options {
                 sensor(Version::V5),
                 sensor(Version::V311),
             ],
+            subscribers: Vec::new(),
+            spool_bytes: None,
             window: 20,
             gap: Duration::from_millis(4),
             padding: 1,

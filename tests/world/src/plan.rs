@@ -20,6 +20,8 @@ pub(crate) const OVERFLOW: [Overflow; 4] =
 pub(crate) const GATEWAY: &str = "gw-sim";
 /// Name of the function.
 pub(crate) const FUNCTION: &str = "threshold";
+/// Longer than the wall clock can jump: a session that has ended by it would be nobody's fault.
+const FOR_EVER: Duration = Duration::from_secs(200 * 365 * 86_400);
 /// Tries of a record before the function gives it up.
 const ATTEMPTS: u16 = 3;
 
@@ -49,7 +51,7 @@ impl Options {
         let journal = ["sensors/+/journal", "sensors/+/both"];
         Plan {
             gateway: GATEWAY.to_owned(),
-            broker: BrokerLimits::default(),
+            broker: self.broker_limits(),
             requires_login: false,
             log: self.log_options(trace),
             streams: vec![
@@ -89,6 +91,12 @@ impl Options {
             }
         };
         self.uplinks.iter().map(plan).collect()
+    }
+
+    fn broker_limits(&self) -> BrokerLimits {
+        let limits = BrokerLimits { max_session_expiry: FOR_EVER, ..BrokerLimits::default() };
+        let max_queued_bytes = self.spool_bytes.unwrap_or(limits.max_queued_bytes);
+        BrokerLimits { max_queued_bytes, ..limits }
     }
 
     fn log_options(&self, trace: &Trace) -> LogOptions {

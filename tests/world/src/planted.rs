@@ -18,7 +18,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, with the name that the command line knows it by.
-    pub const ALL: [(&'static str, Planted); 18] = [
+    pub const ALL: [(&'static str, Planted); 25] = [
         ("ack-before-sync", Planted::Log(LogBug::AckBeforeSync)),
         ("crc-without-segment", Planted::Log(LogBug::CrcWithoutSegment)),
         ("cursor-apart", Planted::Flow(FlowBug::CursorApart)),
@@ -37,6 +37,13 @@ impl Planted {
         ("seal-not-awaited", Planted::Flow(FlowBug::SealNotAwaited)),
         ("age-without-ledger", Planted::Log(LogBug::AgeWithoutLedger)),
         ("expires-by-any-clock", Planted::Log(LogBug::ExpiresByAnyClock)),
+        ("receipt-apart", Planted::Flow(FlowBug::ReceiptApart)),
+        ("retained-apart", Planted::Flow(FlowBug::RetainedApart)),
+        ("connack-not-awaited", Planted::Flow(FlowBug::ConnackNotAwaited)),
+        ("suback-not-awaited", Planted::Flow(FlowBug::SubackNotAwaited)),
+        ("pubrel-not-awaited", Planted::Flow(FlowBug::PubrelNotAwaited)),
+        ("pubcomp-not-awaited", Planted::Flow(FlowBug::PubcompNotAwaited)),
+        ("spool-passed-early", Planted::Flow(FlowBug::SpoolPassedEarly)),
     ];
 }
 

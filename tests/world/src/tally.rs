@@ -55,18 +55,34 @@ tally! {
     set_back_records: "records that they lost by it",
     /// Jumps of the wall clock.
     clock_jumps: "jumps of the wall clock",
-    /// Connections of sensors that broke.
-    broken_links: "connections of sensors broken",
-    /// Connections of sensors that fell silent.
-    silent_links: "connections of sensors fallen silent",
-    /// Sensors that restarted.
-    sensor_restarts: "restarts of sensors",
+    /// Connections of devices that broke.
+    broken_links: "connections of devices broken",
+    /// Connections of devices that fell silent.
+    silent_links: "connections of devices fallen silent",
+    /// Devices that restarted.
+    sensor_restarts: "restarts of devices",
+    /// Second connections of a device that the gateway had one of.
+    takeovers: "sessions taken over by a second connection",
+    /// Of those, the ones at which the power was cut.
+    takeovers_cut: "of them with a power cut set on them",
+    /// Goodbyes of subscribers.
+    absences: "goodbyes of subscribers that came back",
     /// Readings acknowledged.
     acknowledged: "readings acknowledged",
     /// Publishes that a sensor sent again.
     sent_again: "publishes sent again by sensors",
     /// Readings refused at least once.
     refused: "readings refused at first",
+    /// PUBRELs that a sensor sent again.
+    released_again: "PUBRELs sent again by sensors",
+    /// Messages that subscribers with kept sessions got.
+    delivered: "messages delivered to kept sessions",
+    /// Publishes to them that came again.
+    delivered_again: "publishes that they were sent again",
+    /// Records of the spool in the ledger.
+    spool_dropped: "records dropped from the spool into the ledger",
+    /// Looks at all retained messages.
+    retained_checks: "looks at all retained messages after a start",
     /// Records kept in the log in the end, over all streams.
     records: "records logged",
     /// Records in the ledger.

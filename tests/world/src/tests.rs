@@ -119,4 +119,11 @@ planted_bugs! {
     a_batch_sent_before_its_boundaries_are_durable_is_found: "seal-not-awaited",
     a_record_gone_by_age_without_a_ledger_entry_is_found: "age-without-ledger",
     records_gone_by_a_clock_that_nobody_has_set_are_found: "expires-by-any-clock",
+    a_packet_identifier_committed_apart_is_found: "receipt-apart",
+    a_retained_message_committed_apart_is_found: "retained-apart",
+    a_session_that_connack_does_not_await_is_found: "connack-not-awaited",
+    a_subscription_that_suback_does_not_await_is_found: "suback-not-awaited",
+    a_pubrec_that_pubrel_does_not_await_is_found: "pubrel-not-awaited",
+    a_pubrel_that_pubcomp_does_not_await_is_found: "pubcomp-not-awaited",
+    a_spool_given_up_before_its_acknowledgements_is_found: "spool-passed-early",
 }

@@ -5,6 +5,7 @@ mod gateway;
 mod ledger;
 mod links;
 mod power;
+mod retained;
 pub(crate) mod upstream;
 mod weather;
 
@@ -17,9 +18,11 @@ use tidegate_stream::DiskRequest;
 use tidegate_stream::crash::CrashDisk;
 use tidegate_stream::trace::{Trace, Traced};
 
+use crate::mqtt::Qos;
 use crate::options::Options;
 use crate::publisher::Publisher;
 use crate::random::Random;
+use crate::subscriber::Subscriber;
 use crate::tally::Tally;
 use crate::timeline::Timeline;
 use ledger::LedgerWatch;
@@ -44,8 +47,8 @@ enum Event {
     Dial(usize),
     Accept(ConnId),
     ToGateway(ConnId, Vec<u8>),
-    ToSensor(ConnId, Vec<u8>),
-    /// The sensor hears that its connection is gone.
+    ToDevice(ConnId, Vec<u8>),
+    /// The device hears that its connection is gone.
     Lost(ConnId),
     /// The gateway hears it.
     Closed(ConnId),
@@ -79,13 +82,14 @@ enum Event {
 pub struct World {
     pub(crate) options: Options,
     pub(crate) publishers: Vec<Publisher>,
+    pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) upstreams: Vec<Upstream>,
     /// What went wrong, when something did.
     pub(crate) faults: Vec<String>,
     /// Everything that was ever appended, in order.
     pub(crate) appended: Vec<Traced>,
     pub(crate) gateway: Option<Gateway>,
-    ledger: LedgerWatch,
+    pub(crate) ledger: LedgerWatch,
     tally: Tally,
     random: Random,
     time: Timeline<Event>,
@@ -102,6 +106,8 @@ pub struct World {
     spins: u64,
     /// The power is to fail when an upstream has answered.
     cuts_session: bool,
+    /// The power is to fail when a session has been taken over.
+    cuts_takeover: bool,
     /// It was told to stop.
     stopping: bool,
     /// It reads from no client, because the log's memory is full.
@@ -111,17 +117,26 @@ pub struct World {
 }
 
 impl World {
-    /// A world at its beginning: the gateway starts, the sensors connect.
+    /// A world at its beginning: the gateway starts, the devices connect.
     pub fn new(options: Options) -> World {
         let mut random = Random::new(options.seed ^ 0x57_4f_52_4c_44);
         let sensors = options.sensors.iter().enumerate();
         let publishers = sensors.map(|(index, sensor)| {
             let keep_alive =
                 if options.link_trouble.is_some() { random.range(0, 3) as u16 } else { 0 };
+            // A session that is kept holds the spool until its client is back.
+            let least = u16::from(sensor.qos == Qos::ExactlyOnce);
+            let keep_alive = keep_alive.max(least);
             Publisher::new(format!("s{index}"), *sensor, keep_alive, &options)
         });
+        let subscribers = options
+            .subscribers
+            .iter()
+            .enumerate()
+            .map(|(index, kind)| Subscriber::new(format!("r{index}"), kind.clone(), &options));
         let mut world = World {
             publishers: publishers.collect(),
+            subscribers: subscribers.collect(),
             upstreams: options.uplinks.iter().map(Upstream::new).collect(),
             faults: Vec::new(),
             appended: Vec::new(),
@@ -140,6 +155,7 @@ impl World {
             last_wake: Duration::ZERO,
             spins: 0,
             cuts_session: false,
+            cuts_takeover: false,
             stopping: false,
             congested: false,
             operations_before: 0,
@@ -148,9 +164,11 @@ impl World {
         world.schedule_weather();
         world.arm_end();
         world.power_on();
-        for index in 0..world.publishers.len() {
+        for index in 0..world.publishers.len() + world.subscribers.len() {
             let gap = world.gap();
-            world.time.after(gap, Event::Measure(index));
+            if index < world.publishers.len() {
+                world.time.after(gap, Event::Measure(index));
+            }
             world.time.after(gap, Event::Tick(index));
             world.time.after(gap / 4, Event::Dial(index));
         }
@@ -209,6 +227,9 @@ impl World {
         if self.stopping || self.wants_more() || !self.publishers.iter().all(Publisher::is_done) {
             return false;
         }
+        if self.subscribers.iter().any(|subscriber| subscriber.subscribed_at.is_none()) {
+            return false;
+        }
         let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.is_settled()) else {
             return false;
         };
@@ -224,6 +245,7 @@ impl World {
         }
         let waiting = self.publishers.iter().filter(|publisher| !publisher.is_done());
         why.extend(waiting.map(|publisher| format!("{} is not done", publisher.describe())));
+        why.extend(self.subscribers.iter().map(Subscriber::describe));
         let Some(gateway) = &self.gateway else { return "the gateway is off".to_owned() };
         let log = gateway.log();
         let behind = log.readers().filter(|r| log.cursor(r.0) < log.next_seq(r.1));
@@ -251,7 +273,7 @@ impl World {
             Event::Dial(index) => self.dial(index),
             Event::Accept(conn) => self.accept(conn),
             Event::ToGateway(conn, bytes) => self.arrive(conn, bytes),
-            Event::ToSensor(conn, bytes) => self.deliver(conn, &bytes),
+            Event::ToDevice(conn, bytes) => self.deliver(conn, &bytes),
             Event::Lost(conn) => self.lose(conn),
             Event::Closed(conn) => self.closed(conn),
             Event::LinkTrouble => self.link_trouble(),

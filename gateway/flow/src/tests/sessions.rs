@@ -442,6 +442,29 @@ fn what_came_for_a_client_that_was_away_when_the_power_failed_is_no_repetition()
 }
 
 #[test]
+fn what_the_log_has_to_write_once_more_at_its_start_reaches_its_session() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.subscribe(subscriber, "other/#");
+    let publisher = bench.connect(2, "p");
+    bench.pass(Duration::from_secs(3));
+    bench.gateway.handle_closed(bench.now, subscriber, "gone");
+    bench.pass(Duration::from_secs(3));
+    bench.publish(publisher, 1, "other/t", "x");
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.pubacks(publisher), [(1, 0)]);
+    let (disk, now) = (bench.disk.after_kill(), bench.now);
+    disk.fail_next_sync();
+    let mut bench = Bench::on(disk, sessions_plan(), echo());
+    let spool = bench.gateway.sessions.spool;
+    assert!(bench.gateway.log.durable_seq(spool) < bench.gateway.log.next_seq(spool));
+    bench.now = Now { instant: bench.now.instant, ..now };
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(payloads_of(&bench, subscriber), [(2, 0b0010, "x".to_owned())]);
+}
+
+#[test]
 fn retained_messages_are_what_was_acknowledged_whenever_the_power_fails() {
     let publish = |bench: &mut Bench, conn: ConnId, id: u16, payload: &str| {
         let mut body = b"\0\x07other/t".to_vec();
@@ -590,6 +613,44 @@ fn a_spool_at_its_quota_drops_the_oldest_and_the_ledger_says_so() {
     let got = payloads_of(&bench, subscriber);
     assert!((300..1500).contains(&got.len()), "{}", got.len());
     assert!(got.last().is_some_and(|(_, _, text)| text.starts_with("02000")));
+}
+
+#[test]
+fn a_session_goes_on_behind_what_the_quota_drops_while_it_reads() {
+    let mut plan = sessions_plan();
+    plan.broker.max_queued_bytes = 512 * 1024;
+    let mut bench = Bench::new(plan, echo());
+    let subscriber = connect_kept(&mut bench, 1, "s");
+    bench.subscribe(subscriber, "other/#");
+    bench.pass(SETTLE);
+    let publisher = bench.connect(2, "p");
+    let publish = |bench: &mut Bench, id: u16| {
+        bench.publish(publisher, id, "other/t", &format!("{id:05}{}", "x".repeat(500)));
+    };
+    for id in 1..=2000 {
+        publish(&mut bench, id);
+        if id.is_multiple_of(50) {
+            bench.pass(Duration::from_millis(20));
+        }
+    }
+    bench.pass(SETTLE);
+    // The ledger has not reached the disk when the session has room and reads on.
+    bench.disk_stands_still = true;
+    (2001..=2100).for_each(|id| publish(&mut bench, id));
+    let mut seen = 0;
+    for round in 0..300 {
+        let got = payloads_of(&bench, subscriber);
+        for (id, _, _) in &got[seen..] {
+            bench.bytes(subscriber, 0x40, &id.to_be_bytes());
+        }
+        seen = got.len();
+        if round == 0 {
+            bench.let_the_disk_go();
+        }
+        bench.pass(Duration::from_millis(10));
+    }
+    let got = payloads_of(&bench, subscriber);
+    assert!(got.last().is_some_and(|(_, _, text)| text.starts_with("02100")), "{}", got.len());
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) fn judge(
     wrong: &mut Vec<String>,
 ) {
     let of = |name: &str| accounts.iter().find(|account| account.name == name);
-    let counts = |name| of(name).map(Account::counts).unwrap_or_default();
+    let counts = |name| of(name).map(|account| account.times.clone()).unwrap_or_default();
     let (inputs, alerts, dead) =
         (counts("telemetry"), counts("alerts"), counts(DEAD_LETTER_STREAM));
     let lost = of("telemetry").map(Account::lost_counts).unwrap_or_default();

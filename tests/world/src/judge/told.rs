@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use tidegate_flow::LOSS_STREAM;
 
 use super::Account;
+use super::sessions::{SPOOL, Spool};
 
-pub(super) fn judge(accounts: &[Account<'_>], wrong: &mut Vec<String>) {
+pub(super) fn judge(accounts: &[Account<'_>], spool: &Spool, wrong: &mut Vec<String>) {
     let Some(losses) = accounts.iter().find(|account| account.name == LOSS_STREAM) else { return };
     let mut told = BTreeSet::new();
     for traced in losses.records.values() {
@@ -21,7 +22,10 @@ pub(super) fn judge(accounts: &[Account<'_>], wrong: &mut Vec<String>) {
         };
         let account = accounts.iter().find(|account| account.name == stream);
         for seq in first..=last {
-            let entered = account.and_then(|account| account.lost.get(&seq));
+            let entered = match account {
+                Some(account) => account.lost.get(&seq),
+                None => spool.entered.get(&seq).filter(|_| stream == SPOOL),
+            };
             if entered.is_none_or(|entered| entered.name() != reason) {
                 wrong.push(format!(
                     "{LOSS_STREAM}: {stream} {seq} is told as {reason}, not {entered:?}"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{End, Options, Route, Sensor, Spell, StreamLimits, UplinkKind, streams, uplinks};
 use crate::function::StateSize;
-use crate::mqtt::Version;
+use crate::mqtt::{Qos, Version};
 use crate::random::Random;
 use crate::sink::SinkKind;
 
@@ -41,7 +41,8 @@ impl Options {
             failing_calls: random.one_in(2).then_some(12),
             ..Options::power_cut(seed, None)
         };
-        options.with_cut_session(more).with_setbacks(more).with_cut_release(more)
+        let options = options.with_cut_session(more).with_setbacks(more).with_cut_release(more);
+        options.with_sessions()
     }
 
     /// In some worlds with small quotas the power fails when the first segment has just been given
@@ -86,6 +87,7 @@ fn sensors(random: &mut Random) -> Vec<Sensor> {
     let sensor = |route| Sensor {
         version: random.pick(&[Version::V5, Version::V311]),
         route,
+        qos: Qos::AtLeastOnce,
         readings: random.range(30, 150),
     };
     routes.into_iter().map(sensor).collect()

@@ -18,7 +18,7 @@ const EXPECTED: u64 = 2;
 
 /// What is known of the records and of the ledger in the present life.
 #[derive(Debug, Default)]
-pub(super) struct LedgerWatch {
+pub(crate) struct LedgerWatch {
     entered: u64,
     /// Last sequence of each entry, by stream, reason and first sequence.
     entries: BTreeMap<(StreamId, LossReason, Seq), Seq>,
@@ -27,6 +27,11 @@ pub(super) struct LedgerWatch {
 }
 
 impl LedgerWatch {
+    /// When the record that has this sequence now was appended.
+    pub(crate) fn appended_at(&self, stream: StreamId, seq: Seq) -> Option<Duration> {
+        self.appended.get(&(stream, seq)).map(|(at, _)| *at)
+    }
+
     /// The part of an entry that was not there before.
     fn news(&mut self, loss: &Loss) -> Option<(Seq, Seq)> {
         let known = self.entries.insert((loss.stream, loss.reason, loss.first), loss.last);
@@ -114,8 +119,12 @@ impl World {
                 let early =
                     (first.0..=last.0).find(|seq| !self.is_too_old(at, loss.stream, Seq(*seq)));
                 if let Some(seq) = early {
+                    let now = self.time.now();
+                    let known = self.ledger.appended.get(&(loss.stream, Seq(seq)));
                     self.fault(&format!(
-                        "{name}: {seq} of {first:?} to {last:?} expired too early"
+                        "{name}: {seq} of {first:?} to {last:?}, appended at {known:?}, expired too \
+                         early: {} {:?}, {:?} are allowed",
+                        now.unix_ms, now.clock, limits.max_age
                     ));
                 }
             }

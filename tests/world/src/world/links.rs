@@ -1,4 +1,4 @@
-//! Connections between sensors and gateway: bytes in order, delayed, in portions that respect no
+//! Connections between devices and gateway: bytes in order, delayed, in portions that respect no
 //! packet; broken in the middle of one, or silent without a word to either end.
 
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use tidegate_broker::ConnId;
 
 use super::{Event, World};
-use crate::publisher::Tick;
+use crate::device::Device;
+use crate::line::Tick;
 
-/// How often a sensor looks at the clock.
+/// How often a device looks at the clock.
 const TICK: Duration = Duration::from_millis(40);
 
 /// TCP sends again what nobody acknowledges.
@@ -17,7 +18,9 @@ const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    sensor: usize,
+    device: usize,
+    /// Nothing has arrived yet.
+    fresh: bool,
     /// When the last bytes sent so far arrive: nothing overtakes them.
     up_at: Duration,
     down_at: Duration,
@@ -51,18 +54,36 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, index: usize) {
-        match self.publishers[index].tick(self.time.clock) {
+        let clock = self.time.clock;
+        match self.device(index).tick(clock) {
             Tick::Send(bytes) => self.send_up(index, bytes),
             Tick::HangUp => self.give_up(index),
         }
         self.time.after(TICK, Event::Tick(index));
     }
 
-    /// The sensor closes its connection, and dials again.
+    /// Sensors first, then subscribers.
+    fn device(&mut self, index: usize) -> &mut dyn Device {
+        match index.checked_sub(self.publishers.len()) {
+            None => &mut self.publishers[index],
+            Some(at) => &mut self.subscribers[at],
+        }
+    }
+
+    fn conn_of(&mut self, index: usize) -> Option<ConnId> {
+        self.device(index).line().conn
+    }
+
+    /// The device closes its connection, and dials again.
     fn give_up(&mut self, index: usize) {
-        let Some(conn) = self.publishers[index].conn else { return };
-        self.publishers[index].lost();
+        let Some(conn) = self.conn_of(index) else { return };
+        self.device(index).lost();
         self.redial(index);
+        self.close_behind(conn);
+    }
+
+    /// The gateway hears of it when all that was sent before has arrived.
+    fn close_behind(&mut self, conn: ConnId) {
         let Some(link) = self.links.get(&conn).filter(|link| !link.silent) else { return };
         let wait = link.up_at.saturating_sub(self.time.clock);
         self.time.after(wait + Duration::from_micros(150), Event::Closed(conn));
@@ -75,14 +96,15 @@ impl World {
     }
 
     pub(super) fn dial(&mut self, index: usize) {
-        if self.publishers[index].conn.is_some() {
+        if self.conn_of(index).is_some() {
             return;
         }
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         let clock = self.time.clock;
         let link = Link {
-            sensor: index,
+            device: index,
+            fresh: true,
             up_at: clock,
             down_at: clock,
             silent: false,
@@ -92,7 +114,7 @@ impl World {
             unread: Vec::new(),
         };
         self.links.insert(conn, link);
-        self.publishers[index].dials(conn);
+        self.device(index).line().dials(conn);
         let wait = self.random.micros(80, 600);
         self.time.after(wait, Event::Accept(conn));
     }
@@ -100,22 +122,23 @@ impl World {
     pub(super) fn accept(&mut self, conn: ConnId) {
         let now = self.time.now();
         let Some(link) = self.links.get_mut(&conn) else { return };
-        let index = link.sensor;
+        let index = link.device;
         let Some(gateway) = self.gateway.as_mut().filter(|_| !self.stopping) else {
             self.time.after(Duration::from_millis(2), Event::Lost(conn));
             return;
         };
         link.accepted = true;
-        gateway.handle_open(now, conn, format!("sensor-{index}"));
-        if self.publishers[index].conn == Some(conn) {
-            let bytes = self.publishers[index].connect(self.time.clock);
+        gateway.handle_open(now, conn, format!("device-{index}"));
+        let clock = self.time.clock;
+        if self.conn_of(index) == Some(conn) {
+            let bytes = self.device(index).connect(clock);
             self.send_up(index, bytes);
         }
     }
 
-    /// Bytes leave a sensor, whole or in two portions.
+    /// Bytes leave a device, whole or in two portions.
     fn send_up(&mut self, index: usize, mut bytes: Vec<u8>) {
-        let Some(conn) = self.publishers[index].conn else { return };
+        let Some(conn) = self.conn_of(index) else { return };
         if bytes.is_empty() {
             return;
         }
@@ -149,7 +172,20 @@ impl World {
             return;
         }
         link.unread.extend(bytes);
+        if std::mem::take(&mut link.fresh) {
+            self.watch_takeover(conn);
+        }
         self.feed(conn);
+    }
+
+    /// CONNECT has come: whether the gateway has another connection of the same device.
+    fn watch_takeover(&mut self, conn: ConnId) {
+        let device = self.links.get(&conn).map(|link| link.device);
+        let same = |link: &&Link| Some(link.device) == device && link.accepted;
+        if self.links.values().filter(same).count() > 1 {
+            self.tally.takeovers += 1;
+            self.takeover_begins();
+        }
     }
 
     /// The gateway reads what has arrived, unless it does not want to.
@@ -180,7 +216,7 @@ impl World {
         }
     }
 
-    /// The gateway has bytes for a sensor.
+    /// The gateway has bytes for a device.
     pub(super) fn flush(&mut self, conn: ConnId) {
         let Some(outbox) = self.gateway.as_mut().and_then(|g| g.unsent(conn)) else { return };
         let bytes = outbox.as_slice().to_vec();
@@ -189,28 +225,29 @@ impl World {
         let clock = self.time.clock;
         if let Some(link) = self.links.get_mut(&conn) {
             link.down_at = link.down_at.max(clock + latency);
-            self.time.after(link.down_at - clock, Event::ToSensor(conn, bytes));
+            self.time.after(link.down_at - clock, Event::ToDevice(conn, bytes));
         }
     }
 
     pub(super) fn deliver(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(link) = self.links.get(&conn) else { return };
-        let index = link.sensor;
-        if link.silent || link.broken || self.publishers[index].conn != Some(conn) {
+        let (index, dead) = (link.device, link.silent || link.broken);
+        if dead || self.conn_of(index) != Some(conn) {
             return;
         }
-        let answer = self.publishers[index].receive(self.time.clock, bytes);
+        let clock = self.time.clock;
+        let answer = self.device(index).receive(clock, bytes);
         self.send_up(index, answer);
     }
 
     pub(super) fn lose(&mut self, conn: ConnId) {
         let Some(link) = self.links.get(&conn) else { return };
-        let index = link.sensor;
+        let index = link.device;
         if !link.accepted {
             self.links.remove(&conn);
         }
-        if self.publishers[index].conn == Some(conn) {
-            self.publishers[index].lost();
+        if self.conn_of(index) == Some(conn) {
+            self.device(index).lost();
             self.redial(index);
         }
     }
@@ -256,13 +293,28 @@ impl World {
         }
     }
 
-    /// Something happens to one of the sensors' connections.
+    /// A subscriber says goodbye, and comes back some time later.
+    fn leave(&mut self, index: usize, conn: ConnId) {
+        self.tally.absences += 1;
+        let goodbye = self.subscribers[index - self.publishers.len()].leave();
+        if !goodbye.is_empty() {
+            self.portion_up(conn, goodbye);
+        }
+        self.close_behind(conn);
+        let wait = self.random.millis(5, 900);
+        self.time.after(wait, Event::Dial(index));
+    }
+
+    /// Something happens to one of the devices' connections.
     pub(super) fn link_trouble(&mut self) {
         let Some(mean) = self.options.link_trouble else { return };
+        // It gets rarer, so that every world comes to its end.
+        let mean = mean * (1 + self.time.clock.as_secs() as u32);
         let wait = self.random.micros(0, 2 * mean.as_micros() as u64);
         self.time.after(wait, Event::LinkTrouble);
-        let index = self.random.range(0, self.publishers.len() as u64) as usize;
-        let Some(conn) = self.publishers[index].conn else { return };
+        let devices = self.publishers.len() + self.subscribers.len();
+        let index = self.random.range(0, devices as u64) as usize;
+        let Some(conn) = self.conn_of(index) else { return };
         let kind = self.random.range(0, 20);
         let delay = self.random.millis(5, 600);
         let Some(link) = self.links.get_mut(&conn) else { return };
@@ -280,11 +332,18 @@ impl World {
             }
             11 => {
                 self.tally.sensor_restarts += 1;
-                self.publishers[index].restart();
+                self.device(index).restart();
                 self.redial(index);
                 self.time.after(Duration::from_micros(100), Event::Closed(conn));
             }
+            12 | 13 => {
+                // It has another way to the gateway, and takes it.
+                self.device(index).lost();
+                self.dial(index);
+            }
+            14 | 15 if index >= self.publishers.len() => self.leave(index, conn),
             _ => {
+                let Some(link) = self.links.get_mut(&conn) else { return };
                 link.up_at = link.up_at.max(self.time.clock + delay);
                 link.down_at = link.down_at.max(self.time.clock + delay / 2);
             }

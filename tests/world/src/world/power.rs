@@ -12,8 +12,8 @@ const POWER_OFF: Duration = Duration::from_millis(20);
 const RESTART: Duration = Duration::from_millis(3);
 /// By how much a clock that nobody has set may be ahead.
 const AHEAD_MS: i64 = 400 * 86_400_000;
-/// Disk operations of a life in which no segment is given up.
-const NO_RELEASE: u64 = 900;
+/// Disk operations of a life in which no segment is given up, or no session taken over.
+const LONG_LIFE: u64 = 900;
 /// How long it may take to stop; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -24,9 +24,13 @@ impl World {
             Some(End::PowerCut(operation) | End::Kill(operation)) => self.disk.crash_at(operation),
             Some(End::PowerCutAtRelease(operations)) => {
                 self.disk.crash_after_release(operations);
-                self.disk.crash_at(NO_RELEASE);
+                self.disk.crash_at(LONG_LIFE);
             }
             Some(End::PowerCutInSession(_)) => self.cuts_session = true,
+            Some(End::PowerCutAtTakeover(_)) => {
+                self.cuts_takeover = true;
+                self.disk.crash_at(LONG_LIFE);
+            }
             Some(End::Restart(after)) => self.time.after(after, Event::Stop(self.life)),
             None => {}
         }
@@ -38,6 +42,16 @@ impl World {
         if let Some(End::PowerCutInSession(operation)) = self.end().filter(|_| prepares)
             && std::mem::take(&mut self.cuts_session)
         {
+            self.disk.crash_at(self.disk.operations() + operation);
+        }
+    }
+
+    /// A second connection takes a session over from the first.
+    pub(super) fn takeover_begins(&mut self) {
+        if let Some(End::PowerCutAtTakeover(operation)) = self.end()
+            && std::mem::take(&mut self.cuts_takeover)
+        {
+            self.tally.takeovers_cut += 1;
             self.disk.crash_at(self.disk.operations() + operation);
         }
     }
@@ -133,6 +147,7 @@ impl World {
             Ok((gateway, recovery)) => {
                 self.gateway = Some(self.options.plant(gateway));
                 self.begin_ledger();
+                self.check_retained();
                 self.tally.epochs += u64::from(recovery.new_epoch);
                 if !recovery.losses.is_empty() {
                     self.fault(&format!("losses without damage: {:?}", recovery.losses));
@@ -159,6 +174,7 @@ impl World {
                     self.fault(&format!("{name} has gone back in stream {stream}"));
                 }
                 self.gateway = Some(gateway);
+                self.check_retained();
             }
             Err(error) => self.fault(&format!("the gateway refused to start: {error}")),
         }
