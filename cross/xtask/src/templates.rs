@@ -63,6 +63,9 @@ fn one(workspace: &Workspace, folder: &Path, lang: &str, variables: &[OsString])
     let mut check = Command::new(&gateway);
     check.args(["fn", "check", "--config", CONFIG]).arg(&built);
     quietly(&format!("holding the template in {lang} against the contract"), &mut check)?;
+    let mut test = Command::new(&gateway);
+    test.args(["fn", "test"]).arg(&written);
+    quietly(&format!("the tests of the template in {lang}"), &mut test)?;
     let module = folder.join(format!("{lang}.wasm"));
     let bytes =
         fs::copy(&built, &module).with_context(|| format!("cannot copy {}", built.display()))?;
