@@ -61,7 +61,8 @@ mod without_std {
         }
 
         fn exhausted(&self) -> ! {
-            panic!("out of memory");
+            super::log_bytes(tidegate_abi::Level::Error, b"panicked at memory: used up");
+            core::arch::wasm32::unreachable()
         }
     }
 

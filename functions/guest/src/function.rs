@@ -207,7 +207,7 @@ pub(crate) fn call<F: Function>(function: &mut F, frame: &[u8], host: &Host<'_>)
     match out.finish() {
         Some(frame) => Reply { result: HandleResult::Done, frame },
         None => {
-            host.log(Level::Error, "the output does not fit into a frame");
+            host.log(Level::Error, "the output is too large");
             ended(HandleResult::Failed(OUTPUT_TOO_LARGE))
         }
     }

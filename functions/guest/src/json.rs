@@ -153,9 +153,10 @@ impl<'a> Json<'a> {
 
     /// The boolean; `None` when it is none.
     pub fn as_bool(&self) -> Option<bool> {
-        match self.text {
-            "true" => Some(true),
-            "false" => Some(false),
+        // The text was checked: no other value begins like this.
+        match self.text.as_bytes() {
+            [b't', ..] => Some(true),
+            [b'f', ..] => Some(false),
             _ => None,
         }
     }
@@ -272,7 +273,7 @@ impl<'a> Scanner<'a> {
     /// An object or an array, from its opening bracket on.
     fn inside(&mut self, depth: usize, end: u8) -> bool {
         if depth >= MAX_DEPTH {
-            return self.fail("no more than 32 levels of nesting");
+            return self.fail("at most 32 levels of nesting");
         }
         self.at += 1;
         if self.close(end) {

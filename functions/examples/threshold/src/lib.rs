@@ -56,7 +56,7 @@ impl Function for Threshold {
         // The cast saturates, so what is negative, huge or broken does not come back the same.
         let sensor_level = level as u8;
         if f64::from(sensor_level) != level {
-            return Err(Error::new("`sensor_level` must be a whole number from 0 to 255"));
+            return Err(Error::new("`sensor_level` must be a whole number to 255"));
         }
         let every = config.flag("every", false)?;
         // What owns memory comes last: whatever fails before has less to give back.
