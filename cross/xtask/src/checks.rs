@@ -2,7 +2,7 @@
 
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
-use crate::{clients, debian, wasm};
+use crate::{clients, debian, templates, wasm};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::path::Path;
@@ -65,7 +65,19 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
     check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
-    let output = check("cargo test", &mut tests(workspace, &functions, &clients, arguments))?;
+    let templates = match templates::build(workspace) {
+        Ok(folder) => Some(folder),
+        Err(error) if debian::is_root() => return Err(error),
+        Err(error) => {
+            eprintln!("no templates of functions: {error:#}");
+            None
+        }
+    };
+    let mut command = tests(workspace, &functions, &clients, arguments);
+    if let Some(folder) = templates {
+        command.env("TIDEGATE_TEMPLATES", folder);
+    }
+    let output = check("cargo test", &mut command)?;
     let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
     count.skip(&String::from_utf8_lossy(&output.stderr));
     // The main job from end to end counts as one test more.

@@ -1,5 +1,5 @@
-//! MQTT clients in other languages, which the process tests drive: below `target/clients`, each in
-//! its pinned version, from its language's own registry.
+//! MQTT clients in other languages, which the process tests drive, and the compiler of AssemblyScript:
+//! below `target/clients`, each in its pinned version, from its language's own registry.
 
 use crate::debian;
 use crate::progress::{captured, quietly};
@@ -10,6 +10,8 @@ use std::process::Command;
 
 const PAHO: &str = "paho-mqtt==2.1.0";
 const MQTT_JS: &str = "mqtt@5.16.0";
+/// The version that the template names.
+const ASSEMBLYSCRIPT: &str = "assemblyscript@0.28.20";
 
 /// Installs what is missing; the directory that holds it. As root it must succeed; for others, the
 /// tests of a client that cannot be installed are skipped.
@@ -41,11 +43,22 @@ fn paho(directory: &Path) -> Result<()> {
 }
 
 fn mqtt_js(directory: &Path) -> Result<()> {
-    once(directory, MQTT_JS, || {
+    npm(directory, MQTT_JS)
+}
+
+/// The compiler of AssemblyScript.
+pub(crate) fn assemblyscript(workspace: &Workspace) -> Result<PathBuf> {
+    let directory = workspace.target().join("clients/assemblyscript");
+    npm(&directory, ASSEMBLYSCRIPT)?;
+    Ok(directory.join("node_modules/.bin/asc"))
+}
+
+fn npm(directory: &Path, package: &str) -> Result<()> {
+    once(directory, package, || {
         debian::ensure(&[("node", "nodejs"), ("npm", "npm")])?;
         let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", MQTT_JS, "--prefix"]);
-        quietly(MQTT_JS, npm.arg(directory))?;
+        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", package, "--prefix"]);
+        quietly(package, npm.arg(directory))?;
         Ok(())
     })
 }

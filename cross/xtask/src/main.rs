@@ -12,6 +12,7 @@ mod debian;
 mod graph;
 mod launch;
 mod progress;
+mod templates;
 mod toolchain;
 mod wasm;
 mod workspace;

@@ -63,14 +63,31 @@ impl Toolchain {
 
     /// A cargo command in the workspace, and the arguments that building guests needs.
     pub(crate) fn cargo(&self, workspace: &Workspace) -> (Command, &'static [&'static str]) {
-        match self {
-            Self::Own => (workspace.cargo(), &[]),
+        let command = match self {
+            Self::Own => workspace.cargo(),
             Self::Debian(cargo) => {
                 let mut command = Command::new(cargo);
                 clean(&mut command);
                 command.current_dir(workspace.root());
-                (command, &["-Zbuild-std=std,panic_abort"])
+                command
             }
+        };
+        (command, self.flags())
+    }
+
+    /// The cargo of that command.
+    pub(crate) fn program(&self) -> PathBuf {
+        match self {
+            Self::Own => env::var_os("CARGO").unwrap_or_else(|| "cargo".into()).into(),
+            Self::Debian(cargo) => cargo.clone(),
+        }
+    }
+
+    /// The arguments that building guests needs.
+    pub(crate) fn flags(&self) -> &'static [&'static str] {
+        match self {
+            Self::Own => &[],
+            Self::Debian(_) => &["-Zbuild-std=std,panic_abort"],
         }
     }
 }

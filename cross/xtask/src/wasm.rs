@@ -11,7 +11,7 @@ use std::time::SystemTime;
 /// The most bytes that a function may have; what an example needs beyond it should be worth it.
 const MAX_BYTES: usize = 64 << 10;
 /// Functions with a budget of their own, bytes.
-const BUDGETS: [(&str, usize); 1] = [("threshold", 24 << 10)];
+const BUDGETS: [(&str, usize); 1] = [("threshold", 20 << 10)];
 /// The most memory that a module may declare, in pages of 64 KiB: the gateway pays for all of
 /// it, used or not.
 const MAX_PAGES: u32 = 2;

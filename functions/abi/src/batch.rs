@@ -132,6 +132,20 @@ impl<'a> BatchReader<'a> {
     /// # Errors
     /// Says what is wrong and where.
     pub fn parse(frame: &'a [u8]) -> Result<Self, FrameError> {
+        let reader = Self::open(frame)?;
+        for index in 0..reader.header.count {
+            let Some(message) = reader.entry(index) else { return Err(reader.mistake(index)) };
+            properties(message.props)?;
+        }
+        Ok(reader)
+    }
+
+    /// Checks the header alone: for guests, whose frames the gateway has checked. Entries are read
+    /// with [`entry`](Self::entry), which checks each, but not its properties.
+    ///
+    /// # Errors
+    /// Says what is wrong and where.
+    pub fn open(frame: &'a [u8]) -> Result<Self, FrameError> {
         let header = Self::header_of(frame)
             .ok_or(FrameError::Short { have: frame.len(), need: HEADER_BYTES })??;
         let total = frame.len();
@@ -139,12 +153,7 @@ impl<'a> BatchReader<'a> {
         if usize::try_from(header.count).map_or(true, |count| count > table) {
             return Err(FrameError::Count { declared: header.count, total });
         }
-        let reader = Self { frame, header };
-        for index in 0..header.count {
-            let message = reader.message(index)?;
-            properties(message.props)?;
-        }
-        Ok(reader)
+        Ok(Self { frame, header })
     }
 
     /// The fixed part.
@@ -179,39 +188,67 @@ impl<'a> BatchReader<'a> {
         Some(Ok(BatchHeader { kind, count, now_ns, batch_id, flags }))
     }
 
-    fn message(&self, index: u32) -> Result<MessageRef<'a>, FrameError> {
-        let at = HEADER_BYTES + index as usize * ENTRY_BYTES;
-        let total = self.frame.len();
-        let entry = bytes_at(self.frame, at, ENTRY_BYTES)
-            .ok_or(FrameError::Count { declared: self.header.count, total })?;
-        let data_start = HEADER_BYTES + self.header.count as usize * ENTRY_BYTES;
-        let span = |at: usize, field: &'static str| -> Result<&'a [u8], FrameError> {
-            let offset = u32_at(entry, at).unwrap_or(0);
-            let len = u32_at(entry, at + 4).unwrap_or(0);
-            let outside = FrameError::OutOfFrame { index, field, offset, len, total };
-            if (offset as usize) < data_start && len != 0 {
-                return Err(outside);
-            }
-            bytes_at(self.frame, offset as usize, len as usize).ok_or(outside)
-        };
-        let [qos, retain] = [entry[40], entry[41]];
-        let value = |field, found: u8| FrameError::Value { index, field, found: found.into() };
-        Ok(MessageRef {
-            seq: u64_at(entry, 0).unwrap_or(0),
-            ts_ns: i64_at(entry, 8).unwrap_or(0),
-            topic: core::str::from_utf8(span(16, "topic")?)
-                .map_err(|_| FrameError::NotUtf8 { index, field: "topic" })?,
-            payload: span(24, "payload")?,
-            props: span(32, "properties")?,
-            qos: Qos::from_code(qos).ok_or_else(|| value("quality of service", qos))?,
-            retain: match retain {
-                0 => false,
-                1 => true,
-                _ => return Err(value("retain flag", retain)),
-            },
-            attempt: u16_at(entry, 42).unwrap_or(0),
-            source: u32_at(entry, 44).unwrap_or(0),
+    /// One entry, its properties unchecked; `None` where there is none, or where it is malformed.
+    pub fn entry(&self, index: u32) -> Option<MessageRef<'a>> {
+        if index >= self.header.count {
+            return None;
+        }
+        let entry = self.row(index)?;
+        let span = |at: usize| self.span(entry, at);
+        let [qos, retain] = u16_at(entry, 40)?.to_le_bytes();
+        if retain > 1 {
+            return None;
+        }
+        Some(MessageRef {
+            seq: u64_at(entry, 0)?,
+            ts_ns: i64_at(entry, 8)?,
+            topic: core::str::from_utf8(span(16)?).ok()?,
+            payload: span(24)?,
+            props: span(32)?,
+            qos: Qos::from_code(qos)?,
+            retain: retain == 1,
+            attempt: u16_at(entry, 42)?,
+            source: u32_at(entry, 44)?,
         })
+    }
+
+    /// The bytes of an entry in the table.
+    fn row(&self, index: u32) -> Option<&'a [u8]> {
+        bytes_at(self.frame, HEADER_BYTES + index as usize * ENTRY_BYTES, ENTRY_BYTES)
+    }
+
+    /// The bytes that an offset and a length in an entry speak of.
+    fn span(&self, entry: &[u8], at: usize) -> Option<&'a [u8]> {
+        let (offset, len) = (u32_at(entry, at)? as usize, u32_at(entry, at + 4)? as usize);
+        let data_start = HEADER_BYTES + self.header.count as usize * ENTRY_BYTES;
+        if offset < data_start && len != 0 {
+            return None;
+        }
+        bytes_at(self.frame, offset, len)
+    }
+
+    /// What is wrong with an entry that [`entry`](Self::entry) does not read. Apart from it, so that
+    /// guests have no code for it.
+    fn mistake(&self, index: u32) -> FrameError {
+        let total = self.frame.len();
+        let Some(entry) = self.row(index) else {
+            return FrameError::Count { declared: self.header.count, total };
+        };
+        for (at, field) in [(16, "topic"), (24, "payload"), (32, "properties")] {
+            if self.span(entry, at).is_none() {
+                let (offset, len) = (u32_at(entry, at), u32_at(entry, at + 4));
+                let (offset, len) = (offset.unwrap_or(0), len.unwrap_or(0));
+                return FrameError::OutOfFrame { index, field, offset, len, total };
+            }
+        }
+        let [qos, retain] = u16_at(entry, 40).unwrap_or(0).to_le_bytes();
+        if Qos::from_code(qos).is_none() {
+            return FrameError::Value { index, field: "quality of service", found: qos.into() };
+        }
+        if retain > 1 {
+            return FrameError::Value { index, field: "retain flag", found: retain.into() };
+        }
+        FrameError::NotUtf8 { index, field: "topic" }
     }
 }
 
@@ -230,7 +267,7 @@ impl<'a> Iterator for Messages<'a> {
             return None;
         }
         // `parse` has read each entry once, so this never fails.
-        let message = self.reader.message(self.next).ok()?;
+        let message = self.reader.entry(self.next)?;
         self.next += 1;
         Some(message)
     }

@@ -42,6 +42,7 @@ mod field;
 mod frame_error;
 mod output;
 mod properties;
+pub mod property;
 mod random;
 #[cfg(test)]
 mod tests;

@@ -415,26 +415,37 @@ impl OutputWriter {
     ///
     /// # Errors
     /// When the frame would exceed [`MAX_FRAME_BYTES`]; it is then unchanged.
+    // Inlined: then a guest that never sends a kind of operation has no code for it.
+    #[inline(always)]
     pub fn push(&mut self, operation: &Operation<'_>) -> Result<(), FrameTooLarge> {
         let Layout { code, fixed, pieces } = layout(operation);
-        let len =
-            pieces.iter().fold(fixed.len_bytes(), |sum, piece| sum.saturating_add(piece.len()));
+        self.append(code, fixed.words.get(..fixed.count).unwrap_or(&[]), &pieces)
+    }
+
+    #[inline(never)]
+    fn append(
+        &mut self,
+        code: u16,
+        fixed: &[u64],
+        pieces: &[&[u8]; 3],
+    ) -> Result<(), FrameTooLarge> {
+        let len = pieces.iter().fold(fixed.len() * 8, |sum, piece| sum.saturating_add(piece.len()));
         let bytes = self.len_bytes().saturating_add(len).saturating_add(OPERATION_HEADER_BYTES + 7);
         if bytes > MAX_FRAME_BYTES {
             return Err(FrameTooLarge { bytes, max: MAX_FRAME_BYTES });
         }
         if self.frame.is_empty() {
             self.frame.extend_from_slice(&OUTPUT_MAGIC);
-            self.frame.resize(OUTPUT_HEADER_BYTES, 0);
+            self.frame.extend_from_slice(&[0; OUTPUT_HEADER_BYTES - OUTPUT_MAGIC.len()]);
         }
         self.put(pair(code.into(), len as u32));
-        for &word in fixed.words.iter().take(fixed.count) {
+        for &word in fixed {
             self.put(word);
         }
         for piece in pieces {
             self.frame.extend_from_slice(piece);
         }
-        self.frame.resize(self.frame.len() + padding_after(len), 0);
+        self.frame.extend_from_slice([0; 8].get(..padding_after(len)).unwrap_or(&[]));
         self.count += 1;
         Ok(())
     }
@@ -455,10 +466,11 @@ impl OutputWriter {
 
     /// The frame; without operations an empty vector, for which `tg_handle` returns 0.
     pub fn finish(mut self) -> alloc::vec::Vec<u8> {
-        if !self.frame.is_empty() {
-            let total = self.frame.len() as u32;
-            self.frame[4..8].copy_from_slice(&self.count.to_le_bytes());
-            self.frame[8..12].copy_from_slice(&total.to_le_bytes());
+        let total = self.frame.len() as u32;
+        // No header in an empty one.
+        if let Some(header) = self.frame.first_chunk_mut::<OUTPUT_HEADER_BYTES>() {
+            header[4..8].copy_from_slice(&self.count.to_le_bytes());
+            header[8..12].copy_from_slice(&total.to_le_bytes());
         }
         self.frame
     }
@@ -479,13 +491,6 @@ struct Fixed {
     count: usize,
 }
 
-#[cfg(feature = "alloc")]
-impl Fixed {
-    fn len_bytes(&self) -> usize {
-        self.count * 8
-    }
-}
-
 /// Two fields of 4 bytes, in the order of their offsets.
 #[cfg(feature = "alloc")]
 fn pair(first: u32, second: u32) -> u64 {
@@ -493,6 +498,7 @@ fn pair(first: u32, second: u32) -> u64 {
 }
 
 #[cfg(feature = "alloc")]
+#[inline(always)]
 fn layout<'a>(operation: &Operation<'a>) -> Layout<'a> {
     // `push` refuses what exceeds a frame before any of these lengths is written.
     let len = |piece: &[u8]| piece.len() as u32;

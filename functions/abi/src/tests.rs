@@ -1,5 +1,7 @@
 //! Round trips, mutations and the frozen frames.
 
+mod kinds;
+
 use crate::{
     BatchRandom, BatchReader, BatchWriter, ENTRY_BYTES, FrameError, FrameTooLarge, HEADER_BYTES,
     HandleResult, InputFlags, Kind, Level, MessageRef, MetricKind, NackClass, OUTPUT_HEADER_BYTES,

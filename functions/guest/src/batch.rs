@@ -1,7 +1,9 @@
 //! What a function is given.
 
 use crate::text::cut;
-use tidegate_abi::{BatchRandom, BatchReader, FrameError, InputFlags, MessageRef, Qos, properties};
+use tidegate_abi::{
+    BatchRandom, BatchReader, FrameError, InputFlags, Kind, MessageRef, Qos, properties,
+};
 
 /// A batch of records, in the order of their stream.
 #[derive(Debug, Clone, Copy)]
@@ -10,13 +12,28 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, FrameError> {
-        Ok(Self { reader: BatchReader::parse(frame)? })
+    pub(crate) fn open(frame: &'a [u8]) -> Result<Self, FrameError> {
+        Ok(Self { reader: BatchReader::open(frame)? })
     }
 
     /// The records.
     pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
-        (0u32..).zip(self.reader.iter()).map(|(index, record)| Message { index, record })
+        self.entries().map(|(index, record)| Message { index, record })
+    }
+
+    /// What kind its entries are of.
+    pub(crate) fn kind(&self) -> Kind {
+        self.reader.header().kind
+    }
+
+    /// The entries as they are in the frame.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, MessageRef<'a>)> + use<'a> {
+        let reader = self.reader;
+        (0..reader.header().count).map(move |index| match reader.entry(index) {
+            Some(entry) => (index, entry),
+            // The gateway has checked it before: whoever calls with this is no gateway.
+            None => panic!("the input frame is malformed"),
+        })
     }
 
     /// Time of the batch, nanoseconds since 1970. The only clock there is: a replay of the
@@ -100,7 +117,12 @@ impl<'a> Message<'a> {
 
     /// The publisher's properties, in their order.
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        // The frame was checked, properties included, before the function saw it.
+        // The gateway has checked them.
         properties(self.record.props).into_iter().flatten()
+    }
+
+    /// The first property with this name.
+    pub fn property(&self, name: &str) -> Option<&'a str> {
+        self.properties().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }

@@ -59,18 +59,18 @@ mod without_std {
             let first = core::arch::wasm32::memory_grow(0, pages);
             (first != usize::MAX).then(|| (first * PAGE, (first + pages) * PAGE))
         }
+
+        fn exhausted(&self) -> ! {
+            super::log_bytes(tidegate_abi::Level::Error, b"panicked at memory: used up");
+            core::arch::wasm32::unreachable()
+        }
     }
 
-    /// Traps. The text of a panic needs the formatting machinery, three times the size of a
-    /// small function; the feature `panic-text` brings it.
+    /// Logs where the panic is, and traps: the gateway takes the last line of a call that begins
+    /// with `panicked at` for the reason of the trap.
     #[panic_handler]
     fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
-        #[cfg(feature = "panic-text")]
-        {
-            use alloc::string::ToString;
-            super::Host::new().log(tidegate_abi::Level::Error, &info.to_string());
-        }
-        let _ = info;
+        super::log_bytes(tidegate_abi::Level::Error, crate::panic::said(info).bytes());
         core::arch::wasm32::unreachable()
     }
 }
@@ -185,7 +185,7 @@ impl Host<'_> {
                 value.truncate(len);
                 return Some(value);
             }
-            value.resize(len, 0);
+            value = vec![0; len];
         }
     }
 
@@ -209,14 +209,18 @@ impl Host<'_> {
                 page.truncate(len);
                 return entries(&page);
             }
-            page.resize(len, 0);
+            page = vec![0; len];
         }
     }
 
     pub(crate) fn log(&self, level: Level, text: &str) {
-        // SAFETY: pointer and length are those of the text, and the host keeps neither.
-        unsafe { tg1::log(level as i32, text.as_ptr(), text.len()) }
+        log_bytes(level, text.as_bytes());
     }
+}
+
+fn log_bytes(level: Level, text: &[u8]) {
+    // SAFETY: pointer and length are those of the slice, and the host keeps neither.
+    unsafe { tg1::log(level as i32, text.as_ptr(), text.len()) }
 }
 
 /// Reads a page of a scan: repeated `u32 key_len, u32 value_len, key, value`.

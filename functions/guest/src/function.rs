@@ -5,10 +5,11 @@ use crate::batch::Batch;
 use crate::json::Json;
 use crate::out::Out;
 use crate::state::State;
-use crate::text::concat;
+use crate::text::{append, concat};
+use crate::trigger::{Event, Request, Response, Timer};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use tidegate_abi::{HandleResult, Level};
+use tidegate_abi::{HandleResult, Kind, Level, Operation};
 
 /// A function.
 pub trait Function: Sized {
@@ -30,6 +31,46 @@ pub trait Function: Sized {
         out: &mut Out<'_>,
         state: &mut State<'_>,
     ) -> Result<(), Error>;
+
+    /// A timer is due: one of [`Out::set_timer`], or one of the configuration.
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle). So does a function that does not say what to do.
+    fn on_timer(
+        &mut self,
+        _timer: &Timer<'_>,
+        _out: &mut Out<'_>,
+        _state: &mut State<'_>,
+    ) -> Result<(), Error> {
+        Err(no_use())
+    }
+
+    /// Somebody asks over HTTP. The answer leaves when the effects are on flash.
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle): who asks is told 503 for [`Error::Retry`], else 500, and
+    /// nothing of the reason. So does a function that does not say what to do.
+    fn on_request(
+        &mut self,
+        _request: &Request<'_>,
+        _out: &mut Out<'_>,
+        _state: &mut State<'_>,
+    ) -> Result<Response, Error> {
+        Err(no_use())
+    }
+
+    /// Something has happened: the function starts, an uplink is lost, a device has connected.
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle). So does a function that does not say what to do.
+    fn on_event(
+        &mut self,
+        _event: &Event<'_>,
+        _out: &mut Out<'_>,
+        _state: &mut State<'_>,
+    ) -> Result<(), Error> {
+        Err(no_use())
+    }
 }
 
 /// Why a function gives up; the text is logged.
@@ -43,6 +84,7 @@ pub enum Error {
 
 impl Error {
     /// An error that another attempt will not mend.
+    #[inline(never)] // Half the size of a function that refuses this and that.
     pub fn new(text: &str) -> Self {
         Self::DeadLetter(text.to_string())
     }
@@ -88,12 +130,12 @@ impl<'a> Config<'a> {
     /// # Errors
     /// Names the first unknown key and the known ones.
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
-        for (key, _) in self.json.members() {
-            if !known.contains(&key.as_ref()) {
-                let mut text =
-                    concat(&["unknown key `", &key, "` in the configuration; known are"]);
+        for key in self.json.names() {
+            if !known.iter().any(|name| key.is_string(name)) {
+                let key = key.inside().unwrap_or("");
+                let mut text = concat(&["unknown key `", key, "` in the configuration; known are"]);
                 for name in known {
-                    text = concat(&[&text, " ", name]);
+                    append(&mut text, &[" ", name]);
                 }
                 return Err(Error::DeadLetter(text));
             }
@@ -132,6 +174,7 @@ impl<'a> Config<'a> {
     }
 }
 
+#[inline(never)]
 fn mistyped(key: &str, found: Json<'_>, expected: &str) -> Error {
     let pieces = ["`", key, "` in the configuration is ", found.text(), ", it must be ", expected];
     Error::DeadLetter(concat(&pieces))
@@ -147,13 +190,13 @@ pub(crate) struct Reply {
 /// Runs one call. The same on both sides of the border.
 pub(crate) fn call<F: Function>(function: &mut F, frame: &[u8], host: &Host<'_>) -> Reply {
     let ended = |result| Reply { result, frame: Vec::new() };
-    let Ok(batch) = Batch::parse(frame) else {
+    let Ok(batch) = Batch::open(frame) else {
         host.log(Level::Error, "the input frame is malformed");
         return ended(HandleResult::Failed(BAD_FRAME));
     };
     let mut out = Out::new(host, &batch);
     let mut state = State::new(host);
-    if let Err(error) = function.handle(&batch, &mut out, &mut state) {
+    if let Err(error) = give(function, &batch, &mut out, &mut state) {
         host.log(Level::Error, error.text());
         return ended(match error {
             Error::Retry(_) => HandleResult::Retry,
@@ -164,10 +207,42 @@ pub(crate) fn call<F: Function>(function: &mut F, frame: &[u8], host: &Host<'_>)
     match out.finish() {
         Some(frame) => Reply { result: HandleResult::Done, frame },
         None => {
-            host.log(Level::Error, "the output does not fit into a frame");
+            host.log(Level::Error, "the output is too large");
             ended(HandleResult::Failed(OUTPUT_TOO_LARGE))
         }
     }
+}
+
+#[inline(never)]
+fn no_use() -> Error {
+    Error::new("no use for timers, requests or events")
+}
+
+/// Gives the entries to the method for their kind.
+fn give<F: Function>(
+    function: &mut F,
+    batch: &Batch<'_>,
+    out: &mut Out<'_>,
+    state: &mut State<'_>,
+) -> Result<(), Error> {
+    let kind = batch.kind();
+    if kind == Kind::Messages {
+        return function.handle(batch, out, state);
+    }
+    for (_, entry) in batch.entries() {
+        let batch = *batch;
+        match kind {
+            Kind::Messages => {}
+            Kind::Timer => function.on_timer(&Timer { entry, batch }, out, state)?,
+            Kind::Event => function.on_event(&Event { entry, batch }, out, state)?,
+            Kind::Request => {
+                let answer = function.on_request(&Request { entry, batch }, out, state)?;
+                let Response { status, media_type: content_type, ref body } = answer;
+                out.push(&Operation::Respond { status, content_type, body });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `tg_handle` could not read its frame.

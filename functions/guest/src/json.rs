@@ -14,9 +14,10 @@
 //! most 15 significant digits and an exponent of at most 22 either way, which is what sensors
 //! send; beyond that, to within 20 units in the last place.
 
-use crate::text::{concat, cut, number};
+use crate::text::{append, concat, cut, number};
 use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 32;
@@ -59,14 +60,18 @@ impl<'a> Json<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, JsonError> {
         let text = core::str::from_utf8(bytes)
             .map_err(|error| JsonError { at: error.valid_up_to(), expected: "UTF-8" })?;
-        let mut scanner = Scanner { text, at: 0 };
+        let mut scanner = Scanner::new(text, 0);
         scanner.space();
-        let value = scanner.value(0)?;
-        scanner.space();
-        if scanner.at < text.len() {
-            return Err(scanner.expected("the end"));
+        let start = scanner.at;
+        if scanner.value(0) {
+            let value = scanner.since(start);
+            scanner.space();
+            if scanner.at == text.len() {
+                return Ok(value);
+            }
+            scanner.expected = "the end";
         }
-        Ok(value)
+        Err(JsonError { at: scanner.at, expected: scanner.expected })
     }
 
     /// The value as it was written, without surrounding spaces.
@@ -84,14 +89,20 @@ impl<'a> Json<'a> {
         Members { pairs: self.pairs() }
     }
 
+    /// The names of an object's members, as they were written.
+    pub(crate) fn names(&self) -> impl Iterator<Item = Json<'a>> + use<'a> {
+        let mut pairs = self.pairs();
+        core::iter::from_fn(move || pairs.next_pair().map(|(name, _)| name))
+    }
+
     fn pairs(&self) -> Pairs<'a> {
         let at = if self.is_object() { 1 } else { self.text.len() };
-        Pairs { scanner: Scanner { text: self.text, at } }
+        Pairs { scanner: Scanner::new(self.text, at) }
     }
 
     /// Whether it is this string.
-    fn is_string(&self, other: &str) -> bool {
-        if self.text.as_bytes().contains(&b'\\') {
+    pub(crate) fn is_string(&self, other: &str) -> bool {
+        if cut(self.text, b'\\').1.is_some() {
             self.as_str().is_some_and(|text| text == other)
         } else {
             self.inside() == Some(other)
@@ -99,7 +110,7 @@ impl<'a> Json<'a> {
     }
 
     /// What is between the quotes of a string.
-    fn inside(&self) -> Option<&'a str> {
+    pub(crate) fn inside(&self) -> Option<&'a str> {
         self.text.strip_prefix('"')?.strip_suffix('"')
     }
 
@@ -142,9 +153,10 @@ impl<'a> Json<'a> {
 
     /// The boolean; `None` when it is none.
     pub fn as_bool(&self) -> Option<bool> {
-        match self.text {
-            "true" => Some(true),
-            "false" => Some(false),
+        // The text was checked: no other value begins like this.
+        match self.text.as_bytes() {
+            [b't', ..] => Some(true),
+            [b'f', ..] => Some(false),
             _ => None,
         }
     }
@@ -174,86 +186,83 @@ struct Pairs<'a> {
 impl<'a> Pairs<'a> {
     fn next_pair(&mut self) -> Option<(Json<'a>, Json<'a>)> {
         // The text was checked as a whole: whatever does not fit here is its end.
-        self.scanner.space();
-        if self.scanner.peek() == Some(b',') {
-            self.scanner.at += 1;
-            self.scanner.space();
-        }
-        if self.scanner.peek() != Some(b'"') {
+        let scanner = &mut self.scanner;
+        scanner.close(b',');
+        scanner.space();
+        let start = scanner.at;
+        if !scanner.string() {
             return None;
         }
-        let key = self.scanner.string().ok()?;
-        self.scanner.space();
-        self.scanner.take(b':', "':'").ok()?;
-        self.scanner.space();
-        let value = self.scanner.value(0).ok()?;
-        Some((key, value))
+        let key = scanner.since(start);
+        scanner.close(b':');
+        scanner.space();
+        let start = scanner.at;
+        scanner.value(0).then(|| (key, scanner.since(start)))
     }
 }
 
 /// Appends a string with its quotes, escaped where JSON wants it.
 pub fn push_string(json: &mut String, text: &str) {
-    json.push('"');
     let mut rest = text;
+    let mut before = "\"";
     let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     while let Some(at) = rest.bytes().position(special) {
-        json.push_str(rest.get(..at).unwrap_or(""));
         let byte = rest.as_bytes().get(at).copied().unwrap_or(0);
         let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
+        let hex = [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)];
         let escape = match byte {
-            b'"' => *b"\\\"    ",
-            b'\\' => *b"\\\\    ",
-            byte => [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)],
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            _ => core::str::from_utf8(&hex).unwrap_or(""),
         };
-        json.push_str(core::str::from_utf8(&escape).unwrap_or("").trim_ascii_end());
+        append(json, &[before, rest.get(..at).unwrap_or(""), escape]);
+        before = "";
         rest = rest.get(at + 1..).unwrap_or("");
     }
-    json.push_str(rest);
-    json.push('"');
+    append(json, &[before, rest, "\""]);
 }
 
+/// Reads from left to right. Each step says whether the text was as it should be; if not, `at` and
+/// `expected` say what is wrong. Smaller than a `Result` from each.
 #[derive(Debug, Clone)]
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    expected: &'static str,
 }
 
 impl<'a> Scanner<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+    fn new(text: &'a str, at: usize) -> Self {
+        Self { text, at, expected: "" }
     }
 
-    fn expected(&self, expected: &'static str) -> JsonError {
-        JsonError { at: self.at, expected }
+    /// The byte at `at`; 0, which JSON has nowhere, at the end.
+    fn peek(&self) -> u8 {
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    fn fail(&mut self, expected: &'static str) -> bool {
+        self.expected = expected;
+        false
     }
 
     fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
             self.at += 1;
         }
     }
 
-    fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), JsonError> {
-        if self.peek() != Some(byte) {
-            return Err(self.expected(expected));
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    fn value(&mut self, depth: usize) -> Result<Json<'a>, JsonError> {
-        let start = self.at;
+    fn value(&mut self, depth: usize) -> bool {
         match self.peek() {
-            Some(b'"') => return self.string(),
-            Some(b'{') => self.object(depth)?,
-            Some(b'[') => self.array(depth)?,
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.word("true")?,
-            Some(b'f') => self.word("false")?,
-            Some(b'n') => self.word("null")?,
-            _ => return Err(self.expected("a value")),
+            b'"' => self.string(),
+            b'{' => self.inside(depth, b'}'),
+            b'[' => self.inside(depth, b']'),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => self.fail("a value"),
         }
-        Ok(self.since(start))
     }
 
     fn since(&self, start: usize) -> Json<'a> {
@@ -261,204 +270,207 @@ impl<'a> Scanner<'a> {
         Json { text: self.text.get(start..self.at).unwrap_or("") }
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), JsonError> {
-        self.open(depth)?;
-        if self.close(b'}') {
-            return Ok(());
-        }
-        loop {
-            self.space();
-            if self.peek() != Some(b'"') {
-                return Err(self.expected("a name"));
-            }
-            self.string()?;
-            self.space();
-            self.take(b':', "':'")?;
-            self.space();
-            self.value(depth + 1)?;
-            if self.close(b'}') {
-                return Ok(());
-            }
-            self.take(b',', "',' or '}'")?;
-        }
-    }
-
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
-        self.open(depth)?;
-        if self.close(b']') {
-            return Ok(());
-        }
-        loop {
-            self.space();
-            self.value(depth + 1)?;
-            if self.close(b']') {
-                return Ok(());
-            }
-            self.take(b',', "',' or ']'")?;
-        }
-    }
-
-    fn open(&mut self, depth: usize) -> Result<(), JsonError> {
+    /// An object or an array, from its opening bracket on.
+    fn inside(&mut self, depth: usize, end: u8) -> bool {
         if depth >= MAX_DEPTH {
-            return Err(self.expected("no more than 32 levels of nesting"));
+            return self.fail("at most 32 levels of nesting");
         }
         self.at += 1;
-        Ok(())
+        if self.close(end) {
+            return true;
+        }
+        loop {
+            self.space();
+            if end == b'}' && !self.name() {
+                return false;
+            }
+            if !self.value(depth + 1) {
+                return false;
+            }
+            if self.close(end) {
+                return true;
+            }
+            if !self.close(b',') {
+                return self.fail(if end == b'}' { "',' or '}'" } else { "',' or ']'" });
+            }
+        }
     }
 
+    /// The name of a member, up to its value.
+    fn name(&mut self) -> bool {
+        if self.peek() != b'"' {
+            return self.fail("a name");
+        }
+        if !self.string() {
+            return false;
+        }
+        if !self.close(b':') {
+            return self.fail("':'");
+        }
+        self.space();
+        true
+    }
+
+    /// Passes spaces, and this byte if it follows them.
     fn close(&mut self, byte: u8) -> bool {
         self.space();
-        let closed = self.peek() == Some(byte);
+        let closed = self.peek() == byte;
         self.at += usize::from(closed);
         closed
     }
 
-    fn string(&mut self) -> Result<Json<'a>, JsonError> {
-        let start = self.at;
-        self.at += 1;
+    fn string(&mut self) -> bool {
+        if self.peek() != b'"' {
+            return false;
+        }
         loop {
+            self.at += 1;
             match self.peek() {
-                None => return Err(self.expected("the end of the string")),
-                Some(0..=0x1f) => return Err(self.expected("an escape for a control character")),
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                Some(_) => self.at += 1,
+                b'"' => break,
+                b'\\' if !self.escape() => return false,
+                0..=0x1f if self.at >= self.text.len() => {
+                    return self.fail("the end of the string");
+                }
+                0..=0x1f => return self.fail("an escape for a control character"),
+                _ => {}
             }
         }
         self.at += 1;
-        Ok(self.since(start))
+        true
     }
 
-    fn escape(&mut self) -> Result<(), JsonError> {
+    /// An escape from its backslash on, up to its last character.
+    fn escape(&mut self) -> bool {
         self.at += 1;
         match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') => {
-                self.at += 1;
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => true,
+            b'u' => {
                 for _ in 0..4 {
-                    if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return Err(self.expected("four hexadecimal digits"));
-                    }
                     self.at += 1;
+                    if !self.peek().is_ascii_hexdigit() {
+                        return self.fail("four hexadecimal digits");
+                    }
                 }
+                true
             }
-            _ => return Err(self.expected("an escape")),
+            _ => self.fail("an escape"),
         }
-        Ok(())
     }
 
-    fn number(&mut self) -> Result<(), JsonError> {
-        self.at += usize::from(self.peek() == Some(b'-'));
-        if self.peek() == Some(b'0') {
+    fn number(&mut self) -> bool {
+        self.at += usize::from(self.peek() == b'-');
+        if self.peek() == b'0' {
             self.at += 1;
-        } else {
-            self.digits()?;
+        } else if !self.digits() {
+            return false;
         }
-        if self.peek() == Some(b'.') {
+        if self.peek() == b'.' {
             self.at += 1;
-            self.digits()?;
+            if !self.digits() {
+                return false;
+            }
         }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
+        if self.peek() | 0x20 == b'e' {
             self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
+            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
+            return self.digits();
         }
-        Ok(())
+        true
     }
 
-    fn digits(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+    fn digits(&mut self) -> bool {
+        if !self.peek().is_ascii_digit() {
+            return self.fail("a digit");
+        }
+        while self.peek().is_ascii_digit() {
             self.at += 1;
         }
-        if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
+        true
     }
 
-    fn word(&mut self, word: &'static str) -> Result<(), JsonError> {
-        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
-            return Err(self.expected("a value"));
+    fn word(&mut self, word: &str) -> bool {
+        let here = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
+        if !here.starts_with(word.as_bytes()) {
+            return self.fail("a value");
         }
         self.at += word.len();
-        Ok(())
+        true
     }
 }
 
 fn unescape(text: &str) -> Cow<'_, str> {
-    let (mut plain, mut rest) = match cut(text, b'\\') {
-        (_, None) => return Cow::Borrowed(text),
-        (before, Some(rest)) => (String::from(before), rest),
-    };
-    loop {
-        let (c, after) = escaped(rest);
-        plain.push(c);
-        let (before, left) = cut(after, b'\\');
-        plain.push_str(before);
-        match left {
-            Some(left) => rest = left,
-            None => return Cow::Owned(plain),
-        }
+    if cut(text, b'\\').1.is_none() {
+        return Cow::Borrowed(text);
     }
+    let mut plain = Vec::new();
+    let mut bytes = text.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
+        let mut buffer = [byte, 0, 0, 0];
+        let mut len = 1;
+        if byte == b'\\' {
+            match bytes.next() {
+                Some(b'u') => len = code_point(&mut bytes).encode_utf8(&mut buffer).len(),
+                Some(&letter) => buffer[0] = named(letter),
+                None => {}
+            }
+        }
+        plain.extend_from_slice(buffer.get(..len).unwrap_or(&[]));
+    }
+    // What was UTF-8 is UTF-8 still: escapes are ASCII, and what replaces them is whole.
+    Cow::Owned(String::from_utf8(plain).unwrap_or_default())
 }
 
-/// The character of an escape, without its backslash, and what follows it.
-fn escaped(text: &str) -> (char, &str) {
-    let after = text.get(1..).unwrap_or("");
-    let c = match text.as_bytes().first() {
-        Some(b'b') => '\u{8}',
-        Some(b'f') => '\u{c}',
-        Some(b'n') => '\n',
-        Some(b'r') => '\r',
-        Some(b't') => '\t',
-        Some(b'u') => return code_point(after),
-        Some(&byte) => char::from(byte),
-        None => char::REPLACEMENT_CHARACTER,
-    };
-    (c, after)
+/// What a letter behind a backslash stands for.
+fn named(letter: u8) -> u8 {
+    match letter {
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        letter => letter,
+    }
 }
 
 /// The four digits after `\u`, and those of the second half of a surrogate pair. A half without
 /// its other half becomes U+FFFD.
-fn code_point(text: &str) -> (char, &str) {
-    let after = text.get(4..).unwrap_or("");
-    let unit = hex4(text);
-    if (0xd800..0xdc00).contains(&unit)
-        && let Some(second) = after.strip_prefix("\\u")
-    {
-        let low = hex4(second);
-        if (0xdc00..0xe000).contains(&low) {
-            let point = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-            let c = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
-            return (c, second.get(4..).unwrap_or(""));
+fn code_point(bytes: &mut core::slice::Iter<'_, u8>) -> char {
+    let mut point = hex4(bytes);
+    if point >> 10 == 0xd800 >> 10 {
+        let mut second = bytes.clone();
+        if second.next() == Some(&b'\\') && second.next() == Some(&b'u') {
+            let low = hex4(&mut second);
+            if low >> 10 == 0xdc00 >> 10 {
+                point = 0x10000 + ((point & 0x3ff) << 10) + (low & 0x3ff);
+                *bytes = second;
+            }
         }
     }
-    (char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER), after)
+    char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-fn hex4(text: &str) -> u32 {
-    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0);
-    text.bytes().take(4).fold(0, |sum, byte| sum * 16 + digit(byte))
+/// Four digits that were checked.
+#[inline(never)]
+fn hex4(bytes: &mut core::slice::Iter<'_, u8>) -> u32 {
+    let digit = |byte: u8| u32::from(byte & 15) + if byte > b'9' { 9 } else { 0 };
+    bytes.by_ref().take(4).fold(0, |sum, &byte| sum * 16 + digit(byte))
 }
-
-/// Powers of ten that an `f64` holds exactly.
-const EXACT: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-];
 
 /// Reads a checked JSON number. The standard library's reader is exact for every number and
 /// brings 10 KB of tables with it.
 fn number_of(text: &str) -> Option<f64> {
-    let (text, exponent) = match text.find(['e', 'E']) {
-        Some(at) => (text.get(..at)?, exponent(text.get(at + 1..)?)),
-        None => (text, 0),
-    };
     let mut mantissa = 0u64;
     let mut scale = 0i32;
     let mut fraction = false;
-    for byte in text.bytes() {
+    let mut bytes = text.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
         match byte {
             b'-' => {}
             b'.' => fraction = true,
+            b'e' | b'E' => {
+                scale = scale.saturating_add(exponent(bytes.as_slice()));
+                break;
+            }
             // 19 digits fit into 64 bits; those after them only shift.
             digit if mantissa < 1_000_000_000_000_000_000 => {
                 mantissa = mantissa * 10 + u64::from(digit & 15);
@@ -467,7 +479,7 @@ fn number_of(text: &str) -> Option<f64> {
             _ => scale += i32::from(!fraction),
         }
     }
-    let value = scaled(mantissa, scale.saturating_add(exponent));
+    let value = scaled(mantissa, scale);
     if value.is_infinite() {
         return None;
     }
@@ -475,12 +487,14 @@ fn number_of(text: &str) -> Option<f64> {
 }
 
 /// The exponent, cut off where it is far beyond what an `f64` can express.
-fn exponent(text: &str) -> i32 {
-    let size = text
-        .bytes()
-        .filter(u8::is_ascii_digit)
-        .fold(0, |sum, digit| if sum < 100_000 { sum * 10 + i32::from(digit & 15) } else { sum });
-    if text.starts_with('-') { -size } else { size }
+fn exponent(text: &[u8]) -> i32 {
+    let mut size = 0;
+    for digit in text {
+        if digit.is_ascii_digit() && size < 100_000 {
+            size = size * 10 + i32::from(digit & 15);
+        }
+    }
+    if text.first() == Some(&b'-') { -size } else { size }
 }
 
 /// `mantissa * 10^scale`. One correctly rounded operation on two exact numbers where both are
@@ -490,7 +504,11 @@ fn scaled(mantissa: u64, scale: i32) -> f64 {
     let mut left = scale.unsigned_abs();
     while left > 0 && value != 0.0 && value.is_finite() {
         let step = left.min(22);
-        let power = EXACT[step as usize];
+        // An `f64` holds the powers of ten up to the 22nd exactly.
+        let mut power = 1.0;
+        for _ in 0..step {
+            power *= 10.0;
+        }
         value = if scale < 0 { value / power } else { value * power };
         left -= step;
     }

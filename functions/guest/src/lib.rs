@@ -39,9 +39,12 @@
 //! - State reads see what was committed before the batch, and the function's own writes.
 //! - Memory (`self`, statics) is a cache: a new instance may take over between any two batches.
 //!   Only [`State`] lasts.
-//! - Keep modules small: no floating-point formatting (`format!("{x}")` of an `f64` adds 20 KB),
-//!   no serde; [`json`] reads numbers and hands out their text as it was written,
-//!   [`decimal`] writes them.
+//! - A panic ends the call; the operator reads its file, line and reason. The feature `panic-text`
+//!   adds the values in the reason.
+//! - Keep modules small: no floating-point formatting (`format!("{x}")` of an `f64` adds 20 KB).
+//!   [`json`] reads numbers and hands out their text as it was written, [`decimal`] writes them. The
+//!   features `json` and `cbor` bring serde for payloads and state (`typed`): 46 KB and 28 KB for a
+//!   type of four members.
 
 #![no_std]
 
@@ -64,10 +67,16 @@ pub mod json;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 mod out;
+#[cfg(any(test, all(target_arch = "wasm32", not(feature = "std"))))]
+mod panic;
+
 mod state;
 #[cfg(test)]
 mod tests;
 pub mod text;
+mod trigger;
+#[cfg(any(feature = "cbor", feature = "json"))]
+pub mod typed;
 
 #[cfg(target_arch = "wasm32")]
 use ffi::Host;
@@ -79,6 +88,40 @@ pub use function::{Config, Error, Function};
 pub use out::{Emit, Nack, Out};
 pub use state::{State, Value};
 pub use tidegate_abi::{BatchRandom, Level, Qos};
+pub use trigger::{Event, Request, Response, Timer};
+
+/// Logs at once, with a format: `info!(out, "{count} readings")`. A text without arguments adds
+/// nothing to a module, the first format about 5 KB.
+#[macro_export]
+macro_rules! log {
+    ($out:expr, $level:ident, $($format:tt)+) => {
+        $out.log_format($crate::Level::$level, ::core::format_args!($($format)+))
+    };
+}
+
+/// Logs that something did not work.
+#[macro_export]
+macro_rules! error {
+    ($out:expr, $($format:tt)+) => { $crate::log!($out, Error, $($format)+) };
+}
+
+/// Logs that something is odd.
+#[macro_export]
+macro_rules! warn {
+    ($out:expr, $($format:tt)+) => { $crate::log!($out, Warn, $($format)+) };
+}
+
+/// Logs what is good to know.
+#[macro_export]
+macro_rules! info {
+    ($out:expr, $($format:tt)+) => { $crate::log!($out, Info, $($format)+) };
+}
+
+/// Logs for the author.
+#[macro_export]
+macro_rules! debug {
+    ($out:expr, $($format:tt)+) => { $crate::log!($out, Debug, $($format)+) };
+}
 
 /// Makes a module of a type that implements [`Function`]: `tidegate_guest::function!(MyType);`,
 /// once in a crate of the type `cdylib`. On targets other than wasm32 it expands to nothing.

@@ -61,11 +61,42 @@ impl<'h> Out<'h> {
         self.push(&Operation::Metric { name, kind: MetricKind::Gauge, value });
     }
 
-    /// Writes a line to the function's log at once: it stays when the batch fails later.
+    /// Starts the function's timer of that name, or replaces it: it calls
+    /// [`on_timer`](crate::Function::on_timer) after so many milliseconds and, where the period is
+    /// not 0, each period from then on.
+    pub fn set_timer(&mut self, name: &str, delay_ms: u64, period_ms: u64) {
+        self.push(&Operation::TimerSet { name, delay_ms, period_ms });
+    }
+
+    /// Stops the timer of that name, also one that is due but was not given yet; no matter whether
+    /// there is one.
+    pub fn cancel_timer(&mut self, name: &str) {
+        self.set_timer(name, 0, 0);
+    }
+
+    /// Writes a line to the function's log when the batch commits.
+    pub fn log_on_commit(&mut self, level: Level, text: &str) {
+        self.push(&Operation::Log { level, text });
+    }
+
+    /// Writes a line to the function's log at once: it stays when the batch fails later. The macros
+    /// [`error!`](crate::error!), [`warn!`](crate::warn!), [`info!`](crate::info!) and
+    /// [`debug!`](crate::debug!) do the same with a format.
     pub fn log(&mut self, level: Level, text: &str) {
         self.host.log(level, text);
     }
 
+    /// What the log macros do.
+    #[doc(hidden)]
+    #[inline(always)] // A text without arguments then brings no formatting into the module.
+    pub fn log_format(&mut self, level: Level, text: core::fmt::Arguments<'_>) {
+        match text.as_str() {
+            Some(text) => self.log(level, text),
+            None => self.log(level, &alloc::fmt::format(text)),
+        }
+    }
+
+    #[inline(always)] // See OutputWriter::push.
     pub(crate) fn push(&mut self, operation: &Operation<'_>) {
         self.overflow |= self.writer.push(operation).is_err();
     }

@@ -39,8 +39,7 @@ impl<'h> State<'h> {
             Ok(at) => at,
             Err(at) => {
                 let value = self.host.kv_get(key);
-                let touched = Touched { key: key.to_vec(), value, ttl_ms: 0, written: false };
-                self.touched.insert(at, touched);
+                self.insert(at, Touched { key: key.to_vec(), value, ttl_ms: 0, written: false });
                 at
             }
         };
@@ -104,9 +103,22 @@ impl<'h> State<'h> {
     fn write(&mut self, key: &[u8], value: Option<Vec<u8>>, ttl_ms: u64) {
         let touched = Touched { key: key.to_vec(), value, ttl_ms, written: true };
         match self.position(key) {
-            Ok(at) => self.touched[at] = touched,
-            Err(at) => self.touched.insert(at, touched),
+            Ok(at) => {
+                if let Some(found) = self.touched.get_mut(at) {
+                    *found = touched;
+                }
+            }
+            Err(at) => self.insert(at, touched),
         }
+    }
+
+    /// As `Vec::insert` does it, without a panic to tell about: that is most of its code.
+    fn insert(&mut self, at: usize, touched: Touched) {
+        let mut moving = touched;
+        for later in self.touched.iter_mut().skip(at) {
+            core::mem::swap(later, &mut moving);
+        }
+        self.touched.push(moving);
     }
 
     fn position(&self, key: &[u8]) -> Result<usize, usize> {

@@ -1,5 +1,9 @@
 //! The whole path of a function, natively: frame in, frame out.
 
+mod triggers;
+#[cfg(all(feature = "cbor", feature = "json"))]
+mod typed;
+
 use crate::native::{Ended, Entries, Instance, run};
 use crate::{Batch, Config, Emit, Error, Function, Level, Nack, Out, Qos, State, text};
 use alloc::string::String;
@@ -268,7 +272,7 @@ fn configurations_are_refused_in_words() {
 #[test]
 fn messages_know_their_topic_levels() {
     let bytes = frame(&["x"]);
-    let batch = Batch::parse(&bytes).unwrap();
+    let batch = Batch::open(&bytes).unwrap();
     let message = batch.messages().next().unwrap();
     let levels: Vec<_> = (0..4).map(|level| message.topic_level(level)).collect();
     assert_eq!(levels, [Some("a"), Some("b"), Some("c"), None]);

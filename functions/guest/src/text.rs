@@ -8,10 +8,16 @@ use alloc::string::String;
 #[inline(never)]
 pub fn concat(pieces: &[&str]) -> String {
     let mut text = String::new();
+    append(&mut text, pieces);
+    text
+}
+
+/// Appends pieces to a text.
+#[inline(never)]
+pub fn append(text: &mut String, pieces: &[&str]) {
     for piece in pieces {
         text.push_str(piece);
     }
-    text
 }
 
 /// A number in decimal.
@@ -23,18 +29,22 @@ pub fn number(number: u64) -> String {
 
 /// Appends a number in decimal.
 pub fn push_number(text: &mut String, number: u64) {
-    let mut digits = [0u8; 20];
+    append(text, &[digits(&mut [0; 20], number)]);
+}
+
+/// A number in decimal, without memory of its own.
+pub(crate) fn digits(buffer: &mut [u8; 20], number: u64) -> &str {
     let mut left = number;
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (left % 10) as u8;
+    let mut first = buffer.len();
+    for digit in buffer.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
         left /= 10;
+        first -= 1;
         if left == 0 {
             break;
         }
     }
-    text.push_str(core::str::from_utf8(&digits[first..]).unwrap_or(""));
+    core::str::from_utf8(buffer.get(first..).unwrap_or(&[])).unwrap_or("")
 }
 
 /// Appends a number in decimal, with its sign when it is negative.
@@ -50,18 +60,14 @@ pub fn push_template(text: &mut String, template: &str, name: &str, value: &str)
     let mut rest = template;
     loop {
         let (before, after) = cut(rest, b'{');
-        text.push_str(before);
-        let Some(after) = after else { return };
-        match after.strip_prefix(name).and_then(|after| after.strip_prefix("}")) {
-            Some(after) => {
-                text.push_str(value);
-                rest = after;
-            }
-            None => {
-                text.push('{');
-                rest = after;
-            }
-        }
+        let Some(after) = after else { return append(text, &[before]) };
+        let (piece, after) =
+            match after.strip_prefix(name).and_then(|after| after.strip_prefix("}")) {
+                Some(after) => (value, after),
+                None => ("{", after),
+            };
+        append(text, &[before, piece]);
+        rest = after;
     }
 }
 

@@ -39,7 +39,7 @@ pub enum Failure {
     /// The guest trapped: a panic, an abort, a division by zero, a wild pointer.
     #[error("the function trapped: {text}")]
     Trap {
-        /// The engine's words.
+        /// The guest's last words, where it has said `panicked at ...`, then the engine's.
         text: String,
     },
     /// More instructions than the batch may cost.
@@ -152,10 +152,11 @@ pub struct StartFailure {
 
 impl fmt::Display for StartFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.failure)?;
+        let failure = self.failure.to_string();
         match self.logs.last() {
-            Some((_, text)) => write!(f, ": {text}"),
-            None => Ok(()),
+            // A panic's line is in the failure already.
+            Some((_, text)) if !failure.contains(text.as_str()) => write!(f, "{failure}: {text}"),
+            Some(_) | None => f.write_str(&failure),
         }
     }
 }

@@ -20,6 +20,11 @@ const BYTES_PER_FUEL: u64 = 16;
 /// Fuel for each entry that a scan visits, beside its bytes.
 const SCAN_ENTRY_FUEL: u64 = 20;
 
+/// How a line begins that says where a guest panicked, before it traps.
+const PANIC: &[u8] = b"panicked at ";
+/// The most bytes of such a line that go into the failure.
+const MAX_PANIC_BYTES: usize = 1024;
+
 /// What the engine keeps beside the guest.
 pub(crate) struct Guest {
     /// The guest's memory, known once it is instantiated.
@@ -38,6 +43,8 @@ pub(crate) struct Guest {
     pub(crate) running: bool,
     pub(crate) table_elements: usize,
     pub(crate) logs: Logs,
+    /// The last line of this call that says where the guest panicked.
+    pub(crate) last_words: Option<String>,
 }
 
 impl Guest {
@@ -54,7 +61,17 @@ impl Guest {
             refused_memory: None,
             running: false,
             table_elements: 0,
+            last_words: None,
         }
+    }
+
+    fn log(&mut self, level: Level, text: &[u8]) {
+        // Also beyond `log_bytes`: a panic after a flood of lines still has a place.
+        if text.starts_with(PANIC) {
+            let text = text.get(..MAX_PANIC_BYTES).unwrap_or(text);
+            self.last_words = Some(String::from_utf8_lossy(text).into_owned());
+        }
+        self.logs.push(level, text);
     }
 }
 
@@ -283,7 +300,7 @@ fn log(mut caller: Caller<'_, Guest>, level: i32, text: i32, len: i32) -> Result
     let (memory, guest) = split(&mut caller);
     let text = range(text, len).and_then(|range| memory.get(range)).unwrap_or(&[]);
     let level = u16::try_from(level).ok().and_then(Level::from_code).unwrap_or(Level::Error);
-    guest.logs.push(level, text);
+    guest.log(level, text);
     let bytes = text.len() as u64;
     charge(&mut caller, bytes / BYTES_PER_FUEL)
 }

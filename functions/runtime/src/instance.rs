@@ -96,6 +96,13 @@ impl Instance {
         self.run(stop, (), &mut budget)
     }
 
+    /// Asks for a buffer alone, and checks that it is inside the memory.
+    pub(crate) fn buffer(&mut self, bytes: usize) -> Result<(), Failure> {
+        let limits = self.limits();
+        let mut budget = Budget::new(limits.fuel_per_batch, limits.deadline);
+        self.hand_over(&vec![0; bytes], &mut budget).map(|_| ())
+    }
+
     /// Linear memory, bytes.
     pub fn memory_bytes(&self) -> usize {
         self.memory.data_size(&self.store)
@@ -144,6 +151,7 @@ impl Instance {
         guest.now_ns = header.now_ns;
         guest.random = BatchRandom::new(header.batch_id);
         guest.host_calls = 0;
+        guest.last_words = None;
     }
 
     /// Asks for a buffer and copies the bytes there: the one copy in.
@@ -247,7 +255,10 @@ impl Instance {
                     limit: limits.memory_bytes,
                 }
             }
-            _ => Failure::Trap { text: error.to_string() },
+            _ => match &guest.last_words {
+                Some(words) => Failure::Trap { text: format!("{words} ({error})") },
+                None => Failure::Trap { text: error.to_string() },
+            },
         }
     }
 }

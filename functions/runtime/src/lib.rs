@@ -33,6 +33,7 @@
 //! - The same frame and the same state give the same output: the only clock and the only
 //!   randomness are functions of the batch.
 
+pub mod conformance;
 mod failure;
 mod imports;
 mod install;

@@ -1,8 +1,10 @@
 //! Guests that misbehave, written in the text format.
 
+mod conformance;
 mod install;
 mod running;
 mod state;
+mod templates;
 mod threshold;
 
 use crate::{Limits, Module, Outcome, State};

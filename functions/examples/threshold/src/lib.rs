@@ -44,33 +44,31 @@ impl Function for Threshold {
             "sensor_level",
             "every",
         ])?;
-        let Some(limit_text) = config.get("limit").map(|limit| limit.text().to_owned()) else {
-            return Err(Error::new(
-                "`limit` is missing in the configuration: the number above which a reading is an alert",
-            ));
+        let Some(limit_text) = config.get("limit") else {
+            return Err(Error::new("`limit` is missing in the configuration"));
         };
         let limit = config.number("limit", 0.0)?;
         let hysteresis = config.number("hysteresis", 0.0)?;
         if hysteresis < 0.0 {
-            return Err(Error::new("`hysteresis` in the configuration must not be negative"));
+            return Err(Error::new("`hysteresis` must not be negative"));
         }
         let level = config.number("sensor_level", 2.0)?;
         // The cast saturates, so what is negative, huge or broken does not come back the same.
         let sensor_level = level as u8;
         if f64::from(sensor_level) != level {
-            return Err(Error::new(
-                "`sensor_level` in the configuration must be a whole number from 0 to 255",
-            ));
+            return Err(Error::new("`sensor_level` must be a whole number to 255"));
         }
+        let every = config.flag("every", false)?;
+        // What owns memory comes last: whatever fails before has less to give back.
         Ok(Self {
             limit,
-            limit_text,
             rearm_below: limit - hysteresis,
+            sensor_level: sensor_level.into(),
+            every,
             topic: config.string("topic", "alerts/{sensor}")?,
             field: config.string("field", "value")?,
             id_field: config.string("id_field", "id")?,
-            sensor_level: sensor_level.into(),
-            every: config.flag("every", false)?,
+            limit_text: limit_text.text().to_owned(),
         })
     }
 

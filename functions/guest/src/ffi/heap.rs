@@ -8,7 +8,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
-use core::ptr::null_mut;
+use core::ptr::NonNull;
 
 /// Log2 of the smallest block. Blocks are aligned to it, which is all that Rust's own types ask
 /// for on wasm32; greater alignments are refused.
@@ -22,6 +22,9 @@ pub(super) trait Source {
     fn initial(&self) -> (usize, usize);
     /// More bytes, at least so many, as first and end address.
     fn more(&self, bytes: usize) -> Option<(usize, usize)>;
+    /// Ends the program when there are none. A null pointer would do that later, and the compiler
+    /// would add the text for it, with numbers, to each module.
+    fn exhausted(&self) -> !;
 }
 
 /// The heap of a module.
@@ -59,28 +62,17 @@ fn class(size: usize) -> (usize, usize) {
 // block has at least the size asked for and is aligned to 16 bytes.
 unsafe impl<S: Source> GlobalAlloc for Heap<S> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.align() > 1 << MIN_CLASS || layout.size() > 1 << 30 {
-            return null_mut();
-        }
-        let (class, bytes) = class(layout.size());
-        // SAFETY: one thread, and nothing in here allocates: the only reference.
-        let inner = unsafe { &mut *self.inner.get() };
-        let free = inner.free[class];
-        if free != 0 {
-            // SAFETY: a block in a free list holds the address of the next one.
-            inner.free[class] = unsafe { *(free as *const usize) };
-            return free as *mut u8;
-        }
-        inner.cut(bytes, &self.source)
+        self.block(layout).as_ptr()
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let (class, _) = class(layout.size());
         // SAFETY: one thread, and nothing in here allocates: the only reference.
         let inner = unsafe { &mut *self.inner.get() };
+        let Some(free) = inner.free.get_mut(class) else { return };
         // SAFETY: the block is the program's to give back, aligned and at least 16 bytes.
-        unsafe { *(block as *mut usize) = inner.free[class] };
-        inner.free[class] = block as usize;
+        unsafe { *(block as *mut usize) = *free };
+        *free = block as usize;
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -91,13 +83,36 @@ unsafe impl<S: Source> GlobalAlloc for Heap<S> {
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: as for alloc; the caller promises a size above zero.
         let new = unsafe { self.alloc(new_layout) };
-        if !new.is_null() {
-            // SAFETY: two blocks, each of at least the bytes copied.
-            unsafe { core::ptr::copy_nonoverlapping(block, new, layout.size().min(new_size)) };
-            // SAFETY: the caller gives up the old block.
-            unsafe { self.dealloc(block, layout) };
-        }
+        // SAFETY: two blocks, each of at least the bytes copied.
+        unsafe { core::ptr::copy_nonoverlapping(block, new, layout.size().min(new_size)) };
+        // SAFETY: the caller gives up the old block.
+        unsafe { self.dealloc(block, layout) };
         new
+    }
+}
+
+impl<S: Source> Heap<S> {
+    /// Not inlined: the type of its result is how the compiler knows that no caller has to think of
+    /// null.
+    #[inline(never)]
+    fn block(&self, layout: Layout) -> NonNull<u8> {
+        if layout.align() > 1 << MIN_CLASS || layout.size() > 1 << 30 {
+            self.source.exhausted();
+        }
+        let (class, bytes) = class(layout.size());
+        // SAFETY: one thread, and nothing in here allocates: the only reference.
+        let inner = unsafe { &mut *self.inner.get() };
+        if let Some(free) = inner.free.get_mut(class)
+            && let Some(block) = NonNull::new(*free as *mut u8)
+        {
+            // SAFETY: a block in a free list holds the address of the next one.
+            *free = unsafe { *(block.as_ptr() as *const usize) };
+            return block;
+        }
+        match NonNull::new(inner.cut(bytes, &self.source)) {
+            Some(block) => block,
+            None => self.source.exhausted(),
+        }
     }
 }
 
@@ -109,7 +124,7 @@ impl Inner {
         }
         if self.end.saturating_sub(self.next) < bytes {
             let Some((first, end)) = source.more(bytes + (1 << MIN_CLASS)) else {
-                return null_mut();
+                source.exhausted();
             };
             // What is left before a gap is lost; without a gap it is the start of the block.
             if first != self.end {
@@ -170,6 +185,10 @@ mod tests {
         fn more(&self, bytes: usize) -> Option<(usize, usize)> {
             self.give(bytes)
         }
+
+        fn exhausted(&self) -> ! {
+            panic!("nothing left");
+        }
     }
 
     struct Held {
@@ -193,7 +212,7 @@ mod tests {
         fn blocks_keep_their_bytes_whatever_else_is_allocated(
             steps in prop::collection::vec((0u8..4, 1usize..5000, 0usize..8), 1..200)
         ) {
-            let heap = Heap::new(Pieces::new(1 << 20));
+            let heap = Heap::new(Pieces::new(8 << 20));
             let mut held: Vec<Held> = Vec::new();
             for (mark, (kind, size, which)) in steps.into_iter().enumerate() {
                 let mark = mark as u8;
@@ -201,7 +220,6 @@ mod tests {
                 if kind < 2 || held.is_empty() {
                     // SAFETY: the size is above zero.
                     let block = unsafe { heap.alloc(layout) };
-                    if block.is_null() { continue; }
                     // SAFETY: the heap gave out that many bytes.
                     unsafe { block.write_bytes(mark, size) };
                     held.push(Held { block, layout, mark });
@@ -218,7 +236,6 @@ mod tests {
                 let kept = old.layout.size().min(size);
                 // SAFETY: it was allocated with this layout; the size is above zero.
                 let block = unsafe { heap.realloc(old.block, old.layout, size) };
-                if block.is_null() { continue; }
                 old = Held { block, layout: Layout::from_size_align(kept, 8).unwrap(), mark: old.mark };
                 old.assert_untouched();
                 // SAFETY: the heap gave out that many bytes.
@@ -236,20 +253,24 @@ mod tests {
         for _ in 0..10_000 {
             // SAFETY: the size is above zero.
             let block = unsafe { heap.alloc(layout) };
-            assert!(!block.is_null());
             // SAFETY: it was allocated with this layout and is not used again.
             unsafe { heap.dealloc(block, layout) };
         }
     }
 
     #[test]
-    fn nothing_is_given_out_when_the_source_is_dry_or_the_alignment_is_odd() {
+    #[should_panic(expected = "nothing left")]
+    fn a_dry_source_ends_the_program() {
         let heap = Heap::new(Pieces::new(1 << 14));
-        // SAFETY: the sizes are above zero.
-        unsafe {
-            assert!(heap.alloc(Layout::from_size_align(1 << 20, 8).unwrap()).is_null());
-            assert!(heap.alloc(Layout::from_size_align(64, 64).unwrap()).is_null());
-            assert!(!heap.alloc(Layout::from_size_align(64, 16).unwrap()).is_null());
-        }
+        // SAFETY: the size is above zero.
+        unsafe { heap.alloc(Layout::from_size_align(1 << 20, 8).unwrap()) };
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing left")]
+    fn an_odd_alignment_ends_the_program() {
+        let heap = Heap::new(Pieces::new(1 << 14));
+        // SAFETY: the size is above zero.
+        unsafe { heap.alloc(Layout::from_size_align(64, 64).unwrap()) };
     }
 }

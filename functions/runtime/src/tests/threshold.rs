@@ -108,3 +108,13 @@ fn the_module_says_what_is_wrong_with_its_configuration() {
     assert_eq!(error.failure, Failure::Configuration { code: 1 });
     assert!(error.to_string().contains("unknown key `limits`"), "{error}");
 }
+
+#[test]
+fn the_module_keeps_the_contract() {
+    let Some(folder) = std::env::var_os("TIDEGATE_FUNCTIONS") else { return };
+    let wasm = std::fs::read(std::path::Path::new(&folder).join("threshold.wasm")).unwrap();
+    let config = std::str::from_utf8(CONFIG).unwrap();
+    let subject = crate::conformance::Subject { config, ..Default::default() };
+    let report = crate::conformance::check(&wasm, &subject, &Limits::default());
+    assert_eq!(report.findings, []);
+}

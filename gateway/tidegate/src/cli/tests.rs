@@ -14,27 +14,27 @@ use crate::scratch::Scratch;
 use crate::serving::{Answers, REFUSED, serve_watched_core};
 use crate::shutdown::Shutdown;
 
-fn type_in(words: &[&str]) -> (String, Result<(), Failure>) {
+pub(super) fn type_in(words: &[&str]) -> (String, Result<(), Failure>) {
     let mut out = Vec::new();
     let result = typed(words, &mut out);
     (String::from_utf8(out).unwrap(), result)
 }
 
-fn wrong(result: Result<(), Failure>) -> String {
+pub(super) fn wrong(result: Result<(), Failure>) -> String {
     match result {
         Err(Failure::Wrong(text)) => text,
         other => panic!("{other:?}"),
     }
 }
 
-fn failed(result: Result<(), Failure>) -> String {
+pub(super) fn failed(result: Result<(), Failure>) -> String {
     match result {
         Err(Failure::Failed(error)) => format!("{error:#}"),
         other => panic!("{other:?}"),
     }
 }
 
-fn path(scratch: &Scratch, name: &str) -> String {
+pub(super) fn path(scratch: &Scratch, name: &str) -> String {
     scratch.path().join(name).to_str().unwrap().to_owned()
 }
 
