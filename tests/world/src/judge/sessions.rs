@@ -81,7 +81,7 @@ impl World {
             let got = Delivered { publisher, messages: &messages, since };
             match subscriber.kind.wants(publisher.sensor.route) {
                 Some(most) => {
-                    got.judge(most.min(publisher.sensor.qos), accounts, spool, &mut found)
+                    got.judge(most.min(publisher.sensor.qos), accounts, spool, &mut found);
                 }
                 None if messages.is_empty() => {}
                 None => found.push(format!("{topic}: got, and not subscribed")),
