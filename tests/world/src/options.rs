@@ -73,6 +73,9 @@ pub struct Options {
     pub uplinks: Vec<UplinkKind>,
     /// What the function keeps.
     pub state: StateSize,
+    /// Workers of the function: with several its ordering is per key, a sensor each; with one it
+    /// is strict.
+    pub workers: usize,
     /// One call of the function in so many fails.
     pub failing_calls: Option<u64>,
     /// A mistake for the judge to find.
@@ -207,6 +210,7 @@ impl Options {
             retain: Duration::ZERO,
             uplinks: vec![UplinkKind::new(SinkKind::Consumer, UplinkOptions::default())],
             state: StateSize::Small,
+            workers: 1,
             failing_calls: None,
             planted: None,
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tidegate_broker::{BrokerLimits, TopicFilter};
-use tidegate_flow::{FunctionPlan, Gateway, Plan, Setback, StreamPlan, UplinkPlan};
+use tidegate_flow::{
+    FunctionPlan, Gateway, Ordering, PartitionKey, Plan, Setback, StreamPlan, UplinkPlan,
+};
 use tidegate_stream::trace::Trace;
 use tidegate_stream::{LogOptions, Overflow};
 
@@ -44,7 +46,7 @@ impl Options {
                 max_age,
                 compression,
                 priority,
-                key: None,
+                key: (self.workers > 1).then(|| PartitionKey::parse("topic/2").ok()).flatten(),
             }
         };
         let telemetry = ["sensors/+/telemetry", "sensors/+/both"];
@@ -66,6 +68,8 @@ impl Options {
                 batch_bytes: 64 * 1024,
                 attempts: ATTEMPTS,
                 state_bytes: 1024 * 1024,
+                ordering: if self.workers > 1 { Ordering::PerKey } else { Ordering::Strict },
+                workers: self.workers,
                 ..FunctionPlan::new(FUNCTION, STREAMS[0])
             }],
             uplinks: self.uplink_plans(life),

@@ -18,7 +18,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, with the name that the command line knows it by.
-    pub const ALL: [(&'static str, Planted); 25] = [
+    pub const ALL: [(&'static str, Planted); 27] = [
         ("ack-before-sync", Planted::Log(LogBug::AckBeforeSync)),
         ("crc-without-segment", Planted::Log(LogBug::CrcWithoutSegment)),
         ("cursor-apart", Planted::Flow(FlowBug::CursorApart)),
@@ -35,6 +35,8 @@ impl Planted {
         ("late-ranges-not-awaited", Planted::Flow(FlowBug::LateRangesNotAwaited)),
         ("grant-not-awaited", Planted::Flow(FlowBug::GrantNotAwaited)),
         ("seal-not-awaited", Planted::Flow(FlowBug::SealNotAwaited)),
+        ("beyond-not-noted", Planted::Flow(FlowBug::BeyondNotNoted)),
+        ("lane-not-cleared", Planted::Flow(FlowBug::LaneNotCleared)),
         ("age-without-ledger", Planted::Log(LogBug::AgeWithoutLedger)),
         ("expires-by-any-clock", Planted::Log(LogBug::ExpiresByAnyClock)),
         ("receipt-apart", Planted::Flow(FlowBug::ReceiptApart)),

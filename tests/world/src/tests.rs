@@ -117,6 +117,8 @@ planted_bugs! {
     late_ranges_that_no_session_awaits_are_found: "late-ranges-not-awaited",
     a_grant_that_the_live_lane_does_not_await_is_found: "grant-not-awaited",
     a_batch_sent_before_its_boundaries_are_durable_is_found: "seal-not-awaited",
+    work_beyond_the_cursor_that_is_not_noted_is_found: "beyond-not-noted",
+    a_retry_lane_that_is_not_cleared_is_found: "lane-not-cleared",
     a_record_gone_by_age_without_a_ledger_entry_is_found: "age-without-ledger",
     records_gone_by_a_clock_that_nobody_has_set_are_found: "expires-by-any-clock",
     a_packet_identifier_committed_apart_is_found: "receipt-apart",

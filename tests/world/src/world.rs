@@ -234,7 +234,9 @@ impl World {
             return false;
         };
         let log = gateway.log();
-        log.readers().all(|(reader, stream, _)| log.cursor(reader) >= log.next_seq(stream))
+        let mut readers = log.readers();
+        readers.all(|(reader, stream, _)| log.cursor(reader) >= log.next_seq(stream))
+            && gateway.status(self.time.now()).functions.iter().all(|function| function.lag == 0)
     }
 
     /// What keeps the world from its end, in words.

@@ -14,6 +14,7 @@ impl Options {
         let random = &mut Random::new(seed);
         // Drawn apart, so that what is drawn here leaves the rest of the world as it is.
         let more = &mut Random::new(seed.rotate_left(32) ^ 0x6d_6f_72_65);
+        let apart = &mut Random::new(seed.rotate_left(16) ^ 0x77_6f_72_6b);
         let streams = streams::draw(random, more);
         let options = Options {
             sensors: sensors(random),
@@ -38,6 +39,7 @@ impl Options {
             retain: Duration::from_millis(random.pick(&[0, 0, 0, 300, 2_000])),
             uplinks: uplinks::draw(random, more),
             state: random.pick(&[StateSize::Small, StateSize::Large]),
+            workers: apart.pick(&[1, 1, 2, 4]),
             failing_calls: random.one_in(2).then_some(12),
             ..Options::power_cut(seed, None)
         };
