@@ -273,6 +273,7 @@ impl Stage {
                 | Output::Close(..)
                 | Output::Pause(_)
                 | Output::Resume(_)
+                | Output::Function(_)
                 | Output::Authenticate(..)
                 | Output::Uplink(..) => {}
             }
