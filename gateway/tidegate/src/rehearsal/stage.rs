@@ -291,6 +291,8 @@ impl Stage {
             | Notice::ClientDisconnected { .. }
             | Notice::Denied { .. }
             | Notice::DeadLettered { .. }
+            | Notice::RolledBack { .. }
+            | Notice::VersionWaits { .. }
             | Notice::UplinkConnected { .. }
             | Notice::UplinkDown { .. }
             | Notice::Setback { .. }
