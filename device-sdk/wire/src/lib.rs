@@ -12,15 +12,24 @@
 //! assert_eq!(Decimal::new(u64::MAX).as_str(), "18446744073709551615");
 //! ```
 //!
-//! Not here: the envelope's rules (they live with the uplink), packets, encodings.
+//! Also what both sides sign and verify: deterministic CBOR ([`cbor`]) in signed envelopes
+//! ([`sign1`]).
+//!
+//! Not here: the rules of the envelope that goes upstream (they live with the uplink), packets, the
+//! curve of the signatures.
 #![no_std]
 
+pub mod cbor;
 pub mod decimal;
+pub mod digest;
+pub mod ed25519;
 pub mod headers;
 pub mod publisher;
+pub mod sign1;
 pub mod topics;
 
 pub use decimal::{Decimal, DecimalError};
+pub use digest::Digest;
 pub use headers::{PUB_BOOT, PUB_SEQ};
 pub use publisher::{IdentityError, PublisherIdentity};
 

@@ -4,7 +4,7 @@
 //! byte, so that a guest cannot hide its work on the host's side. None of them enters the guest.
 
 use crate::State;
-use crate::limits::Limits;
+use crate::limits::{Grants, Limits};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -179,14 +179,48 @@ pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 5] = {
     ]
 };
 
-/// Defines all imports.
-pub(crate) fn define(linker: &mut Linker<Guest>) -> Result<(), Error> {
-    linker.func_wrap(import::MODULE, import::KV_GET, kv_get)?;
-    linker.func_wrap(import::MODULE, import::KV_SCAN, kv_scan)?;
-    linker.func_wrap(import::MODULE, import::NOW, now)?;
-    linker.func_wrap(import::MODULE, import::RANDOM, random)?;
+/// Defines all imports: those that are granted as they are, the others so that they answer -EPERM.
+pub(crate) fn define(linker: &mut Linker<Guest>, grants: Grants) -> Result<(), Error> {
+    if grants.state {
+        linker.func_wrap(import::MODULE, import::KV_GET, kv_get)?;
+        linker.func_wrap(import::MODULE, import::KV_SCAN, kv_scan)?;
+    } else {
+        let denied = |caller: Caller<'_, Guest>, _: i32, _: i32, _: i32, _: i32| denied(caller);
+        linker.func_wrap(import::MODULE, import::KV_GET, denied)?;
+        linker.func_wrap(import::MODULE, import::KV_SCAN, denied_scan)?;
+    }
+    if grants.clock {
+        linker.func_wrap(import::MODULE, import::NOW, now)?;
+    } else {
+        let denied = |caller: Caller<'_, Guest>, _: i32| denied(caller).map(i64::from);
+        linker.func_wrap(import::MODULE, import::NOW, denied)?;
+    }
+    if grants.random {
+        linker.func_wrap(import::MODULE, import::RANDOM, random)?;
+    } else {
+        let denied = |caller: Caller<'_, Guest>, _: i32, _: i32| denied(caller);
+        linker.func_wrap(import::MODULE, import::RANDOM, denied)?;
+    }
     linker.func_wrap(import::MODULE, import::LOG, log)?;
     Ok(())
+}
+
+/// What an import that is not granted answers; it costs what any call does.
+fn denied(mut caller: Caller<'_, Guest>) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    Ok(Errno::NotPermitted.code())
+}
+
+fn denied_scan(
+    caller: Caller<'_, Guest>,
+    _prefix: i32,
+    _prefix_len: i32,
+    _after: i32,
+    _after_len: i32,
+    _buf: i32,
+    _cap: i32,
+) -> Result<i32, Error> {
+    denied(caller)
 }
 
 fn kv_get(

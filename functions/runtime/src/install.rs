@@ -3,7 +3,7 @@
 use crate::failure::{Failure, StartFailure};
 use crate::imports::{self, Guest};
 use crate::instance::Instance;
-use crate::limits::Limits;
+use crate::limits::{Grants, Limits};
 use std::fmt;
 use tidegate_abi::{export, import};
 use wasmi::{
@@ -140,6 +140,19 @@ impl Module {
     /// # Errors
     /// Says what is wrong with the module.
     pub fn compile(wasm: &[u8], limits: &Limits) -> Result<Self, InstallError> {
+        Self::compile_with(wasm, limits, Grants::ALL)
+    }
+
+    /// The same for a module that may use some of the imports only; the others are there and
+    /// answer -EPERM.
+    ///
+    /// # Errors
+    /// Says what is wrong with the module.
+    pub fn compile_with(
+        wasm: &[u8],
+        limits: &Limits,
+        grants: Grants,
+    ) -> Result<Self, InstallError> {
         let max = Limits::MAX_MEMORY_BYTES;
         if limits.memory_bytes > max {
             return Err(InstallError::Limits { bytes: limits.memory_bytes, max });
@@ -149,7 +162,7 @@ impl Module {
         let module = wasmi::Module::new(&engine, wasm)
             .map_err(|error| InstallError::Invalid { text: error.to_string() })?;
         let mut linker = Linker::new(&engine);
-        imports::define(&mut linker)
+        imports::define(&mut linker, grants)
             .map_err(|error| InstallError::Invalid { text: error.to_string() })?;
         check_exports(&module, limits)?;
         check_imports(&module)?;

@@ -45,7 +45,7 @@ mod tests;
 pub use failure::{Failure, Outcome, StartFailure, Verdict};
 pub use install::{InstallError, Module};
 pub use instance::Instance;
-pub use limits::Limits;
+pub use limits::{Grants, Limits};
 pub use tidegate_abi::Level;
 
 /// A function's key-value state, as committed before the batch.

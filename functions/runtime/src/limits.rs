@@ -45,6 +45,22 @@ pub struct Limits {
     pub module_bytes: usize,
 }
 
+/// Which imports a function may use beside `log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grants {
+    /// Its state: `kv_get`, `kv_scan`.
+    pub state: bool,
+    /// The time of the batch: `now`.
+    pub clock: bool,
+    /// Random numbers: `random`.
+    pub random: bool,
+}
+
+impl Grants {
+    /// All of them: for a function that the operator has named in the configuration.
+    pub const ALL: Grants = Grants { state: true, clock: true, random: true };
+}
+
 impl Limits {
     /// The most that [`memory_bytes`](Self::memory_bytes) can be: 2 GiB less one page.
     pub const MAX_MEMORY_BYTES: usize = (i32::MAX as usize) & !0xffff;

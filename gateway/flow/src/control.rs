@@ -225,8 +225,9 @@ impl Gateway {
         if self.stopping {
             return Err(ControlError::Stopping);
         }
-        self.functions.iter().position(|run| run.plan.name == name).ok_or_else(|| {
-            let there = self.functions.iter().map(|run| run.plan.name.clone()).collect();
+        let named = self.present().find(|(_, run)| run.plan.name == name);
+        named.map(|(index, _)| index).ok_or_else(|| {
+            let there = self.present().map(|(_, run)| run.plan.name.clone()).collect();
             ControlError::NoFunction { name: name.to_owned(), there }
         })
     }

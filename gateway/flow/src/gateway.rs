@@ -41,6 +41,7 @@ use crate::route::Routes;
 use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
 use crate::uplink::UplinkRun;
+use crate::versions::{FunctionOrder, Versions};
 
 /// How often retention, quotas and checkpoints are looked after.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,6 +72,8 @@ pub enum Output {
     Call(Call),
     /// Hand this to the driver of the uplink with this index in the plan.
     Uplink(usize, Action),
+    /// Start or stop what takes the calls of a function.
+    Function(FunctionOrder),
     /// Something an operator should read.
     Notice(Notice),
 }
@@ -140,6 +143,24 @@ pub enum Notice {
         seq: u64,
         /// Why.
         reason: String,
+    },
+    /// A version of a function failed on trial.
+    RolledBack {
+        /// The function's name.
+        function: String,
+        /// The version that failed.
+        version: String,
+        /// The version that runs again, if there was one.
+        to: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// The log does not take that a version failed on trial: it stands still.
+    VersionWaits {
+        /// The function's name.
+        function: String,
+        /// Why.
+        why: String,
     },
     /// An uplink is connected.
     UplinkConnected {
@@ -213,6 +234,7 @@ pub struct Gateway {
     pub(crate) notes: Notes,
     /// Calls begun so far.
     pub(crate) calls: u64,
+    pub(crate) versions: Versions,
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) losses: Losses,
     pub(crate) sessions: Sessions,
@@ -322,8 +344,11 @@ impl Gateway {
         let losses = Losses::define(&mut log, &routes)?;
         let imports = Imports::define(&mut log)?;
         let sessions = Sessions::define(&mut log, &plan)?;
-        drop_unplanned_readers(&mut log, &functions, &uplinks, sessions.reader);
-        notes.forget(&mut log, now.instant, |log, note| is_of_use(log, &functions, note));
+        let versions = Versions::define(&mut log, &routes, &plan)?;
+        drop_unplanned_readers(&mut log, &functions, &versions, &uplinks, sessions.reader);
+        notes.forget(&mut log, now.instant, |log, note| {
+            versions.has_function(log, note.function) || is_of_use(log, &functions, note)
+        });
         let refusals = Refusals::define(&mut log)?;
         let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
@@ -343,6 +368,7 @@ impl Gateway {
             functions,
             notes,
             calls: 0,
+            versions,
             uplinks,
             losses,
             sessions,
@@ -459,6 +485,9 @@ impl Gateway {
             self.next_trim = now.instant + TRIM_INTERVAL;
             self.retry_held(now);
         }
+        if !self.stopping && self.versions.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.judge_trials(now);
+        }
         if self.retry_held_at.is_some_and(|at| at <= now.instant) {
             self.retry_held_at = None;
             self.retry_held(now);
@@ -472,7 +501,8 @@ impl Gateway {
         let functions = self.functions.iter().filter(|_| served);
         let functions = functions.filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
-        [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at]
+        let trials = self.versions.poll_timeout().filter(|_| served);
+        [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at, trials]
             .into_iter()
             .flatten()
             .chain(functions)
@@ -636,14 +666,18 @@ pub(crate) fn undelivered_bytes(message: &Message) -> usize {
 fn drop_unplanned_readers(
     log: &mut Log,
     functions: &[FunctionRun],
+    versions: &Versions,
     uplinks: &[UplinkRun],
     sessions: ReaderId,
 ) {
     let read = functions.iter().flat_map(|run| run.intakes.iter().map(|intake| intake.reader));
     let sent = uplinks.iter().flat_map(|run| run.lanes.iter().map(|lane| lane.reader));
     let planned: BTreeSet<ReaderId> = read.chain(sent).chain([sessions]).collect();
+    let is_unplanned = |(reader, _, name): &(ReaderId, StreamId, &str)| {
+        !planned.contains(reader) && !versions.has_reader(log, name)
+    };
     let unplanned: Vec<ReaderId> =
-        log.readers().map(|(reader, _, _)| reader).filter(|r| !planned.contains(r)).collect();
+        log.readers().filter(is_unplanned).map(|(reader, _, _)| reader).collect();
     unplanned.into_iter().for_each(|reader| log.drop_reader(reader));
 }
 

@@ -1,6 +1,7 @@
 //! The gateway as one value: topic to stream, stream to function, results and cursor in one
 //! commit, stream to uplink. No I/O: see [`Gateway`].
 
+mod alias;
 pub mod attributes;
 mod call;
 mod calling;
@@ -19,6 +20,7 @@ mod intake;
 mod key;
 mod late;
 pub mod latency;
+mod listing;
 mod losses;
 mod notes;
 mod origin;
@@ -41,10 +43,12 @@ mod told;
 mod trace;
 mod uplink;
 mod verdict;
+mod versions;
 
 #[cfg(test)]
 mod tests;
 
+pub use alias::{Alias, FailedVersion, Version};
 pub use call::{Call, CallId, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
 pub use control::{ControlError, ResetDone, ResetTo};
@@ -52,8 +56,10 @@ pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::{LATE_SUFFIX, LateLimits};
+pub use listing::{FailedEntry, FunctionEntry, VersionEntry};
 pub use plan::{
-    DEAD_LETTER_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS, MAX_WORKERS, Ordering,
-    Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS,
+    MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;
+pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

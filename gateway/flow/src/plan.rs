@@ -16,8 +16,12 @@ pub const DEAD_LETTER_STREAM: &str = "dead-letters";
 /// The stream that tells what the loss ledger says, in every gateway (`docs/formats/loss.md`).
 pub const LOSS_STREAM: &str = "losses";
 
+/// The stream that tells what becomes of pushed functions, in every gateway
+/// (`docs/formats/package.md`).
+pub const FUNCTION_STREAM: &str = "function-events";
+
 /// Names of streams that exist in every gateway and cannot be configured.
-pub const RESERVED_STREAMS: [&str; 2] = [DEAD_LETTER_STREAM, LOSS_STREAM];
+pub const RESERVED_STREAMS: [&str; 3] = [DEAD_LETTER_STREAM, LOSS_STREAM, FUNCTION_STREAM];
 
 /// A whole gateway.
 #[derive(Debug, Clone)]

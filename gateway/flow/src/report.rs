@@ -31,7 +31,7 @@ impl Gateway {
             uptime_ms: now.instant.saturating_duration_since(self.started).as_millis() as u64,
             broker: self.broker_status(),
             streams: streams.collect(),
-            functions: self.functions.iter().map(|run| self.function_status(now, run)).collect(),
+            functions: self.present().map(|(_, run)| self.function_status(now, run)).collect(),
             uplinks: self.uplinks.iter().map(|run| self.uplink_status(now, run)).collect(),
             latency: self.latencies(),
             disk: DiskStatus {
@@ -76,9 +76,15 @@ impl Gateway {
         })
     }
 
+    /// The functions that there are, with their indices.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (usize, &FunctionRun)> {
+        let slots = self.functions.iter().enumerate();
+        slots.filter(|(slot, _)| !self.versions.is_empty_slot(*slot))
+    }
+
     fn latencies(&self) -> Vec<LatencyStatus> {
         let mut hops = vec![hop("publish-to-ack", "", &self.ack_latency)];
-        for run in &self.functions {
+        for (_, run) in self.present() {
             hops.push(hop("receipt-to-function", &run.plan.name, &run.tally.latency));
             hops.push(hop("function-call", &run.plan.name, &run.tally.call_time));
         }

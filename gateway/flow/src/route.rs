@@ -7,13 +7,16 @@ use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
-use crate::plan::{DEAD_LETTER_STREAM, LOSS_STREAM, Plan};
+use crate::plan::{DEAD_LETTER_STREAM, FUNCTION_STREAM, LOSS_STREAM, Plan};
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
 const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Most bytes that records of losses keep: some 10,000 of them.
 const LOSS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Most bytes that events of functions keep: some thousand of them.
+const FUNCTION_BYTES: u64 = 1024 * 1024;
 
 /// What is in a reserved stream stays until the quota or an operator removes it, also what an
 /// uplink has sent: ten years.
@@ -61,6 +64,7 @@ impl Routes {
         }
         routes.reserve(log, DEAD_LETTER_STREAM, DEAD_LETTER_BYTES)?;
         routes.reserve(log, LOSS_STREAM, LOSS_BYTES)?;
+        routes.reserve(log, FUNCTION_STREAM, FUNCTION_BYTES)?;
         Ok(routes)
     }
 

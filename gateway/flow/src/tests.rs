@@ -16,6 +16,7 @@ mod quotas;
 mod sessions;
 mod setbacks;
 mod shared;
+mod versions;
 mod wills;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,9 @@ struct Bench {
     closed: Vec<ConnId>,
     /// What everybody may do who logs in.
     access: Option<Access>,
+    /// Functions whose calls fail.
+    broken: std::collections::BTreeSet<usize>,
+    orders: Vec<crate::FunctionOrder>,
 }
 
 impl Bench {
@@ -103,6 +107,8 @@ impl Bench {
             received: BTreeMap::new(),
             closed: Vec::new(),
             access: None,
+            broken: std::collections::BTreeSet::new(),
+            orders: Vec::new(),
         }
     }
 
@@ -204,6 +210,7 @@ impl Bench {
                 Output::Call(call) if self.calls_take_time => self.held_calls.push(call),
                 Output::Call(call) => self.call(call),
                 Output::Uplink(index, action) => self.upstream(index, action),
+                Output::Function(order) => self.orders.push(order),
                 Output::Authenticate(conn, _) => {
                     let access = self.access.clone().expect("a plan without logins");
                     self.gateway.authenticated(self.now, conn, Ok(access));
@@ -217,8 +224,11 @@ impl Bench {
     fn call(&mut self, call: Call) {
         self.calls += 1;
         let batch = BatchReader::parse(&call.frame).unwrap();
-        let verdict = (self.guest)(call.id.function, &batch, &call.state);
         let id = call.id;
+        let verdict = match self.broken.contains(&id.function) {
+            true => CallVerdict::Failed("it is broken".to_owned()),
+            false => (self.guest)(id.function, &batch, &call.state),
+        };
         drop(call.state);
         let elapsed = Duration::from_micros(10);
         let result = CallResult { verdict, fuel: 1, elapsed, memory_bytes: 65536 };

@@ -67,6 +67,10 @@ impl Gateway {
         let run = &mut self.functions[index];
         run.tally.failures += 1;
         run.tally.last_failure = Some(failure.clone());
+        if self.failed_on_trial(now, index, &failure) {
+            return;
+        }
+        let run = &self.functions[index];
         let function = run.plan.name.clone();
         let notice =
             Notice::CallFailed { function, records: batch.len(), failure: failure.clone() };

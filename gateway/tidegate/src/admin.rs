@@ -17,14 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_flow::ImportBatch;
 use tidegate_flow::status::{LossReport, Status};
+use tidegate_flow::{FunctionEntry, ImportBatch};
+use tidegate_wire::Digest;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::core_handle::{CoreHandle, ExportPage, TailPage};
 use crate::export::{CarriedRecord, MAX_ID, Origin};
+use crate::hex;
+use crate::packages::{Installed, Installer};
 use crate::shutdown::Shutdown;
 
 /// Version of the protocol.
@@ -110,6 +113,39 @@ pub enum Request {
         /// The records.
         records: Vec<CarriedRecord>,
     },
+    /// All functions.
+    Functions,
+    /// A package is to come, in blocks.
+    PushBegin {
+        /// Its hash, in 64 hexadecimal digits.
+        package: String,
+        /// Its bytes.
+        size: u64,
+    },
+    /// A block of it.
+    PushBlock {
+        /// Its hash.
+        package: String,
+        /// Where the block begins.
+        offset: u64,
+        /// The block, in hexadecimal digits.
+        block: String,
+    },
+    /// It is complete: check it, and let it run.
+    PushEnd {
+        /// Its hash.
+        package: String,
+    },
+    /// The version before is to run again.
+    RollBack {
+        /// The function's name.
+        name: String,
+    },
+    /// A pushed function is to go.
+    RemoveFunction {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What is answered.
@@ -130,6 +166,22 @@ pub enum Answer {
         /// Number of records.
         records: u64,
     },
+    /// To [`Request::Functions`].
+    Functions(Vec<FunctionEntry>),
+    /// To [`Request::PushBegin`] and [`Request::PushBlock`].
+    Uploaded {
+        /// Bytes that are there; the next block begins here.
+        have: u64,
+        /// The gateway has the whole package.
+        whole: bool,
+    },
+    /// To [`Request::PushEnd`] and [`Request::RollBack`].
+    Installed(Installed),
+    /// To [`Request::RemoveFunction`].
+    Removed {
+        /// The function's name.
+        name: String,
+    },
     /// The request is wrong, or the core does not answer.
     Error(String),
 }
@@ -139,6 +191,8 @@ pub enum Answer {
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Takes packages.
+    installer: Option<Arc<Installer>>,
 }
 
 impl AdminSocket {
@@ -157,11 +211,18 @@ impl AdminSocket {
             }
         }
         let listener = UnixListener::bind(&unnamed)?;
-        let socket = Self { listener, path: path.to_owned() };
+        let socket = Self { listener, path: path.to_owned(), installer: None };
         socket.listener.set_nonblocking(true)?;
         fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
         fs::rename(&unnamed, path)?;
         Ok(socket)
+    }
+
+    /// The same, for a gateway that functions can be pushed to.
+    #[must_use]
+    pub fn with_installer(mut self, installer: Installer) -> Self {
+        self.installer = Some(Arc::new(installer));
+        self
     }
 
     /// Serves until shutdown. Runs in a tokio runtime with I/O and time.
@@ -181,9 +242,10 @@ impl AdminSocket {
             match accepted {
                 Ok((stream, _)) => {
                     let (core, shutdown, long) = (core.clone(), shutdown.clone(), long.clone());
+                    let installer = self.installer.clone();
                     tokio::spawn(async move {
                         tokio::select! {
-                            ended = client(stream, &core, &long) => if let Err(error) = ended {
+                            ended = client(stream, &core, installer.as_deref(), &long) => if let Err(error) = ended {
                                 tracing::debug!(%error, "administration client ended");
                             },
                             () = shutdown.wait() => {}
@@ -211,6 +273,7 @@ impl Drop for AdminSocket {
 async fn client(
     stream: tokio::net::UnixStream,
     core: &CoreHandle,
+    installer: Option<&Installer>,
     long: &Semaphore,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -230,7 +293,7 @@ async fn client(
         }
         let whole = line.ends_with(b"\n");
         let answer = if whole {
-            answer(&line, core).await
+            answer(&line, core, installer).await
         } else {
             Answer::Error(format!("the request is longer than {MAX_IMPORT} bytes or cut short"))
         };
@@ -244,7 +307,7 @@ async fn client(
     }
 }
 
-async fn answer(line: &[u8], core: &CoreHandle) -> Answer {
+async fn answer(line: &[u8], core: &CoreHandle, installer: Option<&Installer>) -> Answer {
     let request = match parse(line) {
         Ok(request) => request,
         Err(problem) => return Answer::Error(problem),
@@ -266,8 +329,53 @@ async fn answer(line: &[u8], core: &CoreHandle) -> Answer {
             };
             core.import(batch).await.map(|records| Answer::Imported { records })
         }
+        Request::Functions => core.functions().await.map(Answer::Functions),
+        request @ (Request::PushBegin { .. }
+        | Request::PushBlock { .. }
+        | Request::PushEnd { .. }
+        | Request::RollBack { .. }
+        | Request::RemoveFunction { .. }) => {
+            let Some(installer) = installer else {
+                return Answer::Error("functions cannot be pushed here".to_owned());
+            };
+            return change(request, core, installer).await.unwrap_or_else(Answer::Error);
+        }
     };
     answer.unwrap_or_else(|error| Answer::Error(error.to_string()))
+}
+
+/// Changes a pushed function, or takes a part of one.
+async fn change(
+    request: Request,
+    core: &CoreHandle,
+    installer: &Installer,
+) -> Result<Answer, String> {
+    let named = |text: &str| Digest::parse(text).ok_or_else(|| format!("\"{text}\" is no hash"));
+    match request {
+        Request::PushBegin { package, size } => {
+            let progress = installer.begin(core, named(&package)?, size).await?;
+            Ok(Answer::Uploaded { have: progress.have, whole: progress.whole })
+        }
+        Request::PushBlock { package, offset, block } => {
+            let block = hex::decode(&block).ok_or("the block is not in hexadecimal digits")?;
+            let have = installer.append(named(&package)?, offset, block).await?;
+            Ok(Answer::Uploaded { have, whole: false })
+        }
+        Request::PushEnd { package } => {
+            installer.install(core, named(&package)?).await.map(Answer::Installed)
+        }
+        Request::RollBack { name } => installer.roll_back(core, name).await.map(Answer::Installed),
+        Request::RemoveFunction { name } => {
+            installer.remove(core, name.clone()).await.map(|()| Answer::Removed { name })
+        }
+        Request::Status
+        | Request::Losses { .. }
+        | Request::Tail { .. }
+        | Request::Export { .. }
+        | Request::Imported { .. }
+        | Request::Import { .. }
+        | Request::Functions => Err("this changes no function".to_owned()),
+    }
 }
 
 fn import_batch(
@@ -453,6 +561,91 @@ impl AdminClient {
         }
     }
 
+    /// All functions.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub fn functions(&mut self) -> Result<Vec<FunctionEntry>, AdminError> {
+        match self.ask(Request::Functions)? {
+            Answer::Functions(functions) => Ok(functions),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// Begins to push a package of so many bytes; answers how many are there, and whether that is
+    /// all.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or takes no such package.
+    pub fn push_begin(&mut self, package: Digest, size: u64) -> Result<(u64, bool), AdminError> {
+        let package = package.to_string();
+        match self.ask(Request::PushBegin { package, size })? {
+            Answer::Uploaded { have, whole } => Ok((have, whole)),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// Brings a block; answers how many bytes are there then.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or the block does not go on where the upload is.
+    pub fn push_block(
+        &mut self,
+        package: Digest,
+        offset: u64,
+        block: &[u8],
+    ) -> Result<u64, AdminError> {
+        let (package, block) = (package.to_string(), hex::encode(block));
+        match self.ask(Request::PushBlock { package, offset, block })? {
+            Answer::Uploaded { have, .. } => Ok(have),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// Lets a package that is there run.
+    ///
+    /// # Errors
+    /// The daemon does not answer: it may run all the same. Or something is wrong with the
+    /// package: nothing has changed.
+    pub fn push_end(&mut self, package: Digest) -> Result<Installed, AdminError> {
+        self.wait_for_changes()?;
+        let package = package.to_string();
+        match self.ask(Request::PushEnd { package })? {
+            Answer::Installed(installed) => Ok(installed),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// Lets the version before run again.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or there is none.
+    pub fn roll_back(&mut self, name: &str) -> Result<Installed, AdminError> {
+        self.wait_for_changes()?;
+        match self.ask(Request::RollBack { name: name.to_owned() })? {
+            Answer::Installed(installed) => Ok(installed),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// Takes a pushed function out.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or nothing was pushed under this name.
+    pub fn remove_function(&mut self, name: &str) -> Result<(), AdminError> {
+        self.wait_for_changes()?;
+        match self.ask(Request::RemoveFunction { name: name.to_owned() })? {
+            Answer::Removed { .. } => Ok(()),
+            other => Err(self.unknown(&other)),
+        }
+    }
+
+    /// From here on answers may take as long as changes do.
+    fn wait_for_changes(&mut self) -> Result<(), AdminError> {
+        let failed = |source| AdminError::Io { path: self.path.clone(), source };
+        self.stream.get_ref().set_read_timeout(Some(IMPORTED_WITHIN)).map_err(failed)
+    }
+
     fn ask(&mut self, request: Request) -> Result<Answer, AdminError> {
         let line = self.exchange(request).map_err(|source| {
             let timed_out = source.kind() == io::ErrorKind::WouldBlock;
@@ -484,6 +677,10 @@ impl AdminClient {
             Answer::Losses(_) => "losses",
             Answer::Tail(_) | Answer::Export(_) => "a page",
             Answer::Imported { .. } => "how far an import is",
+            Answer::Functions(_) => "functions",
+            Answer::Uploaded { .. } => "how far an upload is",
+            Answer::Installed(_) => "a version",
+            Answer::Removed { .. } => "a removed function",
             Answer::Error(_) => "an error",
         };
         AdminError::Unknown { path: self.path.clone(), text: format!("{text} to another question") }

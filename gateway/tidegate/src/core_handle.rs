@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_flow::ImportBatch;
 use tidegate_flow::status::{LossReport, Status};
+use tidegate_flow::{FunctionEntry, ImportBatch, Install, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -84,6 +84,36 @@ pub enum CoreRequest {
         /// Takes, once they are on flash, the number of the import's records that are in, or why
         /// none of these are.
         reply: oneshot::Sender<Result<u64, String>>,
+    },
+    /// All functions.
+    Functions {
+        /// Takes the answer.
+        reply: oneshot::Sender<Vec<FunctionEntry>>,
+    },
+    /// A pushed function is to come, change or go.
+    Change {
+        /// What is to happen.
+        change: Box<FunctionChange>,
+        /// Takes the end of it, once it is on flash, or why nothing has changed.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// What is to happen to a pushed function.
+#[derive(Debug, Clone)]
+pub enum FunctionChange {
+    /// A version runs in place of the one before.
+    Install(Install),
+    /// It goes.
+    Remove(String),
+    /// A version was refused; this is only told.
+    Refused {
+        /// The function's name.
+        name: String,
+        /// The version.
+        version: Version,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -241,6 +271,49 @@ impl CoreHandle {
     /// them is.
     pub async fn import(&self, batch: ImportBatch) -> Result<u64, AskError> {
         let request = |reply| CoreRequest::Import { batch, reply };
+        self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
+    }
+
+    /// All functions.
+    ///
+    /// # Errors
+    /// The core does not answer.
+    pub async fn functions(&self) -> Result<Vec<FunctionEntry>, AskError> {
+        self.ask(|reply| CoreRequest::Functions { reply }).await
+    }
+
+    /// Lets a version run; answers when that is on flash.
+    ///
+    /// # Errors
+    /// The core does not answer: it may run all the same. Or it refuses: nothing has changed.
+    pub async fn install(&self, install: Install) -> Result<(), AskError> {
+        self.change(FunctionChange::Install(install)).await
+    }
+
+    /// Takes a pushed function out; answers when that is on flash.
+    ///
+    /// # Errors
+    /// As [`CoreHandle::install`].
+    pub async fn remove_function(&self, name: String) -> Result<(), AskError> {
+        self.change(FunctionChange::Remove(name)).await
+    }
+
+    /// Tells that a version was refused.
+    ///
+    /// # Errors
+    /// The core does not answer.
+    pub async fn tell_refused(
+        &self,
+        name: String,
+        version: Version,
+        reason: String,
+    ) -> Result<(), AskError> {
+        self.change(FunctionChange::Refused { name, version, reason }).await
+    }
+
+    async fn change(&self, change: FunctionChange) -> Result<(), AskError> {
+        let change = Box::new(change);
+        let request = |reply| CoreRequest::Change { change, reply };
         self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
     }
 

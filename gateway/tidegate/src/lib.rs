@@ -14,6 +14,7 @@ mod lines;
 pub mod links;
 pub mod logging;
 mod metrics;
+pub mod packages;
 mod rehearsal;
 #[cfg(test)]
 mod sample;

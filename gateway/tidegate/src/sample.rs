@@ -165,3 +165,37 @@ pub(crate) fn losses() -> LossReport {
         sessions: Vec::new(),
     }
 }
+
+/// One function of the configuration and one that was pushed.
+pub(crate) fn functions() -> Vec<tidegate_flow::FunctionEntry> {
+    use tidegate_flow::{FailedEntry, FunctionEntry, VersionEntry};
+    let configured = FunctionEntry {
+        name: "threshold".into(),
+        source: "configuration".into(),
+        state: "idle".into(),
+        stream: Some("telemetry".into()),
+        lag: Some(0),
+        version: None,
+        since_unix_ms: None,
+        on_trial: false,
+        previous: None,
+        failed: None,
+    };
+    let version = |label: &str, digit: &str| VersionEntry {
+        version: label.into(),
+        package: digit.repeat(64),
+    };
+    let pushed = FunctionEntry {
+        name: "spikes".into(),
+        source: "pushed".into(),
+        version: Some(version("1.0.0", "a")),
+        since_unix_ms: Some(1_780_000_000_000),
+        failed: Some(FailedEntry {
+            version: version("1.1.0", "b"),
+            unix_ms: 1_780_000_060_000,
+            reason: "the function trapped: unreachable".into(),
+        }),
+        ..configured.clone()
+    };
+    vec![configured, pushed]
+}

@@ -64,6 +64,12 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                     let _ =
                         reply.send(if full { Err("the stream is full".into()) } else { Ok(done) });
                 }
+                (Answers::Status(_), CoreRequest::Functions { reply }) => {
+                    let _ = reply.send(sample::functions());
+                }
+                (Answers::Status(_), CoreRequest::Change { reply, .. }) => {
+                    let _ = reply.send(Ok(()));
+                }
                 (Answers::Status(status), CoreRequest::Tail { stream, from, max, reply, .. }) => {
                     let _ = reply.send(page(status, &stream, from, max));
                     asked.send_replace(from);

@@ -165,3 +165,29 @@ fn the_state_is_given_back_before_the_call_returns() {
     instance.call(&frame(1), Arc::clone(&state));
     assert!(Arc::get_mut(&mut state).is_some(), "a commit would copy the whole state");
 }
+
+/// What the function was not granted is there, and says no.
+#[test]
+fn an_import_that_is_not_granted_answers_that_it_is_not_permitted() {
+    let handle = "
+        (if (i32.ne (call $kv_get (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 8)) (i32.const -1)) (then unreachable))
+        (if (i32.ne (call $kv_scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 8)) (i32.const -1)) (then unreachable))
+        (if (i64.ne (call $now (i32.const 0)) (i64.const -1)) (then unreachable))
+        (if (i32.ne (call $random (i32.const 8) (i32.const 8)) (i32.const -1)) (then unreachable))
+        (i64.const 0)";
+    let wasm = guest_with(IMPORTS, "", handle);
+    let none = crate::Grants { state: false, clock: false, random: false };
+    let verdict = |grants| {
+        let module = Module::compile_with(&wasm, &Limits::default(), grants).unwrap();
+        let mut instance = module.instantiate(b"{}").unwrap();
+        instance.call(&frame(1), Arc::new(State::new())).verdict
+    };
+    assert_eq!(verdict(none), Verdict::Done(Vec::new()));
+    for granted in [
+        crate::Grants { state: true, ..none },
+        crate::Grants { clock: true, ..none },
+        crate::Grants { random: true, ..none },
+    ] {
+        assert!(matches!(verdict(granted), Verdict::Failed(_)), "{granted:?}");
+    }
+}

@@ -14,6 +14,7 @@ use crate::core_handle::CoreHandle;
 use crate::data_dir::DataDir;
 use crate::http::HttpListener;
 use crate::logging;
+use crate::packages::Installer;
 use crate::shutdown::{Shutdown, on_signals};
 
 /// Runs the gateway until it is asked to stop.
@@ -64,6 +65,7 @@ impl Side {
         let path = settings.admin_socket();
         let admin = AdminSocket::bind(&path)
             .with_context(|| format!("cannot make the administration socket {}", path.display()))?;
+        let admin = admin.with_installer(Installer::new(settings)?);
         let bind = |address| {
             HttpListener::bind(address).with_context(|| {
                 format!(

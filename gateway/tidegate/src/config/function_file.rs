@@ -6,10 +6,12 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::document::{Section, Source};
-use super::keys::{Fallback, Form, Key, Kind, SectionKeys, function};
+use super::keys::{Fallback, Form, Key, Kind, SectionKeys, function, package};
 use super::mistakes::Mistakes;
+use super::package::wants;
 use super::sections::{Depth, Reader, base_of};
 use super::settings::FunctionSettings;
+use crate::packages::{Wants, is_version};
 
 /// Name of the file in a function's folder.
 pub const FUNCTION_FILE: &str = "function.toml";
@@ -55,6 +57,12 @@ const SECTION: SectionKeys = SectionKeys {
         &function::FUEL_PER_MESSAGE,
         &function::DEADLINE,
         &function::STATE_BYTES,
+        &package::CLOCK,
+        &package::RANDOM,
+        &package::TIMERS,
+        &package::ROUTES,
+        &package::SECRETS,
+        &package::EVENTS,
     ],
 };
 
@@ -65,6 +73,8 @@ pub struct FunctionFile {
     pub version: String,
     /// The command that builds the module.
     pub build: Option<String>,
+    /// What it asks for when it is pushed, beside what `function` says.
+    pub wants: Wants,
     /// All else, as in a gateway's configuration.
     pub function: FunctionSettings,
 }
@@ -79,8 +89,16 @@ pub(super) fn read(
     let reader = Reader { file, base: base_of(file), depth: Depth::File, source, root };
     let section = Section::whole(source, root, &SECTION, out);
     let name = section.name(&NAME, out).unwrap_or_default();
+    let version = section.text(&VERSION, out).unwrap_or_default();
+    if let Some(spot) = section.spot(&VERSION)
+        && !version.is_empty()
+        && !is_version(&version)
+    {
+        spot.wrong(out, "not a version; allowed: 1 to 32 of A-Z a-z 0-9 . + _ -");
+    }
     FunctionFile {
-        version: section.text(&VERSION, out).unwrap_or_default(),
+        version,
+        wants: wants(&section, out),
         build: section.text(&BUILD, out),
         function: reader.function(&name, &section, None, out),
     }

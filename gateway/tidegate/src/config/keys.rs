@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+mod packages;
 mod security;
 
+pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
 
 use super::units::{show_bytes, show_duration};
@@ -183,6 +185,8 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &storage::SECTION,
     &stream::SECTION,
     &function::SECTION,
+    &functions::SECTION,
+    &allow::SECTION,
     &uplink::SECTION,
 ];
 

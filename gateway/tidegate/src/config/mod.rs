@@ -7,9 +7,10 @@ mod files;
 mod function_file;
 mod inputs;
 mod json;
-mod keys;
+pub(crate) mod keys;
 mod listeners;
 mod mistakes;
+mod package;
 mod partition_key;
 mod plan;
 mod sections;
@@ -43,10 +44,12 @@ pub use self::mistakes::{Mistake, Mistakes};
 pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
-    STORE_DIR, Settings, StorageSettings, StreamSettings, UplinkSettings,
+    PACKAGES_DIR, PackageSettings, STORE_DIR, Settings, StorageSettings, StreamSettings,
+    UplinkSettings,
 };
 pub use self::starter::starter;
 pub(crate) use self::units::{show_bytes, show_duration};
+pub(crate) use self::value::is_name;
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;

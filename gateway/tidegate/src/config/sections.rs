@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{DEAD_LETTER_STREAM, LOSS_STREAM, PartitionKey};
+use tidegate_flow::{DEAD_LETTER_STREAM, FUNCTION_STREAM, LOSS_STREAM, PartitionKey};
 use tidegate_stream::{Compression, Overflow};
 use toml::de::{DeTable, DeValue};
 
@@ -18,7 +18,7 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, inputs, json, partition_key, uplinks};
+use super::{files, inputs, json, package, partition_key, uplinks};
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -51,6 +51,7 @@ pub(super) fn read(
     let streams = reader.streams(out);
     let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
     let functions = reader.functions(&streams, out);
+    let packages = package::read_settings(&reader, &names, out);
     let uplinks = uplinks::read(&reader, &gateway, &names, out);
     let file = file.to_owned();
     Settings {
@@ -64,6 +65,7 @@ pub(super) fn read(
         storage,
         streams,
         functions,
+        packages,
         uplinks,
     }
 }
@@ -317,6 +319,7 @@ pub(super) fn reserved(name: &str) -> Option<&'static str> {
     match name {
         DEAD_LETTER_STREAM => Some("the records that functions gave up"),
         LOSS_STREAM => Some("what the loss ledger says"),
+        FUNCTION_STREAM => Some("what becomes of pushed functions"),
         _ => None,
     }
 }
@@ -384,7 +387,7 @@ fn refuse_open(
     spot.wrong(out, &problem);
 }
 
-fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<TopicFilter> {
+pub(super) fn topics(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Vec<TopicFilter> {
     let Kind::Topics { min, max } = key.kind else { return Vec::new() };
     let Some(spot) = section.spot(key) else {
         section.missing(key, out);

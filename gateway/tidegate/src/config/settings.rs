@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use tidegate_broker::TopicFilter;
 use tidegate_flow::{InputPlan, Ordering, PartitionKey};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
 use super::security::SecuritySettings;
+use crate::packages::{Ceiling, Shelf, Store, TrustedKeys};
 use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
@@ -36,6 +39,8 @@ pub struct Settings {
     pub streams: Vec<StreamSettings>,
     /// `[function.NAME]`, in the order of the file.
     pub functions: Vec<FunctionSettings>,
+    /// `[functions]`: what may be pushed.
+    pub packages: PackageSettings,
     /// `[uplink.NAME]`, in the order of the file.
     pub uplinks: Vec<UplinkSettings>,
 }
@@ -184,6 +189,19 @@ pub struct FunctionSettings {
     pub state_bytes: usize,
 }
 
+/// `[functions]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageSettings {
+    /// Whose packages are taken; without any, none are.
+    pub trusted: TrustedKeys,
+    /// Most bytes on the disk.
+    pub max_bytes: u64,
+    /// How long a version must run without failure before it is kept.
+    pub trial: Duration,
+    /// What pushed functions may have.
+    pub ceiling: Ceiling,
+}
+
 /// `[uplink.NAME]`
 #[derive(Debug, Clone)]
 pub struct UplinkSettings {
@@ -239,6 +257,17 @@ impl Settings {
         self.data_dir.join(STORE_DIR)
     }
 
+    /// The packages that are kept here, and the keys that they must be signed with.
+    ///
+    /// # Errors
+    /// Their directory cannot be made.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        let path = self.data_dir.join(PACKAGES_DIR);
+        let shelf = Shelf::open(&path, self.packages.max_bytes)
+            .with_context(|| format!("cannot use the directory of packages {}", path.display()))?;
+        Ok(Store { shelf, trusted: Arc::new(self.packages.trusted.clone()) })
+    }
+
     /// The administration socket.
     pub fn admin_socket(&self) -> PathBuf {
         self.data_dir.join(ADMIN_SOCKET)
@@ -249,5 +278,7 @@ impl Settings {
 pub const LOCK_FILE: &str = "tidegate.lock";
 /// Name of the segments' directory in the data directory.
 pub const STORE_DIR: &str = "log";
+/// Name of the directory of packages in the data directory.
+pub const PACKAGES_DIR: &str = "packages";
 /// Name of the administration socket in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";

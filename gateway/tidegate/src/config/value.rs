@@ -112,7 +112,7 @@ fn address_problem(text: &str) -> String {
 }
 
 /// Whether `text` may name a gateway, a stream, a function or an uplink.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }

@@ -24,6 +24,7 @@ use super::pump::Pump;
 use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::Sink;
+use super::versions::Versions;
 use super::{Core, Event, clock, descriptors, links, uplinks};
 use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
@@ -70,6 +71,8 @@ pub fn run(
         let keys = Keys::load(&settings.security);
         let core = Core::new(gateway, doorkeeper(settings, &events, keys.clone())?);
         let functions = start_functions(settings, &core, &events)?;
+        let versions = Versions::new(settings.store()?, &events);
+        versions.resume(&mut core.gateway.borrow_mut(), &settings.packages);
         let (drivers, news) =
             uplinks::start(sinks(settings, &core)).context("cannot start the uplinks' thread")?;
         let tell = events.clone();
@@ -79,6 +82,7 @@ pub fn run(
             requests,
             disks: Disks::start(disk, events.clone()).context("cannot start the disk threads")?,
             functions,
+            versions,
             uplinks: drivers,
             news,
             pending: Requests::new(wear),

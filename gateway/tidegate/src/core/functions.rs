@@ -1,8 +1,8 @@
 //! One thread a worker, each with an instance of its own: guests never run on the core's thread.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use tidegate_flow::{Call, CallResult, CallVerdict};
@@ -35,15 +35,45 @@ impl FunctionThreads {
         workers: usize,
         events: &UnboundedSender<Event>,
     ) -> io::Result<FunctionThreads> {
-        let loaded = Arc::new(loaded);
+        let (name, loaded) = (loaded.name.clone(), Arc::new(loaded));
+        // What is there already cannot fail to be loaded, so its index does not matter.
+        Self::spawn(0, &name, workers, Arc::new(move || Ok(loaded.clone())), events)
+    }
+
+    /// Starts the threads, the first of which loads the module: they take calls meanwhile. When
+    /// that fails, they say so and end.
+    pub(crate) fn start_with(
+        index: usize,
+        name: &str,
+        workers: usize,
+        load: impl Fn() -> Result<Loaded, String> + Send + Sync + 'static,
+        events: &UnboundedSender<Event>,
+    ) -> io::Result<FunctionThreads> {
+        let loaded = OnceLock::new();
+        let once = move || loaded.get_or_init(|| load().map(Arc::new)).clone();
+        Self::spawn(index, name, workers, Arc::new(once), events)
+    }
+
+    fn spawn(
+        index: usize,
+        name: &str,
+        workers: usize,
+        loaded: Arc<dyn Fn() -> Result<Arc<Loaded>, String> + Send + Sync>,
+        events: &UnboundedSender<Event>,
+    ) -> io::Result<FunctionThreads> {
         let start = |worker: usize| {
             let (calls, queue) = sync_channel(1);
             let (loaded, events) = (loaded.clone(), events.clone());
             let name = match worker {
-                0 => format!("fn-{}", loaded.name),
-                _ => format!("fn{worker}-{}", loaded.name),
+                0 => format!("fn-{name}"),
+                _ => format!("fn{worker}-{name}"),
             };
-            thread::Builder::new().name(name).spawn(move || serve(&loaded, &queue, &events))?;
+            let work = move || match loaded() {
+                Ok(loaded) => serve(&loaded, &queue, &events),
+                // The core's thread is gone only when everything ends.
+                Err(why) => drop(events.send(Event::NotStarted(index, why))),
+            };
+            thread::Builder::new().name(name).spawn(work)?;
             Ok(calls)
         };
         Ok(FunctionThreads { workers: (0..workers).map(start).collect::<io::Result<_>>()? })

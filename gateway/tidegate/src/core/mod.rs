@@ -3,6 +3,7 @@
 //! and talk to it by bounded channels.
 
 mod assembly;
+mod changes;
 mod clock;
 mod closing_notes;
 mod descriptors;
@@ -17,6 +18,7 @@ mod requests;
 mod tests;
 mod timer;
 mod uplinks;
+mod versions;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -40,6 +42,8 @@ pub(crate) enum Event {
     Disk(DiskReply),
     /// A function call has ended.
     Called(CallId, CallResult),
+    /// A pushed function could not be loaded.
+    NotStarted(usize, String),
     /// A password has been checked.
     Checked(Checked),
     /// Certificates, users or rules have changed.

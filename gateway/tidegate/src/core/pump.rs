@@ -15,6 +15,7 @@ use super::functions::FunctionThreads;
 use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::{Driver, News};
+use super::versions::Versions;
 use super::{Core, Event, clock};
 use crate::core_handle::CoreRequest;
 
@@ -33,6 +34,7 @@ pub(crate) struct Pump {
     pub(crate) disks: Disks,
     /// By index in the plan; `None` for a function that could not be loaded.
     pub(crate) functions: Vec<Option<FunctionThreads>>,
+    pub(crate) versions: Versions,
     pub(crate) uplinks: Vec<Driver>,
     pub(crate) news: News,
     pub(crate) pending: Requests,
@@ -93,18 +95,22 @@ impl Pump {
     }
 
     fn take_events(&mut self, first: Event) {
-        let core = &self.core;
-        let more = std::iter::from_fn(|| self.events.try_recv().ok()).take(TURN - 1);
-        for event in std::iter::once(first).chain(more) {
+        let core = self.core.clone();
+        let mut next = Some(first);
+        let mut left = TURN;
+        while let Some(event) = next {
             let now = clock::now();
             match event {
                 Event::Disk(reply) => core.gateway.borrow_mut().handle_disk(now, reply),
                 Event::Called(call, result) => {
                     core.gateway.borrow_mut().handle_call(now, call, result);
                 }
+                Event::NotStarted(function, why) => self.not_started(function, why),
                 Event::Checked(checked) => core.password_checked(&checked),
                 Event::News(news) => core.take_news(*news),
             }
+            left -= 1;
+            next = if left > 0 { self.events.try_recv().ok() } else { None };
         }
     }
 
@@ -160,6 +166,7 @@ impl Pump {
                     driver.submit(action);
                 }
             }
+            Output::Function(order) => self.carry_out_order(order),
             Output::Notice(Notice::Denied { client, user, action, topic }) => {
                 let now = clock::now().instant;
                 self.notes.denied(now, &client, user.as_deref(), action, &topic);
@@ -256,6 +263,17 @@ fn log(notice: Notice) {
         }
         Notice::DeadLettered { function, stream, seq, reason } => {
             tracing::warn!(function, stream, seq, reason, "record moved to dead-letters");
+        }
+        Notice::RolledBack { function, version, to, reason } => {
+            let to = to.unwrap_or_else(|| "none".to_owned());
+            tracing::error!(function, version, to, reason, "failed on trial; taken back");
+        }
+        Notice::VersionWaits { function, why } => {
+            tracing::error!(
+                function,
+                why,
+                "failed on trial; it stands still until the log has room"
+            );
         }
         Notice::UplinkConnected { uplink } => tracing::info!(uplink, "uplink connected"),
         Notice::UplinkDown { uplink, why } => {

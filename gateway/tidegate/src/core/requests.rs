@@ -5,6 +5,7 @@ use tidegate_flow::{Gateway, PartitionKey};
 use tidegate_stream::{Epoch, ReadLimit, ReadOutcome, RecordRef, Seq, StreamId};
 use tokio::sync::oneshot::Sender;
 
+use super::changes::Changes;
 use super::imports::Imports;
 use super::{Core, clock};
 use crate::core_handle::{CoreRequest, DeadLetterNote, ExportPage, TailPage, TailRecord};
@@ -18,6 +19,7 @@ const MAX_WAITING: usize = 16;
 pub(crate) struct Requests {
     pages: Vec<Reading>,
     imports: Imports,
+    changes: Changes,
     wear: Wear,
 }
 
@@ -39,7 +41,8 @@ enum Page {
 
 impl Requests {
     pub(crate) fn new(wear: Wear) -> Requests {
-        Requests { pages: Vec::new(), imports: Imports::default(), wear }
+        let (imports, changes) = (Imports::default(), Changes::default());
+        Requests { pages: Vec::new(), imports, changes, wear }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -72,6 +75,12 @@ impl Requests {
             }
             CoreRequest::Import { batch, reply } => {
                 self.imports.take(&mut core.gateway.borrow_mut(), batch, reply);
+            }
+            CoreRequest::Functions { reply } => {
+                let _ = reply.send(core.gateway.borrow().function_entries(clock::now()));
+            }
+            CoreRequest::Change { change, reply } => {
+                self.changes.take(&mut core.gateway.borrow_mut(), change, reply);
             }
         }
     }
@@ -119,6 +128,9 @@ impl Requests {
         }
         if !self.imports.is_empty() {
             self.imports.go_on(&mut core.gateway.borrow_mut());
+        }
+        if !self.changes.is_empty() {
+            self.changes.go_on(&mut core.gateway.borrow_mut());
         }
     }
 }

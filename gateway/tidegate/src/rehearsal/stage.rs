@@ -273,6 +273,7 @@ impl Stage {
                 | Output::Close(..)
                 | Output::Pause(_)
                 | Output::Resume(_)
+                | Output::Function(_)
                 | Output::Authenticate(..)
                 | Output::Uplink(..) => {}
             }
@@ -290,6 +291,8 @@ impl Stage {
             | Notice::ClientDisconnected { .. }
             | Notice::Denied { .. }
             | Notice::DeadLettered { .. }
+            | Notice::RolledBack { .. }
+            | Notice::VersionWaits { .. }
             | Notice::UplinkConnected { .. }
             | Notice::UplinkDown { .. }
             | Notice::Setback { .. }

@@ -17,6 +17,7 @@ mod operation;
 mod packed;
 mod poison;
 mod power_cut;
+mod pushed;
 mod rabbitmq;
 mod records;
 mod s3_sink;

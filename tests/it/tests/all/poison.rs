@@ -26,7 +26,12 @@ const POISONOUS: u64 = 700;
 /// A function that passes each message on to `alerts/ok`, and runs `$poison` on one whose
 /// payload begins with a space.
 pub(crate) fn module(poison: &str) -> Vec<u8> {
-    let text = format!(
+    wat::parse_str(text(poison)).unwrap()
+}
+
+/// The same in the text format.
+pub(crate) fn text(poison: &str) -> String {
+    format!(
         r#"(module
   (memory (export "memory") 64)
   (data (i32.const 16) "alerts/ok")
@@ -72,8 +77,7 @@ pub(crate) fn module(poison: &str) -> Vec<u8> {
     (local.set $out (i32.sub (local.get $out) (i32.const 0x200000)))
     (i32.store (i32.const 0x200008) (local.get $out))
     (i64.or (i64.shl (i64.const 0x200000) (i64.const 32)) (i64.extend_i32_u (local.get $out)))))"#
-    );
-    wat::parse_str(text).unwrap()
+    )
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl World {
                 Output::Pause(conn) => self.pause(conn, true),
                 Output::Resume(conn) => self.pause(conn, false),
                 // Its plan asks for no logins.
-                Output::Notice(_) | Output::Authenticate(..) => {}
+                Output::Notice(_) | Output::Authenticate(..) | Output::Function(_) => {}
             }
         }
         self.note_appended();

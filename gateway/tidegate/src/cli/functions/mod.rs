@@ -2,7 +2,12 @@
 
 mod check;
 mod differ;
+mod inspect;
+mod keygen;
+mod ls;
 mod new;
+mod pack;
+mod push;
 mod records;
 mod replay;
 mod report;
@@ -14,10 +19,12 @@ mod tests;
 mod watch;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::Failure;
+use super::locate::Place;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum FnCommand {
@@ -44,6 +51,76 @@ pub(super) enum FnCommand {
                             Exit code 0: no difference; 1: there are some."
     )]
     Replay(replay::ReplayArguments),
+    /// Make a key to sign packages with
+    #[command(after_help = "Example:\n  tidegate fn keygen team.key")]
+    Keygen {
+        /// The file; made with mode 0600, never overwritten
+        file: PathBuf,
+    },
+    /// Make a signed package of a module and its manifest
+    #[command(after_help = "Examples:\n  tidegate fn pack threshold --key team.key\n  \
+                      tidegate fn pack threshold/function.toml --key team.key -o threshold.tgpkg")]
+    Pack {
+        /// The folder with function.toml, or that file
+        manifest: PathBuf,
+        /// The key, as `tidegate fn keygen` made it
+        #[arg(long, short, value_name = "FILE")]
+        key: PathBuf,
+        /// The package [default: NAME-VERSION.tgpkg]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Show what is in a package
+    #[command(after_help = "Examples:\n  tidegate fn inspect threshold-1.0.0.tgpkg\n  \
+                      tidegate fn inspect threshold-1.0.0.tgpkg --trust ed25519:3d40...")]
+    Inspect {
+        /// The package
+        package: PathBuf,
+        /// Check the signature by this key, as `tidegate fn keygen` showed it
+        #[arg(long, value_name = "KEY")]
+        trust: Vec<String>,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a package to a running gateway, which checks it, tries it, and takes it back when it
+    /// fails
+    #[command(after_help = "Example:\n  tidegate fn push threshold-1.0.0.tgpkg\n\n\
+                      After a failure, the same command goes on where the upload ended.")]
+    Push {
+        /// What `tidegate fn pack` wrote
+        package: PathBuf,
+        /// Do not wait for the end of the trial
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the functions of a running gateway
+    #[command(after_help = "Example:\n  tidegate fn ls --json")]
+    Ls {
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let the version before run again
+    #[command(after_help = "Example:\n  tidegate fn rollback threshold")]
+    Rollback {
+        /// The function's name
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take a pushed function out; its state stays for one that has its name
+    #[command(after_help = "Example:\n  tidegate fn rm threshold")]
+    Rm {
+        /// The function's name
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 pub(super) fn execute(command: FnCommand, out: &mut dyn Write) -> Result<(), Failure> {
@@ -52,5 +129,14 @@ pub(super) fn execute(command: FnCommand, out: &mut dyn Write) -> Result<(), Fai
         FnCommand::Check(arguments) => check::check(&arguments, out),
         FnCommand::Test(arguments) => test::test(&arguments, out),
         FnCommand::Replay(arguments) => replay::replay(&arguments, out),
+        FnCommand::Keygen { file } => keygen::keygen(&file, out),
+        FnCommand::Pack { manifest, key, output } => pack::pack(&manifest, &key, output, out),
+        FnCommand::Inspect { package, trust, json } => {
+            inspect::inspect(&package, &trust, json, out)
+        }
+        FnCommand::Push { package, no_wait, place } => push::push(&place, &package, !no_wait, out),
+        FnCommand::Ls { json, place } => ls::list(&place, json, out),
+        FnCommand::Rollback { name, place } => ls::roll_back(&place, &name, out),
+        FnCommand::Rm { name, place } => ls::remove(&place, &name, out),
     }
 }

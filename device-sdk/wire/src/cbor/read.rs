@@ -1,0 +1,177 @@
+//! Reads items one by one, each in its only form.
+
+use super::{CborError, Kind, major, simple};
+
+/// A place in bytes that should be deterministic CBOR.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// At the beginning.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
+    }
+
+    /// How many bytes have been read.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// What the next item is; `None` at the end.
+    #[must_use]
+    pub fn next_kind(&self) -> Option<Kind> {
+        self.bytes.get(self.at).map(|first| Kind::of(*first))
+    }
+
+    /// A number from 0.
+    ///
+    /// # Errors
+    /// See [`CborError`]; the same holds for all that follow.
+    pub fn uint(&mut self) -> Result<u64, CborError> {
+        self.head(major::UINT, Kind::Uint)
+    }
+
+    /// A number of either sign.
+    ///
+    /// # Errors
+    /// Also when it does not fit an `i64`.
+    pub fn int(&mut self) -> Result<i64, CborError> {
+        let at = self.at;
+        let fits = |number: u64| i64::try_from(number).map_err(|_| CborError::TooLarge { at });
+        match self.next_kind() {
+            Some(Kind::Negative) => {
+                let number = self.head(major::NEGATIVE, Kind::Negative)?;
+                Ok(-1 - fits(number)?)
+            }
+            Some(_) | None => fits(self.uint()?),
+        }
+    }
+
+    /// Bytes.
+    ///
+    /// # Errors
+    /// See [`Reader::uint`].
+    pub fn bytes(&mut self) -> Result<&'a [u8], CborError> {
+        self.string(major::BYTES, Kind::Bytes)
+    }
+
+    /// Text.
+    ///
+    /// # Errors
+    /// Also when it is not UTF-8.
+    pub fn text(&mut self) -> Result<&'a str, CborError> {
+        let at = self.at;
+        let bytes = self.string(major::TEXT, Kind::Text)?;
+        core::str::from_utf8(bytes).map_err(|_| CborError::NotText { at })
+    }
+
+    /// The number of items of the list that begins here.
+    ///
+    /// # Errors
+    /// Also when there are not even so many bytes left: the number may be trusted as a bound.
+    pub fn array(&mut self) -> Result<usize, CborError> {
+        self.count(major::ARRAY, Kind::Array, 1)
+    }
+
+    /// The number of pairs of the map that begins here.
+    ///
+    /// # Errors
+    /// As [`Reader::array`].
+    pub fn map(&mut self) -> Result<usize, CborError> {
+        self.count(major::MAP, Kind::Map, 2)
+    }
+
+    /// The number of the tag in front of the next item.
+    ///
+    /// # Errors
+    /// See [`Reader::uint`].
+    pub fn tag(&mut self) -> Result<u64, CborError> {
+        self.head(major::TAG, Kind::Tag)
+    }
+
+    /// True or false.
+    ///
+    /// # Errors
+    /// See [`Reader::uint`].
+    pub fn bool(&mut self) -> Result<bool, CborError> {
+        let value = self.simple(Kind::Bool)?;
+        Ok(value == simple::TRUE)
+    }
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// See [`Reader::uint`].
+    pub fn null(&mut self) -> Result<(), CborError> {
+        self.simple(Kind::Null).map(drop)
+    }
+
+    /// Nothing may follow.
+    ///
+    /// # Errors
+    /// When something does.
+    pub fn end(&self) -> Result<(), CborError> {
+        if self.at == self.bytes.len() { Ok(()) } else { Err(CborError::Trailing { at: self.at }) }
+    }
+
+    fn simple(&mut self, wanted: Kind) -> Result<u8, CborError> {
+        let at = self.at;
+        let first = *self.bytes.get(at).ok_or(CborError::Short { at })?;
+        let found = Kind::of(first);
+        if found != wanted {
+            return Err(CborError::Unexpected { at, wanted, found });
+        }
+        self.at += 1;
+        Ok(first)
+    }
+
+    fn count(&mut self, wanted: u8, kind: Kind, least: usize) -> Result<usize, CborError> {
+        let at = self.at;
+        let count = self.head(wanted, kind)?;
+        let room = (self.bytes.len() - self.at) / least;
+        match usize::try_from(count) {
+            Ok(count) if count <= room => Ok(count),
+            Ok(_) | Err(_) => Err(CborError::Short { at }),
+        }
+    }
+
+    fn string(&mut self, wanted: u8, kind: Kind) -> Result<&'a [u8], CborError> {
+        let at = self.at;
+        let length = self.head(wanted, kind)?;
+        let end = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
+        let found = end.and_then(|end| self.bytes.get(self.at..end));
+        let found = found.ok_or(CborError::Short { at })?;
+        self.at += found.len();
+        Ok(found)
+    }
+
+    /// The number in an item's head, which must be of this kind.
+    fn head(&mut self, wanted: u8, kind: Kind) -> Result<u64, CborError> {
+        let at = self.at;
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        let (&first, rest) = rest.split_first().ok_or(CborError::Short { at })?;
+        if first >> 5 != wanted {
+            return Err(CborError::Unexpected { at, wanted: kind, found: Kind::of(first) });
+        }
+        let short = CborError::Short { at };
+        let (number, size, least) = match first & 0x1f {
+            direct @ 0..24 => (u64::from(direct), 0, 0),
+            24 => (u64::from(*rest.first().ok_or(short)?), 1, 24),
+            25 => (u16::from_be_bytes(*rest.first_chunk().ok_or(short)?).into(), 2, 1 << 8),
+            26 => (u32::from_be_bytes(*rest.first_chunk().ok_or(short)?).into(), 4, 1 << 16),
+            27 => (u64::from_be_bytes(*rest.first_chunk().ok_or(short)?), 8, 1 << 32),
+            31 => return Err(CborError::Indefinite { at }),
+            _ => return Err(CborError::Unexpected { at, wanted: kind, found: Kind::Other }),
+        };
+        if number < least {
+            return Err(CborError::NotShortest { at });
+        }
+        self.at += 1 + size;
+        Ok(number)
+    }
+}

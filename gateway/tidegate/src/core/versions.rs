@@ -1,0 +1,98 @@
+//! Pushed functions: their threads, and what runs again after a start.
+
+use tidegate_flow::{FunctionOrder, Gateway, Resume};
+use tidegate_wire::Digest;
+use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
+
+use super::functions::{FunctionThreads, Loaded};
+use super::pump::Pump;
+use super::{Event, clock};
+use crate::config::PackageSettings;
+use crate::packages::{Store, compile};
+
+/// What threads of pushed functions are made with.
+pub(crate) struct Versions {
+    store: Store,
+    /// Weak, so that the core notices when all other threads are gone.
+    events: WeakUnboundedSender<Event>,
+}
+
+impl Versions {
+    pub(crate) fn new(store: Store, events: &UnboundedSender<Event>) -> Versions {
+        Versions { store, events: events.downgrade() }
+    }
+
+    fn start(
+        &self,
+        index: usize,
+        name: &str,
+        package: Digest,
+        workers: usize,
+    ) -> Result<FunctionThreads, String> {
+        let events = self.events.upgrade().ok_or("the gateway is shutting down")?;
+        let (store, own_name) = (self.store.clone(), name.to_owned());
+        let load = move || {
+            let contents = store.load(package)?;
+            let module = compile(&contents.manifest, &contents.module)?;
+            let config = contents.manifest.config;
+            Ok(Loaded { name: own_name.clone(), module, config })
+        };
+        FunctionThreads::start_with(index, name, workers, load, &events)
+            .map_err(|error| format!("cannot start a thread: {error}"))
+    }
+
+    /// Goes on with the versions that names stand for. One whose package is not there, or not
+    /// trusted any more, does not run: its records wait.
+    pub(crate) fn resume(&self, gateway: &mut Gateway, settings: &PackageSettings) {
+        let aliases: Vec<_> =
+            gateway.aliases().map(|(name, alias)| (name.to_owned(), alias)).collect();
+        for (name, alias) in aliases {
+            let Some(current) = alias.current else { continue };
+            let previous = alias.previous.map(|version| self.store.plan(version.package));
+            let resumed = self.store.plan(current.package).and_then(|plan| {
+                let previous = previous.and_then(Result::ok);
+                let resume = Resume { plan, previous, trial: settings.trial };
+                let resumed = gateway.resume_version(clock::now(), resume);
+                resumed.map_err(|error| error.to_string())
+            });
+            if let Err(why) = resumed {
+                let version = current.label;
+                tracing::error!(function = name, version, why, "not loaded; its records wait");
+            }
+        }
+    }
+}
+
+/// An index that is new is behind all others.
+fn put(threads: &mut Vec<Option<FunctionThreads>>, index: usize, thread: FunctionThreads) {
+    if threads.len() <= index {
+        threads.resize_with(index + 1, || None);
+    }
+    if let Some(slot) = threads.get_mut(index) {
+        *slot = Some(thread);
+    }
+}
+
+impl Pump {
+    pub(crate) fn carry_out_order(&mut self, order: FunctionOrder) {
+        match order {
+            FunctionOrder::Start { function, name, package, workers } => {
+                tracing::info!(function = name, package = %package, "a version starts");
+                match self.versions.start(function, &name, package, workers) {
+                    Ok(thread) => put(&mut self.functions, function, thread),
+                    Err(why) => self.not_started(function, why),
+                }
+            }
+            FunctionOrder::Stop { function } => {
+                if let Some(thread) = self.functions.get_mut(function) {
+                    *thread = None;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn not_started(&self, function: usize, why: String) {
+        tracing::error!(why, "a pushed function is not loaded");
+        self.core.gateway.borrow_mut().not_started(clock::now(), function, why);
+    }
+}

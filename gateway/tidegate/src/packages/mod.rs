@@ -1,0 +1,33 @@
+//! Function packages: one version of a function with its manifest, signed
+//! (docs/formats/package.md).
+//!
+//! Invariants:
+//! - [`Package::open`] is the only way to a package that may run, and it takes whole files that
+//!   a trusted key has signed;
+//! - a package is on the shelf before the log says that a function's name stands for it.
+//!
+//! Not here: which version a name stands for, and trials: `tidegate_flow`.
+
+mod ceiling;
+mod installer;
+mod key_file;
+mod manifest;
+mod package;
+mod shelf;
+mod signature;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use ceiling::Ceiling;
+pub use installer::{Installed, Installer};
+pub(crate) use key_file::{read_key, write_key};
+pub use manifest::Wants;
+pub(crate) use manifest::{MAX_MODULE, Manifest, is_version};
+pub(crate) use package::{Contents, MAX_PACKAGE, Package, look_into, pack, sha256};
+pub(crate) use shelf::{MAX_BLOCK, Shelf};
+pub use signature::TrustedKeys;
+pub(crate) use signature::{parse_public, show_public};
+pub use store::Store;
+pub(crate) use store::compile;
