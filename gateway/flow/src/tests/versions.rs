@@ -60,7 +60,7 @@ fn payloads(bench: &mut Bench, name: &str) -> Vec<String> {
             });
         match outcome {
             ReadOutcome::Read { next: behind } | ReadOutcome::Lost { next: behind } => {
-                next = behind
+                next = behind;
             }
             ReadOutcome::Fetching => bench.drain(),
             ReadOutcome::End => return found,

@@ -98,8 +98,11 @@ fn inputs(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: 
     }
 }
 
+/// A key, what the package wants of it, what it may have, and how that is written.
+type Amount = (&'static str, u64, u64, fn(u64) -> String);
+
 fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
-    let show: [(&str, u64, u64, fn(u64) -> String); 6] = [
+    let show: [Amount; 6] = [
         ("workers", manifest.workers, ceiling.workers, |n| n.to_string()),
         ("memory", manifest.memory, ceiling.memory, show_bytes),
         ("state_bytes", manifest.state_bytes, ceiling.state_bytes, show_bytes),
