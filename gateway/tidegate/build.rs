@@ -30,7 +30,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let file = PathBuf::from(env::var("OUT_DIR")?).join("templates.deflate");
     fs::write(&file, packed.finish()?)?;
+    leave_out_unwinding(&root);
     Ok(())
+}
+
+/// The release profile, and those made from it, abort at a panic: nobody unwinds the stack, and the
+/// tables for it stay out. Symbols too: cargo forgets `strip` where a profile has an entry for the
+/// package. `docs/decisions/028-size.md`.
+fn leave_out_unwinding(root: &Path) {
+    let script = root.join("gateway/tidegate/no-unwinding.ld");
+    println!("cargo::rerun-if-changed={}", script.display());
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+        println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+    }
 }
 
 /// Adds the files of a folder, in the order of their names.
