@@ -10,6 +10,7 @@ use std::process::Command;
 
 const PAHO: &str = "paho-mqtt==2.1.0";
 const MQTT_JS: &str = "mqtt@5.16.0";
+const NODE_RED: &str = "node-red@4.1.8";
 
 /// Installs what is missing; the directory that holds it. As root it must succeed; for others, the
 /// tests of a client that cannot be installed are skipped.
@@ -23,6 +24,20 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
         }
     }
     Ok(directory)
+}
+
+/// Installs Node-RED, which the pipeline is measured beside; the directory that holds it.
+pub(crate) fn node_red(workspace: &Workspace) -> Result<PathBuf> {
+    let directory = workspace.target().join("clients/node-red");
+    npm(&directory, NODE_RED)?;
+    Ok(directory)
+}
+
+/// Installs Paho; a Python that has it.
+pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
+    let directory = workspace.target().join("clients/python");
+    paho(&directory)?;
+    Ok(directory.join("bin/python3"))
 }
 
 fn paho(directory: &Path) -> Result<()> {
@@ -41,11 +56,15 @@ fn paho(directory: &Path) -> Result<()> {
 }
 
 fn mqtt_js(directory: &Path) -> Result<()> {
-    once(directory, MQTT_JS, || {
+    npm(directory, MQTT_JS)
+}
+
+fn npm(directory: &Path, package: &str) -> Result<()> {
+    once(directory, package, || {
         debian::ensure(&[("node", "nodejs"), ("npm", "npm")])?;
         let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", MQTT_JS, "--prefix"]);
-        quietly(MQTT_JS, npm.arg(directory))?;
+        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", package, "--prefix"]);
+        quietly(package, npm.arg(directory))?;
         Ok(())
     })
 }
