@@ -12,6 +12,7 @@ const PAHO: &str = "paho-mqtt==2.1.0";
 const MQTT_JS: &str = "mqtt@5.16.0";
 /// The version that the template names.
 const ASSEMBLYSCRIPT: &str = "assemblyscript@0.28.20";
+const NODE_RED: &str = "node-red@4.1.8";
 
 /// Installs what is missing; the directory that holds it. As root it must succeed; for others, the
 /// tests of a client that cannot be installed are skipped.
@@ -25,6 +26,20 @@ pub(crate) fn install(workspace: &Workspace) -> Result<PathBuf> {
         }
     }
     Ok(directory)
+}
+
+/// Installs Node-RED, which the pipeline is measured beside; the directory that holds it.
+pub(crate) fn node_red(workspace: &Workspace) -> Result<PathBuf> {
+    let directory = workspace.target().join("clients/node-red");
+    npm(&directory, NODE_RED)?;
+    Ok(directory)
+}
+
+/// Installs Paho; a Python that has it.
+pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
+    let directory = workspace.target().join("clients/python");
+    paho(&directory)?;
+    Ok(directory.join("bin/python3"))
 }
 
 fn paho(directory: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Builds release binaries and becomes one of them.
 
 use crate::cli::Usage;
+use crate::clients;
 use crate::debian;
 use crate::progress::{quietly, shown};
 use crate::wasm;
@@ -38,8 +39,14 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
         release(workspace, &["tidegate-sink"], &[])?;
         command.arg("--gateway").arg(workspace.binary("release", "tidegate"));
         command.arg("--sink").arg(workspace.binary("release", "tidegate-sink"));
+    } else if name.is_some_and(|name| name == "functions") {
+        command.arg("--function").arg(functions.join("threshold.wasm"));
     } else {
         with_gateway(workspace, &functions, &mut command);
+    }
+    if name.is_some_and(|name| name == "pipeline") {
+        command.arg("--node-red").arg(clients::node_red(workspace)?);
+        command.arg("--python").arg(clients::python(workspace)?);
     }
     become_it(command.args(&arguments[usize::from(name.is_some())..]))
 }

@@ -12,6 +12,8 @@ use std::time::SystemTime;
 const MAX_BYTES: usize = 64 << 10;
 /// Functions with a budget of their own, bytes.
 const BUDGETS: [(&str, usize); 1] = [("threshold", 20 << 10)];
+/// Functions of the benchmarks, with their folders.
+const MEASURED: [(&str, &str); 1] = [("gauge", "tests/bench/guest")];
 /// The most memory that a module may declare, in pages of 64 KiB: the gateway pays for all of
 /// it, used or not.
 const MAX_PAGES: u32 = 2;
@@ -47,7 +49,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// One folder under functions/examples.
+/// One function: a folder under functions/examples, or one of the benchmarks'.
 struct Function {
     name: String,
     package: String,
@@ -57,15 +59,21 @@ struct Function {
 fn functions(workspace: &Workspace) -> Result<Vec<Function>> {
     let examples = workspace.root().join("functions/examples");
     let mut found = Vec::new();
-    for entry in fs::read_dir(&examples).with_context(|| format!("no {}", examples.display()))? {
-        let folder = entry?.path();
+    let entries = fs::read_dir(&examples).with_context(|| format!("no {}", examples.display()))?;
+    let mut folders = Vec::new();
+    for entry in entries {
+        folders.push((entry?.path(), None));
+    }
+    folders.extend(MEASURED.map(|(name, path)| (workspace.root().join(path), Some(name))));
+    for (folder, name) in folders {
         let Ok(manifest) = fs::read_to_string(folder.join("Cargo.toml")) else { continue };
         let package = manifest
             .lines()
             .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
             .with_context(|| format!("{}/Cargo.toml names no package", folder.display()))?
             .to_owned();
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let of_folder = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name.map_or_else(of_folder, str::to_owned);
         found.push(Function { name, package, folder });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));

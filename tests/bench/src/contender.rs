@@ -63,6 +63,8 @@ pub(crate) struct Gateway {
     pub(crate) function: Option<PathBuf>,
     /// An uplink for every stream.
     pub(crate) uplink: Option<String>,
+    /// The streams that go there, as TOML; `None`: all.
+    pub(crate) uplink_streams: Option<&'static str>,
     /// Its keys besides the URL, a line each.
     pub(crate) uplink_keys: &'static str,
     /// Time added to each sync.
@@ -99,6 +101,8 @@ pub(crate) struct Keeping {
     pub(crate) compression: &'static str,
     /// What the function reads.
     pub(crate) function_reads: FunctionReads,
+    /// Its configuration, as TOML.
+    pub(crate) function_config: &'static str,
 }
 
 /// What the function reads.
@@ -118,6 +122,7 @@ impl Default for Keeping {
             ack_delay: None,
             compression: "none",
             function_reads: FunctionReads::Another,
+            function_config: "{ limit = 30.0 }",
         }
     }
 }
@@ -167,7 +172,8 @@ impl Gateway {
     /// Documented in the configuration reference; keys as in the minimal configuration.
     fn config(&self, dir: &Path, port: u16, http_port: u16) -> Result<String> {
         let data_dir = quoted(&dir.join(DATA))?;
-        let Keeping { max_bytes, retain, ack_delay, compression, function_reads } = self.keeping;
+        let Keeping { max_bytes, retain, ack_delay, compression, function_reads, function_config } =
+            self.keeping;
         // One more for whoever asks whether it is ready.
         let room = self.tls.as_ref().map_or(String::new(), |tls| {
             let most = tls.connections + 1;
@@ -207,12 +213,13 @@ impl Gateway {
                  overflow = \"drop-oldest\"\nretain = \"24h\"\n\n\
                  [stream.alerts]\ntopics = [\"alerts/#\"]\n\n\
                  [function.threshold]\nmodule = {module}\ninput = {{ stream = \"{input}\" }}\n\
-                 publish = [\"alerts/#\"]\nconfig = {{ limit = 30.0 }}\n"
+                 publish = [\"alerts/#\"]\nconfig = {function_config}\n"
             )?;
             streams = "\"bench\", \"telemetry\", \"alerts\"";
         }
         if let Some(url) = &self.uplink {
             let keys = self.uplink_keys;
+            let streams = self.uplink_streams.unwrap_or(streams);
             write!(text, "\n[uplink.cloud]\nurl = \"{url}\"\nstreams = [{streams}]\n{keys}")?;
         }
         Ok(text)
@@ -410,6 +417,7 @@ mod tests {
             program: "tidegate".into(),
             function: Some("/modules/threshold.wasm".into()),
             uplink: Some("mqtt://127.0.0.1:9".into()),
+            uplink_streams: None,
             uplink_keys: "",
             sync_delay: Duration::ZERO,
             keeping: Keeping { ack_delay: Some(Duration::from_secs(1)), ..Keeping::default() },

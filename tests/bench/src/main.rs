@@ -20,10 +20,12 @@ mod contender;
 mod directory;
 mod elf;
 mod footprint;
+mod functions;
 mod leftovers;
 mod load;
 mod medium;
 mod packet;
+mod pipeline;
 mod procfs;
 mod quantile;
 mod random;
@@ -66,6 +68,13 @@ enum Bench {
     StoreWorker(streams::worker::WorkerArgs),
     /// A backlog into each kind of sink, and publish to sink, beside mosquitto's bridge
     Uplink(UplinkArgs),
+    /// Calls of functions beside native code, starts of modules, memory of instances
+    Functions(FunctionsArgs),
+    /// Publish, function, upstream: beside Node-RED and a Python script behind mosquitto
+    Pipeline(PipelineArgs),
+    /// One measurement of a module, for `functions`
+    #[command(hide = true)]
+    FunctionWorker(functions::worker::WorkerArgs),
     /// Names the benchmarks
     List {
         /// One JSON object a line
@@ -182,6 +191,42 @@ struct UplinkArgs {
     seconds: Option<u64>,
 }
 
+#[derive(Debug, Args)]
+struct FunctionsArgs {
+    /// The threshold's module; the gauge's, `gauge.wasm`, lies beside it
+    #[arg(long, value_name = "MODULE.wasm")]
+    function: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Records of a case and run [default: 400000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
+    records: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct PipelineArgs {
+    /// The gateway's program
+    #[arg(long, value_name = "PATH")]
+    gateway: PathBuf,
+    /// The threshold's module
+    #[arg(long, value_name = "MODULE.wasm")]
+    function: PathBuf,
+    /// The directory that npm installed Node-RED into
+    #[arg(long, value_name = "DIR")]
+    node_red: PathBuf,
+    /// A Python that has paho-mqtt
+    #[arg(long, value_name = "PATH")]
+    python: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Messages of a run, at most [default: 400000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
+    messages: Option<u64>,
+    /// Seconds of a run, at most [default: 10]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+}
+
 fn publishers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1_000) => Ok(number),
@@ -202,6 +247,11 @@ fn main() -> ExitCode {
         Bench::Footprint(args) => footprint(args),
         Bench::Streams(args) => streams(args),
         Bench::Uplink(args) => uplink(args),
+        Bench::Functions(args) => functions(args),
+        Bench::Pipeline(args) => pipeline(args),
+        Bench::FunctionWorker(args) => {
+            functions::worker::run(&args).map(|()| ExitCode::SUCCESS).map_err(Failure::Bench)
+        }
         Bench::StoreWorker(args) => {
             streams::worker::run(&args).map(|()| ExitCode::SUCCESS).map_err(Failure::Bench)
         }
@@ -329,6 +379,55 @@ fn uplink(args: UplinkArgs) -> Result<ExitCode, Failure> {
     measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
 }
 
+fn functions(args: FunctionsArgs) -> Result<ExitCode, Failure> {
+    let FunctionsArgs { function, common, records } = args;
+    let default = functions::Settings::default();
+    let fraction = if common.quick { 10 } else { 1 };
+    let settings = functions::Settings {
+        runs: common.runs(default.runs),
+        records: records.unwrap_or(default.records / fraction),
+        starts: default.starts,
+        instances: default.instances,
+        many: default.many / fraction as usize,
+    };
+    let gauge = function.with_file_name("gauge.wasm");
+    for module in [&function, &gauge] {
+        let missing = || anyhow::anyhow!("{}: no such file; build it first", module.display());
+        if !module.is_file() {
+            return Err(Failure::Usage(missing()));
+        }
+    }
+    let medium = Medium::examine(common.dir.as_deref()).map_err(Failure::Usage)?;
+    let field = functions::Field { gauge, threshold: function };
+    let measure = || {
+        let machine = Machine::examine(&medium, functions::notes(&settings))?;
+        let rows = functions::run(&settings, &field)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
+fn pipeline(args: PipelineArgs) -> Result<ExitCode, Failure> {
+    let PipelineArgs { gateway, function, node_red, python, common, messages, seconds } = args;
+    let default = pipeline::Settings::default();
+    let fraction = if common.quick { 10 } else { 1 };
+    let settings = pipeline::Settings {
+        runs: common.runs(default.runs),
+        messages: messages.unwrap_or(default.messages / fraction),
+        seconds: seconds.unwrap_or((default.seconds / fraction).max(2)),
+    };
+    let (mosquitto, medium) = common.prepare().map_err(Failure::Usage)?;
+    let gateway = gateway_at(gateway, Some(function)).map_err(Failure::Usage)?;
+    let field = pipeline::Field { gateway, mosquitto, node_red, python };
+    let measure = || {
+        leftovers::clear_on_signals()?;
+        let machine = Machine::examine(&medium, pipeline::notes(&settings))?;
+        let rows = pipeline::run(&settings, &field, &medium)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
 fn list(json: bool) -> Result<ExitCode> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -339,6 +438,8 @@ fn list(json: bool) -> Result<ExitCode> {
             "streams",
             "the durable log beside sled, redb and SQLite, bytes written to flash, a backlog",
         ),
+        ("functions", "calls beside native code, starts of modules, memory of instances"),
+        ("pipeline", "publish, function, upstream: beside Node-RED and a Python script"),
         ("uplink", "a backlog into each kind of sink, publish to sink, beside mosquitto's bridge"),
     ] {
         if json {
@@ -361,6 +462,7 @@ fn gateway_at(program: PathBuf, function: Option<PathBuf>) -> Result<Gateway> {
         program,
         function,
         uplink: None,
+        uplink_streams: None,
         uplink_keys: "",
         sync_delay: Duration::ZERO,
         keeping: Keeping::default(),

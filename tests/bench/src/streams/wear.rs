@@ -254,7 +254,14 @@ impl Case {
             false => (None, FunctionReads::Another),
         };
         let (ack_delay, compression) = (self.ack_delay, self.compression);
-        let keeping = Keeping { max_bytes, retain, ack_delay, compression, function_reads };
+        let keeping = Keeping {
+            max_bytes,
+            retain,
+            ack_delay,
+            compression,
+            function_reads,
+            ..Keeping::default()
+        };
         Contender::Tidegate(Gateway { function, uplink, keeping, ..field.gateway.clone() })
     }
 
