@@ -6,6 +6,7 @@ use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos
 
 use crate::call::{Call, CallId, CallResult, CallVerdict};
 use crate::clock::Now;
+use crate::expiry::Expired;
 use crate::function::Running;
 use crate::gateway::{Gateway, Output};
 use crate::origin::Origin;
@@ -31,6 +32,12 @@ impl Gateway {
         if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
             return false;
         }
+        match self.expire(now, index) {
+            Expired::None => {}
+            Expired::Some => return true,
+            Expired::NoRoom => return false,
+        }
+        let run = &mut self.functions[index];
         let filled = run.fill(&mut self.log, now.instant);
         if self.note_waiting(now, index) {
             return true;

@@ -8,6 +8,7 @@ use tidegate_abi::{NackClass, Operation, properties};
 use tidegate_broker::TopicName;
 
 use crate::attributes::Attributes;
+use crate::metric::Reported;
 use crate::plan::FunctionPlan;
 use crate::queue::InputRecord;
 use crate::trace::{Carried, Room};
@@ -25,11 +26,19 @@ pub(crate) struct Effects {
     /// Records that it wants to have again, and why.
     pub(crate) retry: BTreeMap<usize, String>,
     /// The last write to each key; `None` deletes.
-    pub(crate) state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) state: BTreeMap<Vec<u8>, Option<Written>>,
+    pub(crate) metrics: Vec<Reported>,
     pub(crate) logs: Vec<(u8, String)>,
     /// For the trace contexts that outputs carry on.
     pub(crate) room: Room,
     pub(crate) traces_dropped: u64,
+}
+
+/// What a key of the state is set to.
+pub(crate) struct Written {
+    pub(crate) value: Vec<u8>,
+    /// In milliseconds from the commit on; 0 is for ever.
+    pub(crate) ttl_ms: u64,
 }
 
 /// One message that the function publishes.
@@ -79,10 +88,8 @@ impl Effects {
                 self.nack(batch, *index as usize, *class, text)?;
             }
             Operation::KvPut { key, value, ttl_ms } => {
-                if *ttl_ms != 0 {
-                    return Err("bad output: KV_PUT with a time to live is not supported".into());
-                }
-                self.state.insert(key.to_vec(), Some(value.to_vec()));
+                let written = Written { value: value.to_vec(), ttl_ms: *ttl_ms };
+                self.state.insert(key.to_vec(), Some(written));
             }
             Operation::KvDel { key } => {
                 self.state.insert(key.to_vec(), None);
@@ -90,8 +97,12 @@ impl Effects {
             Operation::Log { level, text } => {
                 self.logs.push((*level as u8, (*text).to_owned()));
             }
-            Operation::Metric { .. } | Operation::Respond { .. } | Operation::TimerSet { .. } => {
-                return Err("denied: METRIC, RESPOND and TIMER_SET are not granted".into());
+            Operation::Metric { name, kind, value } => {
+                let (name, kind, value) = ((*name).to_owned(), *kind, *value);
+                self.metrics.push(Reported { name, kind, value });
+            }
+            Operation::Respond { .. } | Operation::TimerSet { .. } => {
+                return Err("denied: RESPOND and TIMER_SET are not granted".into());
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
 use crate::attributes::Attributes;
 use crate::control::Mode;
+use crate::expiry::Expiries;
 use crate::gateway::BuildError;
 use crate::intake::{Filled, Intake};
 use crate::notes::Notes;
@@ -48,7 +49,9 @@ pub(crate) struct FunctionRun {
     ends: Vec<Option<Seq>>,
     /// It cannot run; its records wait, under the stream's quota.
     pub(crate) parked: bool,
+    /// As the quota counts them.
     pub(crate) state_bytes: usize,
+    pub(crate) expiries: Expiries,
     pub(crate) tally: Tally,
     /// For the jitter of its pauses.
     pub(crate) seed: u64,
@@ -95,7 +98,8 @@ impl FunctionRun {
         let intakes = plan.inputs.iter().map(intake).collect::<Result<Vec<_>, _>>()?;
         let table = log.table(&format!("fn/{}", plan.name))?;
         let state = log.table_entries(table).iter();
-        let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum();
+        let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let expiries = Expiries::define(log, &plan.name)?;
         let workers = match plan.ordering {
             Ordering::Strict => 1,
             Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
@@ -110,7 +114,8 @@ impl FunctionRun {
             lane: LaneRoom::default(),
             mode: Mode::Running,
             parked: false,
-            state_bytes,
+            state_bytes: state_bytes + expiries.bytes(),
+            expiries,
             tally: Tally::default(),
             seed,
             awake: true,
