@@ -37,6 +37,11 @@ impl Gateway {
             Expired::Some => return true,
             Expired::NoRoom => return false,
         }
+        // Timers that are always due must not keep records out.
+        let run = &mut self.functions[index];
+        if !std::mem::take(&mut run.timers.given_last) && self.fire(now, index) {
+            return true;
+        }
         let run = &mut self.functions[index];
         let filled = run.fill(&mut self.log, now.instant);
         if self.note_waiting(now, index) {
@@ -46,7 +51,7 @@ impl Gateway {
             self.start_call(now, index, batch);
             return true;
         }
-        if filled || self.end_drain(now, index) {
+        if self.fire(now, index) || filled || self.end_drain(now, index) {
             return true;
         }
         self.functions[index].rest(now.instant);
@@ -66,7 +71,7 @@ impl Gateway {
 
     /// Gives a free worker of the function something to do; its end is told by
     /// [`Gateway::handle_call`].
-    fn begin_call(&mut self, index: usize, origin: Origin, frame: Vec<u8>) {
+    pub(crate) fn begin_call(&mut self, index: usize, origin: Origin, frame: Vec<u8>) {
         let run = &mut self.functions[index];
         let Some(at) = run.free_worker() else { return run.give_back(origin.into_records()) };
         self.calls += 1;
@@ -97,6 +102,10 @@ impl Gateway {
         run.tally.called(&result);
         match origin {
             Origin::Void => run.wake(),
+            Origin::Timer(fired) => {
+                run.wake();
+                self.judge_timer(now, id.function, fired, result.verdict);
+            }
             Origin::Records(batch) => {
                 run.release(&batch);
                 self.judge(now, id.function, batch, result.verdict);

@@ -28,6 +28,7 @@ use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
 use crate::retry::LaneRoom;
 use crate::route::Routes;
 use crate::tally::Tally;
+use crate::timers::Timers;
 
 /// Records that are read ahead of the calls, beside what one call takes.
 const MAX_QUEUED_RECORDS: usize = 16_384;
@@ -52,6 +53,7 @@ pub(crate) struct FunctionRun {
     /// As the quota counts them.
     pub(crate) state_bytes: usize,
     pub(crate) expiries: Expiries,
+    pub(crate) timers: Timers,
     pub(crate) tally: Tally,
     /// For the jitter of its pauses.
     pub(crate) seed: u64,
@@ -100,6 +102,7 @@ impl FunctionRun {
         let state = log.table_entries(table).iter();
         let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum::<usize>();
         let expiries = Expiries::define(log, &plan.name)?;
+        let timers = Timers::define(log, &plan.name, plan.timers > 0)?;
         let workers = match plan.ordering {
             Ordering::Strict => 1,
             Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
@@ -116,6 +119,7 @@ impl FunctionRun {
             parked: false,
             state_bytes: state_bytes + expiries.bytes(),
             expiries,
+            timers,
             tally: Tally::default(),
             seed,
             awake: true,
@@ -211,12 +215,17 @@ impl FunctionRun {
         if self.parked || self.mode == Mode::Paused || self.free_worker().is_none() {
             return None;
         }
-        self.not_before.or(self.next_due)
+        let timer = match self.mode {
+            Mode::Running => self.timers.next(),
+            Mode::Draining(_) | Mode::Paused => None,
+        };
+        self.not_before.or(self.next_due.into_iter().chain(timer).min())
     }
 
     /// Whether it makes a pause that has not ended.
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.poll_timeout().is_some_and(|at| at > now) && self.filling_since.is_none()
+        let pause = self.not_before.or(self.next_due).filter(|_| self.poll_timeout().is_some());
+        pause.is_some_and(|at| at > now) && self.filling_since.is_none()
     }
 
     pub(crate) fn free_worker(&self) -> Option<usize> {
@@ -232,6 +241,7 @@ impl FunctionRun {
             self.next_due = None;
             self.changed = true;
         }
+        self.awake |= self.timers.next().is_some_and(|at| at <= now);
         self.awake |= self.not_before.take().is_some() || self.changed;
         self.awake
     }

@@ -245,6 +245,15 @@ pub struct FunctionStatus {
     /// Keys of state that are gone because their time to live has ended.
     #[serde(default)]
     pub state_expired: u64,
+    /// Timers set.
+    #[serde(default)]
+    pub timers: u64,
+    /// Calls for timers that are done, those of timers given up included.
+    #[serde(default)]
+    pub timers_given: u64,
+    /// Timers given up for this time: the function did not take them, or failed too often.
+    #[serde(default)]
+    pub timers_passed: u64,
     /// Fuel used.
     pub fuel: u64,
     /// Time spent in the guest, in microseconds.

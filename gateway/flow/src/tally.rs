@@ -21,6 +21,10 @@ pub(crate) struct Tally {
     pub(crate) traces_dropped: u64,
     /// Keys of state whose time to live has ended.
     pub(crate) expired: u64,
+    /// Timers given and done.
+    pub(crate) timers_given: u64,
+    /// Timers given up.
+    pub(crate) timers_passed: u64,
     pub(crate) fuel: u64,
     pub(crate) busy: Duration,
     /// Of the instance that was called last.

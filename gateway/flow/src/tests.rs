@@ -18,6 +18,7 @@ mod quotas;
 mod sessions;
 mod setbacks;
 mod shared;
+mod timers;
 mod versions;
 mod wills;
 

@@ -152,7 +152,13 @@ impl Gateway {
         self.again(index, batch);
     }
 
-    fn commit(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, mut effects: Effects) {
+    pub(crate) fn commit(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        mut effects: Effects,
+    ) {
         let mut result = self.try_commit(now, index, &batch, &effects);
         if let Err(CommitError::Append(AppendError::TooLarge { .. })) = result
             && effects.drop_traces()
@@ -161,6 +167,9 @@ impl Gateway {
         }
         match result {
             Ok(()) => self.committed(now, index, batch, effects),
+            Err(error) if effects.fired.is_some() => {
+                self.timer_not_committed(now, index, effects, &error);
+            }
             Err(error) => self.not_committed(now, index, batch, &effects, error),
         }
     }
@@ -176,6 +185,9 @@ impl Gateway {
         let mut transaction = Transaction::new();
         let staged = self.stage_emits(now, index, effects, &mut transaction);
         let state = self.stage_state(now, index, effects, &mut transaction);
+        let timers = &self.functions[index].timers;
+        let fired = effects.fired.as_ref();
+        let timers = timers.stage(now, fired, &effects.timers, &mut transaction);
         self.stage_dead_letters(index, batch, effects, &mut transaction);
         if !staged.deliveries.is_empty() {
             transaction.hurry();
@@ -201,6 +213,7 @@ impl Gateway {
         let run = &mut self.functions[index];
         run.state_bytes = state.bytes;
         run.expiries.install(state.expiries);
+        run.timers.install(fired, timers);
         run.install(changes);
         Ok(())
     }
@@ -212,6 +225,7 @@ impl Gateway {
         run.tally.dead_letters += effects.dead.len() as u64;
         run.tally.dropped += effects.dropped as u64;
         run.tally.traces_dropped += effects.traces_dropped;
+        run.tally.timers_given += u64::from(effects.fired.is_some());
         effects.metrics.into_iter().for_each(|reported| run.tally.metrics.take(reported));
         let function = run.plan.name.clone();
         let mut notices = Vec::new();
@@ -278,7 +292,9 @@ impl Gateway {
             | CommitError::TablesFull { .. }
             | CommitError::UnknownReader(_)
             | CommitError::UnknownTable(_) => {
-                let letter = effects.emits.is_empty() && effects.state.is_empty();
+                let letter = effects.emits.is_empty()
+                    && effects.state.is_empty()
+                    && effects.timers.is_empty();
                 if batch.len() == 1 && effects.dead.len() == 1 && letter {
                     self.give_up(now, index, batch, &error);
                 } else {
@@ -437,7 +453,7 @@ impl Gateway {
     }
 
     /// Reads an output frame and checks everything in it before any of it counts.
-    fn effects(
+    pub(crate) fn effects(
         &self,
         now: Now,
         index: usize,
@@ -461,6 +477,11 @@ impl Gateway {
                 "its state would take {bytes} bytes, more than its quota of {}",
                 run.plan.state_bytes
             ));
+        }
+        let (timers, before) = (run.timers.len_after(&effects.timers), run.timers.len());
+        if timers > run.plan.timers && timers > before {
+            let most = run.plan.timers;
+            return Err(format!("it would have {timers} timers, more than `timers` = {most}"));
         }
         Ok(effects)
     }

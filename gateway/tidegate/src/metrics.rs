@@ -176,13 +176,14 @@ fn streams(page: &mut Page, streams: &[StreamStatus]) {
 
 fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     type Value = fn(&FunctionStatus) -> u64;
-    let gauges: [(&str, &str, Value); 8] = [
+    let gauges: [(&str, &str, Value); 9] = [
         ("lag", "Records that wait for the function.", |f| f.lag),
         ("workers", "Calls that may be under way at a time.", |f| f.workers),
         ("running", "Calls under way.", |f| f.running),
         ("retry_lane", "Records in the retry lane.", |f| f.retry_lane),
         ("state_keys", "Keys of state held.", |f| f.state_keys),
         ("state_bytes", "Bytes of state held.", |f| f.state_bytes),
+        ("timers", "Timers set.", |f| f.timers),
         ("memory_bytes", "Linear memory at the last call.", |f| f.memory_bytes),
         ("memory_high_bytes", "The most of it so far.", |f| f.memory_high_bytes),
     ];
@@ -199,7 +200,7 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     for function in functions {
         family.sample(&[("function", &function.name)], seconds(function.queue_age_ms, 1_000));
     }
-    let counters: [(&str, &str, Value); 11] = [
+    let counters: [(&str, &str, Value); 13] = [
         ("calls", "Calls made.", |f| f.calls),
         ("records", "Records handled and committed.", |f| f.records),
         ("emitted", "Records emitted.", |f| f.emitted),
@@ -210,6 +211,8 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
         ("traces_dropped", "Outputs without room for their trace context.", |f| f.traces_dropped),
         ("dead_letters", "Records given up.", |f| f.dead_letters),
         ("state_expired", "Keys of state whose time to live has ended.", |f| f.state_expired),
+        ("timers_given", "Timers given and done.", |f| f.timers_given),
+        ("timers_passed", "Timers given up for that time.", |f| f.timers_passed),
         ("fuel", "Fuel used.", |f| f.fuel),
     ];
     for (name, help, value) in counters {
