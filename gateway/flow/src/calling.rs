@@ -6,6 +6,7 @@ use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos
 
 use crate::call::{Call, CallId, CallResult, CallVerdict};
 use crate::clock::Now;
+use crate::expiry::Expired;
 use crate::function::Running;
 use crate::gateway::{Gateway, Output};
 use crate::origin::Origin;
@@ -31,6 +32,17 @@ impl Gateway {
         if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
             return false;
         }
+        match self.expire(now, index) {
+            Expired::None => {}
+            Expired::Some => return true,
+            Expired::NoRoom => return false,
+        }
+        // Timers that are always due must not keep records out.
+        let run = &mut self.functions[index];
+        if !std::mem::take(&mut run.timers.given_last) && self.fire(now, index) {
+            return true;
+        }
+        let run = &mut self.functions[index];
         let filled = run.fill(&mut self.log, now.instant);
         if self.note_waiting(now, index) {
             return true;
@@ -39,7 +51,7 @@ impl Gateway {
             self.start_call(now, index, batch);
             return true;
         }
-        if filled || self.end_drain(now, index) {
+        if self.fire(now, index) || filled || self.end_drain(now, index) {
             return true;
         }
         self.functions[index].rest(now.instant);
@@ -59,7 +71,7 @@ impl Gateway {
 
     /// Gives a free worker of the function something to do; its end is told by
     /// [`Gateway::handle_call`].
-    fn begin_call(&mut self, index: usize, origin: Origin, frame: Vec<u8>) {
+    pub(crate) fn begin_call(&mut self, index: usize, origin: Origin, frame: Vec<u8>) {
         let run = &mut self.functions[index];
         let Some(at) = run.free_worker() else { return run.give_back(origin.into_records()) };
         self.calls += 1;
@@ -90,6 +102,10 @@ impl Gateway {
         run.tally.called(&result);
         match origin {
             Origin::Void => run.wake(),
+            Origin::Timer(fired) => {
+                run.wake();
+                self.judge_timer(now, id.function, fired, result.verdict);
+            }
             Origin::Records(batch) => {
                 run.release(&batch);
                 self.judge(now, id.function, batch, result.verdict);

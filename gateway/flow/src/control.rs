@@ -183,7 +183,9 @@ impl Gateway {
         let run = &mut self.functions[index];
         let mut back = Vec::new();
         for worker in &mut run.workers {
-            if let Some(running) = &mut worker.running {
+            if let Some(running) = &mut worker.running
+                && let Origin::Records(_) = running.origin
+            {
                 let origin = std::mem::replace(&mut running.origin, Origin::Void);
                 back.extend(origin.into_records());
             }

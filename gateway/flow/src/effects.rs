@@ -8,8 +8,10 @@ use tidegate_abi::{NackClass, Operation, properties};
 use tidegate_broker::TopicName;
 
 use crate::attributes::Attributes;
+use crate::metric::Reported;
 use crate::plan::FunctionPlan;
 use crate::queue::InputRecord;
+use crate::timers::{Fired, MAX_NAME, MAX_SPAN_MS, TimerSet};
 use crate::trace::{Carried, Room};
 
 /// A record that has passed this many functions is dead-lettered: it runs in a circle.
@@ -25,11 +27,23 @@ pub(crate) struct Effects {
     /// Records that it wants to have again, and why.
     pub(crate) retry: BTreeMap<usize, String>,
     /// The last write to each key; `None` deletes.
-    pub(crate) state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) state: BTreeMap<Vec<u8>, Option<Written>>,
+    pub(crate) metrics: Vec<Reported>,
+    /// The last change of each timer; `None` cancels.
+    pub(crate) timers: BTreeMap<String, Option<TimerSet>>,
+    /// The timer that the call was for: it is done with the commit.
+    pub(crate) fired: Option<Fired>,
     pub(crate) logs: Vec<(u8, String)>,
     /// For the trace contexts that outputs carry on.
     pub(crate) room: Room,
     pub(crate) traces_dropped: u64,
+}
+
+/// What a key of the state is set to.
+pub(crate) struct Written {
+    pub(crate) value: Vec<u8>,
+    /// In milliseconds from the commit on; 0 is for ever.
+    pub(crate) ttl_ms: u64,
 }
 
 /// One message that the function publishes.
@@ -79,10 +93,8 @@ impl Effects {
                 self.nack(batch, *index as usize, *class, text)?;
             }
             Operation::KvPut { key, value, ttl_ms } => {
-                if *ttl_ms != 0 {
-                    return Err("bad output: KV_PUT with a time to live is not supported".into());
-                }
-                self.state.insert(key.to_vec(), Some(value.to_vec()));
+                let written = Written { value: value.to_vec(), ttl_ms: *ttl_ms };
+                self.state.insert(key.to_vec(), Some(written));
             }
             Operation::KvDel { key } => {
                 self.state.insert(key.to_vec(), None);
@@ -90,8 +102,16 @@ impl Effects {
             Operation::Log { level, text } => {
                 self.logs.push((*level as u8, (*text).to_owned()));
             }
-            Operation::Metric { .. } | Operation::Respond { .. } | Operation::TimerSet { .. } => {
-                return Err("denied: METRIC, RESPOND and TIMER_SET are not granted".into());
+            Operation::Metric { name, kind, value } => {
+                let (name, kind, value) = ((*name).to_owned(), *kind, *value);
+                self.metrics.push(Reported { name, kind, value });
+            }
+            Operation::TimerSet { name, delay_ms, period_ms } => {
+                let set = timer_set(plan, name, *delay_ms, *period_ms)?;
+                self.timers.insert((*name).to_owned(), set);
+            }
+            Operation::Respond { .. } => {
+                return Err("bad output: RESPOND, though this is no request".into());
             }
         }
         Ok(())
@@ -163,6 +183,28 @@ fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {
         return Ok(name);
     }
     Err(format!("denied: publish to \"{topic}\" is not granted; add it to `publish`"))
+}
+
+/// What a TIMER_SET asks for; `None` cancels.
+fn timer_set(
+    plan: &FunctionPlan,
+    name: &str,
+    delay_ms: u64,
+    period_ms: u64,
+) -> Result<Option<TimerSet>, String> {
+    if plan.timers == 0 {
+        return Err("denied: TIMER_SET is not granted; set `timers`".to_owned());
+    }
+    if name.is_empty() || name.len() > MAX_NAME {
+        let bytes = name.len();
+        return Err(format!(
+            "bad output: the name of a timer has {bytes} bytes, not 1 to {MAX_NAME}"
+        ));
+    }
+    if delay_ms.max(period_ms) > MAX_SPAN_MS {
+        return Err(format!("bad output: timer \"{name}\" is set for more than 100 years"));
+    }
+    Ok((delay_ms.max(period_ms) > 0).then_some(TimerSet { delay_ms, period_ms }))
 }
 
 fn user_properties(list: &[u8]) -> Result<Vec<(String, String)>, String> {

@@ -18,6 +18,7 @@ use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
 use crate::attributes::Attributes;
 use crate::control::Mode;
+use crate::expiry::Expiries;
 use crate::gateway::BuildError;
 use crate::intake::{Filled, Intake};
 use crate::notes::Notes;
@@ -27,6 +28,7 @@ use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
 use crate::retry::LaneRoom;
 use crate::route::Routes;
 use crate::tally::Tally;
+use crate::timers::Timers;
 
 /// Records that are read ahead of the calls, beside what one call takes.
 const MAX_QUEUED_RECORDS: usize = 16_384;
@@ -48,7 +50,10 @@ pub(crate) struct FunctionRun {
     ends: Vec<Option<Seq>>,
     /// It cannot run; its records wait, under the stream's quota.
     pub(crate) parked: bool,
+    /// As the quota counts them.
     pub(crate) state_bytes: usize,
+    pub(crate) expiries: Expiries,
+    pub(crate) timers: Timers,
     pub(crate) tally: Tally,
     /// For the jitter of its pauses.
     pub(crate) seed: u64,
@@ -95,7 +100,9 @@ impl FunctionRun {
         let intakes = plan.inputs.iter().map(intake).collect::<Result<Vec<_>, _>>()?;
         let table = log.table(&format!("fn/{}", plan.name))?;
         let state = log.table_entries(table).iter();
-        let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum();
+        let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let expiries = Expiries::define(log, &plan.name)?;
+        let timers = Timers::define(log, &plan.name, plan.timers > 0)?;
         let workers = match plan.ordering {
             Ordering::Strict => 1,
             Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
@@ -110,7 +117,9 @@ impl FunctionRun {
             lane: LaneRoom::default(),
             mode: Mode::Running,
             parked: false,
-            state_bytes,
+            state_bytes: state_bytes + expiries.bytes(),
+            expiries,
+            timers,
             tally: Tally::default(),
             seed,
             awake: true,
@@ -206,12 +215,17 @@ impl FunctionRun {
         if self.parked || self.mode == Mode::Paused || self.free_worker().is_none() {
             return None;
         }
-        self.not_before.or(self.next_due)
+        let timer = match self.mode {
+            Mode::Running => self.timers.next(),
+            Mode::Draining(_) | Mode::Paused => None,
+        };
+        self.not_before.or(self.next_due.into_iter().chain(timer).min())
     }
 
     /// Whether it makes a pause that has not ended.
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.poll_timeout().is_some_and(|at| at > now) && self.filling_since.is_none()
+        let pause = self.not_before.or(self.next_due).filter(|_| self.poll_timeout().is_some());
+        pause.is_some_and(|at| at > now) && self.filling_since.is_none()
     }
 
     pub(crate) fn free_worker(&self) -> Option<usize> {
@@ -227,6 +241,7 @@ impl FunctionRun {
             self.next_due = None;
             self.changed = true;
         }
+        self.awake |= self.timers.next().is_some_and(|at| at <= now);
         self.awake |= self.not_before.take().is_some() || self.changed;
         self.awake
     }

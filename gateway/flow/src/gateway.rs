@@ -474,6 +474,8 @@ impl Gateway {
         if now.instant >= self.next_trim {
             if !self.stopping {
                 self.note_sessions(now);
+                self.meet_clock(now);
+                self.expire_all(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);
                 self.tell_session_losses(now);

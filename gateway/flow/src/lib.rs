@@ -9,7 +9,9 @@ mod clock;
 mod control;
 mod effects;
 mod events;
+mod expiry;
 mod figures;
+mod firing;
 mod foreign;
 mod function;
 mod gateway;
@@ -22,6 +24,7 @@ mod late;
 pub mod latency;
 mod listing;
 mod losses;
+mod metric;
 mod notes;
 mod origin;
 mod plan;
@@ -39,6 +42,7 @@ mod setback;
 mod standstill;
 pub mod status;
 mod tally;
+mod timers;
 mod told;
 mod trace;
 mod uplink;
@@ -59,7 +63,7 @@ pub use late::{LATE_SUFFIX, LateLimits};
 pub use listing::{FailedEntry, FunctionEntry, VersionEntry};
 pub use plan::{
     DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS,
-    MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
+    MAX_TIMERS, MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;
 pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

@@ -4,12 +4,15 @@
 //! ([`verdict`](crate::verdict)): effects, and what its origin says is done.
 
 use crate::queue::InputRecord;
+use crate::timers::Fired;
 
 /// What began a call.
 #[derive(Debug)]
 pub(crate) enum Origin {
     /// Records of the function's streams.
     Records(Vec<InputRecord>),
+    /// A timer of the function that is due.
+    Timer(Fired),
     /// Something that no longer matters: the call's end changes nothing.
     Void,
 }
@@ -19,7 +22,7 @@ impl Origin {
     pub(crate) fn into_records(self) -> Vec<InputRecord> {
         match self {
             Origin::Records(records) => records,
-            Origin::Void => Vec::new(),
+            Origin::Timer(_) | Origin::Void => Vec::new(),
         }
     }
 
@@ -27,7 +30,7 @@ impl Origin {
     pub(crate) fn records(&self) -> &[InputRecord] {
         match self {
             Origin::Records(records) => records,
-            Origin::Void => &[],
+            Origin::Timer(_) | Origin::Void => &[],
         }
     }
 }

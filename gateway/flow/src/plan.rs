@@ -73,6 +73,9 @@ pub struct StreamPlan {
 /// Most workers of a function: threads, each with an instance of its own.
 pub const MAX_WORKERS: usize = 16;
 
+/// Most timers of a function: with the longest names 32 KiB in memory, and in each checkpoint.
+pub const MAX_TIMERS: usize = 64;
+
 /// Most streams that a function reads.
 pub const MAX_INPUTS: usize = 16;
 
@@ -102,6 +105,8 @@ pub struct FunctionPlan {
     pub retry_max_age: Duration,
     /// Most bytes of state, keys and values.
     pub state_bytes: usize,
+    /// Most timers that it may have set (0 to [`MAX_TIMERS`]); with 0 it may set none.
+    pub timers: usize,
 }
 
 /// A stream that a function reads.
@@ -141,6 +146,7 @@ impl FunctionPlan {
             attempts: 5,
             retry_max_age: Duration::from_secs(3600),
             state_bytes: 1 << 20,
+            timers: 16,
         }
     }
 }

@@ -151,11 +151,17 @@ impl Gateway {
             dead_letters: tally.dead_letters,
             state_keys: self.log.table_entries(run.table).len() as u64,
             state_bytes: run.state_bytes as u64,
+            state_expired: tally.expired,
+            timers: run.timers.len() as u64,
+            timers_given: tally.timers_given,
+            timers_passed: tally.timers_passed,
             fuel: tally.fuel,
             busy_us: tally.busy.as_micros() as u64,
             memory_bytes: tally.memory_bytes,
             memory_high_bytes: tally.memory_high_bytes,
             last_failure: tally.last_failure.clone(),
+            metrics: tally.metrics.status(),
+            metrics_dropped: tally.metrics.dropped,
         }
     }
 

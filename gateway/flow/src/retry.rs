@@ -276,7 +276,7 @@ fn finish(run: &FunctionRun, one: &InputRecord, changes: &mut Vec<(usize, Progre
 
 /// The pause before the next try when `failed` others have failed before this one: it doubles,
 /// less up to half of it.
-fn pause(failed: u16, seed: u64) -> Duration {
+pub(crate) fn pause(failed: u16, seed: u64) -> Duration {
     let whole = RETRY_MIN.saturating_mul(1 << failed.min(16)).min(RETRY_MAX);
     // SplitMix64: one step, as good as any number that depends on all bits of the seed.
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -242,6 +242,18 @@ pub struct FunctionStatus {
     pub state_keys: u64,
     /// Bytes of state held, keys and values.
     pub state_bytes: u64,
+    /// Keys of state that are gone because their time to live has ended.
+    #[serde(default)]
+    pub state_expired: u64,
+    /// Timers set.
+    #[serde(default)]
+    pub timers: u64,
+    /// Calls for timers that are done, those of timers given up included.
+    #[serde(default)]
+    pub timers_given: u64,
+    /// Timers given up for this time: the function did not take them, or failed too often.
+    #[serde(default)]
+    pub timers_passed: u64,
     /// Fuel used.
     pub fuel: u64,
     /// Time spent in the guest, in microseconds.
@@ -253,6 +265,24 @@ pub struct FunctionStatus {
     pub memory_high_bytes: u64,
     /// The last failure, in words.
     pub last_failure: Option<String>,
+    /// What the function itself reports, in the order of the names; at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricStatus>,
+    /// Reported figures that were not taken: beyond 64 names of 64 bytes, of another kind than
+    /// before, no number, or of a counter that would fall.
+    #[serde(default)]
+    pub metrics_dropped: u64,
+}
+
+/// A figure that a function reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricStatus {
+    /// As the function calls it.
+    pub name: String,
+    /// `counter` or `gauge`.
+    pub kind: String,
+    /// The sum of what was reported, or the last of it.
+    pub value: f64,
 }
 
 /// One uplink.

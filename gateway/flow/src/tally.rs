@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::call::{CallResult, CallVerdict};
 use crate::latency::Latency;
+use crate::metric::Metrics;
 
 /// Counters of one function.
 #[derive(Debug, Default, Clone)]
@@ -18,11 +19,19 @@ pub(crate) struct Tally {
     pub(crate) dead_letters: u64,
     pub(crate) dropped: u64,
     pub(crate) traces_dropped: u64,
+    /// Keys of state whose time to live has ended.
+    pub(crate) expired: u64,
+    /// Timers given and done.
+    pub(crate) timers_given: u64,
+    /// Timers given up.
+    pub(crate) timers_passed: u64,
     pub(crate) fuel: u64,
     pub(crate) busy: Duration,
     /// Of the instance that was called last.
     pub(crate) memory_bytes: u64,
     pub(crate) memory_high_bytes: u64,
+    /// What the function itself reports.
+    pub(crate) metrics: Metrics,
     pub(crate) last_failure: Option<String>,
     /// From receipt of a record to the end of its handling.
     pub(crate) latency: Latency,

@@ -8,14 +8,17 @@ mod control;
 mod edges;
 mod epochs;
 mod events;
+mod expiry;
 mod imports;
 mod lanes;
 mod losses;
+mod metrics;
 mod ordering;
 mod quotas;
 mod sessions;
 mod setbacks;
 mod shared;
+mod timers;
 mod versions;
 mod wills;
 

@@ -12,6 +12,7 @@ use crate::attributes::{Attributes, DeadLetter};
 use crate::call::CallVerdict;
 use crate::clock::Now;
 use crate::effects::Effects;
+use crate::expiry::ExpiryChange;
 use crate::function::{FunctionRun, NO_ROOM_PAUSE};
 use crate::gateway::{Gateway, Notice, Output, PlantedBug, undelivered_bytes};
 use crate::plan::{DEAD_LETTER_STREAM, Ordering};
@@ -27,6 +28,13 @@ struct Staged {
     spooled: Vec<(Arc<Message>, Vec<SpoolTarget>)>,
 }
 
+/// The state of a function after a commit.
+struct StagedState {
+    /// As its quota counts them.
+    bytes: usize,
+    expiries: Vec<ExpiryChange>,
+}
+
 impl Gateway {
     /// Decides what a call's end means for the batch.
     pub(crate) fn judge(
@@ -37,7 +45,7 @@ impl Gateway {
         verdict: CallVerdict,
     ) {
         match verdict {
-            CallVerdict::Done(frame) => match self.effects(index, &batch, &frame) {
+            CallVerdict::Done(frame) => match self.effects(now, index, &batch, &frame) {
                 Ok(effects) => self.apply(now, index, batch, effects),
                 Err(failure) => self.failed(now, index, batch, failure),
             },
@@ -144,7 +152,13 @@ impl Gateway {
         self.again(index, batch);
     }
 
-    fn commit(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, mut effects: Effects) {
+    pub(crate) fn commit(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        mut effects: Effects,
+    ) {
         let mut result = self.try_commit(now, index, &batch, &effects);
         if let Err(CommitError::Append(AppendError::TooLarge { .. })) = result
             && effects.drop_traces()
@@ -153,6 +167,9 @@ impl Gateway {
         }
         match result {
             Ok(()) => self.committed(now, index, batch, effects),
+            Err(error) if effects.fired.is_some() => {
+                self.timer_not_committed(now, index, effects, &error);
+            }
             Err(error) => self.not_committed(now, index, batch, &effects, error),
         }
     }
@@ -167,7 +184,10 @@ impl Gateway {
     ) -> Result<(), CommitError> {
         let mut transaction = Transaction::new();
         let staged = self.stage_emits(now, index, effects, &mut transaction);
-        let state_bytes = self.stage_state(index, effects, &mut transaction);
+        let state = self.stage_state(now, index, effects, &mut transaction);
+        let timers = &self.functions[index].timers;
+        let fired = effects.fired.as_ref();
+        let timers = timers.stage(now, fired, &effects.timers, &mut transaction);
         self.stage_dead_letters(index, batch, effects, &mut transaction);
         if !staged.deliveries.is_empty() {
             transaction.hurry();
@@ -191,7 +211,9 @@ impl Gateway {
         }
         self.offer_when_durable(now, &committed, staged.spooled.into_iter());
         let run = &mut self.functions[index];
-        run.state_bytes = state_bytes;
+        run.state_bytes = state.bytes;
+        run.expiries.install(state.expiries);
+        run.timers.install(fired, timers);
         run.install(changes);
         Ok(())
     }
@@ -203,6 +225,8 @@ impl Gateway {
         run.tally.dead_letters += effects.dead.len() as u64;
         run.tally.dropped += effects.dropped as u64;
         run.tally.traces_dropped += effects.traces_dropped;
+        run.tally.timers_given += u64::from(effects.fired.is_some());
+        effects.metrics.into_iter().for_each(|reported| run.tally.metrics.take(reported));
         let function = run.plan.name.clone();
         let mut notices = Vec::new();
         for (record, reason) in effects.dead {
@@ -268,7 +292,9 @@ impl Gateway {
             | CommitError::TablesFull { .. }
             | CommitError::UnknownReader(_)
             | CommitError::UnknownTable(_) => {
-                let letter = effects.emits.is_empty() && effects.state.is_empty();
+                let letter = effects.emits.is_empty()
+                    && effects.state.is_empty()
+                    && effects.timers.is_empty();
                 if batch.len() == 1 && effects.dead.len() == 1 && letter {
                     self.give_up(now, index, batch, &error);
                 } else {
@@ -359,24 +385,36 @@ impl Gateway {
         staged
     }
 
-    /// Stages the state changes and answers the bytes of state that will then be held.
-    fn stage_state(&self, index: usize, effects: &Effects, into: &mut Transaction) -> usize {
+    /// Stages the state changes and answers what will then be held.
+    fn stage_state(
+        &self,
+        now: Now,
+        index: usize,
+        effects: &Effects,
+        into: &mut Transaction,
+    ) -> StagedState {
         let run = &self.functions[index];
         let held = self.log.table_entries(run.table);
-        let mut bytes = run.state_bytes;
+        let mut staged = StagedState { bytes: run.state_bytes, expiries: Vec::new() };
         for (key, change) in &effects.state {
             if let Some(old) = held.get(key) {
-                bytes = bytes.saturating_sub(key.len() + old.len());
+                staged.bytes = staged.bytes.saturating_sub(key.len() + old.len());
+            }
+            let ttl_ms = change.as_ref().map_or(0, |written| written.ttl_ms);
+            if let Some(change) = run.expiries.stage(&self.log, now, key, ttl_ms, into) {
+                let (old, new) = change.bytes();
+                staged.bytes = staged.bytes.saturating_sub(old) + new;
+                staged.expiries.push(change);
             }
             match change {
-                Some(value) => {
-                    bytes += key.len() + value.len();
-                    into.put(run.table, key.clone(), value.clone());
+                Some(written) => {
+                    staged.bytes += key.len() + written.value.len();
+                    into.put(run.table, key.clone(), written.value.clone());
                 }
                 None => into.delete(run.table, key.clone()),
             }
         }
-        bytes
+        staged
     }
 
     fn stage_dead_letters(
@@ -415,8 +453,9 @@ impl Gateway {
     }
 
     /// Reads an output frame and checks everything in it before any of it counts.
-    fn effects(
+    pub(crate) fn effects(
         &self,
+        now: Now,
         index: usize,
         batch: &[InputRecord],
         frame: &[u8],
@@ -432,12 +471,17 @@ impl Gateway {
         for operation in reader.iter() {
             effects.take(&run.plan, batch, hops, &operation)?;
         }
-        let bytes = self.stage_state(index, &effects, &mut Transaction::new());
+        let bytes = self.stage_state(now, index, &effects, &mut Transaction::new()).bytes;
         if bytes > run.plan.state_bytes {
             return Err(format!(
                 "its state would take {bytes} bytes, more than its quota of {}",
                 run.plan.state_bytes
             ));
+        }
+        let (timers, before) = (run.timers.len_after(&effects.timers), run.timers.len());
+        if timers > run.plan.timers && timers > before {
+            let most = run.plan.timers;
+            return Err(format!("it would have {timers} timers, more than `timers` = {most}"));
         }
         Ok(effects)
     }

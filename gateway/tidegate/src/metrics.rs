@@ -176,13 +176,14 @@ fn streams(page: &mut Page, streams: &[StreamStatus]) {
 
 fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     type Value = fn(&FunctionStatus) -> u64;
-    let gauges: [(&str, &str, Value); 8] = [
+    let gauges: [(&str, &str, Value); 9] = [
         ("lag", "Records that wait for the function.", |f| f.lag),
         ("workers", "Calls that may be under way at a time.", |f| f.workers),
         ("running", "Calls under way.", |f| f.running),
         ("retry_lane", "Records in the retry lane.", |f| f.retry_lane),
         ("state_keys", "Keys of state held.", |f| f.state_keys),
         ("state_bytes", "Bytes of state held.", |f| f.state_bytes),
+        ("timers", "Timers set.", |f| f.timers),
         ("memory_bytes", "Linear memory at the last call.", |f| f.memory_bytes),
         ("memory_high_bytes", "The most of it so far.", |f| f.memory_high_bytes),
     ];
@@ -199,7 +200,7 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     for function in functions {
         family.sample(&[("function", &function.name)], seconds(function.queue_age_ms, 1_000));
     }
-    let counters: [(&str, &str, Value); 10] = [
+    let counters: [(&str, &str, Value); 13] = [
         ("calls", "Calls made.", |f| f.calls),
         ("records", "Records handled and committed.", |f| f.records),
         ("emitted", "Records emitted.", |f| f.emitted),
@@ -209,6 +210,9 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
         ("dropped", "Records that the function dropped.", |f| f.dropped),
         ("traces_dropped", "Outputs without room for their trace context.", |f| f.traces_dropped),
         ("dead_letters", "Records given up.", |f| f.dead_letters),
+        ("state_expired", "Keys of state whose time to live has ended.", |f| f.state_expired),
+        ("timers_given", "Timers given and done.", |f| f.timers_given),
+        ("timers_passed", "Timers given up for that time.", |f| f.timers_passed),
         ("fuel", "Fuel used.", |f| f.fuel),
     ];
     for (name, help, value) in counters {
@@ -220,6 +224,25 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     let family = page.counter("tidegate_function_busy_seconds_total", "Time spent in the guest.");
     for function in functions {
         family.sample(&[("function", &function.name)], seconds(function.busy_us, 1_000_000));
+    }
+    reported(page, functions);
+}
+
+/// What functions say themselves. A figure may be of either kind, so the family is of the one that
+/// promises less; the label tells.
+fn reported(page: &mut Page, functions: &[FunctionStatus]) {
+    let family = page.gauge("tidegate_function_metric", "A figure that the function reports.");
+    for function in functions {
+        for metric in &function.metrics {
+            let labels =
+                [("function", &*function.name), ("name", &*metric.name), ("kind", &*metric.kind)];
+            family.sample(&labels, metric.value);
+        }
+    }
+    let help = "Figures that a function reported and that were not taken.";
+    let family = page.counter("tidegate_function_metrics_dropped_total", help);
+    for function in functions {
+        family.sample(&[("function", &function.name)], function.metrics_dropped);
     }
 }
 
@@ -407,6 +430,16 @@ mod tests {
             ("tidegate_stream_loss_bytes_total{stream=\"telemetry\",reason=\"quota\"}", 4000.0),
             ("tidegate_stream_losses_total{stream=\"telemetry\",reason=\"refused\"}", 1.0),
             ("tidegate_function_busy_seconds_total{function=\"threshold\"}", 0.25),
+            (
+                "tidegate_function_metric{function=\"threshold\",name=\"limit\",kind=\"gauge\"}",
+                21.5,
+            ),
+            (
+                "tidegate_function_metric{function=\"threshold\",name=\"over \\\"limit\\\"\",kind=\"counter\"}",
+                7.0,
+            ),
+            ("tidegate_function_metrics_dropped_total{function=\"threshold\"}", 1.0),
+            ("tidegate_function_state_expired_total{function=\"threshold\"}", 2.0),
             ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
             ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
             ("tidegate_uplink_missing_total{uplink=\"cloud\"}", 50.0),

@@ -3,7 +3,7 @@
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
     BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
-    ReaderStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
+    MetricStatus, ReaderStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -75,11 +75,20 @@ pub(crate) fn status() -> Status {
             dead_letters: 0,
             state_keys: 3,
             state_bytes: 60,
+            state_expired: 2,
+            timers: 2,
+            timers_given: 9,
+            timers_passed: 1,
             fuel: 12_345,
             busy_us: 250_000,
             memory_bytes: 131_072,
             memory_high_bytes: 196_608,
             last_failure: None,
+            metrics: vec![
+                MetricStatus { name: "limit".into(), kind: "gauge".into(), value: 21.5 },
+                MetricStatus { name: "over \"limit\"".into(), kind: "counter".into(), value: 7.0 },
+            ],
+            metrics_dropped: 1,
         }],
         uplinks: vec![UplinkStatus {
             name: "cloud".into(),

@@ -96,12 +96,14 @@ pub(super) fn read(
     {
         spot.wrong(out, "not a version; allowed: 1 to 32 of A-Z a-z 0-9 . + _ -");
     }
-    FunctionFile {
-        version,
-        wants: wants(&section, out),
-        build: section.text(&BUILD, out),
-        function: reader.function(&name, &section, None, out),
+    let mut wants = wants(&section, out);
+    let mut function = reader.function(&name, &section, None, out);
+    // A package asks for each timer; one that says nothing has none.
+    if section.spot(&package::TIMERS).is_none() {
+        function.timers = 0;
     }
+    wants.timers = function.timers as u64;
+    FunctionFile { version, wants, build: section.text(&BUILD, out), function }
 }
 
 #[cfg(test)]

@@ -584,6 +584,12 @@ pub(crate) mod function {
         fallback: Fallback::Value(r#""1MiB""#),
         about: "Most bytes of durable state, keys and values; held in memory.",
     };
+    pub(crate) const TIMERS: Key = Key {
+        name: "timers",
+        kind: Kind::Count { min: 0, max: tidegate_flow::MAX_TIMERS as u64 },
+        fallback: Fallback::Value("16"),
+        about: "Most timers that the function may have set; with 0 it may set none.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "function",
         form: Form::Named,
@@ -604,6 +610,7 @@ pub(crate) mod function {
             &FUEL_PER_MESSAGE,
             &DEADLINE,
             &STATE_BYTES,
+            &TIMERS,
         ],
     };
 }

@@ -29,6 +29,7 @@ pub(super) fn read_settings(
             publish: topics(&allowed, &allow::PUBLISH, out),
             memory: allowed.bytes(&allow::MEMORY, out),
             state_bytes: allowed.bytes(&allow::STATE_BYTES, out),
+            timers: allowed.count(&allow::TIMERS, out),
             fuel_per_batch: allowed.count(&allow::FUEL_PER_BATCH, out),
             fuel_per_message: allowed.count(&allow::FUEL_PER_MESSAGE, out),
             deadline: allowed.time(&allow::DEADLINE, out),
@@ -74,12 +75,12 @@ fn allowed_streams(section: &Section<'_>, names: &[&str], out: &mut Mistakes) ->
     found
 }
 
-/// What a function asks for beside the keys of `[function.NAME]`.
+/// What a function asks for beside the keys of `[function.NAME]`; timers are not counted yet.
 pub(super) fn wants(section: &Section<'_>, out: &mut Mistakes) -> Wants {
     Wants {
         clock: section.flag(&package::CLOCK, out),
         random: section.flag(&package::RANDOM, out),
-        timers: section.count(&package::TIMERS, out),
+        timers: 0,
         routes: words(section, &package::ROUTES, out),
         secrets: words(section, &package::SECRETS, out),
         events: words(section, &package::EVENTS, out),

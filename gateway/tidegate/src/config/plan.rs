@@ -124,6 +124,7 @@ fn function_plan(function: &FunctionSettings) -> FunctionPlan {
         attempts: function.attempts,
         retry_max_age: function.retry_max_age,
         state_bytes: function.state_bytes,
+        timers: function.timers,
     }
 }
 

@@ -300,6 +300,7 @@ impl<'a> Reader<'a> {
             fuel_per_message: section.count(&function::FUEL_PER_MESSAGE, out),
             deadline: section.time(&function::DEADLINE, out),
             state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
+            timers: size(section.count(&function::TIMERS, out)),
         }
     }
 

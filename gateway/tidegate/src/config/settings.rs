@@ -187,6 +187,8 @@ pub struct FunctionSettings {
     pub deadline: Duration,
     /// Most bytes of state.
     pub state_bytes: usize,
+    /// Most timers.
+    pub timers: usize,
 }
 
 /// `[functions]`

@@ -24,6 +24,8 @@ pub struct Ceiling {
     pub memory: u64,
     /// State of one, in bytes.
     pub state_bytes: u64,
+    /// Timers of one.
+    pub timers: u64,
     /// Fuel of a call.
     pub fuel_per_batch: u64,
     /// Fuel that each record adds.
@@ -102,10 +104,11 @@ fn inputs(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: 
 type Amount = (&'static str, u64, u64, fn(u64) -> String);
 
 fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
-    let show: [Amount; 6] = [
+    let show: [Amount; 7] = [
         ("workers", manifest.workers, ceiling.workers, |n| n.to_string()),
         ("memory", manifest.memory, ceiling.memory, show_bytes),
         ("state_bytes", manifest.state_bytes, ceiling.state_bytes, show_bytes),
+        ("timers", manifest.wants.timers, ceiling.timers, |n| n.to_string()),
         ("fuel_per_batch", manifest.fuel_per_batch, ceiling.fuel_per_batch, |n| n.to_string()),
         ("fuel_per_message", manifest.fuel_per_message, ceiling.fuel_per_message, |n| {
             n.to_string()
@@ -129,7 +132,6 @@ fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
 fn absent(manifest: &Manifest, found: &mut Vec<String>) {
     let wants = &manifest.wants;
     for (key, wanted) in [
-        ("timers", wants.timers > 0),
         ("routes", !wants.routes.is_empty()),
         ("secrets", !wants.secrets.is_empty()),
         ("events", !wants.events.is_empty()),
@@ -177,6 +179,7 @@ mod tests {
             publish: Vec::new(),
             memory: 1 << 20,
             state_bytes: 0,
+            timers: 0,
             fuel_per_batch: 1000,
             fuel_per_message: 0,
             deadline: Duration::from_millis(100),
@@ -250,7 +253,7 @@ mod tests {
             "deadline: 1s; pushed functions are allowed 100ms",
             "ordering: per-key, and the records of \"telemetry\" have no key",
             "workers: 2; pushed functions are allowed 1",
-            "timers: ",
+            "timers: 1; pushed functions are allowed 0",
             "routes: ",
             "secrets: ",
             "events: ",

@@ -260,6 +260,7 @@ impl Manifest {
             fuel_per_message: self.fuel_per_message,
             deadline: self.deadline,
             state_bytes: size(self.state_bytes),
+            timers: size(self.wants.timers),
         }
     }
 }

@@ -73,6 +73,7 @@ fn settings(publish: &str) -> FunctionSettings {
         fuel_per_message: 10_000,
         deadline: Duration::from_secs(1),
         state_bytes: 1 << 20,
+        timers: 16,
     }
 }
 

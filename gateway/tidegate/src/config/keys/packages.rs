@@ -74,6 +74,12 @@ pub(crate) mod allow {
         fallback: Fallback::Value(r#""1MiB""#),
         about: "Most state of one.",
     };
+    pub(crate) const TIMERS: Key = Key {
+        name: "timers",
+        kind: Kind::Count { min: 0, max: tidegate_flow::MAX_TIMERS as u64 },
+        fallback: Fallback::Value("16"),
+        about: "Most timers of one.",
+    };
     pub(crate) const FUEL_PER_BATCH: Key = Key {
         name: "fuel_per_batch",
         kind: Kind::Count { min: 1_000, max: 1_000_000_000_000 },
@@ -114,6 +120,7 @@ pub(crate) mod allow {
             &PUBLISH,
             &MEMORY,
             &STATE_BYTES,
+            &TIMERS,
             &FUEL_PER_BATCH,
             &FUEL_PER_MESSAGE,
             &DEADLINE,
@@ -141,7 +148,7 @@ pub(crate) mod package {
     };
     pub(crate) const TIMERS: Key = Key {
         name: "timers",
-        kind: Kind::Count { min: 0, max: 64 },
+        kind: Kind::Count { min: 0, max: tidegate_flow::MAX_TIMERS as u64 },
         fallback: Fallback::Value("0"),
         about: "How many timers it sets.",
     };
