@@ -78,7 +78,7 @@ impl Arguments {
     /// The worlds to run, each with what replays it.
     fn worlds(&self) -> Vec<Entry> {
         let Some(seed) = self.power_cut else {
-            return campaign::storms(self.from, self.seeds.unwrap_or(0));
+            return campaign::storms(self.from, self.seeds.unwrap_or(0), self.bug);
         };
         let Some(points) = self.points else {
             let at = self.at.map_or(String::new(), |at| format!(" --at {at}"));

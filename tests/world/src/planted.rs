@@ -49,6 +49,25 @@ impl Planted {
     ];
 }
 
+impl Planted {
+    /// Whether only worlds with sessions can show it.
+    pub(crate) fn is_in_sessions(self) -> bool {
+        const IN_SESSIONS: [FlowBug; 7] = [
+            FlowBug::ReceiptApart,
+            FlowBug::RetainedApart,
+            FlowBug::ConnackNotAwaited,
+            FlowBug::SubackNotAwaited,
+            FlowBug::PubrelNotAwaited,
+            FlowBug::PubcompNotAwaited,
+            FlowBug::SpoolPassedEarly,
+        ];
+        match self {
+            Planted::Log(_) => false,
+            Planted::Flow(bug) => IN_SESSIONS.contains(&bug),
+        }
+    }
+}
+
 impl fmt::Display for Planted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = Planted::ALL.iter().find(|(_, planted)| planted == self);

@@ -64,7 +64,7 @@ impl SubscriberKind {
 }
 
 impl Options {
-    /// Half of the storms have sessions; in the others the rest of the gateway has the room.
+    /// Half of the storms have sessions.
     pub(super) fn with_sessions(mut self) -> Options {
         // Drawn apart, so that what is drawn here leaves the rest of the world as it is.
         let random = &mut Random::new(self.seed.rotate_left(16) ^ 0x73_65_73_73);

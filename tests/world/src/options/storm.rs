@@ -9,8 +9,13 @@ use crate::random::Random;
 use crate::sink::SinkKind;
 
 impl Options {
-    /// A smaller world in which everything goes wrong that can.
+    /// A smaller world in which everything goes wrong that can; half of them have sessions.
     pub fn storm(seed: u64) -> Options {
+        Options::storm_without_sessions(seed).with_sessions()
+    }
+
+    /// The same without sessions: the rest of the gateway has the room.
+    pub fn storm_without_sessions(seed: u64) -> Options {
         let random = &mut Random::new(seed);
         // Drawn apart, so that what is drawn here leaves the rest of the world as it is.
         let more = &mut Random::new(seed.rotate_left(32) ^ 0x6d_6f_72_65);
@@ -43,8 +48,7 @@ impl Options {
             failing_calls: random.one_in(2).then_some(12),
             ..Options::power_cut(seed, None)
         };
-        let options = options.with_cut_session(more).with_setbacks(more).with_cut_release(more);
-        options.with_sessions()
+        options.with_cut_session(more).with_setbacks(more).with_cut_release(more)
     }
 
     /// In some worlds with small quotas the power fails when the first segment has just been given

@@ -35,8 +35,8 @@ impl World {
                 Output::Notice(_) | Output::Authenticate(..) | Output::Function(_) => {}
             }
         }
-        self.note_appended();
         self.watch_congestion();
+        self.note_appended();
         self.set_alarm();
         if self.stopping && self.gateway.as_ref().is_some_and(|gateway| gateway.is_idle()) {
             self.stopped();

@@ -1,7 +1,7 @@
 //! Looks at the ledger whenever something was entered: what is dropped has to be due at that
 //! moment, and what stays has to be within the quota.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidegate_flow::ClockQuality;
@@ -59,15 +59,15 @@ impl World {
             let when = (self.time.clock, traced.record.unix_ms);
             self.ledger.appended.insert((traced.stream, traced.seq), when);
         }
-        let appends = !appended.is_empty();
+        let grown: BTreeSet<StreamId> = appended.iter().map(|traced| traced.stream).collect();
         self.appended.extend(appended);
-        if appends {
-            self.watch_quotas();
+        if !grown.is_empty() {
+            self.watch_quotas(&grown);
         }
         self.watch_ledger();
     }
 
-    fn watch_quotas(&mut self) {
+    fn watch_quotas(&mut self, grown: &BTreeSet<StreamId>) {
         let Some(gateway) = &self.gateway else { return };
         let mut faults = Vec::new();
         for (name, limits) in STREAMS.into_iter().zip(&self.options.streams) {
@@ -76,11 +76,14 @@ impl World {
             };
             let log = gateway.log();
             let (first, next) = (log.first_seq(stream), log.next_seq(stream));
-            let newest = self.ledger.appended.get(&(stream, Seq(next.0 - 1)));
-            let grew = newest.is_some_and(|(at, _)| *at == self.time.clock);
             // What is not durable cannot go yet.
-            if grew && next.0 - first.0 > max && first < log.durable_seq(stream) {
-                faults.push(format!("{name} keeps {first:?} to {next:?}, more than {max} records"));
+            if grown.contains(&stream) && next.0 - first.0 > max && first < log.durable_seq(stream)
+            {
+                let durable = log.durable_seq(stream);
+                faults.push(format!(
+                    "{name} keeps {first:?} to {next:?}, durable to {durable:?}, more than {max} \
+                     records"
+                ));
             }
         }
         faults.iter().for_each(|fault| self.fault(fault));

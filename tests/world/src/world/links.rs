@@ -308,8 +308,9 @@ impl World {
     /// Something happens to one of the devices' connections.
     pub(super) fn link_trouble(&mut self) {
         let Some(mean) = self.options.link_trouble else { return };
-        // It gets rarer, so that every world comes to its end.
-        let mean = mean * (1 + self.time.clock.as_secs() as u32);
+        // With sessions it gets rarer, so that every world comes to its end.
+        let kept = !self.subscribers.is_empty();
+        let mean = if kept { mean * (1 + self.time.clock.as_secs() as u32) } else { mean };
         let wait = self.random.micros(0, 2 * mean.as_micros() as u64);
         self.time.after(wait, Event::LinkTrouble);
         let devices = self.publishers.len() + self.subscribers.len();
@@ -336,7 +337,7 @@ impl World {
                 self.redial(index);
                 self.time.after(Duration::from_micros(100), Event::Closed(conn));
             }
-            12 | 13 => {
+            12 | 13 if kept => {
                 // It has another way to the gateway, and takes it.
                 self.device(index).lost();
                 self.dial(index);
