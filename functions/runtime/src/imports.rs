@@ -25,6 +25,9 @@ const PANIC: &[u8] = b"panicked at ";
 /// The most bytes of such a line that go into the failure.
 const MAX_PANIC_BYTES: usize = 1024;
 
+/// Most bytes that one call of `random` fills: more would take longer than a slice of fuel may.
+const RANDOM_BYTES: u32 = 64 << 10;
+
 /// What the engine keeps beside the guest.
 pub(crate) struct Guest {
     /// The guest's memory, known once it is instantiated.
@@ -265,39 +268,44 @@ fn kv_scan(
 ) -> Result<i32, Error> {
     enter(&mut caller)?;
     let (memory, guest) = split(&mut caller);
-    let slice = |at, len| range(at, len).and_then(|range| memory.get(range)).map(<[u8]>::to_vec);
-    let (Some(prefix), Some(after)) = (slice(prefix, prefix_len), slice(after, after_len)) else {
+    // The prefix is read where it is: it may be as long as the memory, and is the guest's to choose.
+    let slice = |at, len| range(at, len).and_then(|range| memory.get(range));
+    let room = range(buf, cap).filter(|range| memory.get(range.clone()).is_some());
+    let (Some(prefix), Some(after), Some(room)) =
+        (slice(prefix, prefix_len), slice(after, after_len), room)
+    else {
         return Ok(Errno::Fault.code());
     };
-    let Some(target) = range(buf, cap).and_then(|range| memory.get_mut(range)) else {
-        return Ok(Errno::Fault.code());
-    };
-    let mut written = 0;
-    let mut visited = 0;
-    let mut needed = 0;
-    for (key, value) in entries_after(guest.state.as_deref(), &prefix, &after) {
+    let asked = prefix.len() + after.len();
+    let (mut fitting, mut written, mut needed) = (Vec::new(), 0, 0);
+    for (key, value) in entries_after(guest.state.as_deref(), prefix, after) {
         let bytes = 8 + key.len() + value.len();
-        let Some(free) = target.get_mut(written..written + bytes) else {
+        if bytes > room.len() - written {
             needed = bytes;
             break;
-        };
-        free[..4].copy_from_slice(&(key.len() as u32).to_le_bytes());
-        free[4..8].copy_from_slice(&(value.len() as u32).to_le_bytes());
-        free[8..8 + key.len()].copy_from_slice(key);
-        free[8 + key.len()..].copy_from_slice(value);
+        }
         written += bytes;
-        visited += 1;
+        fitting.push((key, value));
     }
-    let bytes = (prefix.len() + after.len() + written) as u64;
+    let visited = fitting.len() as u64;
+    let mut at = room.start;
+    for (key, value) in fitting {
+        let lengths = [(key.len() as u32).to_le_bytes(), (value.len() as u32).to_le_bytes()];
+        for part in [lengths.as_flattened(), key, value] {
+            memory[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+    }
+    let bytes = (asked + written) as u64;
     charge(&mut caller, visited * SCAN_ENTRY_FUEL + bytes / BYTES_PER_FUEL)?;
     Ok(length(if written > 0 { written } else { needed }))
 }
 
-fn entries_after<'a>(
-    state: Option<&'a State>,
-    prefix: &'a [u8],
-    after: &'a [u8],
-) -> impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+fn entries_after<'s, 'k>(
+    state: Option<&'s State>,
+    prefix: &'k [u8],
+    after: &'k [u8],
+) -> impl Iterator<Item = (&'s Vec<u8>, &'s Vec<u8>)> + use<'s, 'k> {
     let start = if after >= prefix { Bound::Excluded(after) } else { Bound::Included(prefix) };
     // An empty `after` means "from the start", also for an empty prefix.
     let start = if after.is_empty() { Bound::Included(prefix) } else { start };
@@ -321,6 +329,9 @@ fn random(mut caller: Caller<'_, Guest>, buf: i32, len: i32) -> Result<i32, Erro
     let Some(target) = range(buf, len).and_then(|range| memory.get_mut(range)) else {
         return Ok(Errno::Fault.code());
     };
+    if len as u32 > RANDOM_BYTES {
+        return Ok(Errno::Invalid.code());
+    }
     guest.random.fill(target);
     let bytes = target.len() as u64;
     charge(&mut caller, bytes)?;

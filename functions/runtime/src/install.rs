@@ -4,6 +4,7 @@ use crate::failure::{Failure, StartFailure};
 use crate::imports::{self, Guest};
 use crate::instance::Instance;
 use crate::limits::{Grants, Limits};
+use crate::outline;
 use std::fmt;
 use tidegate_abi::{export, import};
 use wasmi::{
@@ -51,6 +52,16 @@ pub enum InstallError {
     /// A start function would run before any limit is set for it.
     #[error("the module has a start function; export `_initialize` instead")]
     StartFunction,
+    /// More of something than any compiler makes of a real source, and than is cheap to translate.
+    #[error("the module has {count} {what}, the limit is {max}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The engine refuses it: broken, or it uses a feature that is switched off.
     #[error("the module is not valid: {text}")]
     Invalid {
@@ -226,7 +237,7 @@ fn config(limits: &Limits) -> Config {
     config
 }
 
-/// What can be said without parsing: size, magic, kind of binary, start section.
+/// What can be said without the engine: size, magic, kind of binary, numbers of everything.
 fn check_bytes(wasm: &[u8], limits: &Limits) -> Result<(), InstallError> {
     if wasm.len() > limits.module_bytes {
         return Err(InstallError::TooLarge { bytes: wasm.len(), max: limits.module_bytes });
@@ -244,35 +255,7 @@ fn check_bytes(wasm: &[u8], limits: &Limits) -> Result<(), InstallError> {
     if rest.get(2..4) == Some(&[1, 0]) {
         return Err(InstallError::Component);
     }
-    if has_start_section(rest.get(4..).unwrap_or(&[])) {
-        return Err(InstallError::StartFunction);
-    }
-    Ok(())
-}
-
-/// Walks over the sections: `id, LEB128 size, bytes`. Broken ones are the engine's to report.
-fn has_start_section(mut sections: &[u8]) -> bool {
-    const START: u8 = 8;
-    while let Some((&id, rest)) = sections.split_first() {
-        if id == START {
-            return true;
-        }
-        let Some((size, rest)) = leb128(rest) else { return false };
-        let Some(rest) = rest.get(size..) else { return false };
-        sections = rest;
-    }
-    false
-}
-
-fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0usize;
-    for (index, &byte) in bytes.iter().enumerate().take(5) {
-        value |= usize::from(byte & 0x7f).checked_shl(7 * index as u32)?;
-        if byte & 0x80 == 0 {
-            return Some((value, &bytes[index + 1..]));
-        }
-    }
-    None
+    outline::check(rest.get(4..).unwrap_or(&[]), limits)
 }
 
 fn check_exports(module: &wasmi::Module, limits: &Limits) -> Result<(), InstallError> {

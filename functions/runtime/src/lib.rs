@@ -39,6 +39,7 @@ mod imports;
 mod install;
 mod instance;
 mod limits;
+mod outline;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 ///
 /// The most resident memory that one instance can cost is about
 /// `memory_bytes + stack_bytes + output_bytes + log_bytes + 16 * table_elements`, beside the
-/// translated module (about ten times `module_bytes`, shared by its instances).
+/// translated module: `module_bytes` and at most about 12 times `code_bytes`, shared by its
+/// instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Fuel for one call, whatever its size. One unit is one Wasm instruction, but a block is
@@ -43,6 +44,9 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Bytes of a module, looked at before anything of it is parsed. Default 8 MiB.
     pub module_bytes: usize,
+    /// Bytes of a module's code, the bodies of all its functions. Default 2 MiB,
+    /// which take at most 0.2 s of a desktop to translate.
+    pub code_bytes: usize,
 }
 
 /// Which imports a function may use beside `log`.
@@ -83,6 +87,7 @@ impl Default for Limits {
             host_calls: 100_000,
             log_bytes: 16 << 10,
             module_bytes: 8 << 20,
+            code_bytes: 2 << 20,
         }
     }
 }

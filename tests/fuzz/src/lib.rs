@@ -1,4 +1,4 @@
-//! Fuzz targets for the MQTT broker core. A target is a function of bytes that panics at a
+//! Fuzz targets for the MQTT broker core and the runtime of functions. A target is a function of bytes that panics at a
 //! finding, so that any fuzzer can drive it; the program beside it mutates the committed corpus
 //! (`corpus/TARGET`) without knowledge of coverage, on the stable compiler and reproducibly.
 //!
@@ -7,13 +7,19 @@
 //!   when everybody has gone.
 //! - `machine`: the bytes are read as steps of several clients: packets valid and invalid, lost
 //!   connections, time. A reference model of MQTT delivery says who must get what.
+//! - `modules`: changes to modules of functions, which are installed, started and called. Whatever
+//!   they are, that ends, within the limits.
+//! - `hostcalls`: imports of functions called with any arguments. A model says what they return and
+//!   what they write.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+pub mod hostcalls;
 mod input;
 pub mod machine;
 mod model;
+pub mod modules;
 pub mod mutate;
 mod owner;
 pub mod packets;
@@ -30,8 +36,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 2] =
-    [Target { name: "packets", run: packets::run }, Target { name: "machine", run: machine::run }];
+pub const TARGETS: [Target; 4] = [
+    Target { name: "packets", run: packets::run },
+    Target { name: "machine", run: machine::run },
+    Target { name: "modules", run: modules::run },
+    Target { name: "hostcalls", run: hostcalls::run },
+];
 
 /// The committed inputs of a target, in the order of their names.
 pub fn corpus(target: &Target) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
@@ -74,5 +84,16 @@ mod tests {
     #[test]
     fn delivery_is_what_the_reference_model_says() {
         run("machine", 4_000);
+    }
+    #[test]
+    fn no_module_gets_past_its_limits() {
+        run("modules", 3_000);
+        let [installed, started, handled] = modules::reached();
+        assert!(installed > 150 && started > 100 && handled > 30, "{}", modules::tell());
+    }
+
+    #[test]
+    fn imports_do_what_the_model_says() {
+        run("hostcalls", 2_000);
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use tidegate_fuzz::mutate::{Random, mutated};
-use tidegate_fuzz::{TARGETS, TRACE, Target, corpus};
+use tidegate_fuzz::{TARGETS, TRACE, Target, corpus, modules};
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -78,6 +78,9 @@ fn fuzz(target: &Target, seed: u64, runs: u64, time: Option<Duration>) -> Result
         done += 1;
     }
     println!("{}: {done} inputs in {:.1?}, no finding", target.name, started.elapsed());
+    if target.name == "modules" {
+        println!("{}", modules::tell());
+    }
     Ok(())
 }
 

@@ -133,6 +133,24 @@ fn features_that_are_switched_off_are_refused() {
 }
 
 #[test]
+fn more_of_anything_than_compilers_make_is_refused() {
+    let many = |field: &str, count| {
+        refusal_of(&format!("(module {MEMORY} {REST} {HANDLE} {})", field.repeat(count)))
+    };
+    // REST and HANDLE have three other types.
+    let types = many("(type (func))", 998);
+    assert_eq!(types, InstallError::TooMany { what: "types", count: 1_001, max: 1_000 });
+    let locals = format!("(func (local {}))", "i64 f32 ".repeat(501));
+    let error = many(&locals, 1);
+    assert_eq!(error.to_string(), "the module has 1001 locals in one function, the limit is 1000");
+    let code = many(&format!("(func {})", "nop ".repeat(100_000)), 21);
+    assert!(matches!(code, InstallError::TooMany { max: 2_097_152, .. }), "{code}");
+    let elements = "$f ".repeat(66_000);
+    let error = many(&format!("(func $f) (elem func {elements})"), 1);
+    assert!(matches!(error, InstallError::TooMany { max: 65_536, .. }), "{error}");
+}
+
+#[test]
 fn memory_above_two_gibibytes_cannot_be_configured() {
     let limits = Limits { memory_bytes: 1 << 31, ..Limits::default() };
     let error = Module::compile(&guest("(i64.const 0)"), &limits).unwrap_err();

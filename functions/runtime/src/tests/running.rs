@@ -120,7 +120,7 @@ fn recursion_without_end_overflows_the_guest_and_not_the_host() {
 
 #[test]
 fn wide_frames_overflow_the_stack_of_values() {
-    let locals = "(local i64)".repeat(2_000);
+    let locals = "(local i64)".repeat(1_000);
     let extra = format!(
         "(func $wide (param i64) (result i64) {locals}
         (i64.add (i64.const 1) (call $wide (local.get 0))))"

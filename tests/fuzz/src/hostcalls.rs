@@ -1,0 +1,345 @@
+//! The target `hostcalls`: a guest that calls the imports with any arguments, beside a model of
+//! what they do, written from `docs/formats/abi-tg1.md`.
+//!
+//! The guest ends by handing over all of its memory, so that a byte written where nothing may be
+//! written is seen.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_abi::{BatchWriter, Kind, Level, MessageRef, Operation, OutputReader};
+use tidegate_runtime::{Limits, Module, State, Verdict};
+
+use crate::input::Input;
+use crate::mutate::Random;
+
+/// The guest's memory: a page.
+const MEMORY: usize = 65_536;
+/// Where the gateway puts its frame.
+const INPUT_AT: usize = 32_768;
+/// Where the guest has keys and prefixes.
+const KEYS_AT: usize = 1_024;
+const KEYS: &[u8] = b"keys/a keys/b keys/abc keys/ key lines of \xff\xfe text";
+/// Header of the output frame, of its EMIT, and the fixed part of that: what the guest writes
+/// over the start of its memory when it is done. The results of the calls follow.
+const SHELL: usize = 16 + 8 + 16;
+const MAX_CALLS: usize = 16;
+const LOG_BYTES: usize = 64;
+const NOW_NS: i64 = 1_700_000_000_123_456_789;
+const BATCH: u64 = 42;
+
+const FAULT: i64 = -14;
+const INVALID: i64 = -22;
+const NO_ENTRY: i64 = -2;
+
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Get([i32; 4]),
+    Scan([i32; 6]),
+    Now(i32),
+    Random([i32; 2]),
+    Log([i32; 3]),
+}
+
+/// The first bytes are entries of the state, then come calls with their arguments.
+pub fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let state = state(&mut input);
+    let mut calls = Vec::new();
+    while !input.is_empty() && calls.len() < MAX_CALLS {
+        calls.push(call(&mut input));
+    }
+    let limits = Limits {
+        deadline: Duration::from_secs(60),
+        start_deadline: Duration::from_secs(60),
+        log_bytes: LOG_BYTES,
+        ..Limits::default()
+    };
+    let wasm = match wat::parse_str(guest(&calls)) {
+        Ok(wasm) => wasm,
+        Err(error) => panic!("the guest is no module: {error}"),
+    };
+    let module = match Module::compile(&wasm, &limits) {
+        Ok(module) => module,
+        Err(error) => panic!("the guest is refused: {error}"),
+    };
+    let mut instance = match module.instantiate(b"{}") {
+        Ok(instance) => instance,
+        Err(error) => panic!("the guest does not start: {error}"),
+    };
+    let frame = frame();
+    let outcome = instance.call(&frame, Arc::new(state.clone()));
+    let mut model = Model::new(&frame, &state);
+    let results: Vec<i64> = calls.iter().map(|call| model.call(call)).collect();
+    for (index, result) in results.iter().enumerate() {
+        let at = SHELL + 8 * index;
+        model.memory[at..at + 8].copy_from_slice(&result.to_le_bytes());
+    }
+    let Verdict::Done(output) = &outcome.verdict else {
+        panic!("{:?}: {calls:?}", outcome.verdict)
+    };
+    let Ok(output) = OutputReader::parse(output) else { panic!("the frame is not one") };
+    let Some(Operation::Emit { payload, .. }) = output.iter().next() else { panic!("no EMIT") };
+    let differs = payload.iter().zip(&model.memory[SHELL..]).position(|(a, b)| a != b);
+    assert!(
+        differs.is_none(),
+        "byte {} of the memory differs: {calls:?}, results {results:?}",
+        SHELL + differs.unwrap_or_default()
+    );
+    assert_eq!(outcome.logs, model.logs(), "{calls:?}");
+}
+
+fn state(input: &mut Input<'_>) -> State {
+    let names: [&[u8]; 8] =
+        [b"keys/a", b"keys/b", b"keys/abc", b"keys/", b"key", b"", b"keys0", b"\xff\xff"];
+    let entries = input.below(names.len() + 1);
+    names[..entries]
+        .iter()
+        .map(|name| {
+            let byte = input.byte();
+            // Some values are longer than what is left of the memory behind their buffer.
+            let len = if byte == 0xff { 70_000 } else { usize::from(byte) };
+            (name.to_vec(), vec![byte ^ 0x5a; len])
+        })
+        .collect()
+}
+
+fn call(input: &mut Input<'_>) -> Call {
+    match input.below(5) {
+        0 => Call::Get([key(input), length(input), number(input), length(input)]),
+        1 => Call::Scan([
+            key(input),
+            length(input),
+            key(input),
+            length(input),
+            number(input),
+            length(input),
+        ]),
+        2 => Call::Now(number(input).min(3)),
+        3 => Call::Random([number(input), length(input)]),
+        _ => Call::Log([number(input), key(input), length(input)]),
+    }
+}
+
+/// Mostly where a key begins.
+fn key(input: &mut Input<'_>) -> i32 {
+    match input.below(8) {
+        0..=5 => KEYS_AT as i32 + [0, 7, 14, 23, 29, 30][input.below(6)],
+        _ => number(input),
+    }
+}
+
+/// Mostly that of a key.
+fn length(input: &mut Input<'_>) -> i32 {
+    match input.below(4) {
+        0 | 1 => [0, 3, 4, 5, 6, 8][input.below(6)],
+        2 => i32::from(input.byte()),
+        _ => number(input),
+    }
+}
+
+/// A number, the ends of ranges more often than others.
+fn number(input: &mut Input<'_>) -> i32 {
+    let byte = i32::from(input.byte());
+    match input.below(7) {
+        0 => byte,
+        1 => byte << 8,
+        2 => MEMORY as i32 - byte,
+        3 => MEMORY as i32 + byte,
+        4 => -byte,
+        5 => i32::MIN.wrapping_add(byte - 128),
+        _ => i32::from_le_bytes([byte as u8, input.byte(), input.byte(), input.byte()]),
+    }
+}
+
+fn guest(calls: &[Call]) -> String {
+    let mut handle = String::new();
+    let arguments = |list: &[i32]| -> String {
+        list.iter().map(|number| format!("(i32.const {number}) ")).collect()
+    };
+    for (index, call) in calls.iter().enumerate() {
+        let result = match call {
+            Call::Get(list) => format!("(i64.extend_i32_s (call $kv_get {}))", arguments(list)),
+            Call::Scan(list) => format!("(i64.extend_i32_s (call $kv_scan {}))", arguments(list)),
+            Call::Now(clock) => format!("(call $now (i32.const {clock}))"),
+            Call::Random(list) => format!("(i64.extend_i32_s (call $random {}))", arguments(list)),
+            Call::Log(list) => format!("(call $log {}) (i64.const 0)", arguments(list)),
+        };
+        // Writing to a String does not fail.
+        let _ = writeln!(handle, "{result} (local.set $r{index})");
+    }
+    for (index, word) in shell().iter().enumerate() {
+        let _ = writeln!(handle, "(i64.store (i32.const {}) (i64.const {word}))", 8 * index);
+    }
+    let mut locals = String::new();
+    for index in 0..calls.len() {
+        let at = SHELL + 8 * index;
+        let _ = write!(locals, "(local $r{index} i64)");
+        let _ = writeln!(handle, "(i64.store (i32.const {at}) (local.get $r{index}))");
+    }
+    let keys: String = KEYS.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    format!(
+        r#"(module
+            (import "tg1" "kv_get" (func $kv_get (param i32 i32 i32 i32) (result i32)))
+            (import "tg1" "kv_scan" (func $kv_scan (param i32 i32 i32 i32 i32 i32) (result i32)))
+            (import "tg1" "now" (func $now (param i32) (result i64)))
+            (import "tg1" "random" (func $random (param i32 i32) (result i32)))
+            (import "tg1" "log" (func $log (param i32 i32 i32)))
+            (memory (export "memory") 1 1)
+            (data (i32.const {KEYS_AT}) "{keys}")
+            (func (export "tg_abi_1"))
+            (func (export "tg_buffer") (param i32) (result i32) (i32.const {INPUT_AT}))
+            (func (export "tg_init") (param i32 i32) (result i32) (i32.const 0))
+            (func (export "tg_handle") (param i32 i32) (result i64) {locals}
+                {handle} (i64.const {MEMORY})))"#
+    )
+}
+
+/// The first bytes of an output frame that is all the memory: one EMIT without a topic.
+fn shell() -> [i64; SHELL / 8] {
+    let body = (MEMORY - 24) as i64;
+    let payload = (MEMORY - SHELL) as i64;
+    let magic = i64::from(u32::from_le_bytes(*b"TGO1"));
+    [1 << 32 | magic, MEMORY as i64, body << 32 | 1, payload << 32, 0]
+}
+
+fn frame() -> Vec<u8> {
+    let mut writer = BatchWriter::new(Kind::Messages, NOW_NS, BATCH);
+    let message = MessageRef { topic: "sensors/a", payload: b"21.5", ..MessageRef::default() };
+    assert!(writer.push(&message).is_ok(), "a short message fits");
+    writer.finish()
+}
+
+/// What the imports do to the guest's memory.
+struct Model<'a> {
+    memory: Vec<u8>,
+    state: &'a State,
+    random: Random,
+    lines: Vec<(Level, String)>,
+    log_left: usize,
+    dropped: u64,
+}
+
+impl<'a> Model<'a> {
+    fn new(frame: &[u8], state: &'a State) -> Model<'a> {
+        let mut memory = vec![0; MEMORY];
+        memory[KEYS_AT..KEYS_AT + KEYS.len()].copy_from_slice(KEYS);
+        memory[INPUT_AT..INPUT_AT + frame.len()].copy_from_slice(frame);
+        let random = Random::new(BATCH);
+        Model { memory, state, random, lines: Vec::new(), log_left: LOG_BYTES, dropped: 0 }
+    }
+
+    fn call(&mut self, call: &Call) -> i64 {
+        match *call {
+            Call::Get(list) => self.get(list),
+            Call::Scan(list) => self.scan(list),
+            Call::Now(clock) => {
+                if clock == 0 {
+                    NOW_NS
+                } else {
+                    INVALID
+                }
+            }
+            Call::Random(list) => self.random(list),
+            Call::Log(list) => self.log(list),
+        }
+    }
+
+    fn bytes(&self, at: i32, len: usize) -> Option<Vec<u8>> {
+        let at = u64::from(at as u32);
+        let inside = at + len as u64 <= MEMORY as u64;
+        inside.then(|| self.memory[at as usize..at as usize + len].to_vec())
+    }
+
+    fn write(&mut self, at: i32, bytes: &[u8]) {
+        let at = at as u32 as usize;
+        self.memory[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn get(&mut self, [key, key_len, buf, cap]: [i32; 4]) -> i64 {
+        let Some(key) = self.bytes(key, key_len as u32 as usize) else { return FAULT };
+        let Some(value) = self.state.get(&key) else { return NO_ENTRY };
+        if value.len() as u64 <= u64::from(cap as u32) {
+            if self.bytes(buf, value.len()).is_none() {
+                return FAULT;
+            }
+            self.write(buf, value);
+        }
+        value.len() as i64
+    }
+
+    fn scan(&mut self, [prefix, prefix_len, after, after_len, buf, cap]: [i32; 6]) -> i64 {
+        let room = cap as u32 as usize;
+        let (Some(prefix), Some(after), Some(_)) = (
+            self.bytes(prefix, prefix_len as u32 as usize),
+            self.bytes(after, after_len as u32 as usize),
+            self.bytes(buf, room),
+        ) else {
+            return FAULT;
+        };
+        let mut page = Vec::new();
+        for (key, value) in self.state {
+            if !key.starts_with(&prefix) || (!after.is_empty() && *key <= after) {
+                continue;
+            }
+            let mut entry = (key.len() as u32).to_le_bytes().to_vec();
+            entry.extend((value.len() as u32).to_le_bytes());
+            entry.extend(key);
+            entry.extend(value);
+            if page.len() + entry.len() > room {
+                if page.is_empty() {
+                    return entry.len() as i64;
+                }
+                break;
+            }
+            page.extend(entry);
+        }
+        self.write(buf, &page);
+        page.len() as i64
+    }
+
+    fn random(&mut self, [buf, len]: [i32; 2]) -> i64 {
+        let len = len as u32 as usize;
+        if self.bytes(buf, len).is_none() {
+            return FAULT;
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            bytes.extend(self.random.number().to_le_bytes());
+        }
+        bytes.truncate(len);
+        self.write(buf, &bytes);
+        0
+    }
+
+    fn log(&mut self, [level, text, len]: [i32; 3]) -> i64 {
+        let text = self.bytes(text, len as u32 as usize).unwrap_or_default();
+        let price = text.len().max(1);
+        if self.dropped > 0 || price > self.log_left {
+            self.dropped += 1;
+            return 0;
+        }
+        self.log_left -= price;
+        let level = match level {
+            2 => Level::Warn,
+            3 => Level::Info,
+            4 => Level::Debug,
+            _ => Level::Error,
+        };
+        self.lines.push((level, String::from_utf8_lossy(&text).into_owned()));
+        0
+    }
+
+    fn logs(&self) -> Vec<(Level, String)> {
+        let mut lines = self.lines.clone();
+        if self.dropped > 0 {
+            let text = format!(
+                "{} more lines were not kept: log_bytes is {LOG_BYTES} a call",
+                self.dropped
+            );
+            lines.push((Level::Warn, text));
+        }
+        lines
+    }
+}
