@@ -220,7 +220,10 @@ impl Gateway {
         let refused = record.publisher.and_then(|own| self.refusals.changes(&held.client, own));
         let retained = self.broker.retained_change(now.instant, &held.message);
         let alone = held.spooled == 0 && held.change.is_none() && retained.is_none();
-        if let ([stream], None, true) = (held.streams.as_slice(), &refused, alone) {
+        if let ([stream], None, true) = (held.streams.as_slice(), &refused, alone)
+            // The spool takes what has somebody to go to, and nothing else.
+            && *stream != self.sessions.spool
+        {
             self.newest_record = self.log.append(now.instant, *stream, record)?.position;
             return Ok(());
         }

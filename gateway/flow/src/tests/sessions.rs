@@ -582,6 +582,19 @@ fn changes_that_the_log_does_not_take_are_told_once_but_not_those_of_a_busy_mome
 }
 
 #[test]
+fn a_retained_publish_that_changes_nothing_takes_no_record_of_the_spool() {
+    let mut bench = Bench::new(sessions_plan(), echo());
+    let publisher = bench.connect(2, "p");
+    // Without a payload it clears what is not there.
+    bench.bytes(publisher, 0x33, b"\0\x07other/t\0\x01\0");
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(bench.pubacks(publisher).len(), 1);
+    let (log, sessions) = (&bench.gateway.log, &bench.gateway.sessions);
+    assert_eq!(log.cursor(sessions.reader), log.next_seq(sessions.spool));
+    assert_eq!(log.next_seq(sessions.spool), Seq(1), "nobody would ever be offered it");
+}
+
+#[test]
 fn a_spool_at_its_quota_drops_the_oldest_and_the_ledger_says_so() {
     let mut plan = sessions_plan();
     plan.broker.max_queued_bytes = 512 * 1024;
