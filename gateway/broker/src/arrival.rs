@@ -63,7 +63,7 @@ impl Broker {
             payload: bytes::Bytes::copy_from_slice(inbound.payload),
             qos: inbound.qos,
             retain: inbound.retain,
-            properties: inbound.properties,
+            properties: inbound.properties.into(),
             publisher: Some(open.client.clone()),
         });
         let (client, session) = (open.client.clone(), open.session);

@@ -60,6 +60,10 @@ pub struct Broker {
     pub(crate) untaken: usize,
     /// Connections whose next packet waits until none is left.
     pub(crate) in_turn: BTreeSet<u32>,
+    /// Sessions that publishers wait for.
+    pub(crate) waited_for: BTreeSet<u32>,
+    /// Connections that are not read meanwhile.
+    pub(crate) held_back: BTreeSet<u32>,
     /// Connections whose outbox was handed out while something waited for room.
     pub(crate) handed_out: VecDeque<u32>,
     /// Connections whose client did not keep up, and that are to be ended for it.
@@ -129,6 +133,8 @@ impl Broker {
             events: VecDeque::new(),
             untaken: 0,
             in_turn: BTreeSet::new(),
+            waited_for: BTreeSet::new(),
+            held_back: BTreeSet::new(),
             handed_out: VecDeque::new(),
             too_slow: BTreeSet::new(),
             unsent_total: Arc::default(),
@@ -262,6 +268,7 @@ impl Broker {
         {
             self.read_unread(now, slot);
         }
+        while self.events.is_empty() && self.resume_held_back() {}
         if self.events.is_empty() {
             self.hand_out_changes();
         }

@@ -114,6 +114,7 @@ impl Broker {
     }
 
     fn leave_session(&mut self, now: Instant, open: Open, fate: WillFate) {
+        self.forget_strain(open.session);
         let Some(session) = self.sessions.get_mut(open.session) else { return };
         session.connection = None;
         session.walk_at = None;
@@ -164,6 +165,8 @@ impl Broker {
             self.end_session(now, slot);
             return;
         }
+        self.give_up_waiting(now, slot);
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         if session.walk_at.take_if(|at| *at <= now).is_some() {
             self.pump(now, slot);
         }

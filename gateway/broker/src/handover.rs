@@ -58,6 +58,7 @@ impl Broker {
                     durable.urgent.insert(session);
                 }
                 self.spool_done(session, delivery.seq, delivery.bytes());
+                self.note_taken(session, delivery.bytes());
                 self.note_progress(session);
                 // [MQTT-4.3.3-5]
                 self.send_when_durable(slot, session, &ack::success(ack::PUBREL, id));

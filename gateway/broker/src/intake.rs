@@ -131,9 +131,12 @@ impl Broker {
         }
     }
 
-    /// Stops reading at a publish beyond the unanswered ones that are allowed: 3.1.1 has no other
+    /// Stops reading at a publish that somebody has to be waited for, or beyond the unanswered ones that are allowed: 3.1.1 has no other
     /// way to hold a client back. Its pings and acknowledgements up to there still pass.
     fn holds_back(&mut self, now: Instant, slot: u32) -> bool {
+        if self.waits_for_others(slot) {
+            return true;
+        }
         let Some(connection) = self.connections.get_mut(slot) else { return false };
         let crowd = connection.crowd;
         let Some(open) = connection.open_mut() else { return false };
@@ -193,7 +196,8 @@ impl Broker {
             return;
         }
         let Some(open) = connection.open() else { return };
-        if waits_for_answers(open, self.limits.receive_maximum / 2 + 1)
+        if !self.waited_for.is_empty() && self.held_back.contains(&slot)
+            || waits_for_answers(open, self.limits.receive_maximum / 2 + 1)
             || open.due.is_some_and(|due| due > now)
         {
             return;

@@ -108,7 +108,8 @@ pub struct BrokerLimits {
     /// Subscriptions of all sessions; beyond, as above. Default 50,000.
     pub max_subscriptions: usize,
     /// Bytes of messages with QoS 1 and 2 one session may hold that ends with its connection,
-    /// waiting or under way. When full, `slow_subscriber` says what happens; nobody else is held
+    /// waiting or under way. Beyond a quarter of it publishers wait, as long as the client takes a
+    /// quarter in each 100 ms. When full, `slow_subscriber` says what happens; nobody else is held
     /// up. Default 4 MiB; never less than `max_packet`.
     pub max_queued_bytes_per_session: usize,
     /// The same over all sessions; messages shared by several sessions count for each.

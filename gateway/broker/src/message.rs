@@ -1,5 +1,6 @@
 //! One application message, as it entered the gateway: what flow stores and subscribers get.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,7 +43,7 @@ pub struct Message {
     /// Whether it is to be kept as the topic's retained message.
     pub retain: bool,
     /// What MQTT 5 says about it beside the payload; empty for 3.1.1 publishers.
-    pub properties: Properties,
+    pub properties: MessageProperties,
     /// The client that published it; `None` for the gateway's own messages. Subscriptions with
     /// No Local look at it.
     pub publisher: Option<Arc<str>>,
@@ -56,9 +57,52 @@ impl Message {
             payload: payload.into(),
             qos,
             retain: false,
-            properties: Properties::default(),
+            properties: MessageProperties::default(),
             publisher: None,
         }
+    }
+}
+
+/// [`Properties`] in the space of a pointer: most messages have none, and many messages wait in
+/// memory at a time.
+#[derive(Debug, Clone, Default)]
+pub struct MessageProperties(Option<Box<Properties>>);
+
+/// What a message without properties has.
+static NONE: Properties = Properties {
+    payload_format: None,
+    message_expiry: None,
+    content_type: None,
+    response_topic: None,
+    correlation_data: None,
+    user: Vec::new(),
+};
+
+impl Deref for MessageProperties {
+    type Target = Properties;
+
+    fn deref(&self) -> &Properties {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for MessageProperties {
+    fn deref_mut(&mut self) -> &mut Properties {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for MessageProperties {
+    fn eq(&self, other: &MessageProperties) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for MessageProperties {}
+
+impl From<Properties> for MessageProperties {
+    fn from(properties: Properties) -> MessageProperties {
+        MessageProperties((!properties.is_empty()).then(|| Box::new(properties)))
     }
 }
 

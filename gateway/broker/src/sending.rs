@@ -89,6 +89,7 @@ impl Broker {
         if !backlog {
             self.pump(now, slot);
         }
+        self.wait_if_behind(now, slot);
     }
 
     /// Sends what a session owes, as far as its connection, window and outbox allow: first what
@@ -214,6 +215,7 @@ impl Broker {
         session.held_bytes -= delivery.bytes();
         self.queued_bytes -= delivery.bytes();
         self.spool_done(slot, delivery.seq, delivery.bytes());
+        self.note_taken(slot, delivery.bytes());
         self.note_progress(slot);
     }
 
@@ -229,6 +231,7 @@ impl Broker {
             session.choked = false;
             self.queued_bytes -= delivery.bytes();
             self.spool_done(slot, delivery.seq, delivery.bytes());
+            self.note_taken(slot, delivery.bytes());
         }
         self.note_progress(slot);
         Ok(())

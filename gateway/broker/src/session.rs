@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backpressure::Strain;
 use crate::delivery::Delivery;
 use crate::durable::{Kept, Reads};
 use crate::inflight::Inflight;
@@ -55,6 +56,7 @@ pub(crate) struct Session {
     pub(crate) lost: Lost,
     /// The last message for it found no room, and nothing was acknowledged since.
     pub(crate) choked: bool,
+    pub(crate) strain: Strain,
     /// The delivery this session was last considered for, and its place there: a message that
     /// matches several subscriptions is delivered once.
     pub(crate) considered: (u64, usize),
@@ -127,6 +129,7 @@ impl Session {
             dropped: 0,
             lost: Lost::default(),
             choked: false,
+            strain: Strain::default(),
             considered: (0, 0),
         }
     }
@@ -150,6 +153,6 @@ impl Session {
     /// When something has to happen to it by itself.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let will = self.will.as_ref().map(|will| will.at);
-        [will, self.ends_at, self.walk_at].into_iter().flatten().min()
+        [will, self.ends_at, self.walk_at, self.strain.until].into_iter().flatten().min()
     }
 }

@@ -75,6 +75,8 @@ pub struct Counters {
     pub slowed_by_client: u64,
     /// Publishes read later than they came, for the rate of their address.
     pub slowed_by_address: u64,
+    /// Times that reading from a publisher paused because a subscriber that reads fast was behind.
+    pub held_back: u64,
     /// Connections ended for silence.
     pub keep_alive_timeouts: u64,
 }

@@ -34,7 +34,7 @@ impl Will {
                 payload: will.payload.into(),
                 qos: will.qos,
                 retain: will.retain,
-                properties: will.properties,
+                properties: will.properties.into(),
                 publisher: Some(client.clone()),
             }),
         }

@@ -119,6 +119,7 @@ impl Gateway {
             denied_deliveries: stats.counters.denied_deliveries,
             slowed_by_client: stats.counters.slowed_by_client,
             slowed_by_address: stats.counters.slowed_by_address,
+            held_back: stats.counters.held_back,
             session_losses: self.session_totals(),
             lost_by: self.newest_session_losses(),
             slow_disconnected: counters.slow_disconnected,

@@ -165,7 +165,7 @@ fn message(record: &RecordRef<'_>, attributes: &Attributes, payload: &[u8]) -> O
         payload: payload.to_vec().into(),
         qos: QoS::from_bits(attributes.qos)?,
         retain: attributes.retain,
-        properties: attributes.properties(),
+        properties: attributes.properties().into(),
         publisher: Some(record.client.into()).filter(|client: &Arc<str>| !client.is_empty()),
     })
 }

@@ -67,6 +67,9 @@ pub struct BrokerStatus {
     /// Publishes read later than they came, for the rate of their address.
     #[serde(default)]
     pub slowed_by_address: u64,
+    /// Times that reading from a publisher paused because a subscriber that reads fast was behind.
+    #[serde(default)]
+    pub held_back: u64,
     /// Messages that slow or absent subscribers did not get, as the loss ledger has them, by
     /// reason: `session-quota`, `spool-quota`, `slow-subscriber`.
     #[serde(default)]

@@ -370,7 +370,7 @@ impl Gateway {
                 payload: emit.payload.clone(),
                 qos: QoS::from_bits(attributes.qos).unwrap_or(QoS::AtLeastOnce),
                 retain: attributes.retain,
-                properties: attributes.properties(),
+                properties: attributes.properties().into(),
                 publisher: None,
             });
             let records = self.broker.find(&message);

@@ -97,6 +97,11 @@ fn broker(page: &mut Page, broker: &BrokerStatus) {
             broker.slowed_by_address,
         ),
         (
+            "held_back",
+            "Times that reading from a publisher paused for a subscriber that reads and is behind.",
+            broker.held_back,
+        ),
+        (
             "slow_disconnected",
             "Connections ended because their client did not keep up.",
             broker.slow_disconnected,

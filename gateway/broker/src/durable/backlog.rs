@@ -19,7 +19,7 @@ const MAX_SPANS: usize = 2 * PARTS as usize;
 pub struct Amount {
     /// How many messages.
     pub messages: u64,
-    /// How many bytes: payload, topic and properties, and 128 for each message.
+    /// How many bytes: payload, topic and properties, and 256 for each message.
     pub bytes: u64,
 }
 
@@ -44,6 +44,11 @@ impl Amount {
             messages: self.messages.saturating_sub(less.messages),
             bytes: self.bytes.saturating_sub(less.bytes),
         }
+    }
+
+    /// Whether it is more than one part of so many of the quota.
+    pub(crate) fn exceeds_part(self, parts: u64, quota: Amount) -> bool {
+        self.messages > quota.messages / parts || self.bytes > quota.bytes / parts
     }
 
     fn least(self, other: Amount) -> Amount {

@@ -278,7 +278,7 @@ impl RetainedValue {
             payload: reader.0.to_vec().into(),
             qos,
             retain: true,
-            properties,
+            properties: properties.into(),
             publisher: publisher.map(Into::into),
         };
         Some(RetainedValue { message, expires_ms })

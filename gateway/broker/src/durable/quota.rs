@@ -12,6 +12,7 @@ use super::backlog::Amount;
 use super::{Durable, Reads, SpoolTarget};
 use crate::broker::Broker;
 use crate::delivery::cost;
+use crate::limits::BrokerLimits;
 use crate::losses::{SessionLoss, SessionLossReason, UntoldLoss};
 use crate::message::Message;
 use crate::session::Session;
@@ -21,6 +22,16 @@ use crate::session::Session;
 pub(crate) struct Uncounted {
     pub(crate) next: u64,
     pub(crate) end: u64,
+}
+
+impl BrokerLimits {
+    /// What one kept session may have in the spool.
+    pub(crate) fn session_quota(&self) -> Amount {
+        Amount {
+            messages: self.max_spooled_messages_per_session,
+            bytes: self.max_spooled_bytes_per_session as u64,
+        }
+    }
 }
 
 impl Durable {
@@ -52,10 +63,7 @@ impl Session {
 
 impl Broker {
     pub(crate) fn session_quota(&self) -> Amount {
-        Amount {
-            messages: self.limits.max_spooled_messages_per_session,
-            bytes: self.limits.max_spooled_bytes_per_session as u64,
-        }
+        self.limits.session_quota()
     }
 
     /// A kept session does not need this record any more.

@@ -156,6 +156,7 @@ impl Broker {
             if exceeds {
                 self.keep_quota(slot);
             }
+            self.wait_if_behind(now, slot);
             if target.replay {
                 self.pump(now, slot);
             }

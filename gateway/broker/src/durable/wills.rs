@@ -55,7 +55,7 @@ impl WillValue {
             payload: reader.0.to_vec().into(),
             qos: QoS::from_bits(flags & 3)?,
             retain: flags & 4 != 0,
-            properties,
+            properties: properties.into(),
             publisher,
         };
         Some(WillValue { message, delay })

@@ -2,6 +2,7 @@
 //! `mqtt-protocol-core`, so two encoders and two parsers written apart have to agree.
 
 mod access;
+mod backpressure;
 mod bytes_in;
 mod conformance;
 mod connecting;

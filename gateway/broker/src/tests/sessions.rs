@@ -177,7 +177,7 @@ fn messages_that_expire_while_they_wait_are_not_sent() {
 fn a_full_session_loses_the_newest_messages_and_counts_them() {
     let limits = BrokerLimits {
         max_packet: 1000,
-        max_queued_bytes_per_session: 3000,
+        max_queued_bytes_per_session: 3_300,
         ..BrokerLimits::default()
     };
     let mut world = World::with(limits);

@@ -119,6 +119,12 @@ fn broker(broker: &BrokerStatus) -> String {
             slowed.0, slowed.1
         ));
     }
+    if broker.held_back > 0 {
+        text.push_str(&format!(
+            "; publishers waited {} times for subscribers that were behind",
+            broker.held_back
+        ));
+    }
     if !broker.session_losses.is_empty() {
         let totals =
             broker.session_losses.iter().map(|one| format!("{} {}", one.records, one.reason));

@@ -57,7 +57,8 @@ fn retained() -> RetainedValue {
         response_topic: None,
         correlation_data: Some(vec![1, 2]),
         user: vec![("unit".to_owned(), "m".to_owned())],
-    };
+    }
+    .into();
     RetainedValue { message, expires_ms: Some(1_780_000_060_000) }
 }
 
