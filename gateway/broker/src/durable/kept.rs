@@ -38,6 +38,10 @@ pub(crate) struct Kept {
     pub(crate) replaying: usize,
     /// What waits for it in the spool, in memory and under way included.
     pub(crate) backlog: Backlog,
+    /// Counting after a start has come to a record that it has not looked at and needs.
+    pub(crate) found: bool,
+    /// The first record offered while counting went on.
+    pub(crate) offered: Option<u64>,
     /// Records before this one are given up, except those that are under way.
     pub(crate) floor: u64,
 }
@@ -65,6 +69,8 @@ impl Kept {
             full: false,
             replaying: 0,
             backlog: Backlog::default(),
+            found: false,
+            offered: None,
             floor: 0,
         }
     }

@@ -159,6 +159,13 @@ impl Broker {
             }
             if let Some(kept) = &mut session.kept {
                 kept.backlog.add(seq, one, quota, 0);
+                if let Reads::From(at) = kept.reads
+                    && !kept.found
+                    && at <= seq
+                {
+                    // It needs none of those between, which have been looked at for it.
+                    (kept.found, kept.reads) = (true, Reads::From(seq));
+                }
             }
         }
         if let Some(Uncounted { next, .. }) =
@@ -174,15 +181,32 @@ impl Broker {
         }
     }
 
-    /// The records before `next` have been counted, or are gone.
+    /// The records before `next` have been counted, or are gone. A session that needs none of them
+    /// keeps the spool no longer.
     pub fn counted_through(&mut self, next: u64) {
         let Some(durable) = &mut self.durable else { return };
-        if let Some(range) = &mut durable.uncounted {
-            range.next = range.next.max(next);
-            if range.next >= range.end {
-                durable.uncounted = None;
-            }
+        let Some(range) = &mut durable.uncounted else { return };
+        range.next = range.next.max(next);
+        let counted = range.next.min(range.end);
+        if range.next >= range.end {
+            durable.uncounted = None;
         }
+        let (done, behind) = (durable.uncounted.is_none(), &durable.behind);
+        let moved = |slot: &u32| {
+            let kept = self.sessions.get_mut(*slot).and_then(|session| session.kept.as_mut());
+            let Some(kept) = kept.filter(|kept| !kept.found) else { return false };
+            let moves = matches!(kept.reads, Reads::From(at) if at < counted);
+            if moves {
+                kept.reads = match kept.offered {
+                    _ if !done || behind.contains(slot) => Reads::From(counted),
+                    Some(seq) => Reads::From(seq),
+                    None => Reads::Live,
+                };
+            }
+            moves
+        };
+        let slots: Vec<u32> = durable.by_number.values().copied().filter(moved).collect();
+        slots.into_iter().for_each(|slot| self.note_progress(slot));
     }
 
     /// The time of day by the owner's clock, trusted or not: when something was lost.

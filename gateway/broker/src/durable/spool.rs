@@ -145,6 +145,9 @@ impl Broker {
             if target.replay && !target.is_moved() {
                 kept.replaying = kept.replaying.saturating_sub(1);
             }
+            if durable.uncounted.is_some() && kept.offered.is_none() {
+                kept.offered = Some(seq);
+            }
             if kept.reads == Reads::Live {
                 kept.reads = Reads::From(seq);
                 if session.connection.is_some() {

@@ -351,3 +351,26 @@ fn a_thousand_absent_sessions_at_their_quota_have_no_message_in_memory() {
         assert!((1..=QUOTA).contains(&session.spooled.messages), "{session:?}");
     }
 }
+
+#[test]
+fn a_session_that_stays_away_after_a_start_keeps_nothing_but_what_is_for_it() {
+    // The second time something for the one that is away comes while the spool is counted again.
+    for for_idle in [0_u16, 1] {
+        let mut bench = Bench::new(quota_plan(), echo());
+        absent(&mut bench, 1, "idle", "other/idle");
+        absent(&mut bench, 2, "s", "other/t");
+        let publisher = bench.connect(3, "p");
+        publish_some(&mut bench, publisher, "other/t", 0..50);
+        let mut bench = restarted(bench.disk.crash(7), bench.now);
+        let publisher = bench.connect(4, "p");
+        publish_some(&mut bench, publisher, "other/idle", 0..for_idle);
+        publish_some(&mut bench, publisher, "other/t", 50..60);
+        assert_eq!(take_all(&mut bench, 5, "s").len(), 60);
+        bench.pass(Duration::from_secs(3));
+        let (log, sessions) = (&bench.gateway.log, &bench.gateway.sessions);
+        let waits = log.next_seq(sessions.spool).0 - log.cursor(sessions.reader).0;
+        assert_eq!(waits, if for_idle == 0 { 0 } else { 11 });
+        assert_eq!(take_all(&mut bench, 6, "idle").len(), usize::from(for_idle));
+        assert_eq!(lost(&bench), []);
+    }
+}
