@@ -62,7 +62,7 @@ Examples:
 ";
 
 const BENCH: &str = "\
-Builds release binaries and runs a benchmark beside a peer in the same run.
+Builds the gateway as it ships (profile `dist`) and runs a benchmark beside a peer in the same run.
 
 Usage: cargo xtask bench [NAME] [--json] [ARGUMENTS OF THE BENCHMARK]
 

@@ -11,13 +11,19 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+/// Quick to build, for what is only run here.
+const RELEASE: &str = "release";
+
+/// What ships: benchmarks measure this gateway.
+const DIST: &str = "dist";
+
 /// Gateway, embedded cloud, cuttable proxy and sensors.
 pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let functions = wasm::build(workspace)?;
-    release(workspace, &["tidegate", "tidegate-rig"], &[])?;
-    let mut command = Command::new(workspace.binary("release", "tidegate-rig"));
+    build(workspace, RELEASE, &["tidegate", "tidegate-rig"], &[])?;
+    let mut command = Command::new(workspace.binary(RELEASE, "tidegate-rig"));
     command.arg("demo");
-    with_gateway(workspace, &functions, &mut command);
+    with_gateway(workspace, RELEASE, &functions, &mut command);
     become_it(command.args(arguments))
 }
 
@@ -31,18 +37,19 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
         Some("streams") => &["tidegate-bench/peers"],
         Some(_) | None => &[],
     };
-    release(workspace, &["tidegate", "tidegate-bench"], features)?;
-    let mut command = Command::new(workspace.binary("release", "tidegate-bench"));
+    build(workspace, RELEASE, &["tidegate-bench"], features)?;
+    build(workspace, DIST, &["tidegate"], &[])?;
+    let mut command = Command::new(workspace.binary(RELEASE, "tidegate-bench"));
     command.args(name);
     if name.is_some_and(|name| name == "uplink") {
         debian::ensure(debian::SINKS)?;
-        release(workspace, &["tidegate-sink"], &[])?;
-        command.arg("--gateway").arg(workspace.binary("release", "tidegate"));
-        command.arg("--sink").arg(workspace.binary("release", "tidegate-sink"));
+        build(workspace, RELEASE, &["tidegate-sink"], &[])?;
+        command.arg("--gateway").arg(workspace.binary(DIST, "tidegate"));
+        command.arg("--sink").arg(workspace.binary(RELEASE, "tidegate-sink"));
     } else if name.is_some_and(|name| name == "functions") {
         command.arg("--function").arg(functions.join("threshold.wasm"));
     } else {
-        with_gateway(workspace, &functions, &mut command);
+        with_gateway(workspace, DIST, &functions, &mut command);
     }
     if name.is_some_and(|name| name == "pipeline") {
         command.arg("--node-red").arg(clients::node_red(workspace)?);
@@ -53,27 +60,32 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
 
 /// The seeded simulation.
 pub(crate) fn world(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    release(workspace, &["tidegate-world"], &[])?;
-    let mut command = Command::new(workspace.binary("release", "tidegate-world"));
+    build(workspace, RELEASE, &["tidegate-world"], &[])?;
+    let mut command = Command::new(workspace.binary(RELEASE, "tidegate-world"));
     become_it(command.args(arguments))
 }
 
-/// The release binaries of some packages.
-fn release(workspace: &Workspace, packages: &[&str], features: &[&str]) -> Result<()> {
+/// The binaries of some packages, optimised.
+fn build(
+    workspace: &Workspace,
+    profile: &str,
+    packages: &[&str],
+    features: &[&str],
+) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--bins"]);
+    cargo.args(["build", "--profile", profile, "--bins"]);
     for package in packages {
         cargo.args(["--package", package]);
     }
     if !features.is_empty() {
         cargo.arg("--features").arg(features.join(","));
     }
-    quietly(&format!("building {} (release)", packages.join(" and ")), &mut cargo)?;
+    quietly(&format!("building {} ({profile})", packages.join(" and ")), &mut cargo)?;
     Ok(())
 }
 
-fn with_gateway(workspace: &Workspace, functions: &Path, command: &mut Command) {
-    command.arg("--gateway").arg(workspace.binary("release", "tidegate"));
+fn with_gateway(workspace: &Workspace, profile: &str, functions: &Path, command: &mut Command) {
+    command.arg("--gateway").arg(workspace.binary(profile, "tidegate"));
     command.arg("--function").arg(functions.join("threshold.wasm"));
 }
 

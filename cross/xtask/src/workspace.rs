@@ -48,7 +48,7 @@ impl Workspace {
         command
     }
 
-    /// A binary of a profile: `debug` or `release`.
+    /// A binary of a profile: `debug`, `release` or `dist`.
     pub(crate) fn binary(&self, profile: &str, name: &str) -> PathBuf {
         self.target.join(profile).join(name)
     }
