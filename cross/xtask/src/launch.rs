@@ -66,12 +66,7 @@ pub(crate) fn world(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
 }
 
 /// The binaries of some packages, optimised.
-fn build(
-    workspace: &Workspace,
-    profile: &str,
-    packages: &[&str],
-    features: &[&str],
-) -> Result<()> {
+fn build(workspace: &Workspace, profile: &str, packages: &[&str], features: &[&str]) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--profile", profile, "--bins"]);
     for package in packages {

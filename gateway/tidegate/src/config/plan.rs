@@ -31,7 +31,8 @@ impl Settings {
         let closed = |listener: &ListenerSettings| {
             !listener.allow_anonymous || listener.client_id_is_username
         };
-        self.security.policy.is_some() || self.mqtt.listeners.iter().any(closed)
+        let counted = self.security.limits.connects_per_minute_per_client.is_some();
+        self.security.policy.is_some() || counted || self.mqtt.listeners.iter().any(closed)
     }
 
     fn broker_limits(&self) -> BrokerLimits {

@@ -31,6 +31,10 @@ pub struct LimitSettings {
     pub connects_per_minute: Option<u64>,
     /// Failed logins from one address in a minute.
     pub failed_logins_per_minute: Option<u64>,
+    /// Logins with one client identifier in a minute.
+    pub connects_per_minute_per_client: Option<u64>,
+    /// Failed logins of one user in a minute.
+    pub failed_logins_per_minute_per_user: Option<u64>,
     /// Publishes of one client in a second.
     pub publishes_per_second: Option<u32>,
     /// Publishes from one address in a second.
@@ -129,6 +133,8 @@ fn read_limits(reader: &Reader<'_>, out: &mut Mistakes) -> LimitSettings {
         connections_per_address: section.count_if_set(&limits::CONNECTIONS, out),
         connects_per_minute: section.count_if_set(&limits::CONNECTS, out),
         failed_logins_per_minute: section.count_if_set(&limits::FAILED_LOGINS, out),
+        connects_per_minute_per_client: section.count_if_set(&limits::CLIENT_CONNECTS, out),
+        failed_logins_per_minute_per_user: section.count_if_set(&limits::USER_FAILURES, out),
         publishes_per_second: section.count_if_set(&limits::PUBLISHES, out).map(small),
         publishes_per_second_per_address: section
             .count_if_set(&limits::PUBLISHES_PER_ADDRESS, out)

@@ -29,7 +29,7 @@ use super::{Core, Event, clock, descriptors, links, uplinks};
 use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
-use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, needs_handshake};
+use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, Rates, needs_handshake};
 use crate::wear::Wear;
 
 /// Clients that are through their handshakes and wait for the core.
@@ -146,6 +146,8 @@ fn doorkeeper(
         listeners: settings.mqtt.listeners.clone(),
         identity: security.tls.as_ref().map_or(Identity::CommonName, |tls| tls.identity),
         addresses: Addresses::new(security.limits.clone()),
+        client_connects: Rates::new(security.limits.connects_per_minute_per_client),
+        user_failures: Rates::new(security.limits.failed_logins_per_minute_per_user),
         turned_away: Arc::default(),
         policy: RefCell::new(security.policy.clone()),
         keys: RefCell::new(keys),

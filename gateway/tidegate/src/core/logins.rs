@@ -17,7 +17,7 @@ use super::links::Link;
 use super::{Core, clock};
 use crate::config::ListenerSettings;
 use crate::links::{
-    Addresses, Answer, Checked, Identity, Keys, News, Passwords, Reason, TurnedAway, Who,
+    Addresses, Answer, Checked, Identity, Keys, News, Passwords, Rates, Reason, TurnedAway, Who,
 };
 
 /// Clients judged again before others have their turn.
@@ -29,6 +29,10 @@ pub(crate) struct Doorkeeper {
     pub(crate) listeners: Vec<ListenerSettings>,
     pub(crate) identity: Identity,
     pub(crate) addresses: Arc<Addresses>,
+    /// Logins by client identifier.
+    pub(crate) client_connects: Rates,
+    /// Failed logins by user name.
+    pub(crate) user_failures: Rates,
     pub(crate) turned_away: Arc<TurnedAway>,
     /// `None`: everybody who is in may do everything.
     pub(crate) policy: RefCell<Option<Policy>>,
@@ -94,13 +98,18 @@ impl Doorkeeper {
                 let Some(password) = credentials.password.clone() else {
                     return wrong("no password");
                 };
-                let may_try = link.place().may_log_in(now);
+                let user_may_try = !self.user_failures.is_full(now, user);
+                let may_try = user_may_try && link.place().may_log_in(now);
                 match passwords.check(users, conn, user, password, may_try) {
                     Answer::Right => {
                         let hash = users.hash(user).map(str::to_owned);
                         Judgement::User(Some(user.as_str().into()), hash)
                     }
                     Answer::Later => Judgement::Later,
+                    Answer::Barred if !user_may_try => {
+                        let why = "too many logins under its user name have failed";
+                        refused(Reason::UserFailures, LoginError::TooManyAttempts, why)
+                    }
                     Answer::Barred => {
                         let why = "too many logins from its address have failed";
                         refused(Reason::ManyFailures, LoginError::TooManyAttempts, why)
@@ -207,6 +216,16 @@ impl Core {
             };
             return self.turn_away(conn, link, (&client, user.as_deref()), &refusal);
         }
+        let now = clock::now().instant;
+        if self.door.client_connects.is_full(now, &client) {
+            let refusal = Refusal {
+                reason: Reason::ClientConnects,
+                error: LoginError::TooManyAttempts,
+                why: "its client identifier logs in too often: is it given to two devices?",
+            };
+            return self.turn_away(conn, link, (&client, user.as_deref()), &refusal);
+        }
+        self.door.client_connects.add(now, &client);
         let listener = self.door.listener_name(link.listener()).into();
         let certificate = link.certificate().cloned();
         let principal = Principal { client, user, certificate, listener };
@@ -227,6 +246,9 @@ impl Core {
         if refusal.error != LoginError::Unavailable && refusal.error != LoginError::TooManyAttempts
         {
             link.place().failed(now.instant);
+            if let (Some(user), Reason::BadCredentials) = (user, refusal.reason) {
+                self.door.user_failures.add(now.instant, user);
+            }
         }
         let listener = self.door.listener_name(link.listener());
         let who = Who { peer: link.peer(), listener, client: Some(client), user };

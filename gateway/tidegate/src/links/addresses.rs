@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::rates::Tally;
 use super::turned_away::Reason;
 use crate::config::LimitSettings;
 
 /// Addresses that are remembered: about 100 bytes each. Beyond, those without a connection are
 /// forgotten.
 const MAX_ADDRESSES: usize = 10_000;
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// What all addresses did lately.
 #[derive(Debug)]
@@ -25,32 +25,6 @@ struct Entry {
     open: u64,
     connects: Tally,
     failures: Tally,
-}
-
-/// How often something happened lately: a count that drains steadily.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Events that have not drained yet, at the time of the last one.
-    level: f64,
-    at: Option<Instant>,
-}
-
-impl Tally {
-    /// The level now, when `per_minute` drain in a minute.
-    fn level(&self, now: Instant, per_minute: u64) -> f64 {
-        let Some(at) = self.at else { return 0.0 };
-        let minutes = now.saturating_duration_since(at).as_secs_f64() / MINUTE.as_secs_f64();
-        (self.level - minutes * per_minute as f64).max(0.0)
-    }
-
-    fn is_full(&self, now: Instant, per_minute: u64) -> bool {
-        self.level(now, per_minute) + 1.0 > per_minute as f64
-    }
-
-    fn add(&mut self, now: Instant, per_minute: u64) {
-        self.level = self.level(now, per_minute) + 1.0;
-        self.at = Some(now);
-    }
 }
 
 /// A connection that counts for its address until it is dropped.
@@ -130,6 +104,8 @@ fn group(ip: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn addresses(open: u64, connects: u64, failures: u64) -> Arc<Addresses> {

@@ -30,11 +30,13 @@ pub(crate) enum Reason {
     ManyConnections,
     ManyConnects,
     ManyFailures,
+    ClientConnects,
+    UserFailures,
     Busy,
 }
 
 impl Reason {
-    const ALL: [Reason; 17] = [
+    const ALL: [Reason; 19] = [
         Reason::BadCredentials,
         Reason::NoCredentials,
         Reason::ClientId,
@@ -51,6 +53,8 @@ impl Reason {
         Reason::ManyConnections,
         Reason::ManyConnects,
         Reason::ManyFailures,
+        Reason::ClientConnects,
+        Reason::UserFailures,
         Reason::Busy,
     ];
 
@@ -73,6 +77,8 @@ impl Reason {
             Reason::ManyConnections => "connections-per-address",
             Reason::ManyConnects => "connects-per-minute",
             Reason::ManyFailures => "failed-logins-per-minute",
+            Reason::ClientConnects => "connects-per-minute-per-client",
+            Reason::UserFailures => "failed-logins-per-minute-per-user",
             Reason::Busy => "busy",
         }
     }

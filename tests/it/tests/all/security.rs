@@ -65,6 +65,11 @@ fn passwd(file: &Path, user: &str, password: &str) {
 
 impl Plant {
     fn start() -> Plant {
+        Plant::start_with("")
+    }
+
+    /// With more in `[mqtt.limits]`.
+    fn start_with(limits: &str) -> Plant {
         let scratch = Scratch::new("security").unwrap();
         let directory = scratch.path().to_owned();
         openssl(
@@ -124,6 +129,7 @@ users = ["ann"]
 
 [mqtt.limits]
 failed_logins_per_minute = 100
+{limits}
 
 [stream.telemetry]
 topics = ["sensors/+/telemetry"]
@@ -259,6 +265,31 @@ fn who_must_not_get_in_is_refused_once_with_a_reason_and_no_secret() {
             assert!(!text.contains(secret), "{secret} in {place}\n{text}");
         }
     }
+}
+
+#[test]
+fn a_client_that_logs_in_too_often_and_a_user_that_is_guessed_at_are_stopped() {
+    let _machine = beside_others();
+    let limits = "connects_per_minute_per_client = 20\nfailed_logins_per_minute_per_user = 5";
+    let plant = Plant::start_with(limits);
+    let login = |user, password| ["-u", user, "-P", password];
+    let ann = login("ann", PASSWORD);
+    let stopped_after = |reason: &str, client: &str, login: &[&str]| {
+        let tries = (1..200).find(|_| {
+            plant.publish(client, "everything/x", login);
+            plant.turned_away(reason) > 0
+        });
+        tries.unwrap_or_else(|| panic!("never {reason}\n{}", plant.log()))
+    };
+    assert!(ok(&plant.publish("c1", "everything/x", &ann)));
+    assert!(stopped_after("connects-per-minute-per-client", "twin", &ann) > 20);
+    assert!(plant.log().contains("client=\"twin\" user=\"ann\""), "{}", plant.log());
+    assert!(ok(&plant.publish("c2", "everything/x", &ann)), "{}", plant.log());
+
+    // Who was in before gets in with the same password.
+    let guess = login("ann", WRONG);
+    assert!(stopped_after("failed-logins-per-minute-per-user", "c3", &guess) > 5);
+    assert!(ok(&plant.publish("c2", "everything/x", &ann)), "{}", plant.log());
 }
 
 #[test]

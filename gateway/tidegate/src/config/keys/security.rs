@@ -177,6 +177,18 @@ pub(crate) mod limits {
         fallback: Fallback::Value("30"),
         about: "Failed logins from one address in a minute; then only passwords that were right before are, and all others are refused unread (0x9F, 3.1.1: 3).",
     };
+    pub(crate) const CLIENT_CONNECTS: Key = Key {
+        name: "connects_per_minute_per_client",
+        kind: Kind::Count { min: 1, max: 1_000_000 },
+        fallback: Fallback::Absent("no limit"),
+        about: "Logins with one client identifier in a minute; a further one is refused (0x9F, 3.1.1: 3). Two devices with the same identifier take the connection from each other for ever: this stops them, and names the identifier.",
+    };
+    pub(crate) const USER_FAILURES: Key = Key {
+        name: "failed_logins_per_minute_per_user",
+        kind: Kind::Count { min: 1, max: 1_000_000 },
+        fallback: Fallback::Absent("no limit"),
+        about: "Failed logins under one user name in a minute, from wherever; then only a password that was right before is, and all others are refused unread (0x9F, 3.1.1: 3).",
+    };
     pub(crate) const PUBLISHES: Key = Key {
         name: "publishes_per_second",
         kind: Kind::Count { min: 1, max: 1_000_000 },
@@ -199,7 +211,7 @@ pub(crate) mod limits {
         name: "spool_bytes_per_session",
         kind: Kind::Bytes { min: 64 * KIB, max: 4 * GIB },
         fallback: Fallback::Value(r#""16MiB""#),
-        about: "The same in bytes, 128 added for each message. Never less than twice `max_packet`. A message that waits for several clients is on flash once, and counts for each.",
+        about: "The same in bytes, 256 added for each message. Never less than twice `max_packet`. A message that waits for several clients is on flash once, and counts for each.",
     };
     pub(crate) const SLOW_SUBSCRIBER: Key = Key {
         name: "slow_subscriber",
@@ -214,6 +226,8 @@ pub(crate) mod limits {
             &CONNECTIONS,
             &CONNECTS,
             &FAILED_LOGINS,
+            &CLIENT_CONNECTS,
+            &USER_FAILURES,
             &PUBLISHES,
             &PUBLISHES_PER_ADDRESS,
             &SPOOL_MESSAGES,
