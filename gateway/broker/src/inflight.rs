@@ -288,6 +288,11 @@ impl Inflight {
         self.places.iter().find(live).map(|place| place.number)
     }
 
+    /// Number of the oldest message that has been sent and not been confirmed in any way.
+    pub(crate) fn first_published(&self) -> Option<u64> {
+        self.published().next().map(|(number, _)| number)
+    }
+
     /// Messages that have been sent and not been confirmed in any way, with their numbers, in
     /// order.
     pub(crate) fn published(&self) -> impl Iterator<Item = (u64, &Delivery)> {
@@ -315,6 +320,18 @@ impl Inflight {
             Step::Released => Some((place.number, true)),
             Step::Done => Some((place.number, false)),
         })
+    }
+
+    /// The message of this number, of QoS 2, is given up after an earlier connection was sent it:
+    /// the client may wait for its PUBREL.
+    pub(crate) fn release(&mut self, number: u64) {
+        let at = self.places.partition_point(|place| place.number < number);
+        self.places.insert(at, Place { number, step: Step::Released, counted: false });
+        self.live += 1;
+        if at + 1 == self.places.len() {
+            self.next = self.next.max(number + 1);
+            self.unsent = self.unsent.max(number + 1);
+        }
     }
 
     /// A place as it was written down, in order.

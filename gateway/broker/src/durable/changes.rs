@@ -176,7 +176,8 @@ impl Broker {
         let durable = self.durable.as_mut()?;
         let head = durable.head;
         let sessions = durable.by_number.values().filter_map(|slot| self.sessions.get(*slot));
-        let places = sessions.map(|session| session.place(head)).chain(durable.estates.oldest());
+        let places =
+            sessions.map(|session| session.needs_from(head)).chain(durable.estates.oldest());
         let oldest = places.fold(head, u64::min);
         durable.write_estates();
         Some((std::mem::take(&mut durable.changes), oldest))

@@ -2,7 +2,9 @@
 
 use super::PersistTicket;
 use super::backlog::{Amount, Backlog};
+use crate::delivery::Delivery;
 use crate::losses::SessionLossReason;
+use crate::message::QoS;
 use crate::session::Session;
 
 /// Bytes of messages that a kept session has in memory, and one message more; others wait in the
@@ -11,6 +13,10 @@ pub(crate) const KEPT_BYTES: usize = 128 * 1024;
 
 /// Messages of a kept session that wait in memory at most.
 pub(crate) const KEPT_MESSAGES: usize = 1_000;
+
+/// Messages of QoS 2 remembered as halfway, 8 bytes each: as many as can be under way with the
+/// default `max_inflight`.
+const MAX_HALFWAY: usize = 4_000;
 
 /// What of a session is on the disk.
 #[derive(Debug)]
@@ -42,6 +48,9 @@ pub(crate) struct Kept {
     pub(crate) found: bool,
     /// The first record offered while counting went on.
     pub(crate) offered: Option<u64>,
+    /// Messages of QoS 2 that an earlier connection was sent and that have not been confirmed, in
+    /// order: of each the client may wait for the PUBREL.
+    pub(crate) halfway: Vec<u64>,
     /// Records before this one are given up, except those that are under way.
     pub(crate) floor: u64,
 }
@@ -71,12 +80,20 @@ impl Kept {
             backlog: Backlog::default(),
             found: false,
             offered: None,
+            halfway: Vec::new(),
             floor: 0,
         }
     }
 }
 
 impl Kept {
+    /// A message of QoS 2 that an earlier life of the broker may have sent, in order.
+    pub(crate) fn note_halfway(&mut self, seq: u64) {
+        if self.halfway.len() < MAX_HALFWAY && self.halfway.last().is_none_or(|last| *last < seq) {
+            self.halfway.push(seq);
+        }
+    }
+
     /// Whether a reader that began at `from` and is at `seq` reads for this session: it has looked
     /// at everything before and has room.
     pub(crate) fn reads_at(&self, from: u64, seq: u64) -> bool {
@@ -102,6 +119,45 @@ impl Session {
         [under_way, self.unread_from()].into_iter().flatten().fold(head, u64::min)
     }
 
+    /// The oldest spool record that it still has to be given. Of what the client has confirmed
+    /// nothing is needed but the number.
+    pub(crate) fn needs_from(&self, head: u64) -> u64 {
+        let under_way = self.inflight.first_published();
+        [under_way, self.unread_from()].into_iter().flatten().fold(head, u64::min)
+    }
+
+    /// Messages before `below` are given up: of those that an earlier connection was sent with
+    /// QoS 2 the client may have said PUBREC, and the identifier is in use there until it gets a
+    /// PUBREL. Answers their numbers.
+    pub(crate) fn release_given_up(&mut self, below: u64) -> Vec<u64> {
+        let Some(kept) = &mut self.kept else { return Vec::new() };
+        let (inflight, queue) = (&mut self.inflight, &self.queue);
+        let mut released = Vec::new();
+        kept.halfway.retain(|seq| {
+            if *seq >= below || queue.binary_search_by_key(seq, |delivery| delivery.seq).is_ok() {
+                return true;
+            }
+            if !inflight.knows(*seq) {
+                inflight.release(*seq);
+                released.push(*seq);
+            }
+            false
+        });
+        released
+    }
+
+    /// The connection ends: notes what it was sent with QoS 2.
+    fn note_halfway(&mut self, unread: Option<u64>) {
+        let twice = |(_, delivery): &(u64, &Delivery)| delivery.qos() == QoS::ExactlyOnce;
+        let sent: Vec<u64> = self.inflight.published().filter(twice).map(|(seq, _)| seq).collect();
+        let Some(kept) = &mut self.kept else { return };
+        kept.halfway.retain(|seq| unread.is_some_and(|unread| *seq >= unread));
+        kept.halfway.extend(sent);
+        kept.halfway.sort_unstable();
+        kept.halfway.dedup();
+        kept.halfway.truncate(MAX_HALFWAY);
+    }
+
     /// Whether a message may come into memory for it.
     pub(crate) fn has_memory(&self) -> bool {
         self.queue.len() < KEPT_MESSAGES && self.held_bytes < KEPT_BYTES
@@ -111,10 +167,13 @@ impl Session {
     /// Returns the bytes that this frees.
     pub(crate) fn forget_messages(&mut self) -> usize {
         let unread = self.unread_from();
+        self.note_halfway(unread);
         self.give_up_under_way();
         let dropped = self.inflight.drop_published();
-        let Some(kept) = &mut self.kept else { return 0 };
         self.queue.clear();
+        let floor = self.kept.as_ref().map_or(0, |kept| kept.floor);
+        self.release_given_up(floor);
+        let Some(kept) = &mut self.kept else { return 0 };
         if let Some(next) = [unread, dropped].into_iter().flatten().min() {
             kept.reads = Reads::From(next.max(kept.floor));
         }

@@ -12,9 +12,11 @@ use super::backlog::Amount;
 use super::{Durable, Reads, SpoolTarget};
 use crate::broker::Broker;
 use crate::delivery::cost;
+use crate::inflight::id_of;
 use crate::limits::BrokerLimits;
 use crate::losses::{SessionLoss, SessionLossReason, UntoldLoss};
-use crate::message::Message;
+use crate::message::{Message, QoS};
+use crate::packet::ack;
 use crate::session::Session;
 
 /// Spool records from before the start that have not been counted yet.
@@ -117,6 +119,7 @@ impl Broker {
                 }
             }
         }
+        let released = session.release_given_up(below);
         let Some(kept) = &mut session.kept else { return };
         let gone = kept.backlog.give_up(below, durable.head, (from, stays));
         if let Reads::From(at) = kept.reads
@@ -127,6 +130,12 @@ impl Broker {
         session.lost.add(reason, gone);
         session.dropped += gone.messages;
         self.counters.dropped_spooled += gone.messages;
+        if let Some(connection) = session.connection {
+            for seq in released {
+                let pubrel = ack::success(ack::PUBREL, id_of(seq));
+                self.send_when_durable(connection, slot, &pubrel);
+            }
+        }
         self.note_progress(slot);
     }
 
@@ -159,6 +168,9 @@ impl Broker {
             }
             if let Some(kept) = &mut session.kept {
                 kept.backlog.add(seq, one, quota, 0);
+                if target.qos == QoS::ExactlyOnce && seq < kept.sent_through {
+                    kept.note_halfway(seq);
+                }
                 if let Reads::From(at) = kept.reads
                     && !kept.found
                     && at <= seq

@@ -374,3 +374,64 @@ fn a_session_that_stays_away_after_a_start_keeps_nothing_but_what_is_for_it() {
         assert_eq!(lost(&bench), []);
     }
 }
+
+/// Packet identifiers of the PUBRELs that a connection got.
+fn pubrels(bench: &Bench, conn: ConnId) -> BTreeSet<u16> {
+    let bytes = bench.received.get(&conn).map_or(&[][..], |bytes| bytes);
+    let released = packets(bytes).filter(|(kind, _)| *kind == 0x62);
+    released.map(|(_, body)| u16::from_be_bytes([body[0], body[1]])).collect()
+}
+
+fn publish_twice_sure(bench: &mut Bench, conn: ConnId, numbers: std::ops::Range<u16>) {
+    for number in numbers {
+        let id = (number + 1).to_be_bytes();
+        let payload = format!("{number:05}");
+        let body = [b"\0\x07other/t", &id[..], b"\0", payload.as_bytes()].concat();
+        bench.bytes(conn, 0x34, &body);
+        bench.pass(SETTLE);
+        bench.bytes(conn, 0x62, &id);
+    }
+    bench.pass(SETTLE);
+}
+
+#[test]
+fn what_was_sent_with_qos_2_and_goes_frees_its_identifier_at_the_client() {
+    for (restart, published) in [(false, 100), (false, 250), (true, 100), (true, 250)] {
+        let mut bench = Bench::new(quota_plan(), echo());
+        let subscriber = connect_kept(&mut bench, 1, "s");
+        bench.bytes(subscriber, 0x82, b"\0\x01\0\0\x07other/#\x02");
+        bench.pass(SETTLE);
+        let publisher = bench.connect(2, "p");
+        publish_twice_sure(&mut bench, publisher, 0..30);
+        let first = payloads_of(&bench, subscriber);
+        assert_eq!(first.len(), 30);
+        // Its PUBRECs are lost with the connection.
+        bench.gateway.handle_closed(bench.now, subscriber, "gone");
+        publish_twice_sure(&mut bench, publisher, 30..60);
+        if restart {
+            bench.pass(Duration::from_secs(2));
+            bench = restarted(bench.disk.crash(7), bench.now);
+            bench.pass(Duration::from_secs(2));
+        }
+        let publisher = bench.connect(3, "p");
+        publish_twice_sure(&mut bench, publisher, 60..published);
+        let subscriber = connect_kept(&mut bench, 4, "s");
+        bench.pass(SETTLE);
+        let again: BTreeSet<u16> =
+            payloads_of(&bench, subscriber).into_iter().map(|(id, _, _)| id).collect();
+        let released = pubrels(&bench, subscriber);
+        for (id, _, payload) in first {
+            assert!(
+                again.contains(&id) != released.contains(&id),
+                "{payload}, restart {restart}, {published}: {released:?} {again:?}"
+            );
+        }
+        assert!(!released.is_empty());
+        for id in released {
+            bench.bytes(subscriber, 0x70, &id.to_be_bytes());
+        }
+        assert!(!bench.gateway.broker.stats().sessions.is_empty());
+        let waits: u64 = waiting(&bench, "s");
+        assert!(waits <= QUOTA, "{waits}");
+    }
+}
