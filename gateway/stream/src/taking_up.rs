@@ -17,6 +17,10 @@ use crate::recovery::{Contents, Opening};
 use crate::scan::{Scan, ScannedFrame};
 use crate::segment::{Chunk, Place, segment_name};
 
+/// The longest frame that an earlier start may have been configured for, in bytes: a segment of
+/// the default size takes two.
+const LONGEST_FRAME: usize = 3 << 20;
+
 impl Opening<'_> {
     /// Goes on in the newest segment, if that is in order.
     pub(crate) fn take_up(
@@ -107,9 +111,10 @@ impl Opening<'_> {
         self.unreadable.contains(&segment_name(id))
     }
 
-    /// What an unfinished write may have touched.
+    /// What an unfinished write may have touched, also one of a time with larger frames.
     fn read_tail(&mut self, id: SegmentId, end: u32, len: u32) -> Vec<u8> {
-        let longest = self.options.max_frame_bytes + part_bytes(self.options.max_frame_bytes);
+        let frame = self.options.max_frame_bytes.max(LONGEST_FRAME);
+        let longest = frame + part_bytes(frame);
         let tail = (len.saturating_sub(end) as usize).min(longest + 2 * BLOCK);
         self.read(&segment_name(id), u64::from(end), tail)
     }

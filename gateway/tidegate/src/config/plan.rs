@@ -9,6 +9,16 @@ use tidegate_uplink::UplinkOptions;
 use super::listeners::ListenerSettings;
 use super::settings::{FunctionSettings, Settings, UplinkSettings};
 
+/// Streams that a publish of the largest size fits for certain when its topic matches them all.
+const MAX_STREAM_COPIES: usize = 3;
+
+/// Copies of a publish beside those in streams: two in the spool for kept sessions, of which the
+/// second is for shared subscriptions, and one retained.
+const COPIES_BESIDE: usize = 3;
+
+/// Memory for one transaction at most; a segment has room for two.
+const MAX_TRANSACTION: usize = 3 * 1024 * 1024;
+
 impl Settings {
     /// The whole gateway, as the flow core wants it. Everything in it is in the order of the
     /// settings, so that an index means the same in both.
@@ -68,8 +78,17 @@ impl Settings {
             max_ack_delay: storage.max_ack_delay,
             quiet: storage.quiet,
             cache_bytes: storage.cache_bytes,
+            max_frame_bytes: self.largest_transaction(),
             ..LogOptions::default()
         }
+    }
+
+    /// A publish is one transaction: its record in each stream that its topic matches, for
+    /// sessions that are kept, and as a retained message. The largest one has to fit.
+    fn largest_transaction(&self) -> usize {
+        let default = LogOptions::default().max_frame_bytes;
+        let copies = self.streams.len().min(MAX_STREAM_COPIES) + COPIES_BESIDE;
+        (self.mqtt.max_packet as usize * copies).clamp(default, MAX_TRANSACTION)
     }
 }
 
@@ -170,7 +189,9 @@ fn seed(gateway: &str) -> u64 {
 pub(super) fn assert_defaults(settings: &Settings) {
     let plan = settings.plan();
     assert_eq!(plan.broker, BrokerLimits::default());
-    assert_eq!(format!("{:?}", plan.log), format!("{:?}", LogOptions::default()));
+    let max_frame_bytes = settings.largest_transaction();
+    let log = LogOptions { max_frame_bytes, ..LogOptions::default() };
+    assert_eq!(format!("{:?}", plan.log), format!("{log:?}"));
     for uplink in &plan.uplinks {
         assert_eq!(uplink.options, UplinkOptions::default());
     }

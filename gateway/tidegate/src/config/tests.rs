@@ -232,6 +232,20 @@ fn ten_mistakes_are_reported_at_once() {
     assert_eq!(format!("{found}\n"), include_str!("golden/ten_mistakes.txt"));
 }
 
+#[test]
+fn the_largest_publish_fits_one_transaction_with_all_its_copies() {
+    let place = Place::new();
+    let largest = |from: &str, to: &str| {
+        assert!(MINIMAL.contains(from));
+        place.parse(&MINIMAL.replacen(from, to, 1)).unwrap().plan().log.max_frame_bytes >> 10
+    };
+    assert_eq!(largest("[mqtt]", "[mqtt]"), 1280);
+    assert_eq!(largest("[mqtt]", "[mqtt]\nmax_packet = \"1KiB\""), 1024);
+    assert_eq!(largest("[mqtt]", "[mqtt]\nmax_packet = \"512KiB\""), 2560);
+    let more = "[stream.a]\ntopics = [\"a\"]\n[stream.b]\ntopics = [\"b\"]\n[stream.telemetry]";
+    assert_eq!(largest("[stream.telemetry]", more), 1536);
+}
+
 /// The reference is written for people, and its tables are those of the parser.
 #[test]
 fn the_reference_has_exactly_the_keys_that_the_parser_knows() {
