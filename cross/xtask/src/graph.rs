@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-broker", &[]),
     ("tidegate-stream", &[]),
     ("tidegate-wire", &[]),
+    ("tidegate-link", &["tidegate-wire"]),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
     ("tidegate-fixtures", &[]),

@@ -5,12 +5,13 @@
 //! or a hash over it has one meaning.
 //!
 //! The order of a map's keys is the reader's user to check: formats of this project have fixed
-//! keys, read in ascending order.
+//! keys, read in ascending order ([`Fields`] for those that later versions may add to).
 //!
-//! Not here: floats, tags other than small ones, values of unknown shape, nesting of its own (a
+//! Not here: floats except to be passed over, tags other than small ones, nesting of its own (a
 //! reader's user goes exactly as deep as its format).
 
 mod error;
+mod fields;
 mod read;
 mod write;
 
@@ -18,6 +19,7 @@ mod write;
 mod tests;
 
 pub use error::{CborError, Kind};
+pub use fields::{Fields, FormError, required};
 pub use read::Reader;
 pub use write::{Full, Writer, head_bytes};
 

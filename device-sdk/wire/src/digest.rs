@@ -6,7 +6,19 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+/// The first 8 bytes of a digest: names something among the few that a device knows, and proves
+/// nothing.
+pub type Digest8 = [u8; 8];
+
 impl Digest {
+    /// Its first 8 bytes.
+    #[must_use]
+    pub fn short(&self) -> Digest8 {
+        let mut short = [0; 8];
+        short.copy_from_slice(&self.0[..8]);
+        short
+    }
+
     /// Reads 64 lower-case hexadecimal digits; `None` for anything else, so that there is one
     /// spelling.
     #[must_use]

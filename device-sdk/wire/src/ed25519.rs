@@ -1,7 +1,7 @@
 //! What every verifier of Ed25519 (RFC 8032) has to refuse and some libraries do not: keys of
 //! small order, under which anybody can sign, and signatures with a second spelling.
 //!
-//! Not here: the curve. The gateway verifies with one library, devices with another.
+//! Not here: the curve ([`crate::crypto::Curve`]). The gateway verifies with one library, devices with another.
 
 use core::fmt;
 

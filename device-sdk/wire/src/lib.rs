@@ -13,17 +13,26 @@
 //! ```
 //!
 //! Also what both sides sign and verify: deterministic CBOR ([`cbor`]) in signed envelopes
-//! ([`sign1`]).
+//! ([`sign1`]); firmware releases ([`manifest`]), the keys that sign them ([`key_set`]), and what
+//! gateway and device say about them ([`message`]).
 //!
 //! Not here: the rules of the envelope that goes upstream (they live with the uplink), packets, the
-//! curve of the signatures.
+//! curve and the hash of the signatures ([`crypto`] says what they have to do).
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod cbor;
+pub mod crc32c;
+pub mod crypto;
 pub mod decimal;
 pub mod digest;
 pub mod ed25519;
 pub mod headers;
+pub mod key_set;
+pub mod manifest;
+pub mod message;
 pub mod publisher;
 pub mod sign1;
 pub mod topics;

@@ -46,8 +46,10 @@ pub const OVERHEAD: usize = 1 + 1 + 1 + PROTECTED + 1 + 2 + SIGNATURE_BYTES;
 pub enum Purpose {
     /// The manifest of a function package (docs/formats/package.md).
     FunctionPackage,
-    /// The manifest of a device's firmware.
+    /// The manifest of a device's firmware (docs/formats/manifest.md).
     FirmwareManifest,
+    /// The keys that sign a device's firmware, signed by root (docs/formats/manifest.md).
+    DeviceKeySet,
 }
 
 impl Purpose {
@@ -59,6 +61,7 @@ impl Purpose {
         match self {
             Purpose::FunctionPackage => b"tidegate/function-package/1",
             Purpose::FirmwareManifest => b"tidegate/firmware-manifest/1",
+            Purpose::DeviceKeySet => b"tidegate/device-key-set/1",
         }
     }
 }

@@ -98,6 +98,11 @@ pub enum CborError {
         /// Where the item begins.
         at: usize,
     },
+    /// An item to be passed over that is nested too deeply.
+    TooDeep {
+        /// Where the item begins.
+        at: usize,
+    },
     /// Bytes behind the last item.
     Trailing {
         /// Where they begin.
@@ -120,6 +125,9 @@ impl fmt::Display for CborError {
             }
             CborError::NotText { at } => write!(f, "the text at byte {at} is not UTF-8"),
             CborError::TooLarge { at } => write!(f, "the number at byte {at} is too large"),
+            CborError::TooDeep { at } => {
+                write!(f, "the item at byte {at} is nested too deeply")
+            }
             CborError::Trailing { at } => {
                 write!(f, "there are bytes behind the end, from byte {at}")
             }

@@ -22,6 +22,12 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// What has not been read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
     /// What the next item is; `None` at the end.
     #[must_use]
     pub fn next_kind(&self) -> Option<Kind> {
@@ -109,6 +115,50 @@ impl<'a> Reader<'a> {
     /// See [`Reader::uint`].
     pub fn null(&mut self) -> Result<(), CborError> {
         self.simple(Kind::Null).map(drop)
+    }
+
+    /// Passes over one item of any shape.
+    ///
+    /// # Errors
+    /// Also when it is nested deeper than `depth` lists, maps and tags.
+    pub fn skip(&mut self, depth: usize) -> Result<(), CborError> {
+        let at = self.at;
+        let kind = self.next_kind().ok_or(CborError::Short { at })?;
+        let items = match kind {
+            Kind::Uint => self.uint().map(|_| 0)?,
+            Kind::Negative => self.head(major::NEGATIVE, Kind::Negative).map(|_| 0)?,
+            Kind::Bytes => self.bytes().map(|_| 0)?,
+            Kind::Text => self.text().map(|_| 0)?,
+            Kind::Array => self.array()?,
+            Kind::Map => self.map()? * 2,
+            Kind::Tag => self.tag().map(|_| 1)?,
+            Kind::Bool | Kind::Null | Kind::Other => self.skip_simple().map(|()| 0)?,
+        };
+        let deeper = depth.checked_sub(1);
+        for _ in 0..items {
+            self.skip(deeper.ok_or(CborError::TooDeep { at })?)?;
+        }
+        Ok(())
+    }
+
+    /// A simple value or a float of 16, 32 or 64 bits.
+    fn skip_simple(&mut self) -> Result<(), CborError> {
+        let at = self.at;
+        let first = *self.bytes.get(at).ok_or(CborError::Short { at })?;
+        let size = match first & 0x1f {
+            0..=23 => 1,
+            25 => 3,
+            26 => 5,
+            27 => 9,
+            31 => return Err(CborError::Indefinite { at }),
+            _ => {
+                let (wanted, found) = (Kind::Null, Kind::Other);
+                return Err(CborError::Unexpected { at, wanted, found });
+            }
+        };
+        self.bytes.get(at..at + size).ok_or(CborError::Short { at })?;
+        self.at = at + size;
+        Ok(())
     }
 
     /// Nothing may follow.

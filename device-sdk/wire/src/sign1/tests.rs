@@ -123,7 +123,7 @@ fn what_was_signed_for_one_purpose_does_not_pass_for_another() {
     let (out, length) = sealed(b"payload", Purpose::FirmwareManifest);
     let opened = open(&out[..length], Purpose::FunctionPackage, &Sum::new());
     assert_eq!(opened, Err(EnvelopeError::Signature(KEY)));
-    for purpose in [Purpose::FirmwareManifest, Purpose::FunctionPackage] {
+    for purpose in [Purpose::FirmwareManifest, Purpose::FunctionPackage, Purpose::DeviceKeySet] {
         assert!(purpose.context().len() <= Purpose::MAX_CONTEXT);
     }
 }

@@ -1,0 +1,94 @@
+//! The other side's time, from four timestamps.
+
+use crate::micros::Micros;
+
+/// Samples that compete.
+const SAMPLES: usize = 8;
+/// How far two clocks may run apart, microseconds a second (ppm).
+const DRIFT: u64 = 50;
+
+/// How good a time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeQuality {
+    /// It is off by at most this, as long as the other side's clock is right.
+    pub error: Micros,
+    /// The other side trusts its clock.
+    pub trusted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    offset: i64,
+    round_trip: u64,
+    at: Micros,
+    trusted: bool,
+}
+
+/// Follows the other side's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    samples: [Option<Sample>; SAMPLES],
+    next: usize,
+}
+
+impl Clock {
+    /// Takes in a pong: sent at `t1` and received at `t4` by this side's clock, received at `t2` and
+    /// answered at `t3` by the other's. Times that cannot be are passed over.
+    pub(crate) fn take(&mut self, [t1, t2, t3]: [u64; 3], t4: Micros, trusted: bool) {
+        let (Some(away), Some(inside)) = (t4.0.checked_sub(t1), t3.checked_sub(t2)) else { return };
+        let Some(round_trip) = away.checked_sub(inside) else { return };
+        let difference =
+            |there: u64, here: u64| i64::try_from(i128::from(there) - i128::from(here));
+        let (Ok(out), Ok(back)) = (difference(t2, t1), difference(t3, t4.0)) else { return };
+        // The mean, without leaving the range.
+        let offset = out / 2 + back / 2 + (out % 2 + back % 2) / 2;
+        let sample = Sample { offset, round_trip, at: t4, trusted };
+        if let Some(place) = self.samples.get_mut(self.next) {
+            *place = Some(sample);
+        }
+        self.next = (self.next + 1) % SAMPLES;
+    }
+
+    /// The other side's time in microseconds, and how good it is; `None` until there is a pong.
+    #[must_use]
+    pub fn now(&self, now: Micros) -> Option<(u64, TimeQuality)> {
+        let aged = |sample: &Sample| {
+            let drift = now.since(sample.at).0 / 1_000_000 * DRIFT;
+            sample.round_trip / 2 + drift
+        };
+        let best = self.samples.iter().flatten().min_by_key(|sample| aged(sample))?;
+        let time = now.0.saturating_add_signed(best.offset);
+        Some((time, TimeQuality { error: Micros(aged(best)), trusted: best.trusted }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_round_trip_counts_until_it_is_old() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.now(Micros(0)), None);
+        // The other side is 1,000,000 ahead; 200 there, 800 back: off by 300.
+        clock.take([0, 1_000_200, 1_000_300], Micros(1_100), true);
+        let (time, quality) = clock.now(Micros(1_100)).unwrap();
+        assert_eq!((time, quality.error), (1_001_100 - 300, Micros(500)));
+        clock.take([2_000, 1_002_010, 1_002_010], Micros(2_020), true);
+        let (time, quality) = clock.now(Micros(2_020)).unwrap();
+        assert_eq!((time, quality.error), (1_002_020, Micros(10)));
+        // Worse, so it does not count yet; a minute later the drift of the other outweighs it.
+        clock.take([62_000_000, 63_000_500, 63_000_500], Micros(62_001_000), true);
+        assert_eq!(clock.now(Micros(62_001_000)).unwrap().1.error, Micros(500));
+    }
+
+    #[test]
+    fn impossible_times_are_passed_over() {
+        let mut clock = Clock::default();
+        clock.take([5, 0, 0], Micros(4), true);
+        clock.take([0, 9, 8], Micros(4), true);
+        clock.take([0, 0, 9], Micros(4), true);
+        clock.take([0, u64::MAX, u64::MAX], Micros(4), true);
+        assert_eq!(clock.now(Micros(9)), None);
+    }
+}

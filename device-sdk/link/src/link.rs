@@ -1,0 +1,426 @@
+//! One side of a link to one device.
+
+use crate::clock::Clock;
+use crate::cobs::{self, Decoder, Ended};
+use crate::control::Terms;
+use crate::frame::{MAX_CHANNEL, MAX_MTU, MIN_MTU, OVERHEAD};
+use crate::micros::Micros;
+use crate::receiving::{Message, Receiving};
+use crate::sending::Sending;
+use crate::session::{Role, Session, Sessions};
+
+mod input;
+mod output;
+
+/// How long a lone frame waits for something that carries its acknowledgement.
+const ACK_DELAY: Micros = Micros::from_millis(10);
+/// Silence after which a side pings, and after which the session ends.
+const KEEP_ALIVE: Micros = Micros::from_millis(5_000);
+const DEAD: Micros = Micros::from_millis(15_000);
+/// A gateway without a session answers frames by a hail, no more often than this.
+const HAIL_EVERY: Micros = Micros::from_millis(250);
+/// Frames that a side sends in one turn.
+const TURN_FRAMES: u8 = 8;
+
+/// Who may speak when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turns {
+    /// A line of its own: both sides, whenever they want.
+    Free,
+    /// A line with several devices: whoever was given the turn ([`crate::Bus`]).
+    Shared,
+}
+
+/// What a link is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which side.
+    pub role: Role,
+    /// The device's address, 1 to 254.
+    pub address: u8,
+    /// Who may speak when.
+    pub turns: Turns,
+}
+
+impl Config {
+    /// A line with one device of this address.
+    #[must_use]
+    pub const fn new(role: Role, address: u8) -> Config {
+        Config { role, address, turns: Turns::Free }
+    }
+}
+
+/// Why a session has ended. What was not acknowledged may have arrived or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing was heard for 15 s.
+    Silence,
+    /// A frame was sent three times and never acknowledged.
+    Strikes,
+    /// The other side began a new session.
+    Peer,
+}
+
+/// What has become of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session has begun: messages go through.
+    Up,
+    /// It has ended.
+    Down(Why),
+}
+
+/// Why a message is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// There is no session: wait for [`Event::Up`].
+    Down,
+    /// The channel is not between 1 and 15.
+    Channel,
+    /// The frames of a message on another channel are not all taken yet: finish that first.
+    Unfinished,
+    /// It does not fit one frame, and is not to be split; or a loose one waits already.
+    NoRoom,
+}
+
+/// What has gone through, and what has not. They stop at their greatest value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames of this session that came in.
+    pub frames: u32,
+    /// Bytes that were no frame, frames with a wrong CRC or of another session.
+    pub garbage: u32,
+    /// Frames that came again.
+    pub again: u32,
+    /// Time-outs.
+    pub time_outs: u32,
+    /// Messages that were too long, or loose ones that had no room.
+    pub dropped: u32,
+}
+
+/// What is to be sent besides messages.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    /// Gateway: the answer to an `open`.
+    opened: Option<Session>,
+    hail: bool,
+    /// t1 and t2 of a ping.
+    pong: Option<(u64, u64)>,
+    ping: bool,
+    /// When the other side has to hear what has arrived.
+    ack: Option<Micros>,
+}
+
+/// One side of a link: frames of at most `FRAME` bytes, `WINDOW` of them in each direction (1 to 8), and
+/// messages of at most `MESSAGE` bytes in. It takes about `FRAME` times (2 `WINDOW` + 2) + `MESSAGE`
+/// bytes of memory.
+pub struct Link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> {
+    config: Config,
+    sessions: Sessions,
+    decoder: Decoder<FRAME>,
+    sending: Sending<FRAME, WINDOW>,
+    receiving: Receiving<FRAME, WINDOW, MESSAGE>,
+    loose: [u8; FRAME],
+    loose_waits: Option<(u8, usize)>,
+    due: Due,
+    clock: Clock,
+    wall: (i64, bool),
+    event: [Option<Event>; 2],
+    heard: Micros,
+    pinged: Micros,
+    hailed: Option<Micros>,
+    /// Frames that may still be sent in this turn; `None` when it is the other side's.
+    turn: Option<u8>,
+    /// Gateway: the device has given the turn back.
+    turn_back: bool,
+    counters: Counters,
+}
+
+impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, WINDOW, MESSAGE> {
+    /// Bytes that [`Link::poll_output`] needs room for.
+    pub const MAX_OUTPUT: usize = cobs::on_line(FRAME);
+
+    const SIZES: () = {
+        assert!(
+            FRAME >= MIN_MTU as usize && FRAME <= MAX_MTU as usize,
+            "64 to 1,024 bytes a frame"
+        );
+        assert!(WINDOW >= 1 && WINDOW <= 8, "1 to 8 frames");
+        assert!(MESSAGE >= FRAME, "messages of at least one frame");
+    };
+
+    /// A link without a session. `seed` must be different after each start, best a random number:
+    /// sessions are told apart by it.
+    #[must_use]
+    pub fn new(config: Config, seed: u64) -> Self {
+        let () = Self::SIZES;
+        let terms = Terms { mtu: FRAME as u16, window: WINDOW as u8 };
+        Link {
+            config,
+            sessions: Sessions::new(config.role, terms, seed),
+            decoder: Decoder::new(),
+            sending: Sending::new(),
+            receiving: Receiving::new(),
+            loose: [0; FRAME],
+            loose_waits: None,
+            due: Due::default(),
+            clock: Clock::default(),
+            wall: (0, false),
+            event: [None; 2],
+            heard: Micros(0),
+            pinged: Micros(0),
+            hailed: None,
+            turn: None,
+            turn_back: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Whether there is a session.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.sessions.current().is_some()
+    }
+
+    /// What has gone through.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters { dropped: self.receiving.dropped, ..self.counters }
+    }
+
+    /// The other side's time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What the other side is told of the time: how far the wall clock (microseconds since 1970) is
+    /// ahead of `now` here, and whether it can be trusted.
+    pub fn set_wall(&mut self, ahead: i64, trusted: bool) {
+        self.wall = (ahead, trusted);
+    }
+
+    /// What has become of the link since the last call.
+    pub fn take_event(&mut self) -> Option<Event> {
+        let event = self.event[0].take();
+        self.event.swap(0, 1);
+        event
+    }
+
+    /// Takes in as much of a message, or of its rest, as fits; answers how many bytes. When that is
+    /// not all, the rest has to be given again, when the other side has acknowledged something; no
+    /// other message can be sent before.
+    ///
+    /// # Errors
+    /// Nothing was taken.
+    pub fn send(&mut self, channel: u8, rest: &[u8]) -> Result<usize, SendError> {
+        let payload = self.payload(channel)?;
+        if self.sending.begun().is_some_and(|begun| begun != channel) {
+            return Err(SendError::Unfinished);
+        }
+        if rest.is_empty() && !self.sending.has_room() {
+            return Err(SendError::NoRoom);
+        }
+        Ok(self.sending.push(channel, rest, payload))
+    }
+
+    /// Takes in a message of one frame that is sent once and may be lost.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn send_loose(&mut self, channel: u8, message: &[u8]) -> Result<(), SendError> {
+        let payload = self.payload(channel)?;
+        if message.len() > payload || self.loose_waits.is_some() {
+            return Err(SendError::NoRoom);
+        }
+        let place = self.loose.get_mut(..message.len()).ok_or(SendError::NoRoom)?;
+        place.copy_from_slice(message);
+        self.loose_waits = Some((channel, message.len()));
+        Ok(())
+    }
+
+    /// The next message. It goes with the next call of anything else.
+    pub fn receive(&mut self) -> Option<Message<'_>> {
+        self.release();
+        self.receiving.receive()
+    }
+
+    /// Bytes have come in.
+    pub fn handle_input(&mut self, now: Micros, bytes: &[u8]) {
+        self.release();
+        for byte in bytes {
+            match self.decoder.push(*byte) {
+                Ended::Nothing => {}
+                Ended::Garbage => self.count(|counters| &mut counters.garbage),
+                Ended::Frame => self.handle_frame(now),
+            }
+        }
+    }
+
+    /// Writes what is to be sent now: one frame, or nothing (0). Call it again until nothing is left,
+    /// or until the port takes no more; `out` has to have [`Link::MAX_OUTPUT`] bytes.
+    pub fn poll_output(&mut self, now: Micros, out: &mut [u8]) -> usize {
+        self.release();
+        self.pass_time(now);
+        match (self.config.turns, self.turn) {
+            (Turns::Free, _) => self.next_frame(now, out).unwrap_or(0),
+            (Turns::Shared, None) => 0,
+            (Turns::Shared, Some(0)) => self.end_turn(now, out),
+            (Turns::Shared, Some(left)) => match self.next_frame(now, out) {
+                Some(length) => {
+                    self.turn = Some(left - 1);
+                    length
+                }
+                None => self.end_turn(now, out),
+            },
+        }
+    }
+
+    /// When [`Link::poll_output`] has to be called, if nothing comes in and nothing is sent before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Micros> {
+        if self.turn.is_none() && self.config.turns == Turns::Shared {
+            return self.is_up().then(|| self.heard.after(DEAD));
+        }
+        let soon = Some(Micros(0));
+        if self.due.opened.is_some() || self.due.hail || self.due.pong.is_some() || self.due.ping {
+            return soon;
+        }
+        if !self.is_up() {
+            return self.sessions.open_due();
+        }
+        if self.sending.is_ready() || self.loose_waits.is_some() {
+            return soon;
+        }
+        let starved = self.sending.is_starved().then(|| self.pinged.after(self.sending.time_out()));
+        [
+            self.sessions.open_due(),
+            self.due.ack,
+            self.sending.deadline(),
+            starved,
+            Some(self.ping_at()),
+            Some(self.heard.after(DEAD)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Shared lines: whether it is this side's turn.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Shared lines: whether the device has given the turn back since the last call.
+    pub(crate) fn take_turn_back(&mut self) -> bool {
+        core::mem::take(&mut self.turn_back)
+    }
+
+    /// Shared lines: gives this side the turn.
+    pub(crate) fn give_turn(&mut self, now: Micros) {
+        self.turn = Some(TURN_FRAMES);
+        // The other side has answered, or not: what is not acknowledged by now is lost.
+        let unanswered = self.sending.deadline().is_some();
+        if unanswered && !self.sending.strike(now, true) {
+            self.end_session(now, Why::Strikes);
+        }
+    }
+
+    fn payload(&self, channel: u8) -> Result<usize, SendError> {
+        let session = self.sessions.current().ok_or(SendError::Down)?;
+        if !(1..=MAX_CHANNEL).contains(&channel) {
+            return Err(SendError::Channel);
+        }
+        Ok(usize::from(session.terms.mtu).min(FRAME).saturating_sub(OVERHEAD))
+    }
+
+    /// What was given out goes; the other side hears that there is room again.
+    fn release(&mut self) {
+        let window = self.window();
+        let before = self.receiving.credit(window);
+        self.receiving.release();
+        if before == 0 && self.receiving.credit(window) > 0 {
+            self.due.ack = Some(Micros(0));
+        }
+    }
+
+    fn window(&self) -> u8 {
+        self.sessions.current().map_or(0, |session| session.terms.window)
+    }
+
+    fn ping_at(&self) -> Micros {
+        self.pinged.max(self.heard_for_ping()).after(KEEP_ALIVE)
+    }
+
+    /// The device pings every 5 s, for the time; the gateway after 5 s of silence.
+    fn heard_for_ping(&self) -> Micros {
+        match self.config.role {
+            Role::Device => Micros(0),
+            Role::Gateway => self.heard,
+        }
+    }
+
+    fn pass_time(&mut self, now: Micros) {
+        if !self.is_up() {
+            return;
+        }
+        if now >= self.heard.after(DEAD) {
+            self.end_session(now, Why::Silence);
+            return;
+        }
+        let free = self.config.turns == Turns::Free;
+        if free && self.sending.deadline().is_some_and(|deadline| now >= deadline) {
+            self.count(|counters| &mut counters.time_outs);
+            if !self.sending.strike(now, false) {
+                self.end_session(now, Why::Strikes);
+                return;
+            }
+        }
+        let starved = self.sending.is_starved();
+        let starved = starved && now >= self.pinged.after(self.sending.time_out());
+        if starved || now >= self.ping_at() {
+            self.due.ping = true;
+            self.pinged = now;
+        }
+    }
+
+    fn end_session(&mut self, now: Micros, why: Why) {
+        self.sessions.leave();
+        self.sending.clear(0);
+        self.receiving.clear();
+        self.loose_waits = None;
+        self.due = Due::default();
+        self.say(Event::Down(why));
+        match self.config.role {
+            Role::Device => self.sessions.open(now),
+            Role::Gateway => {}
+        }
+    }
+
+    fn begin_session(&mut self, now: Micros) {
+        self.sending.clear(self.window());
+        self.receiving.clear();
+        self.loose_waits = None;
+        (self.heard, self.pinged) = (now, now);
+        // The device's shows the gateway that it is in the session.
+        self.due = Due { ping: self.config.role == Role::Device, ..Due::default() };
+        self.say(Event::Up);
+    }
+
+    /// An `Up` that nobody has taken yet goes with its `Down`; of several, the newest count.
+    fn say(&mut self, event: Event) {
+        if self.event[0].is_none() {
+            self.event[0] = Some(event);
+        } else {
+            if self.event[1].is_some() {
+                self.event.swap(0, 1);
+            }
+            self.event[1] = Some(event);
+        }
+    }
+
+    fn count(&mut self, which: impl Fn(&mut Counters) -> &mut u32) {
+        let counter = which(&mut self.counters);
+        *counter = counter.saturating_add(1);
+    }
+}

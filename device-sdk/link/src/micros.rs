@@ -1,0 +1,31 @@
+//! Time of a side's own clock.
+
+/// Microseconds since a moment of the caller's choice. It never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub u64);
+
+impl Micros {
+    /// That many milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Micros {
+        Micros(millis * 1_000)
+    }
+
+    /// Later by a duration.
+    #[must_use]
+    pub const fn after(self, duration: Micros) -> Micros {
+        Micros(self.0.saturating_add(duration.0))
+    }
+
+    /// How long it is since `earlier`; 0 when that is later.
+    #[must_use]
+    pub const fn since(self, earlier: Micros) -> Micros {
+        Micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Twice as long, `times` times, at most `most`.
+    pub(crate) fn doubled(self, times: u8, most: Micros) -> Micros {
+        let factor = 1u64.checked_shl(times.into()).unwrap_or(u64::MAX);
+        Micros(self.0.saturating_mul(factor)).min(most)
+    }
+}

@@ -1,0 +1,270 @@
+//! Reliable frames on their way out: window, credit, what is sent again and when.
+//!
+//! Invariant: frames are given up only with the session. `slots` from `head` on hold `count` frames
+//! with the sequences from `base` on, in order.
+
+use crate::micros::Micros;
+
+/// Bounds of the time-out.
+const LEAST: Micros = Micros::from_millis(50);
+const MOST: Micros = Micros::from_millis(2_000);
+/// Time-out before a round trip was measured.
+const FIRST: Micros = Micros::from_millis(500);
+/// Time-outs without progress that end the session.
+pub(crate) const STRIKES: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not sent yet, or to be sent again.
+    Waiting { again: bool },
+    /// On the way. `order` rises with each sending.
+    Sent { at: Micros, order: u32, again: bool },
+    /// The other side has it, and waits for one before it.
+    There,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot<const FRAME: usize> {
+    payload: [u8; FRAME],
+    length: usize,
+    channel: u8,
+    more: bool,
+    state: State,
+}
+
+/// A frame to be sent now.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) seq: u8,
+    pub(crate) channel: u8,
+    pub(crate) more: bool,
+    pub(crate) payload: &'a [u8],
+}
+
+pub(crate) struct Sending<const FRAME: usize, const WINDOW: usize> {
+    slots: [Slot<FRAME>; WINDOW],
+    head: usize,
+    count: usize,
+    base: u8,
+    /// Frames from `base` on that the other side takes.
+    credit: u8,
+    /// The channel of a message that has begun and not ended.
+    begun: Option<u8>,
+    order: u32,
+    trip: RoundTrip,
+    strikes: u8,
+    /// When the oldest frame's time-out began.
+    waiting_since: Micros,
+}
+
+impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
+    pub(crate) const fn new() -> Self {
+        let state = State::Waiting { again: false };
+        let slot = Slot { payload: [0; FRAME], length: 0, channel: 0, more: false, state };
+        Sending {
+            slots: [slot; WINDOW],
+            head: 0,
+            count: 0,
+            base: 0,
+            credit: 0,
+            begun: None,
+            order: 0,
+            trip: RoundTrip { smoothed: None, deviation: Micros(0) },
+            strikes: 0,
+            waiting_since: Micros(0),
+        }
+    }
+
+    /// Forgets everything: a new session, in which the other side has room for `credit` frames.
+    pub(crate) fn clear(&mut self, credit: u8) {
+        (self.head, self.count, self.base, self.credit, self.strikes) = (0, 0, 0, credit, 0);
+        self.begun = None;
+    }
+
+    /// The channel of a message that has begun and not ended.
+    pub(crate) fn begun(&self) -> Option<u8> {
+        self.begun
+    }
+
+    /// Takes in as much of the rest of a message as fits in frames of this payload; answers how
+    /// much. The message has ended when all of it was taken.
+    pub(crate) fn push(&mut self, channel: u8, rest: &[u8], payload: usize) -> usize {
+        let mut taken = 0;
+        while self.count < WINDOW && (taken < rest.len() || rest.is_empty()) {
+            let left = rest.get(taken..).unwrap_or_default();
+            let part = left.get(..payload).unwrap_or(left);
+            let more = part.len() < left.len();
+            let Some(slot) = self.slots.get_mut((self.head + self.count) % WINDOW) else { break };
+            let Some(place) = slot.payload.get_mut(..part.len()) else { break };
+            place.copy_from_slice(part);
+            slot.length = part.len();
+            (slot.channel, slot.more) = (channel, more);
+            slot.state = State::Waiting { again: false };
+            self.count += 1;
+            self.begun = more.then_some(channel);
+            taken += part.len();
+            if !more {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Whether a message of no bytes could be taken in.
+    pub(crate) fn has_room(&self) -> bool {
+        self.count < WINDOW
+    }
+
+    /// The other side has all before `ack`, and takes `credit` from there.
+    pub(crate) fn acknowledge(&mut self, now: Micros, ack: u8, credit: u8) {
+        let there = usize::from(ack.wrapping_sub(self.base));
+        let unsent = |slot: &Slot<FRAME>| slot.state == State::Waiting { again: false };
+        if there > self.count || self.slots().take(there).any(unsent) {
+            return;
+        }
+        for _ in 0..there {
+            let state = self.slots.get(self.head).map(|slot| slot.state);
+            if let Some(State::Sent { at, again: false, .. }) = state {
+                self.trip.take(now.since(at));
+            }
+            self.head = (self.head + 1) % WINDOW;
+        }
+        if there > 0 {
+            (self.strikes, self.waiting_since) = (0, now);
+        }
+        self.count -= there;
+        self.base = ack;
+        self.credit = credit;
+    }
+
+    /// The other side has some behind `ack` already: bit n stands for `ack + 1 + n`. Frames that
+    /// were sent before one of them and are not there are lost: they are sent again.
+    pub(crate) fn acknowledge_some(&mut self, ack: u8, bitmap: u8) {
+        if ack != self.base {
+            return;
+        }
+        let mut newest = None;
+        for n in (0..8usize).filter(|n| bitmap >> n & 1 == 1) {
+            let Some(slot) = self.slot_mut(n + 1) else { continue };
+            match slot.state {
+                State::Sent { order, .. } => {
+                    newest = newest.max(Some(order));
+                    slot.state = State::There;
+                }
+                State::Waiting { again: true } => slot.state = State::There,
+                State::Waiting { again: false } | State::There => {}
+            }
+        }
+        let Some(newest) = newest else { return };
+        for n in 0..self.count {
+            let Some(slot) = self.slot_mut(n) else { continue };
+            if matches!(slot.state, State::Sent { order, .. } if order < newest) {
+                slot.state = State::Waiting { again: true };
+            }
+        }
+    }
+
+    /// The next frame to send, which counts as sent.
+    pub(crate) fn next(&mut self, now: Micros) -> Option<Outgoing<'_>> {
+        let n = self.first_waiting()?;
+        if self.slots().all(|slot| !matches!(slot.state, State::Sent { .. })) {
+            self.waiting_since = now;
+        }
+        let order = self.order;
+        self.order += 1;
+        let seq = self.base.wrapping_add(n as u8);
+        let slot = self.slot_mut(n)?;
+        if let State::Waiting { again } = slot.state {
+            slot.state = State::Sent { at: now, order, again };
+        }
+        let payload = slot.payload.get(..slot.length)?;
+        Some(Outgoing { seq, channel: slot.channel, more: slot.more, payload })
+    }
+
+    /// Whether there is a frame to send now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.first_waiting().is_some()
+    }
+
+    /// Whether there are frames, none of them on the way, and no credit for one.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.count > 0
+            && self.first_waiting().is_none()
+            && self.slots().all(|slot| is_waiting(slot.state))
+    }
+
+    /// How long a lone frame is waited for.
+    pub(crate) fn time_out(&self) -> Micros {
+        self.trip.time_out().doubled(self.strikes, MOST)
+    }
+
+    /// When the time-out ends, if something is on the way.
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        let sent = self.slots().any(|slot| matches!(slot.state, State::Sent { .. }));
+        sent.then(|| self.waiting_since.after(self.time_out()))
+    }
+
+    /// The time-out has ended, or a turn has brought nothing: the oldest frame is sent again, or
+    /// (`all`) each that is on the way. False when that was tried often enough.
+    pub(crate) fn strike(&mut self, now: Micros, all: bool) -> bool {
+        self.strikes += 1;
+        self.waiting_since = now;
+        for n in 0..self.count {
+            let Some(slot) = self.slot_mut(n) else { continue };
+            if matches!(slot.state, State::Sent { .. }) {
+                slot.state = State::Waiting { again: true };
+                if !all {
+                    break;
+                }
+            }
+        }
+        self.strikes < STRIKES
+    }
+
+    fn first_waiting(&self) -> Option<usize> {
+        let within = self.slots().take(self.credit.into());
+        within.enumerate().find(|(_, slot)| is_waiting(slot.state)).map(|(n, _)| n)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot<FRAME>> {
+        (0..self.count).filter_map(|n| self.slots.get((self.head + n) % WINDOW))
+    }
+
+    fn slot_mut(&mut self, n: usize) -> Option<&mut Slot<FRAME>> {
+        if n < self.count { self.slots.get_mut((self.head + n) % WINDOW) } else { None }
+    }
+}
+
+fn is_waiting(state: State) -> bool {
+    match state {
+        State::Waiting { .. } => true,
+        State::Sent { .. } | State::There => false,
+    }
+}
+
+/// Round trips, smoothed (RFC 6298).
+struct RoundTrip {
+    smoothed: Option<Micros>,
+    deviation: Micros,
+}
+
+impl RoundTrip {
+    fn take(&mut self, trip: Micros) {
+        match self.smoothed {
+            None => (self.smoothed, self.deviation) = (Some(trip), Micros(trip.0 / 2)),
+            Some(Micros(smoothed)) => {
+                self.deviation = Micros((3 * self.deviation.0 + smoothed.abs_diff(trip.0)) / 4);
+                self.smoothed = Some(Micros((7 * smoothed + trip.0) / 8));
+            }
+        }
+    }
+
+    fn time_out(&self) -> Micros {
+        match self.smoothed {
+            None => FIRST,
+            Some(Micros(smoothed)) => {
+                let wanted = smoothed.saturating_add(self.deviation.0.saturating_mul(4));
+                Micros(wanted).clamp(LEAST, MOST)
+            }
+        }
+    }
+}
