@@ -22,6 +22,7 @@ mod intake;
 mod key;
 mod late;
 pub mod latency;
+mod letters;
 mod listing;
 mod losses;
 mod metric;
@@ -60,7 +61,8 @@ pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::{LATE_SUFFIX, LateLimits};
-pub use listing::{FailedEntry, FunctionEntry, VersionEntry};
+pub use letters::LetterError;
+pub use listing::{FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
     DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS,
     MAX_TIMERS, MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,

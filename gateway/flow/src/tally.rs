@@ -27,6 +27,7 @@ pub(crate) struct Tally {
     pub(crate) timers_passed: u64,
     pub(crate) fuel: u64,
     pub(crate) busy: Duration,
+    pub(crate) cpu: Duration,
     /// Of the instance that was called last.
     pub(crate) memory_bytes: u64,
     pub(crate) memory_high_bytes: u64,
@@ -45,6 +46,7 @@ impl Tally {
         self.calls += 1;
         self.fuel += result.fuel;
         self.busy += result.elapsed;
+        self.cpu += result.cpu;
         self.memory_bytes = result.memory_bytes;
         self.memory_high_bytes = self.memory_high_bytes.max(result.memory_bytes);
         self.call_time.add(result.elapsed, 1);

@@ -8,6 +8,8 @@
 //! Limits: [`MAX_CLIENTS`] at a time; [`MAX_REQUEST`] and [`MAX_ANSWER`] bytes a line, and of one
 //! client at a time [`MAX_IMPORT`]; a client that is idle for [`IDLE`] or does not read its answer for as long is dropped.
 
+mod control;
+
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -26,9 +28,12 @@ use tokio::time::timeout;
 
 use crate::core_handle::{CoreHandle, ExportPage, TailPage};
 use crate::export::{CarriedRecord, MAX_ID, Origin};
+use crate::guest_log::GuestLog;
 use crate::hex;
 use crate::packages::{Installed, Installer};
 use crate::shutdown::Shutdown;
+
+pub use control::{Control, Controlled, MAX_LETTERS, MAX_LOG_PAGE};
 
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
@@ -146,6 +151,8 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Something else about a function.
+    Control(Control),
 }
 
 /// What is answered.
@@ -182,6 +189,8 @@ pub enum Answer {
         /// The function's name.
         name: String,
     },
+    /// To [`Request::Control`].
+    Control(Controlled),
     /// The request is wrong, or the core does not answer.
     Error(String),
 }
@@ -193,6 +202,8 @@ pub struct AdminSocket {
     path: PathBuf,
     /// Takes packages.
     installer: Option<Arc<Installer>>,
+    /// What functions say.
+    log: GuestLog,
 }
 
 impl AdminSocket {
@@ -211,7 +222,8 @@ impl AdminSocket {
             }
         }
         let listener = UnixListener::bind(&unnamed)?;
-        let socket = Self { listener, path: path.to_owned(), installer: None };
+        let (installer, log) = (None, GuestLog::default());
+        let socket = Self { listener, path: path.to_owned(), installer, log };
         socket.listener.set_nonblocking(true)?;
         fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
         fs::rename(&unnamed, path)?;
@@ -222,6 +234,13 @@ impl AdminSocket {
     #[must_use]
     pub fn with_installer(mut self, installer: Installer) -> Self {
         self.installer = Some(Arc::new(installer));
+        self
+    }
+
+    /// The same, with what functions say.
+    #[must_use]
+    pub fn with_log(mut self, log: GuestLog) -> Self {
+        self.log = log;
         self
     }
 
@@ -242,10 +261,10 @@ impl AdminSocket {
             match accepted {
                 Ok((stream, _)) => {
                     let (core, shutdown, long) = (core.clone(), shutdown.clone(), long.clone());
-                    let installer = self.installer.clone();
+                    let (installer, log) = (self.installer.clone(), self.log.clone());
                     tokio::spawn(async move {
                         tokio::select! {
-                            ended = client(stream, &core, installer.as_deref(), &long) => if let Err(error) = ended {
+                            ended = client(stream, &core, (installer.as_deref(), &log), &long) => if let Err(error) = ended {
                                 tracing::debug!(%error, "administration client ended");
                             },
                             () = shutdown.wait() => {}
@@ -273,7 +292,7 @@ impl Drop for AdminSocket {
 async fn client(
     stream: tokio::net::UnixStream,
     core: &CoreHandle,
-    installer: Option<&Installer>,
+    behind: (Option<&Installer>, &GuestLog),
     long: &Semaphore,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -293,7 +312,7 @@ async fn client(
         }
         let whole = line.ends_with(b"\n");
         let answer = if whole {
-            answer(&line, core, installer).await
+            answer(&line, core, behind).await
         } else {
             Answer::Error(format!("the request is longer than {MAX_IMPORT} bytes or cut short"))
         };
@@ -307,7 +326,11 @@ async fn client(
     }
 }
 
-async fn answer(line: &[u8], core: &CoreHandle, installer: Option<&Installer>) -> Answer {
+async fn answer(
+    line: &[u8],
+    core: &CoreHandle,
+    (installer, log): (Option<&Installer>, &GuestLog),
+) -> Answer {
     let request = match parse(line) {
         Ok(request) => request,
         Err(problem) => return Answer::Error(problem),
@@ -330,6 +353,9 @@ async fn answer(line: &[u8], core: &CoreHandle, installer: Option<&Installer>) -
             core.import(batch).await.map(|records| Answer::Imported { records })
         }
         Request::Functions => core.functions().await.map(Answer::Functions),
+        Request::Control(order) => {
+            return control::control(order, core, log).await.unwrap_or_else(Answer::Error);
+        }
         request @ (Request::PushBegin { .. }
         | Request::PushBlock { .. }
         | Request::PushEnd { .. }
@@ -374,7 +400,8 @@ async fn change(
         | Request::Export { .. }
         | Request::Imported { .. }
         | Request::Import { .. }
-        | Request::Functions => Err("this changes no function".to_owned()),
+        | Request::Functions
+        | Request::Control(_) => Err("this changes no function".to_owned()),
     }
 }
 
@@ -681,6 +708,7 @@ impl AdminClient {
             Answer::Uploaded { .. } => "how far an upload is",
             Answer::Installed(_) => "a version",
             Answer::Removed { .. } => "a removed function",
+            Answer::Control(_) => "an order that was carried out",
             Answer::Error(_) => "an error",
         };
         AdminError::Unknown { path: self.path.clone(), text: format!("{text} to another question") }

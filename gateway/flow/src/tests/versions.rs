@@ -257,7 +257,13 @@ fn the_call_of_a_version_that_was_replaced_meanwhile_counts_for_nothing() {
     assert_eq!(payloads(&mut bench, "alerts"), ["r1"], "by the new version");
     let batch = BatchReader::parse(&late.frame).unwrap();
     let verdict = (bench.guest)(late.id.function, &batch, &late.state);
-    let result = CallResult { verdict, fuel: 1, elapsed: Duration::ZERO, memory_bytes: 65536 };
+    let result = CallResult {
+        verdict,
+        fuel: 1,
+        elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
+        memory_bytes: 65536,
+    };
     bench.gateway.handle_call(bench.now, late.id, result);
     bench.pass(SETTLE);
     assert_eq!(payloads(&mut bench, "alerts"), ["r1"], "and not by the old one as well");

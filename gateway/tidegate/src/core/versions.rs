@@ -8,18 +8,20 @@ use super::functions::{FunctionThreads, Loaded};
 use super::pump::Pump;
 use super::{Event, clock};
 use crate::config::PackageSettings;
+use crate::guest_log::GuestLog;
 use crate::packages::{Store, compile};
 
 /// What threads of pushed functions are made with.
 pub(crate) struct Versions {
     store: Store,
+    log: GuestLog,
     /// Weak, so that the core notices when all other threads are gone.
     events: WeakUnboundedSender<Event>,
 }
 
 impl Versions {
-    pub(crate) fn new(store: Store, events: &UnboundedSender<Event>) -> Versions {
-        Versions { store, events: events.downgrade() }
+    pub(crate) fn new(store: Store, log: GuestLog, events: &UnboundedSender<Event>) -> Versions {
+        Versions { store, log, events: events.downgrade() }
     }
 
     fn start(
@@ -30,12 +32,12 @@ impl Versions {
         workers: usize,
     ) -> Result<FunctionThreads, String> {
         let events = self.events.upgrade().ok_or("the gateway is shutting down")?;
-        let (store, own_name) = (self.store.clone(), name.to_owned());
+        let (store, own_name, log) = (self.store.clone(), name.to_owned(), self.log.clone());
         let load = move || {
             let contents = store.load(package)?;
             let module = compile(&contents.manifest, &contents.module)?;
             let config = contents.manifest.config;
-            Ok(Loaded { name: own_name.clone(), module, config })
+            Ok(Loaded { name: own_name.clone(), module, config, log: log.clone() })
         };
         FunctionThreads::start_with(index, name, workers, load, &events)
             .map_err(|error| format!("cannot start a thread: {error}"))

@@ -6,6 +6,7 @@
 mod binaries;
 mod carried;
 mod clients;
+mod control;
 mod hostile;
 mod hostile_layers;
 mod https_sink;
