@@ -198,6 +198,8 @@ impl Gateway {
                 back.extend(origin.into_records());
             }
         }
+        back.extend(self.void_canary_calls(index));
+        let run = &mut self.functions[index];
         run.release(&back);
         run.give_back(back);
         run.queue.retain(|one| one.source != source || (one.is_kept() && one.seq < to));

@@ -493,6 +493,7 @@ impl Gateway {
         }
         if !self.stopping && self.versions.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.judge_trials(now);
+            self.judge_canaries(now);
         }
         if self.retry_held_at.is_some_and(|at| at <= now.instant) {
             self.retry_held_at = None;

@@ -32,6 +32,9 @@ pub struct FunctionEntry {
     pub previous: Option<VersionEntry>,
     /// The last version that did not last.
     pub failed: Option<FailedEntry>,
+    /// The version that is tried beside it on a share of the keys.
+    #[serde(default)]
+    pub canary: Option<CanaryEntry>,
     /// What is counted of it, when it runs.
     #[serde(default)]
     pub metering: Option<Metering>,
@@ -91,6 +94,24 @@ pub struct VersionEntry {
     pub package: String,
 }
 
+/// A version that is tried on a share of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryEntry {
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionEntry,
+    /// Its share, in hundredths of a percent.
+    pub share: u16,
+    /// Records that it must have been given before it is promoted.
+    pub wanted: u32,
+    /// Records that it handled.
+    pub records: u64,
+    /// Records that it failed, or gave up; the present version had them.
+    pub errors: u64,
+    /// Deadlines that it missed.
+    pub deadline_misses: u64,
+}
+
 /// A version that was taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedEntry {
@@ -112,7 +133,14 @@ impl Gateway {
             let (stream, lag) = (Some(status.stream.clone()), Some(status.lag));
             let (name, state) = (status.name.clone(), status.state.clone());
             let metering = Some(metering(status, run));
-            FunctionEntry { stream, lag, metering, ..entry(name, state, alias) }
+            let mut entry = FunctionEntry { stream, lag, metering, ..entry(name, state, alias) };
+            let beside = run.canary.and_then(|canary| self.functions.get(canary.slot));
+            if let Some((canary, run)) = entry.canary.as_mut().zip(beside) {
+                canary.records = run.tally.records;
+                canary.errors = run.tally.erred;
+                canary.deadline_misses = run.tally.deadline_misses;
+            }
+            entry
         });
         let mut entries: Vec<FunctionEntry> = running.collect();
         for (name, alias) in self.aliases() {
@@ -142,6 +170,14 @@ fn entry(name: String, state: String, alias: Option<Alias>) -> FunctionEntry {
             version: version_entry(failed.version),
             unix_ms: failed.unix_ms,
             reason: failed.reason,
+        }),
+        canary: alias.canary.map(|canary| CanaryEntry {
+            version: version_entry(canary.version),
+            share: canary.share,
+            wanted: canary.records,
+            records: 0,
+            errors: 0,
+            deadline_misses: 0,
         }),
         metering: None,
     }

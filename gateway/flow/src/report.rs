@@ -79,7 +79,7 @@ impl Gateway {
     /// The functions that there are, with their indices.
     pub(crate) fn present(&self) -> impl Iterator<Item = (usize, &FunctionRun)> {
         let slots = self.functions.iter().enumerate();
-        slots.filter(|(slot, _)| !self.versions.is_empty_slot(*slot))
+        slots.filter(|(slot, run)| run.canary_of.is_none() && !self.versions.is_empty_slot(*slot))
     }
 
     fn latencies(&self) -> Vec<LatencyStatus> {

@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) records: u64,
     pub(crate) emitted: u64,
     pub(crate) failures: u64,
+    /// Records that were failed, given up or wanted again at their first try.
+    pub(crate) erred: u64,
     pub(crate) deadline_misses: u64,
     pub(crate) retries: u64,
     pub(crate) dead_letters: u64,

@@ -2,6 +2,7 @@
 //! upstream that is a list.
 
 mod access;
+mod canary;
 mod carried;
 mod chain;
 mod control;

@@ -30,7 +30,7 @@ use crate::core_handle::{CoreHandle, ExportPage, TailPage};
 use crate::export::{CarriedRecord, MAX_ID, Origin};
 use crate::guest_log::GuestLog;
 use crate::hex;
-use crate::packages::{Installed, Installer};
+use crate::packages::{Canary, Installed, Installer};
 use crate::shutdown::Shutdown;
 
 pub use control::{Control, Controlled, MAX_LETTERS, MAX_LOG_PAGE};
@@ -140,6 +140,9 @@ pub enum Request {
     PushEnd {
         /// Its hash.
         package: String,
+        /// On which share of the keys it is tried; `None`: it replaces what runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<Canary>,
     },
     /// The version before is to run again.
     RollBack {
@@ -387,8 +390,8 @@ async fn change(
             let have = installer.append(named(&package)?, offset, block).await?;
             Ok(Answer::Uploaded { have, whole: false })
         }
-        Request::PushEnd { package } => {
-            installer.install(core, named(&package)?).await.map(Answer::Installed)
+        Request::PushEnd { package, canary } => {
+            installer.install(core, named(&package)?, canary).await.map(Answer::Installed)
         }
         Request::RollBack { name } => installer.roll_back(core, name).await.map(Answer::Installed),
         Request::RemoveFunction { name } => {
@@ -629,15 +632,19 @@ impl AdminClient {
         }
     }
 
-    /// Lets a package that is there run.
+    /// Lets a package that is there run, in place of what has its name or beside it.
     ///
     /// # Errors
     /// The daemon does not answer: it may run all the same. Or something is wrong with the
     /// package: nothing has changed.
-    pub fn push_end(&mut self, package: Digest) -> Result<Installed, AdminError> {
+    pub fn push_end(
+        &mut self,
+        package: Digest,
+        canary: Option<Canary>,
+    ) -> Result<Installed, AdminError> {
         self.wait_for_changes()?;
         let package = package.to_string();
-        match self.ask(Request::PushEnd { package })? {
+        match self.ask(Request::PushEnd { package, canary })? {
             Answer::Installed(installed) => Ok(installed),
             other => Err(self.unknown(&other)),
         }

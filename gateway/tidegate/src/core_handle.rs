@@ -176,6 +176,13 @@ pub enum FunctionChange {
     Install(Install),
     /// It goes.
     Remove(String),
+    /// The version that is tried beside it goes.
+    WithdrawCanary {
+        /// The function's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A version was refused; this is only told.
     Refused {
         /// The function's name.
@@ -369,6 +376,15 @@ impl CoreHandle {
     /// As [`CoreHandle::install`].
     pub async fn remove_function(&self, name: String) -> Result<(), AskError> {
         self.change(FunctionChange::Remove(name)).await
+    }
+
+    /// Takes a canary back; answers when that is on flash.
+    ///
+    /// # Errors
+    /// As [`CoreHandle::install`].
+    pub async fn withdraw_canary(&self, name: String, reason: &str) -> Result<(), AskError> {
+        let reason = reason.to_owned();
+        self.change(FunctionChange::WithdrawCanary { name, reason }).await
     }
 
     /// Tells that a version was refused.

@@ -190,6 +190,7 @@ pub(crate) fn functions() -> Vec<tidegate_flow::FunctionEntry> {
         on_trial: false,
         previous: None,
         failed: None,
+        canary: None,
         metering: None,
     };
     let version = |label: &str, digit: &str| VersionEntry {

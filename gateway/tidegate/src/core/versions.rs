@@ -1,6 +1,6 @@
 //! Pushed functions: their threads, and what runs again after a start.
 
-use tidegate_flow::{FunctionOrder, Gateway, Resume};
+use tidegate_flow::{FunctionOrder, Gateway, Resume, Version};
 use tidegate_wire::Digest;
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 
@@ -60,7 +60,28 @@ impl Versions {
             if let Err(why) = resumed {
                 let version = current.label;
                 tracing::error!(function = name, version, why, "not loaded; its records wait");
+            } else if let Some(canary) = alias.canary {
+                self.resume_canary(gateway, settings, &name, &canary.version);
             }
+        }
+    }
+
+    /// One that cannot go on is taken back, or waits for the next start to be.
+    fn resume_canary(
+        &self,
+        gateway: &mut Gateway,
+        settings: &PackageSettings,
+        name: &str,
+        version: &Version,
+    ) {
+        let resumed = self.store.plan(version.package).and_then(|plan| {
+            let resumed = gateway.resume_canary(clock::now(), &plan, settings.trial);
+            resumed.map_err(|error| error.to_string())
+        });
+        if let Err(why) = resumed
+            && let Err(error) = gateway.withdraw_canary(clock::now(), name, &why)
+        {
+            tracing::error!(function = name, why, %error, "its canary does not go on");
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
 
 mod binaries;
+mod canary;
 mod carried;
 mod clients;
 mod control;

@@ -88,17 +88,10 @@ pub(super) enum FnCommand {
     },
     /// Bring a package to a running gateway, which checks it, tries it, and takes it back when it
     /// fails
-    #[command(after_help = "Example:\n  tidegate fn push threshold-1.0.0.tgpkg\n\n\
+    #[command(after_help = "Examples:\n  tidegate fn push threshold-1.0.0.tgpkg\n  \
+                      tidegate fn push threshold-1.1.0.tgpkg --canary 10%\n\n\
                       After a failure, the same command goes on where the upload ended.")]
-    Push {
-        /// What `tidegate fn pack` wrote
-        package: PathBuf,
-        /// Do not wait for the end of the trial
-        #[arg(long)]
-        no_wait: bool,
-        #[command(flatten)]
-        place: Place,
-    },
+    Push(push::PushArguments),
     /// List the functions of a running gateway
     #[command(after_help = "Example:\n  tidegate fn ls --json")]
     Ls {
@@ -158,7 +151,7 @@ pub(super) fn execute(command: FnCommand, out: &mut dyn Write) -> Result<(), Fai
         FnCommand::Inspect { package, trust, json } => {
             inspect::inspect(&package, &trust, json, out)
         }
-        FnCommand::Push { package, no_wait, place } => push::push(&place, &package, !no_wait, out),
+        FnCommand::Push(arguments) => push::push(&arguments, out),
         FnCommand::Ls { json, place } => ls::list(&place, json, out),
         FnCommand::Pause(named) => control::pause(&named, out),
         FnCommand::Resume(named) => control::resume(&named, out),
