@@ -8,6 +8,8 @@ use tidegate_wire::Digest;
 
 /// Version of the encoding.
 const VERSION: u8 = 1;
+/// The same with a canary at its end.
+const WITH_CANARY: u8 = 2;
 /// Longest reason that is kept, in bytes.
 const MAX_REASON: usize = 1024;
 
@@ -31,6 +33,17 @@ pub struct FailedVersion {
     pub reason: String,
 }
 
+/// A version that gets a share of the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryVersion {
+    /// The version.
+    pub version: Version,
+    /// Its share, in hundredths of a percent.
+    pub share: u16,
+    /// Records that it must have been given before it is promoted.
+    pub records: u32,
+}
+
 /// What a name stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alias {
@@ -44,17 +57,21 @@ pub struct Alias {
     pub previous: Option<Version>,
     /// The last version that failed its trial.
     pub failed: Option<FailedVersion>,
+    /// What runs beside `current`.
+    pub canary: Option<CanaryVersion>,
 }
 
 impl Alias {
     /// The packages that must be kept.
     pub fn packages(&self) -> impl Iterator<Item = Digest> {
-        self.current.iter().chain(&self.previous).map(|version| version.package)
+        let canary = self.canary.iter().map(|canary| &canary.version);
+        self.current.iter().chain(&self.previous).chain(canary).map(|version| version.package)
     }
 
     /// As it is in the table.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, u8::from(self.on_trial)];
+        let version = if self.canary.is_some() { WITH_CANARY } else { VERSION };
+        let mut out = vec![version, u8::from(self.on_trial)];
         out.extend_from_slice(&self.since_unix_ms.to_be_bytes());
         put_version(&mut out, self.current.as_ref());
         put_version(&mut out, self.previous.as_ref());
@@ -65,12 +82,19 @@ impl Alias {
             out.extend_from_slice(&(cut as u16).to_be_bytes());
             out.extend_from_slice(&failed.reason.as_bytes()[..cut]);
         }
+        if let Some(canary) = &self.canary {
+            put_version(&mut out, Some(&canary.version));
+            out.extend_from_slice(&canary.share.to_be_bytes());
+            out.extend_from_slice(&canary.records.to_be_bytes());
+        }
         out
     }
 
     /// Reads it back; `None` when it is of another form.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Alias> {
-        let (&[VERSION, trial @ (0 | 1)], rest) = bytes.split_first_chunk::<2>()? else {
+        let (&[form @ (VERSION | WITH_CANARY), trial @ (0 | 1)], rest) =
+            bytes.split_first_chunk::<2>()?
+        else {
             return None;
         };
         let mut rest = rest;
@@ -88,7 +112,12 @@ impl Alias {
                 Some(FailedVersion { version, unix_ms, reason })
             }
         };
-        let alias = Alias { current, on_trial: trial == 1, since_unix_ms, previous, failed };
+        let canary = match form {
+            WITH_CANARY => Some(take_canary(&mut rest)?),
+            _ => None,
+        };
+        let on_trial = trial == 1;
+        let alias = Alias { current, on_trial, since_unix_ms, previous, failed, canary };
         rest.is_empty().then_some(alias)
     }
 }
@@ -121,6 +150,15 @@ fn take_version(rest: &mut &[u8]) -> Option<Option<Version>> {
     }
 }
 
+fn take_canary(rest: &mut &[u8]) -> Option<CanaryVersion> {
+    let version = take_version(rest)??;
+    let (share, after) = rest.split_first_chunk::<2>()?;
+    let (records, after) = after.split_first_chunk::<4>()?;
+    *rest = after;
+    let (share, records) = (u16::from_be_bytes(*share), u32::from_be_bytes(*records));
+    Some(CanaryVersion { version, share, records })
+}
+
 fn take_time(rest: &mut &[u8]) -> Option<i64> {
     let (time, after) = rest.split_first_chunk::<8>()?;
     *rest = after;
@@ -132,6 +170,7 @@ mod tests {
     use super::*;
 
     const GOLDEN: &[u8] = include_bytes!("../../../tests/golden/package/v1/alias.bin");
+    const CANARY: &[u8] = include_bytes!("../../../tests/golden/package/v1/alias-canary.bin");
 
     fn version(byte: u8, label: &str) -> Version {
         Version { package: Digest([byte; 32]), label: label.to_owned() }
@@ -148,19 +187,27 @@ mod tests {
                 unix_ms: 1_770_000_000_000,
                 reason: "the function trapped: unreachable".to_owned(),
             }),
+            canary: None,
         }
+    }
+
+    fn with_canary() -> Alias {
+        let canary = CanaryVersion { version: version(4, "1.3.0"), share: 1_000, records: 200 };
+        Alias { canary: Some(canary), ..full() }
     }
 
     #[test]
     fn the_entry_is_frozen() {
         assert_eq!(full().encode(), GOLDEN);
         assert_eq!(Alias::decode(GOLDEN), Some(full()));
+        assert_eq!(with_canary().encode(), CANARY);
+        assert_eq!(Alias::decode(CANARY), Some(with_canary()));
     }
 
     #[test]
     fn what_is_written_is_read_again_whatever_is_missing() {
-        for missing in 0..8 {
-            let mut alias = full();
+        for missing in 0..16 {
+            let mut alias = if missing & 8 == 0 { full() } else { with_canary() };
             if missing & 1 != 0 {
                 alias.current = None;
             }
@@ -176,10 +223,13 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_cut_or_longer_or_of_another_version_is_none() {
-        for cut in 0..GOLDEN.len() {
-            assert_eq!(Alias::decode(&GOLDEN[..cut]), None, "{cut}");
+        for golden in [GOLDEN, CANARY] {
+            for cut in 0..golden.len() {
+                assert_eq!(Alias::decode(&golden[..cut]), None, "{cut}");
+            }
+            assert_eq!(Alias::decode(&[golden, &[0]].concat()), None);
+            assert_eq!(Alias::decode(&[&[3], &golden[1..]].concat()), None);
         }
-        assert_eq!(Alias::decode(&[GOLDEN, &[0]].concat()), None);
         assert_eq!(Alias::decode(&[&[2], &GOLDEN[1..]].concat()), None);
     }
 

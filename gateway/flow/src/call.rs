@@ -40,8 +40,10 @@ pub struct CallResult {
     pub verdict: CallVerdict,
     /// Fuel used.
     pub fuel: u64,
-    /// Time in the guest.
+    /// Time in the guest, on the wall.
     pub elapsed: Duration,
+    /// Of that, time on a processor.
+    pub cpu: Duration,
     /// Linear memory of the instance afterwards, in bytes.
     pub memory_bytes: u64,
 }

@@ -27,6 +27,10 @@ impl Gateway {
     /// Does the next thing for this function: reads ahead, notes what waits, begins a call. False
     /// when there is nothing to do.
     pub(crate) fn step_function(&mut self, now: Now, index: usize) -> bool {
+        // What another version has replaced must not move the cursor that is no longer its own.
+        if self.versions.is_empty_slot(index) || self.functions[index].canary_of.is_some() {
+            return false;
+        }
         let run = &mut self.functions[index];
         // The disk has to catch up first: its next progress comes by here.
         if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
@@ -47,8 +51,8 @@ impl Gateway {
         if self.note_waiting(now, index) {
             return true;
         }
-        if let Some(batch) = self.functions[index].pick(now.instant) {
-            self.start_call(now, index, batch);
+        if let Some((slot, batch)) = self.pick_batch(now, index) {
+            self.start_call(now, (index, slot), batch);
             return true;
         }
         if self.fire(now, index) || filled || self.end_drain(now, index) {
@@ -58,7 +62,7 @@ impl Gateway {
         false
     }
 
-    fn start_call(&mut self, now: Now, index: usize, batch: Vec<InputRecord>) {
+    fn start_call(&mut self, now: Now, (index, slot): (usize, usize), batch: Vec<InputRecord>) {
         let frame = match input_frame(&batch) {
             Ok(frame) => frame,
             Err(error) => {
@@ -66,19 +70,29 @@ impl Gateway {
                 return self.failed(now, index, batch, error.to_string());
             }
         };
-        self.begin_call(index, Origin::Records(batch), frame);
+        self.begin_call_of(index, slot, Origin::Records(batch), frame);
     }
 
     /// Gives a free worker of the function something to do; its end is told by
     /// [`Gateway::handle_call`].
     pub(crate) fn begin_call(&mut self, index: usize, origin: Origin, frame: Vec<u8>) {
-        let run = &mut self.functions[index];
-        let Some(at) = run.free_worker() else { return run.give_back(origin.into_records()) };
+        self.begin_call_of(index, index, origin, frame);
+    }
+
+    /// The same, for a worker of the version in this slot.
+    fn begin_call_of(&mut self, index: usize, slot: usize, origin: Origin, frame: Vec<u8>) {
+        let Some(at) = self.functions[slot].free_worker() else {
+            return self.functions[index].give_back(origin.into_records());
+        };
+        if let Some(canary) = self.functions[index].canary.as_mut().filter(|c| c.slot == slot) {
+            canary.running += 1;
+        }
+        let run = &mut self.functions[slot];
         self.calls += 1;
         let (worker, serial) = (&mut run.workers[at], self.calls);
         worker.running = Some(Running { serial, origin });
         let call = Call {
-            id: CallId { function: index, worker: at, serial },
+            id: CallId { function: slot, worker: at, serial },
             frame,
             state: self.log.table_entries(run.table).clone(),
             fresh: std::mem::take(&mut worker.fresh),
@@ -100,15 +114,24 @@ impl Gateway {
             CallVerdict::Done(_) | CallVerdict::RetryBatch | CallVerdict::DeadLetterBatch => {}
         }
         run.tally.called(&result);
+        let (slot, index) = (id.function, run.canary_of.unwrap_or(id.function));
+        let run = &mut self.functions[index];
+        if let Some(canary) = run.canary.as_mut().filter(|canary| canary.slot == slot) {
+            canary.running = canary.running.saturating_sub(1);
+        }
         match origin {
             Origin::Void => run.wake(),
             Origin::Timer(fired) => {
                 run.wake();
-                self.judge_timer(now, id.function, fired, result.verdict);
+                self.judge_timer(now, index, fired, result.verdict);
             }
             Origin::Records(batch) => {
                 run.release(&batch);
-                self.judge(now, id.function, batch, result.verdict);
+                if slot == index {
+                    self.judge(now, index, batch, result.verdict);
+                } else {
+                    self.judge_canary_call(now, (index, slot), batch, result.verdict);
+                }
             }
         }
     }

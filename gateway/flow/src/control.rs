@@ -6,6 +6,7 @@
 //!   reported durable;
 //! - a call that a reset makes void changes nothing, however it ends.
 
+use serde::{Deserialize, Serialize};
 use tidegate_stream::{CommitError, Position, Seq, StreamId, Transaction};
 
 use crate::clock::Now;
@@ -25,8 +26,13 @@ pub(crate) enum Mode {
 }
 
 /// Where a cursor is moved to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ResetTo {
+    /// The oldest record that is kept.
+    Start,
+    /// Behind the newest record.
+    End,
     /// This sequence: from the oldest that is kept to the one that the next record gets.
     Seq(u64),
     /// The first record in the stream that was received at or after this time, in milliseconds
@@ -148,6 +154,8 @@ impl Gateway {
                 return Err(ControlError::NotKept { stream, seq, first, next });
             }
             ResetTo::Seq(seq) => (Seq(seq), None),
+            ResetTo::Start => (first, None),
+            ResetTo::End => (next, None),
             ResetTo::Time(unix_ms) => (self.log.seq_before(id, unix_ms), Some(unix_ms)),
         };
         let from = self.functions[index].intakes[source].progress.next().0;
@@ -190,6 +198,8 @@ impl Gateway {
                 back.extend(origin.into_records());
             }
         }
+        back.extend(self.void_canary_calls(index));
+        let run = &mut self.functions[index];
         run.release(&back);
         run.give_back(back);
         run.queue.retain(|one| one.source != source || (one.is_kept() && one.seq < to));
@@ -223,7 +233,7 @@ impl Gateway {
         Ok(position)
     }
 
-    fn controlled(&self, name: &str) -> Result<usize, ControlError> {
+    pub(crate) fn controlled(&self, name: &str) -> Result<usize, ControlError> {
         if self.stopping {
             return Err(ControlError::Stopping);
         }

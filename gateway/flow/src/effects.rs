@@ -21,6 +21,8 @@ const MAX_HOPS: u8 = 16;
 #[derive(Default)]
 pub(crate) struct Effects {
     pub(crate) emits: Vec<Emit>,
+    /// The slot of the canary that asks for it.
+    pub(crate) canary: Option<usize>,
     /// Index in the batch and the reason.
     pub(crate) dead: BTreeMap<usize, String>,
     pub(crate) dropped: usize,

@@ -228,7 +228,9 @@ impl Gateway {
     /// what it has.
     pub(crate) fn expire_all(&mut self, now: Now) {
         for index in 0..self.functions.len() {
-            while !self.functions[index].parked && self.expire(now, index) == Expired::Some {}
+            let run = &self.functions[index];
+            let keeps = run.parked || run.canary_of.is_some();
+            while !keeps && self.expire(now, index) == Expired::Some {}
         }
     }
 }

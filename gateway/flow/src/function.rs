@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
 use crate::attributes::Attributes;
+use crate::canary::{Beside, Side, Split};
 use crate::control::Mode;
 use crate::expiry::Expiries;
 use crate::gateway::BuildError;
@@ -71,6 +72,10 @@ pub(crate) struct FunctionRun {
     filling_since: Option<Instant>,
     /// The input that is read first.
     turn: usize,
+    /// The version that is tried beside this one.
+    pub(crate) canary: Option<Beside>,
+    /// It is itself one: the slot of the version that it is tried beside, which reads for both.
+    pub(crate) canary_of: Option<usize>,
 }
 
 /// One of the instances of a function, and what it is doing.
@@ -129,6 +134,8 @@ impl FunctionRun {
             next_due: None,
             filling_since: None,
             turn: 0,
+            canary: None,
+            canary_of: None,
             plan: plan.clone(),
         };
         run.take_up_waiting(log, notes);
@@ -191,7 +198,13 @@ impl FunctionRun {
 
     /// Whether no call is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.workers.iter().all(|worker| worker.running.is_none())
+        let canary_is_idle = self.canary.is_none_or(|canary| canary.running == 0);
+        canary_is_idle && self.workers.iter().all(|worker| worker.running.is_none())
+    }
+
+    /// Whether no call can begin before another has ended.
+    fn is_full(&self) -> bool {
+        self.canary.is_none() && self.free_worker().is_none()
     }
 
     /// There may be something to read, or to begin.
@@ -212,7 +225,8 @@ impl FunctionRun {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.parked || self.mode == Mode::Paused || self.free_worker().is_none() {
+        let asleep = self.canary_of.is_some() || self.parked || self.mode == Mode::Paused;
+        if asleep || self.is_full() {
             return None;
         }
         let timer = match self.mode {
@@ -234,7 +248,7 @@ impl FunctionRun {
 
     /// Whether there is anything to look at.
     pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
-        if self.not_before.is_some_and(|at| now < at) || self.free_worker().is_none() {
+        if self.not_before.is_some_and(|at| now < at) || self.is_full() {
             return false;
         }
         if self.next_due.is_some_and(|at| at <= now) {
@@ -298,11 +312,18 @@ impl FunctionRun {
         }
     }
 
-    /// The records of the next call, when one may begin.
-    pub(crate) fn pick(&mut self, now: Instant) -> Option<Vec<InputRecord>> {
-        if self.parked || self.mode == Mode::Paused || !std::mem::take(&mut self.changed) {
-            return None;
-        }
+    /// Whether a call may begin, and something has changed since none did.
+    pub(crate) fn takes_work(&mut self) -> bool {
+        !self.parked && self.mode != Mode::Paused && std::mem::take(&mut self.changed)
+    }
+
+    /// The records of the next call, when one may begin; with a canary, for one of the versions.
+    pub(crate) fn pick(&mut self, now: Instant, side: Option<Side>) -> Option<Vec<InputRecord>> {
+        let split = self.canary.zip(side).map(|(canary, side)| Split {
+            share: canary.share,
+            intakes: &self.intakes,
+            side,
+        });
         let want = Want {
             now,
             ordering: self.plan.ordering,
@@ -311,6 +332,7 @@ impl FunctionRun {
             bytes: self.plan.batch_bytes,
             kept_only: self.plan.ordering != Ordering::Strict && !self.lane.has_room(),
             ends: &self.ends,
+            split,
         };
         let picked = self.queue.pick(&want);
         let batch = picked.batch;
@@ -318,7 +340,8 @@ impl FunctionRun {
             self.filling_since = None;
             return None;
         }
-        let window = self.plan.batch_window;
+        // A window for each side would be two batches that fill.
+        let window = if split.is_some() { Duration::ZERO } else { self.plan.batch_window };
         let untried = batch.iter().all(|one| one.tries.company == usize::MAX);
         if !window.is_zero() && !picked.full && untried {
             let since = *self.filling_since.get_or_insert(now);

@@ -32,6 +32,7 @@ use crate::hold::Hold;
 use crate::import::Imports;
 use crate::key::PartitionKey;
 use crate::latency::Latency;
+use crate::letters::Letters;
 use crate::losses::Losses;
 use crate::notes::{NoteOf, Notes};
 use crate::plan::Plan;
@@ -232,6 +233,7 @@ pub struct Gateway {
     pub(crate) routes: Routes,
     pub(crate) functions: Vec<FunctionRun>,
     pub(crate) notes: Notes,
+    pub(crate) letters: Letters,
     /// Calls begun so far.
     pub(crate) calls: u64,
     pub(crate) versions: Versions,
@@ -349,6 +351,7 @@ impl Gateway {
         notes.forget(&mut log, now.instant, |log, note| {
             versions.has_function(log, note.function) || is_of_use(log, &functions, note)
         });
+        let letters = Letters::define(&mut log, &routes, now)?;
         let refusals = Refusals::define(&mut log)?;
         let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
@@ -367,6 +370,7 @@ impl Gateway {
             routes,
             functions,
             notes,
+            letters,
             calls: 0,
             versions,
             uplinks,
@@ -489,6 +493,7 @@ impl Gateway {
         }
         if !self.stopping && self.versions.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.judge_trials(now);
+            self.judge_canaries(now);
         }
         if self.retry_held_at.is_some_and(|at| at <= now.instant) {
             self.retry_held_at = None;

@@ -23,6 +23,8 @@ pub(crate) struct Intake {
     topics: Vec<TopicFilter>,
     /// Where records have their key, where the ordering asks for it.
     key: Option<PartitionKey>,
+    /// The same whatever the ordering is.
+    pub(crate) share_key: Option<PartitionKey>,
     pub(crate) progress: Progress,
     /// The table of notes has something beyond the cursor.
     pub(crate) noted: bool,
@@ -61,8 +63,9 @@ impl Intake {
         let noted = notes.progress(log, &plan.name, stream);
         let mut progress = noted.clone().unwrap_or_else(|| Progress::new(cursor));
         progress.raise(cursor);
+        let share_key = routes.key(stream).cloned();
         let key = match plan.ordering {
-            Ordering::PerKey => routes.key(stream).cloned(),
+            Ordering::PerKey => share_key.clone(),
             Ordering::Strict | Ordering::None => None,
         };
         let since_ms = notes.since(log, &plan.name, stream);
@@ -74,6 +77,7 @@ impl Intake {
             reader,
             topics: input.topics.clone(),
             key,
+            share_key,
             head: progress.next(),
             progress,
             noted: noted.is_some(),

@@ -5,6 +5,7 @@ mod alias;
 pub mod attributes;
 mod call;
 mod calling;
+mod canary;
 mod clock;
 mod control;
 mod effects;
@@ -22,6 +23,7 @@ mod intake;
 mod key;
 mod late;
 pub mod latency;
+mod letters;
 mod listing;
 mod losses;
 mod metric;
@@ -52,15 +54,17 @@ mod versions;
 #[cfg(test)]
 mod tests;
 
-pub use alias::{Alias, FailedVersion, Version};
+pub use alias::{Alias, CanaryVersion, FailedVersion, Version};
 pub use call::{Call, CallId, CallResult, CallVerdict, State};
+pub use canary::{CanaryTerms, MAX_SHARE, SHARES};
 pub use clock::{ClockQuality, Now};
 pub use control::{ControlError, ResetDone, ResetTo};
 pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::{LATE_SUFFIX, LateLimits};
-pub use listing::{FailedEntry, FunctionEntry, VersionEntry};
+pub use letters::LetterError;
+pub use listing::{CanaryEntry, FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
     DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS,
     MAX_TIMERS, MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,

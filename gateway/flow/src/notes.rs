@@ -100,6 +100,11 @@ impl Notes {
         })
     }
 
+    /// Whether there is a note of this record.
+    pub(crate) fn has_try(self, log: &Log, function: &str, (stream, seq): (StreamId, Seq)) -> bool {
+        self.get(log, &key(function, About::Try, Some(stream), Some(seq))).is_some()
+    }
+
     pub(crate) fn put_progress(
         self,
         function: &str,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidegate_stream::{Record, Seq};
 
 use crate::attributes::Attributes;
+use crate::canary::Split;
 use crate::plan::Ordering;
 
 /// The partition key of a record; those without one share a lane.
@@ -46,6 +47,8 @@ pub(crate) struct Tries {
     pub(crate) kept: Kept,
     /// What the table of notes has of `failed`.
     pub(crate) noted: u16,
+    /// A canary gave it up: the version that runs gets it.
+    pub(crate) handed_back: bool,
 }
 
 /// What the table of notes has of a record.
@@ -69,6 +72,7 @@ impl Tries {
         due: None,
         kept: Kept::Not,
         noted: 0,
+        handed_back: false,
     };
 
     /// How long it has been tried, while the gateway ran.
@@ -133,12 +137,15 @@ pub(crate) struct Want<'a> {
     pub(crate) kept_only: bool,
     /// For each input, the sequence to stop at, if there is one.
     pub(crate) ends: &'a [Option<Seq>],
+    /// With a canary: for which of the two versions.
+    pub(crate) split: Option<Split<'a>>,
 }
 
 impl Want<'_> {
     fn allows(&self, record: &InputRecord) -> bool {
         let waits = record.tries.due.is_some_and(|due| self.now < due);
-        !waits && (!self.kept_only || record.is_kept())
+        let here = self.split.is_none_or(|split| split.has(record));
+        !waits && here && (!self.kept_only || record.is_kept())
     }
 
     fn is_beyond(&self, record: &InputRecord) -> bool {
@@ -283,7 +290,9 @@ impl Queue {
     /// Whether nothing can keep a part of the queue out of the call.
     fn fits(&self, want: &Want<'_>) -> bool {
         let free = !want.kept_only && want.busy.is_empty() && want.ends.iter().all(Option::is_none);
-        free && self.records.len() <= want.records && self.bytes <= want.bytes
+        free && want.split.is_none()
+            && self.records.len() <= want.records
+            && self.bytes <= want.bytes
     }
 
     /// The usual case: what was read is one batch, and moves nowhere.

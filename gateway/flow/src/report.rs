@@ -79,7 +79,7 @@ impl Gateway {
     /// The functions that there are, with their indices.
     pub(crate) fn present(&self) -> impl Iterator<Item = (usize, &FunctionRun)> {
         let slots = self.functions.iter().enumerate();
-        slots.filter(|(slot, _)| !self.versions.is_empty_slot(*slot))
+        slots.filter(|(slot, run)| run.canary_of.is_none() && !self.versions.is_empty_slot(*slot))
     }
 
     fn latencies(&self) -> Vec<LatencyStatus> {
@@ -127,7 +127,7 @@ impl Gateway {
         }
     }
 
-    fn function_status(&self, now: Now, run: &FunctionRun) -> FunctionStatus {
+    pub(crate) fn function_status(&self, now: Now, run: &FunctionRun) -> FunctionStatus {
         let tally = &run.tally;
         let streams: Vec<&str> = run.plan.inputs.iter().map(|input| &*input.stream).collect();
         let age = |oldest: i64| u64::try_from(now.unix_ms.saturating_sub(oldest)).unwrap_or(0);
@@ -158,6 +158,7 @@ impl Gateway {
             timers_passed: tally.timers_passed,
             fuel: tally.fuel,
             busy_us: tally.busy.as_micros() as u64,
+            cpu_us: tally.cpu.as_micros() as u64,
             memory_bytes: tally.memory_bytes,
             memory_high_bytes: tally.memory_high_bytes,
             last_failure: tally.last_failure.clone(),
@@ -220,7 +221,7 @@ fn function_state(now: Now, run: &FunctionRun) -> &'static str {
     }
 }
 
-fn hop(hop: &str, name: &str, latency: &Latency) -> LatencyStatus {
+pub(crate) fn hop(hop: &str, name: &str, latency: &Latency) -> LatencyStatus {
     let buckets = latency.counts().to_vec();
     LatencyStatus {
         hop: hop.to_owned(),

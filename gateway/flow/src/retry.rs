@@ -45,7 +45,7 @@ impl LaneRoom {
         self.records < MAX_LANE_RECORDS && bytes < MAX_LANE_BYTES
     }
 
-    fn add(&mut self, record: &InputRecord) {
+    pub(crate) fn add(&mut self, record: &InputRecord) {
         self.records += 1;
         self.bytes += record.bytes();
     }

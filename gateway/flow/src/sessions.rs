@@ -19,6 +19,7 @@ use tidegate_stream::{
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
 use crate::gateway::{Gateway, Notice, Output, PlantedBug};
+use crate::letters::LETTER_TABLE_BYTES;
 use crate::plan::Plan;
 use crate::release::{Release, Spooled};
 use crate::retry::lane_table_room;
@@ -62,7 +63,7 @@ enum Pending {
 pub(crate) fn with_table_room(plan: &Plan) -> LogOptions {
     let mut options = plan.log.clone();
     options.max_table_bytes += plan.broker.max_retained_bytes + SESSION_TABLE_BYTES;
-    options.max_table_bytes += lane_table_room(plan.functions.len());
+    options.max_table_bytes += lane_table_room(plan.functions.len()) + LETTER_TABLE_BYTES;
     options
 }
 

@@ -261,6 +261,9 @@ pub struct FunctionStatus {
     pub fuel: u64,
     /// Time spent in the guest, in microseconds.
     pub busy_us: u64,
+    /// Of that, time on a processor.
+    #[serde(default)]
+    pub cpu_us: u64,
     /// Linear memory of the instance, in bytes, at the last call.
     pub memory_bytes: u64,
     /// The most that it was at the end of a call.
@@ -324,7 +327,7 @@ pub struct UplinkStatus {
 }
 
 /// How long records took on one hop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyStatus {
     /// `publish-to-ack`, `receipt-to-function`, `function-call`, `receipt-to-upstream`, `send-to-upstream-ack`.
     pub hop: String,

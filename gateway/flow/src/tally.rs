@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) records: u64,
     pub(crate) emitted: u64,
     pub(crate) failures: u64,
+    /// Records that were failed, given up or wanted again at their first try.
+    pub(crate) erred: u64,
     pub(crate) deadline_misses: u64,
     pub(crate) retries: u64,
     pub(crate) dead_letters: u64,
@@ -27,6 +29,7 @@ pub(crate) struct Tally {
     pub(crate) timers_passed: u64,
     pub(crate) fuel: u64,
     pub(crate) busy: Duration,
+    pub(crate) cpu: Duration,
     /// Of the instance that was called last.
     pub(crate) memory_bytes: u64,
     pub(crate) memory_high_bytes: u64,
@@ -45,6 +48,7 @@ impl Tally {
         self.calls += 1;
         self.fuel += result.fuel;
         self.busy += result.elapsed;
+        self.cpu += result.cpu;
         self.memory_bytes = result.memory_bytes;
         self.memory_high_bytes = self.memory_high_bytes.max(result.memory_bytes);
         self.call_time.add(result.elapsed, 1);

@@ -2,6 +2,7 @@
 //! upstream that is a list.
 
 mod access;
+mod canary;
 mod carried;
 mod chain;
 mod control;
@@ -11,6 +12,7 @@ mod events;
 mod expiry;
 mod imports;
 mod lanes;
+mod letters;
 mod losses;
 mod metrics;
 mod ordering;
@@ -234,7 +236,7 @@ impl Bench {
         };
         drop(call.state);
         let elapsed = Duration::from_micros(10);
-        let result = CallResult { verdict, fuel: 1, elapsed, memory_bytes: 65536 };
+        let result = CallResult { verdict, fuel: 1, elapsed, cpu: elapsed, memory_bytes: 65536 };
         self.gateway.handle_call(self.now, id, result);
     }
 

@@ -75,6 +75,8 @@ impl Gateway {
         let run = &mut self.functions[index];
         run.tally.failures += 1;
         run.tally.last_failure = Some(failure.clone());
+        let first = batch.first().filter(|one| batch.len() == 1 && one.tries.failed == 0);
+        run.tally.erred += u64::from(first.is_some());
         if self.failed_on_trial(now, index, &failure) {
             return;
         }
@@ -92,7 +94,7 @@ impl Gateway {
     }
 
     /// The records go back to the queue: their call is made again, sooner or later.
-    fn again(&mut self, index: usize, batch: Vec<InputRecord>) {
+    pub(crate) fn again(&mut self, index: usize, batch: Vec<InputRecord>) {
         let run = &mut self.functions[index];
         run.tally.retries += 1;
         run.give_back(batch);
@@ -125,6 +127,7 @@ impl Gateway {
     fn apply(&mut self, now: Now, index: usize, mut batch: Vec<InputRecord>, mut effects: Effects) {
         effects.retry.retain(|at, _| !effects.dead.contains_key(at));
         if effects.retry.is_empty() {
+            self.count_erred(index, &batch, &effects);
             return self.commit(now, index, batch, effects);
         }
         let run = &mut self.functions[index];
@@ -134,6 +137,8 @@ impl Gateway {
             }
             return self.again(index, batch);
         }
+        self.count_erred(index, &batch, &effects);
+        let run = &mut self.functions[index];
         if effects.retry.len() == batch.len() {
             // Nothing is acknowledged, so nothing else counts.
             effects = Effects { retry: effects.retry, ..Effects::default() };
@@ -150,6 +155,13 @@ impl Gateway {
         }
         batch.iter_mut().for_each(|one| retry_alone(run, now, one));
         self.again(index, batch);
+    }
+
+    /// Counts the records that are given up, or wanted again, at their first try.
+    fn count_erred(&mut self, index: usize, batch: &[InputRecord], effects: &Effects) {
+        let erred = effects.dead.keys().chain(effects.retry.keys());
+        let first = erred.filter(|at| batch.get(**at).is_some_and(|one| one.tries.failed == 0));
+        self.functions[index].tally.erred += first.count() as u64;
     }
 
     pub(crate) fn commit(
@@ -220,7 +232,8 @@ impl Gateway {
 
     fn committed(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, mut effects: Effects) {
         let logs = std::mem::take(&mut effects.logs);
-        let run = &mut self.functions[index];
+        let slot = effects.canary.unwrap_or(index);
+        let run = &mut self.functions[slot];
         run.tally.emitted += effects.emits.len() as u64;
         run.tally.dead_letters += effects.dead.len() as u64;
         run.tally.dropped += effects.dropped as u64;
@@ -238,7 +251,7 @@ impl Gateway {
                 reason,
             });
         }
-        self.records_done(now, index, batch, &effects.retry);
+        self.records_done(now, (index, slot), batch, &effects.retry);
         for notice in notices {
             self.emit(Output::Notice(notice));
         }
@@ -252,23 +265,27 @@ impl Gateway {
     fn records_done(
         &mut self,
         now: Now,
-        index: usize,
+        (index, slot): (usize, usize),
         batch: Vec<InputRecord>,
         retry: &BTreeMap<usize, String>,
     ) {
-        let run = &mut self.functions[index];
         let mut back = Vec::new();
         for (at, mut one) in batch.into_iter().enumerate() {
+            let run = &mut self.functions[index];
             if retry.contains_key(&at) {
-                retry_alone(run, now, &mut one);
+                // What a canary gives up is new to the version that runs.
+                if slot == index {
+                    retry_alone(run, now, &mut one);
+                }
                 back.push(one);
                 continue;
             }
             if one.is_kept() {
                 run.lane.remove(&one);
             }
-            run.tally.records += 1;
-            run.tally.latency.add_age(one.record.unix_ms, now.unix_ms, 1);
+            let tally = &mut self.functions[slot].tally;
+            tally.records += 1;
+            tally.latency.add_age(one.record.unix_ms, now.unix_ms, 1);
         }
         if !back.is_empty() {
             self.again(index, back);
@@ -295,7 +312,9 @@ impl Gateway {
                 let letter = effects.emits.is_empty()
                     && effects.state.is_empty()
                     && effects.timers.is_empty();
-                if batch.len() == 1 && effects.dead.len() == 1 && letter {
+                if let Some(slot) = effects.canary {
+                    self.canary_call_failed(index, slot, batch, error.to_string());
+                } else if batch.len() == 1 && effects.dead.len() == 1 && letter {
                     self.give_up(now, index, batch, &error);
                 } else {
                     self.failed(now, index, batch, error.to_string());
@@ -488,7 +507,7 @@ impl Gateway {
 }
 
 /// Half as many of these may stand together in a call as did.
-fn divide(batch: &mut [InputRecord]) {
+pub(crate) fn divide(batch: &mut [InputRecord]) {
     let company = (batch.len() / 2).max(1);
     for one in batch {
         one.tries.company = company;
@@ -502,7 +521,11 @@ fn retry_alone(run: &FunctionRun, now: Now, one: &mut InputRecord) {
 }
 
 /// Whether one of those to be tried again stands in front of another of its lane that is not.
-fn overtakes(ordering: Ordering, batch: &[InputRecord], retry: &BTreeMap<usize, String>) -> bool {
+pub(crate) fn overtakes(
+    ordering: Ordering,
+    batch: &[InputRecord],
+    retry: &BTreeMap<usize, String>,
+) -> bool {
     let done = |at: &usize| !retry.contains_key(at);
     let behind = |at: &usize| at + 1..batch.len();
     match ordering {

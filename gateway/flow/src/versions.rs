@@ -23,6 +23,7 @@ use tidegate_wire::Digest;
 
 use crate::alias::{Alias, FailedVersion, Version};
 use crate::attributes::Attributes;
+use crate::canary::{CanaryTerms, CanaryTrial};
 use crate::clock::Now;
 use crate::function::FunctionRun;
 use crate::gateway::{BuildError, Gateway, Notice, Output};
@@ -42,7 +43,7 @@ const TOPIC: &str = "tidegate/functions/";
 /// pushes since the start, the gateway has to be started again.
 const MAX_SLOTS: usize = 1024;
 /// Wait before a change that the log did not take is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// A version that is to run.
 #[derive(Debug, Clone)]
@@ -60,6 +61,8 @@ pub struct Install {
 pub enum Wish {
     /// It was pushed: it must run so long without failure before it is kept.
     Pushed(Duration),
+    /// It was pushed, to be tried on a share of the keys beside the version that runs.
+    Canary(CanaryTerms),
     /// The operator takes it back: it is kept at once.
     TakenBack,
 }
@@ -135,6 +138,7 @@ pub(crate) struct Versions {
 struct Running {
     slot: usize,
     trial: Option<Trial>,
+    canary: Option<CanaryTrial>,
 }
 
 struct Trial {
@@ -145,16 +149,16 @@ struct Trial {
     failed: Option<String>,
 }
 
-fn readers(run: &FunctionRun) -> Vec<ReaderId> {
+pub(crate) fn readers(run: &FunctionRun) -> Vec<ReaderId> {
     run.intakes.iter().map(|intake| intake.reader).collect()
 }
 
 /// What happened to a function, for its event.
-struct Told<'a> {
-    event: &'static str,
-    name: &'a str,
-    version: Option<&'a Version>,
-    reason: Option<&'a str>,
+pub(crate) struct Told<'a> {
+    pub(crate) event: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) version: Option<&'a Version>,
+    pub(crate) reason: Option<&'a str>,
 }
 
 impl Versions {
@@ -191,7 +195,42 @@ impl Versions {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let trials = self.running.values().filter_map(|running| running.trial.as_ref());
-        trials.map(|trial| trial.ends).min()
+        let canaries = self.running.values().filter_map(|running| running.canary.as_ref());
+        trials.map(|trial| trial.ends).chain(canaries.map(|trial| trial.ends)).min()
+    }
+
+    /// Where what runs under a name is.
+    pub(crate) fn slot_of(&self, name: &str) -> Option<usize> {
+        self.running.get(name).map(|running| running.slot)
+    }
+
+    pub(crate) fn canary(&self, name: &str) -> Option<&CanaryTrial> {
+        self.running.get(name)?.canary.as_ref()
+    }
+
+    pub(crate) fn canary_mut(&mut self, name: &str) -> Option<&mut CanaryTrial> {
+        self.running.get_mut(name)?.canary.as_mut()
+    }
+
+    /// Another canary, or none, is tried beside what runs; answers the one before.
+    pub(crate) fn set_canary(
+        &mut self,
+        name: &str,
+        canary: Option<CanaryTrial>,
+    ) -> Option<CanaryTrial> {
+        std::mem::replace(&mut self.running.get_mut(name)?.canary, canary)
+    }
+
+    /// Names, and slots of what runs under them, of the canaries whose time has come.
+    pub(crate) fn canaries_due(&self, now: Instant) -> Vec<(String, usize)> {
+        let due = |running: &Running| running.canary.as_ref().is_some_and(|c| c.ends <= now);
+        let due = self.running.iter().filter(|(_, running)| due(running));
+        due.map(|(name, running)| (name.clone(), running.slot)).collect()
+    }
+
+    /// What runs under a name, without a trial.
+    pub(crate) fn put(&mut self, name: String, slot: usize) {
+        self.running.insert(name, Running { slot, trial: None, canary: None });
     }
 
     fn of_slot(&mut self, slot: usize) -> Option<(&String, &mut Running)> {
@@ -255,12 +294,20 @@ impl Gateway {
             return Err(VersionError::Configured(name));
         }
         let old = self.alias(&name).unwrap_or_default();
+        if let Some(canary) = &old.canary {
+            let label = &canary.version.label;
+            return Err(VersionError::Refused(format!(
+                "version {label} is tried as a canary; wait for its end, or take it back with \
+                 `tidegate fn rollback {name}`"
+            )));
+        }
         // A version that is still on trial is nothing to go back to.
         let previous = if old.on_trial { old.previous } else { old.current };
         let previous = previous.filter(|version| version.package != install.version.package);
         let (event, trial) = match install.wish {
             Wish::Pushed(length) => ("installed", Some(length)),
             Wish::TakenBack => ("taken-back", None),
+            Wish::Canary(terms) => return self.install_canary(now, &install, terms),
         };
         let alias = Alias {
             current: Some(install.version.clone()),
@@ -268,6 +315,7 @@ impl Gateway {
             since_unix_ms: now.unix_ms,
             previous,
             failed: old.failed,
+            canary: None,
         };
         let run = self.define_version(&install.plan)?;
         let told = Told { event, name: &name, version: Some(&install.version), reason: None };
@@ -313,6 +361,9 @@ impl Gateway {
     pub fn not_started(&mut self, now: Now, function: usize, why: String) {
         if self.versions.is_empty_slot(function) {
             return;
+        }
+        if let Some(main) = self.functions.get(function).and_then(|run| run.canary_of) {
+            return self.canary_not_started(now, main, &why);
         }
         if !self.failed_on_trial(now, function, &why) {
             self.park_function(function, why);
@@ -385,6 +436,7 @@ impl Gateway {
             since_unix_ms: now.unix_ms,
             previous: None,
             failed,
+            canary: None,
         };
         let run = match plan.as_ref().map(|plan| self.define_version(plan)).transpose() {
             Ok(run) => run,
@@ -414,12 +466,15 @@ impl Gateway {
         }
     }
 
-    fn tell_version_waits(&mut self, name: &str, error: &VersionError) {
+    pub(crate) fn tell_version_waits(&mut self, name: &str, error: &VersionError) {
         let (function, why) = (name.to_owned(), error.to_string());
         self.emit(Output::Notice(Notice::VersionWaits { function, why }));
     }
 
-    fn define_version(&mut self, plan: &FunctionPlan) -> Result<FunctionRun, VersionError> {
+    pub(crate) fn define_version(
+        &mut self,
+        plan: &FunctionPlan,
+    ) -> Result<FunctionRun, VersionError> {
         if self.functions.len() >= MAX_SLOTS {
             return Err(VersionError::Slots);
         }
@@ -437,11 +492,11 @@ impl Gateway {
             self.drop_readers_of(&name, &kept);
         }
         self.functions.push(run);
-        self.versions.running.insert(name, Running { slot, trial });
+        self.versions.running.insert(name, Running { slot, trial, canary: None });
         slot
     }
 
-    fn order_start(&mut self, function: usize, name: String, package: Digest) {
+    pub(crate) fn order_start(&mut self, function: usize, name: String, package: Digest) {
         let workers = self.functions.get(function).map_or(0, |run| run.workers.len());
         let order = FunctionOrder::Start { function, name, package, workers };
         self.emit(Output::Function(order));
@@ -449,23 +504,31 @@ impl Gateway {
 
     /// Empties the slot of what runs under a name; answers the plan to go back to: its own, or
     /// while it was on trial that of the version before.
-    fn stop_version(&mut self, name: &str) -> Option<FunctionPlan> {
-        let Running { slot, trial } = self.versions.running.remove(name)?;
+    pub(crate) fn stop_version(&mut self, name: &str) -> Option<FunctionPlan> {
+        let Running { slot, trial, canary } = self.versions.running.remove(name)?;
+        if let Some(canary) = canary {
+            self.empty_slot(canary.slot);
+        }
         self.park_function(slot, "another version runs".to_owned());
         if let Some(run) = self.functions.get_mut(slot) {
             // The end of a call that is still under way is nobody's.
             run.workers.iter_mut().for_each(|worker| worker.running = None);
         }
-        self.versions.empty.insert(slot);
-        self.emit(Output::Function(FunctionOrder::Stop { function: slot }));
+        self.empty_slot(slot);
         match trial {
             Some(trial) => trial.previous,
             None => self.functions.get(slot).map(|run| run.plan.clone()),
         }
     }
 
+    /// Nothing runs there any more.
+    pub(crate) fn empty_slot(&mut self, slot: usize) {
+        self.versions.empty.insert(slot);
+        self.emit(Output::Function(FunctionOrder::Stop { function: slot }));
+    }
+
     /// Drops the cursors of a name, but for those of what runs now.
-    fn drop_readers_of(&mut self, name: &str, kept: &[ReaderId]) {
+    pub(crate) fn drop_readers_of(&mut self, name: &str, kept: &[ReaderId]) {
         let reader = format!("fn/{name}");
         let others =
             self.log.readers().filter(|(id, _, found)| *found == reader && !kept.contains(id));
@@ -479,7 +542,7 @@ impl Gateway {
         self.notes.forget(&mut self.log, now.instant, |_, note| note.function != name);
     }
 
-    fn commit_alias(
+    pub(crate) fn commit_alias(
         &mut self,
         now: Now,
         name: &str,

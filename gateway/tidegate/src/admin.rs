@@ -8,6 +8,8 @@
 //! Limits: [`MAX_CLIENTS`] at a time; [`MAX_REQUEST`] and [`MAX_ANSWER`] bytes a line, and of one
 //! client at a time [`MAX_IMPORT`]; a client that is idle for [`IDLE`] or does not read its answer for as long is dropped.
 
+mod control;
+
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -26,9 +28,12 @@ use tokio::time::timeout;
 
 use crate::core_handle::{CoreHandle, ExportPage, TailPage};
 use crate::export::{CarriedRecord, MAX_ID, Origin};
+use crate::guest_log::GuestLog;
 use crate::hex;
-use crate::packages::{Installed, Installer};
+use crate::packages::{Canary, Installed, Installer};
 use crate::shutdown::Shutdown;
+
+pub use control::{Control, Controlled, MAX_LETTERS, MAX_LOG_PAGE};
 
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
@@ -135,6 +140,9 @@ pub enum Request {
     PushEnd {
         /// Its hash.
         package: String,
+        /// On which share of the keys it is tried; `None`: it replaces what runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<Canary>,
     },
     /// The version before is to run again.
     RollBack {
@@ -146,6 +154,8 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Something else about a function.
+    Control(Control),
 }
 
 /// What is answered.
@@ -182,6 +192,8 @@ pub enum Answer {
         /// The function's name.
         name: String,
     },
+    /// To [`Request::Control`].
+    Control(Controlled),
     /// The request is wrong, or the core does not answer.
     Error(String),
 }
@@ -193,6 +205,8 @@ pub struct AdminSocket {
     path: PathBuf,
     /// Takes packages.
     installer: Option<Arc<Installer>>,
+    /// What functions say.
+    log: GuestLog,
 }
 
 impl AdminSocket {
@@ -211,7 +225,8 @@ impl AdminSocket {
             }
         }
         let listener = UnixListener::bind(&unnamed)?;
-        let socket = Self { listener, path: path.to_owned(), installer: None };
+        let (installer, log) = (None, GuestLog::default());
+        let socket = Self { listener, path: path.to_owned(), installer, log };
         socket.listener.set_nonblocking(true)?;
         fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
         fs::rename(&unnamed, path)?;
@@ -222,6 +237,13 @@ impl AdminSocket {
     #[must_use]
     pub fn with_installer(mut self, installer: Installer) -> Self {
         self.installer = Some(Arc::new(installer));
+        self
+    }
+
+    /// The same, with what functions say.
+    #[must_use]
+    pub fn with_log(mut self, log: GuestLog) -> Self {
+        self.log = log;
         self
     }
 
@@ -242,10 +264,10 @@ impl AdminSocket {
             match accepted {
                 Ok((stream, _)) => {
                     let (core, shutdown, long) = (core.clone(), shutdown.clone(), long.clone());
-                    let installer = self.installer.clone();
+                    let (installer, log) = (self.installer.clone(), self.log.clone());
                     tokio::spawn(async move {
                         tokio::select! {
-                            ended = client(stream, &core, installer.as_deref(), &long) => if let Err(error) = ended {
+                            ended = client(stream, &core, (installer.as_deref(), &log), &long) => if let Err(error) = ended {
                                 tracing::debug!(%error, "administration client ended");
                             },
                             () = shutdown.wait() => {}
@@ -273,7 +295,7 @@ impl Drop for AdminSocket {
 async fn client(
     stream: tokio::net::UnixStream,
     core: &CoreHandle,
-    installer: Option<&Installer>,
+    behind: (Option<&Installer>, &GuestLog),
     long: &Semaphore,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -293,7 +315,7 @@ async fn client(
         }
         let whole = line.ends_with(b"\n");
         let answer = if whole {
-            answer(&line, core, installer).await
+            answer(&line, core, behind).await
         } else {
             Answer::Error(format!("the request is longer than {MAX_IMPORT} bytes or cut short"))
         };
@@ -307,7 +329,11 @@ async fn client(
     }
 }
 
-async fn answer(line: &[u8], core: &CoreHandle, installer: Option<&Installer>) -> Answer {
+async fn answer(
+    line: &[u8],
+    core: &CoreHandle,
+    (installer, log): (Option<&Installer>, &GuestLog),
+) -> Answer {
     let request = match parse(line) {
         Ok(request) => request,
         Err(problem) => return Answer::Error(problem),
@@ -330,6 +356,9 @@ async fn answer(line: &[u8], core: &CoreHandle, installer: Option<&Installer>) -
             core.import(batch).await.map(|records| Answer::Imported { records })
         }
         Request::Functions => core.functions().await.map(Answer::Functions),
+        Request::Control(order) => {
+            return control::control(order, core, log).await.unwrap_or_else(Answer::Error);
+        }
         request @ (Request::PushBegin { .. }
         | Request::PushBlock { .. }
         | Request::PushEnd { .. }
@@ -361,8 +390,8 @@ async fn change(
             let have = installer.append(named(&package)?, offset, block).await?;
             Ok(Answer::Uploaded { have, whole: false })
         }
-        Request::PushEnd { package } => {
-            installer.install(core, named(&package)?).await.map(Answer::Installed)
+        Request::PushEnd { package, canary } => {
+            installer.install(core, named(&package)?, canary).await.map(Answer::Installed)
         }
         Request::RollBack { name } => installer.roll_back(core, name).await.map(Answer::Installed),
         Request::RemoveFunction { name } => {
@@ -374,7 +403,8 @@ async fn change(
         | Request::Export { .. }
         | Request::Imported { .. }
         | Request::Import { .. }
-        | Request::Functions => Err("this changes no function".to_owned()),
+        | Request::Functions
+        | Request::Control(_) => Err("this changes no function".to_owned()),
     }
 }
 
@@ -602,15 +632,19 @@ impl AdminClient {
         }
     }
 
-    /// Lets a package that is there run.
+    /// Lets a package that is there run, in place of what has its name or beside it.
     ///
     /// # Errors
     /// The daemon does not answer: it may run all the same. Or something is wrong with the
     /// package: nothing has changed.
-    pub fn push_end(&mut self, package: Digest) -> Result<Installed, AdminError> {
+    pub fn push_end(
+        &mut self,
+        package: Digest,
+        canary: Option<Canary>,
+    ) -> Result<Installed, AdminError> {
         self.wait_for_changes()?;
         let package = package.to_string();
-        match self.ask(Request::PushEnd { package })? {
+        match self.ask(Request::PushEnd { package, canary })? {
             Answer::Installed(installed) => Ok(installed),
             other => Err(self.unknown(&other)),
         }
@@ -681,6 +715,7 @@ impl AdminClient {
             Answer::Uploaded { .. } => "how far an upload is",
             Answer::Installed(_) => "a version",
             Answer::Removed { .. } => "a removed function",
+            Answer::Control(_) => "an order that was carried out",
             Answer::Error(_) => "an error",
         };
         AdminError::Unknown { path: self.path.clone(), text: format!("{text} to another question") }

@@ -4,11 +4,12 @@
 //! it. A request that the core does not take or answer within [`ANSWER_WITHIN`] fails with a
 //! reason, so that no client waits for a core that hangs.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_flow::status::{LossReport, Status};
-use tidegate_flow::{FunctionEntry, ImportBatch, Install, Version};
+use tidegate_flow::{FunctionEntry, ImportBatch, Install, ResetTo, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -90,6 +91,13 @@ pub enum CoreRequest {
         /// Takes the answer.
         reply: oneshot::Sender<Vec<FunctionEntry>>,
     },
+    /// An order about a function.
+    Control {
+        /// What is ordered.
+        order: ControlOrder,
+        /// Takes what came of it, once it is on flash, or why nothing was done.
+        reply: oneshot::Sender<Result<ControlDone, String>>,
+    },
     /// A pushed function is to come, change or go.
     Change {
         /// What is to happen.
@@ -99,6 +107,68 @@ pub enum CoreRequest {
     },
 }
 
+/// What an operator orders of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlOrder {
+    /// It takes up no records any more.
+    Pause(String),
+    /// It goes on.
+    Resume(String),
+    /// It does what is there, and pauses.
+    Drain(String),
+    /// Its cursor moves.
+    Reset {
+        /// Its name.
+        name: String,
+        /// The stream; `None` when it reads only one.
+        stream: Option<String>,
+        /// Where to.
+        to: ResetTo,
+    },
+    /// Dead letters of it are settled, one after the other.
+    Letters {
+        /// Its name.
+        name: String,
+        /// Their sequences.
+        seqs: VecDeque<u64>,
+        /// What happens to them.
+        act: LetterAct,
+    },
+}
+
+/// What happens to dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetterAct {
+    /// Their function is given them again.
+    Redrive,
+    /// They are not wanted any more.
+    Purge,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlDone {
+    /// Of a reset: the stream.
+    #[serde(default)]
+    pub stream: String,
+    /// Of a reset: where the cursor was.
+    #[serde(default)]
+    pub from: u64,
+    /// Of a reset: where it is.
+    #[serde(default)]
+    pub to: u64,
+    /// Dead letters that were redriven or purged.
+    #[serde(default)]
+    pub settled: u64,
+    /// Those that could not be, and why.
+    #[serde(default)]
+    pub failed: Vec<(u64, String)>,
+    /// Those at the end of the order for which the retry lane had no room yet.
+    #[serde(default)]
+    pub left: u64,
+}
+
 /// What is to happen to a pushed function.
 #[derive(Debug, Clone)]
 pub enum FunctionChange {
@@ -106,6 +176,13 @@ pub enum FunctionChange {
     Install(Install),
     /// It goes.
     Remove(String),
+    /// The version that is tried beside it goes.
+    WithdrawCanary {
+        /// The function's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A version was refused; this is only told.
     Refused {
         /// The function's name.
@@ -176,6 +253,9 @@ pub struct DeadLetterNote {
     pub attempts: u16,
     /// What went wrong the last time.
     pub reason: String,
+    /// It was redriven or purged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
 }
 
 /// The side's end of the channel.
@@ -298,6 +378,15 @@ impl CoreHandle {
         self.change(FunctionChange::Remove(name)).await
     }
 
+    /// Takes a canary back; answers when that is on flash.
+    ///
+    /// # Errors
+    /// As [`CoreHandle::install`].
+    pub async fn withdraw_canary(&self, name: String, reason: &str) -> Result<(), AskError> {
+        let reason = reason.to_owned();
+        self.change(FunctionChange::WithdrawCanary { name, reason }).await
+    }
+
     /// Tells that a version was refused.
     ///
     /// # Errors
@@ -309,6 +398,15 @@ impl CoreHandle {
         reason: String,
     ) -> Result<(), AskError> {
         self.change(FunctionChange::Refused { name, version, reason }).await
+    }
+
+    /// Carries out an order about a function; answers when it is on flash.
+    ///
+    /// # Errors
+    /// As [`CoreHandle::install`].
+    pub async fn control(&self, order: ControlOrder) -> Result<ControlDone, AskError> {
+        let request = |reply| CoreRequest::Control { order, reply };
+        self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
     }
 
     async fn change(&self, change: FunctionChange) -> Result<(), AskError> {

@@ -8,6 +8,7 @@ pub mod core_handle;
 pub mod data_dir;
 pub mod disk;
 pub mod export;
+pub mod guest_log;
 mod hex;
 pub mod http;
 mod lines;

@@ -226,9 +226,20 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
             family.sample(&[("function", &function.name)], value(function));
         }
     }
-    let family = page.counter("tidegate_function_busy_seconds_total", "Time spent in the guest.");
+    let times: [(&str, &str, Value); 2] = [
+        ("busy", "Time spent in the guest.", |f| f.busy_us),
+        ("cpu", "Of that, time on a processor.", |f| f.cpu_us),
+    ];
+    for (name, help, value) in times {
+        let family = page.counter(&format!("tidegate_function_{name}_seconds_total"), help);
+        for function in functions {
+            family.sample(&[("function", &function.name)], seconds(value(function), 1_000_000));
+        }
+    }
+    let help = "1 for the state that the function is in.";
+    let family = page.gauge("tidegate_function_state", help);
     for function in functions {
-        family.sample(&[("function", &function.name)], seconds(function.busy_us, 1_000_000));
+        family.sample(&[("function", &function.name), ("state", &function.state)], 1_u64);
     }
     reported(page, functions);
 }
@@ -435,6 +446,8 @@ mod tests {
             ("tidegate_stream_loss_bytes_total{stream=\"telemetry\",reason=\"quota\"}", 4000.0),
             ("tidegate_stream_losses_total{stream=\"telemetry\",reason=\"refused\"}", 1.0),
             ("tidegate_function_busy_seconds_total{function=\"threshold\"}", 0.25),
+            ("tidegate_function_cpu_seconds_total{function=\"threshold\"}", 0.2),
+            ("tidegate_function_state{function=\"threshold\",state=\"idle\"}", 1.0),
             (
                 "tidegate_function_metric{function=\"threshold\",name=\"limit\",kind=\"gauge\"}",
                 21.5,

@@ -81,6 +81,7 @@ pub(crate) fn status() -> Status {
             timers_passed: 1,
             fuel: 12_345,
             busy_us: 250_000,
+            cpu_us: 200_000,
             memory_bytes: 131_072,
             memory_high_bytes: 196_608,
             last_failure: None,
@@ -189,6 +190,8 @@ pub(crate) fn functions() -> Vec<tidegate_flow::FunctionEntry> {
         on_trial: false,
         previous: None,
         failed: None,
+        canary: None,
+        metering: None,
     };
     let version = |label: &str, digit: &str| VersionEntry {
         version: label.into(),

@@ -6,7 +6,7 @@ use tidegate_flow::status::Status;
 use tidegate_stream::Record;
 use tokio::sync::watch;
 
-use crate::core_handle::{CoreHandle, CoreRequest, ExportPage, TailPage, TailRecord};
+use crate::core_handle::{ControlDone, CoreHandle, CoreRequest, ExportPage, TailPage, TailRecord};
 use crate::export::{Blob, CarriedRecord, Publisher};
 use crate::sample;
 
@@ -66,6 +66,9 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                 }
                 (Answers::Status(_), CoreRequest::Functions { reply }) => {
                     let _ = reply.send(sample::functions());
+                }
+                (Answers::Status(_), CoreRequest::Control { reply, .. }) => {
+                    let _ = reply.send(Ok(ControlDone::default()));
                 }
                 (Answers::Status(_), CoreRequest::Change { reply, .. }) => {
                     let _ = reply.send(Ok(()));

@@ -195,6 +195,7 @@ fn a_gateway_that_shuts_down_starts_no_calls_and_ends_clean_in_the_middle_of_a_b
         verdict: CallVerdict::Done(out.finish()),
         fuel: 1,
         elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
         memory_bytes: 0,
     };
     bench.gateway.handle_call(bench.now, call.id, result);

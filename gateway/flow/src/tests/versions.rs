@@ -6,39 +6,39 @@ use tidegate_wire::Digest;
 use super::*;
 use crate::{Alias, FUNCTION_STREAM, FunctionOrder, Install, Resume, Version, VersionError, Wish};
 
-const TRIAL: Duration = Duration::from_secs(10);
+pub(super) const TRIAL: Duration = Duration::from_secs(10);
 
 /// A gateway whose configuration has no function.
-fn bare() -> Plan {
+pub(super) fn bare() -> Plan {
     let mut bare = plan();
     bare.functions.clear();
     bare.uplinks.clear();
     bare
 }
 
-fn pushed(name: &str) -> FunctionPlan {
+pub(super) fn pushed(name: &str) -> FunctionPlan {
     FunctionPlan { name: name.to_owned(), ..plan().functions.remove(0) }
 }
 
-fn version(number: u8) -> Version {
+pub(super) fn version(number: u8) -> Version {
     Version { package: Digest([number; 32]), label: format!("1.{number}") }
 }
 
-fn push(number: u8) -> Install {
+pub(super) fn push(number: u8) -> Install {
     Install { plan: pushed("echo"), version: version(number), wish: Wish::Pushed(TRIAL) }
 }
 
-fn start(function: usize, number: u8) -> FunctionOrder {
+pub(super) fn start(function: usize, number: u8) -> FunctionOrder {
     let (name, package) = ("echo".to_owned(), Digest([number; 32]));
     FunctionOrder::Start { function, name, package, workers: 1 }
 }
 
-fn alias(bench: &Bench) -> Alias {
+pub(super) fn alias(bench: &Bench) -> Alias {
     bench.gateway.alias("echo").unwrap_or_default()
 }
 
 /// The events told so far, as pairs of event and version.
-fn events(bench: &mut Bench) -> Vec<(String, String)> {
+pub(super) fn events(bench: &mut Bench) -> Vec<(String, String)> {
     let member = |json: &str, name: &str| {
         let at = json.find(&format!("\"{name}\":\"")).unwrap() + name.len() + 4;
         json[at..].split('"').next().unwrap().to_owned()
@@ -48,7 +48,7 @@ fn events(bench: &mut Bench) -> Vec<(String, String)> {
 }
 
 /// The payloads of a stream that are on flash, wherever they have to be read from.
-fn payloads(bench: &mut Bench, name: &str) -> Vec<String> {
+pub(super) fn payloads(bench: &mut Bench, name: &str) -> Vec<String> {
     let stream = bench.gateway.stream(name).unwrap();
     let limit = ReadLimit { records: 1000, bytes: 1 << 20 };
     let (mut next, mut found) = (Seq(1), Vec::new());
@@ -68,7 +68,7 @@ fn payloads(bench: &mut Bench, name: &str) -> Vec<String> {
     }
 }
 
-fn told(events: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn told(events: &[(&str, &str)]) -> Vec<(String, String)> {
     events.iter().map(|(event, version)| ((*event).to_owned(), (*version).to_owned())).collect()
 }
 
@@ -257,7 +257,13 @@ fn the_call_of_a_version_that_was_replaced_meanwhile_counts_for_nothing() {
     assert_eq!(payloads(&mut bench, "alerts"), ["r1"], "by the new version");
     let batch = BatchReader::parse(&late.frame).unwrap();
     let verdict = (bench.guest)(late.id.function, &batch, &late.state);
-    let result = CallResult { verdict, fuel: 1, elapsed: Duration::ZERO, memory_bytes: 65536 };
+    let result = CallResult {
+        verdict,
+        fuel: 1,
+        elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
+        memory_bytes: 65536,
+    };
     bench.gateway.handle_call(bench.now, late.id, result);
     bench.pass(SETTLE);
     assert_eq!(payloads(&mut bench, "alerts"), ["r1"], "and not by the old one as well");
@@ -306,6 +312,27 @@ fn the_operator_takes_the_version_before_back_and_may_go_forward_again() {
     assert!(!found.on_trial);
     bench.pass(SETTLE);
     assert_eq!(events(&mut bench).last().unwrap().0, "taken-back");
+}
+
+#[test]
+fn a_version_that_was_replaced_does_not_move_a_cursor_that_is_reset() {
+    let mut bench = Bench::new(bare(), echo());
+    bench.gateway.install(bench.now, push(1)).unwrap();
+    publish_some(&mut bench, 1, 9);
+    bench.pass(TRIAL);
+    bench.gateway.install(bench.now, push(2)).unwrap();
+    bench.pass(TRIAL);
+    bench.calls_take_time = true;
+    bench.gateway.reset_function(bench.now, "echo", None, crate::ResetTo::Start).unwrap();
+    publish_some(&mut bench, 9, 12);
+    bench.calls_take_time = false;
+    while !bench.held_calls.is_empty() {
+        bench.end_call(0);
+    }
+    bench.pass(TRIAL);
+    let mut handled = payloads(&mut bench, "alerts");
+    handled.sort();
+    assert_eq!(handled.len(), 8 + 11, "the first eight twice: {handled:?}");
 }
 
 /// An install, its trial and its end, with the power cut at every operation of the disk: afterwards

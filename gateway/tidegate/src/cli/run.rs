@@ -12,6 +12,7 @@ use crate::config::{self, Settings};
 use crate::core;
 use crate::core_handle::CoreHandle;
 use crate::data_dir::DataDir;
+use crate::guest_log::GuestLog;
 use crate::http::HttpListener;
 use crate::logging;
 use crate::packages::Installer;
@@ -39,14 +40,15 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     let shutdown = on_signals()?;
     let _lock = DataDir::lock(&settings.data_dir)?;
     let (handle, requests) = CoreHandle::new();
-    let side = Side::bind(settings)?;
+    let log = GuestLog::default();
+    let side = Side::bind(settings, log.clone())?;
     let http = side.http_address();
     let side = side.start(handle, shutdown.clone())?;
     let ready = |mqtt: &[SocketAddr]| {
         let mqtt: Vec<String> = mqtt.iter().map(ToString::to_string).collect();
         tracing::info!(mqtt = mqtt.join(" "), http, "ready");
     };
-    let result = core::run(settings, requests, shutdown.receiver(), ready);
+    let result = core::run(settings, log, requests, shutdown.receiver(), ready);
     // Without the core nobody answers: the side ends as it would after a signal.
     shutdown.request();
     side.join().map_err(|_| anyhow!("the thread for HTTP and administration panicked"))??;
@@ -61,11 +63,11 @@ struct Side {
 }
 
 impl Side {
-    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+    fn bind(settings: &Settings, log: GuestLog) -> anyhow::Result<Self> {
         let path = settings.admin_socket();
         let admin = AdminSocket::bind(&path)
             .with_context(|| format!("cannot make the administration socket {}", path.display()))?;
-        let admin = admin.with_installer(Installer::new(settings)?);
+        let admin = admin.with_installer(Installer::new(settings)?).with_log(log);
         let bind = |address| {
             HttpListener::bind(address).with_context(|| {
                 format!(

@@ -107,10 +107,7 @@ fn show(record: &TailRecord, json: bool, out: &mut dyn Write) -> Result<(), Fail
         writeln!(out, "{}", serde_json::to_string(record)?)?;
         return Ok(());
     }
-    let payload = match std::str::from_utf8(&record.payload) {
-        Ok(text) => text.chars().map(escaped).collect(),
-        Err(_) => format!("0x{}", hex::encode(&record.payload)),
-    };
+    let payload = shown_payload(&record.payload);
     let (topic, client) = (one_line(&record.topic), one_line(&record.client));
     let time = Utc(record.unix_ms);
     writeln!(out, "{:>8}  {time}  {topic}  {client}  {payload}", record.seq)?;
@@ -124,6 +121,14 @@ fn show(record: &TailRecord, json: bool, out: &mut dyn Write) -> Result<(), Fail
         )?;
     }
     Ok(())
+}
+
+/// A payload as a terminal may show it.
+pub(super) fn shown_payload(payload: &[u8]) -> String {
+    match std::str::from_utf8(payload) {
+        Ok(text) => text.chars().map(escaped).collect(),
+        Err(_) => format!("0x{}", hex::encode(payload)),
+    }
 }
 
 /// A character as a terminal may show it.

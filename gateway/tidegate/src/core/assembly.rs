@@ -29,6 +29,7 @@ use super::{Core, Event, clock, descriptors, links, uplinks};
 use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
+use crate::guest_log::GuestLog;
 use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, Rates, needs_handshake};
 use crate::wear::Wear;
 
@@ -49,6 +50,7 @@ const BACKLOG: u32 = 1024;
 /// on, or a thread that the gateway cannot do without has died.
 pub fn run(
     settings: &Settings,
+    log: GuestLog,
     requests: Receiver<CoreRequest>,
     shutdown: watch::Receiver<bool>,
     ready: impl FnOnce(&[SocketAddr]),
@@ -70,8 +72,8 @@ pub fn run(
         let (events, receiver) = unbounded_channel();
         let keys = Keys::load(&settings.security);
         let core = Core::new(gateway, doorkeeper(settings, &events, keys.clone())?);
-        let functions = start_functions(settings, &core, &events)?;
-        let versions = Versions::new(settings.store()?, &events);
+        let functions = start_functions(settings, &log, &core, &events)?;
+        let versions = Versions::new(settings.store()?, log.clone(), &events);
         versions.resume(&mut core.gateway.borrow_mut(), &settings.packages);
         let (drivers, news) =
             uplinks::start(sinks(settings, &core)).context("cannot start the uplinks' thread")?;
@@ -83,6 +85,7 @@ pub fn run(
             disks: Disks::start(disk, events.clone()).context("cannot start the disk threads")?,
             functions,
             versions,
+            log,
             uplinks: drivers,
             news,
             pending: Requests::new(wear),
@@ -252,6 +255,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// A function that cannot be loaded is parked, not fatal: its records wait.
 fn start_functions(
     settings: &Settings,
+    log: &GuestLog,
     core: &Core,
     events: &UnboundedSender<Event>,
 ) -> anyhow::Result<Vec<Option<FunctionThreads>>> {
@@ -259,8 +263,8 @@ fn start_functions(
     for (index, function) in settings.functions.iter().enumerate() {
         match load(function) {
             Ok(module) => {
-                let loaded =
-                    Loaded { name: function.name.clone(), module, config: function.config.clone() };
+                let (name, config) = (function.name.clone(), function.config.clone());
+                let loaded = Loaded { name, module, config, log: log.clone() };
                 let started = FunctionThreads::start(loaded, function.workers, events)
                     .with_context(|| format!("cannot start a thread for {}", function.name))?;
                 threads.push(Some(started));

@@ -77,6 +77,9 @@ fn make(gateway: &mut Gateway, change: &FunctionChange) -> Result<Position, Vers
     match change {
         FunctionChange::Install(install) => gateway.install(now, install.clone()),
         FunctionChange::Remove(name) => gateway.remove_version(now, name),
+        FunctionChange::WithdrawCanary { name, reason } => {
+            gateway.withdraw_canary(now, name, reason)
+        }
         FunctionChange::Refused { name, version, reason } => {
             gateway.tell_refused(now, name, version, reason);
             Ok(gateway.log().durable())

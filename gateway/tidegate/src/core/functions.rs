@@ -4,12 +4,15 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tidegate_flow::{Call, CallResult, CallVerdict};
 use tidegate_runtime::{Failure, Instance, Level, Module, Verdict};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
+use crate::guest_log::{GuestLog, LineKind};
 
 /// Where the core puts a function's calls: one is under way at a time for each worker.
 pub(crate) struct FunctionThreads {
@@ -25,6 +28,8 @@ pub(crate) struct Loaded {
     pub(crate) module: Module,
     /// Its configuration, JSON.
     pub(crate) config: Vec<u8>,
+    /// Where its lines go.
+    pub(crate) log: GuestLog,
 }
 
 impl FunctionThreads {
@@ -110,21 +115,25 @@ fn run(loaded: &Loaded, slot: &mut Option<Instance>, call: Call) -> CallResult {
         None => match loaded.module.instantiate(&loaded.config) {
             Ok(instance) => slot.insert(instance),
             Err(start) => {
-                log_lines(&loaded.name, &start.logs);
+                log_lines(loaded, &start.logs);
                 return CallResult {
                     verdict: CallVerdict::Failed(format!("cannot start: {}", start.failure)),
                     fuel: 0,
-                    elapsed: std::time::Duration::ZERO,
+                    elapsed: Duration::ZERO,
+                    cpu: Duration::ZERO,
                     memory_bytes: 0,
                 };
             }
         },
     };
+    let before = processor_time();
     let outcome = instance.call(&call.frame, call.state);
-    log_lines(&loaded.name, &outcome.logs);
+    let cpu = processor_time().saturating_sub(before);
+    log_lines(loaded, &outcome.logs);
     CallResult {
         fuel: outcome.fuel,
         elapsed: outcome.elapsed,
+        cpu,
         memory_bytes: outcome.memory_bytes as u64,
         verdict: match outcome.verdict {
             Verdict::Done(frame) => CallVerdict::Done(frame),
@@ -138,8 +147,22 @@ fn run(loaded: &Loaded, slot: &mut Option<Instance>, call: Call) -> CallResult {
     }
 }
 
-fn log_lines(function: &str, lines: &[(Level, String)]) {
+/// Time that this thread has had on a processor.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+fn log_lines(loaded: &Loaded, lines: &[(Level, String)]) {
+    let function = loaded.name.as_str();
     for (level, text) in lines {
+        let kind = match level {
+            Level::Error => LineKind::Error,
+            Level::Warn => LineKind::Warn,
+            Level::Info => LineKind::Info,
+            Level::Debug => LineKind::Debug,
+        };
+        loaded.log.push(function, kind, text);
         match level {
             Level::Error => tracing::error!(target: "function", function, "{text}"),
             Level::Warn => tracing::warn!(target: "function", function, "{text}"),

@@ -6,6 +6,7 @@ mod assembly;
 mod changes;
 mod clock;
 mod closing_notes;
+mod controls;
 mod descriptors;
 mod disks;
 mod functions;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Output, UplinkEvent};
+use tidegate_flow::{Call, CallResult, CallVerdict, Notice, Now, Output, UplinkEvent};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use super::uplinks::{Driver, News};
 use super::versions::Versions;
 use super::{Core, Event, clock};
 use crate::core_handle::CoreRequest;
+use crate::guest_log::GuestLog;
 
 /// Events taken in before the gateway's decisions are carried out.
 const TURN: usize = 256;
@@ -35,6 +36,7 @@ pub(crate) struct Pump {
     /// By index in the plan; `None` for a function that could not be loaded.
     pub(crate) functions: Vec<Option<FunctionThreads>>,
     pub(crate) versions: Versions,
+    pub(crate) log: GuestLog,
     pub(crate) uplinks: Vec<Driver>,
     pub(crate) news: News,
     pub(crate) pending: Requests,
@@ -126,6 +128,9 @@ impl Pump {
     fn carry_out(&mut self) -> anyhow::Result<()> {
         let now = clock::now();
         loop {
+            self.carry_out_all(now)?;
+            // What waited may want the disk again.
+            self.pending.go_on(&self.core);
             let output = self.core.gateway.borrow_mut().poll_output(now);
             match output {
                 Some(output) => self.carry_out_one(output)?,
@@ -135,10 +140,19 @@ impl Pump {
         for driver in &mut self.uplinks {
             driver.drain();
         }
-        self.pending.go_on(&self.core);
         self.watch_congestion();
         let at = self.core.gateway.borrow().poll_timeout();
         self.timer.set(now.instant, at).context("cannot set the timer")
+    }
+
+    fn carry_out_all(&mut self, now: Now) -> anyhow::Result<()> {
+        loop {
+            let output = self.core.gateway.borrow_mut().poll_output(now);
+            match output {
+                Some(output) => self.carry_out_one(output)?,
+                None => return Ok(()),
+            }
+        }
     }
 
     fn carry_out_one(&mut self, output: Output) -> anyhow::Result<()> {
@@ -171,7 +185,10 @@ impl Pump {
                 let now = clock::now().instant;
                 self.notes.denied(now, &client, user.as_deref(), action, &topic);
             }
-            Output::Notice(notice) => log(notice),
+            Output::Notice(notice) => {
+                self.log.note(&notice);
+                log(notice);
+            }
         }
         Ok(())
     }
@@ -194,6 +211,7 @@ impl Pump {
                 verdict: CallVerdict::Failed(why.clone()),
                 fuel: 0,
                 elapsed: Duration::ZERO,
+                cpu: Duration::ZERO,
                 memory_bytes: 0,
             };
             let mut gateway = self.core.gateway.borrow_mut();

@@ -6,6 +6,7 @@ use tidegate_stream::{Epoch, ReadLimit, ReadOutcome, RecordRef, Seq, StreamId};
 use tokio::sync::oneshot::Sender;
 
 use super::changes::Changes;
+use super::controls::Controls;
 use super::imports::Imports;
 use super::{Core, clock};
 use crate::core_handle::{CoreRequest, DeadLetterNote, ExportPage, TailPage, TailRecord};
@@ -20,6 +21,7 @@ pub(crate) struct Requests {
     pages: Vec<Reading>,
     imports: Imports,
     changes: Changes,
+    controls: Controls,
     wear: Wear,
 }
 
@@ -42,7 +44,7 @@ enum Page {
 impl Requests {
     pub(crate) fn new(wear: Wear) -> Requests {
         let (imports, changes) = (Imports::default(), Changes::default());
-        Requests { pages: Vec::new(), imports, changes, wear }
+        Requests { pages: Vec::new(), imports, changes, controls: Controls::default(), wear }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -78,6 +80,9 @@ impl Requests {
             }
             CoreRequest::Functions { reply } => {
                 let _ = reply.send(core.gateway.borrow().function_entries(clock::now()));
+            }
+            CoreRequest::Control { order, reply } => {
+                self.controls.take(&mut core.gateway.borrow_mut(), order, reply);
             }
             CoreRequest::Change { change, reply } => {
                 self.changes.take(&mut core.gateway.borrow_mut(), change, reply);
@@ -121,6 +126,7 @@ impl Requests {
                 continue;
             }
             if reading.read(core) {
+                reading.page.note_settled(&core.gateway.borrow());
                 reading.page.answer(reading.next);
             } else {
                 self.pages.push(reading);
@@ -131,6 +137,9 @@ impl Requests {
         }
         if !self.changes.is_empty() {
             self.changes.go_on(&mut core.gateway.borrow_mut());
+        }
+        if !self.controls.is_empty() {
+            self.controls.go_on(&mut core.gateway.borrow_mut());
         }
     }
 }
@@ -170,6 +179,16 @@ impl Reading {
 }
 
 impl Page {
+    /// Says of dead letters which are settled.
+    fn note_settled(&mut self, gateway: &Gateway) {
+        let Page::Tail(page, _) = self else { return };
+        for record in &mut page.records {
+            if let Some(letter) = &mut record.dead_letter {
+                letter.settled = gateway.is_settled_letter(Seq(record.seq));
+            }
+        }
+    }
+
     fn is_unwanted(&self) -> bool {
         match self {
             Page::Tail(_, reply) => reply.is_closed(),
@@ -237,6 +256,7 @@ fn tail_record(
             seq: dead.seq,
             attempts: dead.attempts,
             reason: dead.reason,
+            settled: false,
         }),
         payload: record.payload.to_vec(),
     }

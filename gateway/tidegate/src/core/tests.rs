@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::run;
 use crate::config;
 use crate::core_handle::CoreHandle;
+use crate::guest_log::GuestLog;
 use crate::scratch::Scratch;
 use crate::shutdown::Shutdown;
 
@@ -41,7 +42,9 @@ async fn start(sections: &str) -> Running {
     let receiver = shutdown.receiver();
     let (ready, is_ready) = oneshot::channel();
     let thread = thread::spawn(move || {
-        run(&settings, requests, receiver, |addresses| drop(ready.send(addresses.to_vec())))
+        run(&settings, GuestLog::default(), requests, receiver, |addresses| {
+            drop(ready.send(addresses.to_vec()));
+        })
     });
     let mqtt = timeout(PATIENCE, is_ready).await.unwrap().unwrap()[0];
     Running { shutdown, thread, mqtt, _core: core, _scratch: scratch }

@@ -1,6 +1,6 @@
 //! Pushed functions: their threads, and what runs again after a start.
 
-use tidegate_flow::{FunctionOrder, Gateway, Resume};
+use tidegate_flow::{FunctionOrder, Gateway, Resume, Version};
 use tidegate_wire::Digest;
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 
@@ -8,18 +8,20 @@ use super::functions::{FunctionThreads, Loaded};
 use super::pump::Pump;
 use super::{Event, clock};
 use crate::config::PackageSettings;
+use crate::guest_log::GuestLog;
 use crate::packages::{Store, compile};
 
 /// What threads of pushed functions are made with.
 pub(crate) struct Versions {
     store: Store,
+    log: GuestLog,
     /// Weak, so that the core notices when all other threads are gone.
     events: WeakUnboundedSender<Event>,
 }
 
 impl Versions {
-    pub(crate) fn new(store: Store, events: &UnboundedSender<Event>) -> Versions {
-        Versions { store, events: events.downgrade() }
+    pub(crate) fn new(store: Store, log: GuestLog, events: &UnboundedSender<Event>) -> Versions {
+        Versions { store, log, events: events.downgrade() }
     }
 
     fn start(
@@ -30,12 +32,12 @@ impl Versions {
         workers: usize,
     ) -> Result<FunctionThreads, String> {
         let events = self.events.upgrade().ok_or("the gateway is shutting down")?;
-        let (store, own_name) = (self.store.clone(), name.to_owned());
+        let (store, own_name, log) = (self.store.clone(), name.to_owned(), self.log.clone());
         let load = move || {
             let contents = store.load(package)?;
             let module = compile(&contents.manifest, &contents.module)?;
             let config = contents.manifest.config;
-            Ok(Loaded { name: own_name.clone(), module, config })
+            Ok(Loaded { name: own_name.clone(), module, config, log: log.clone() })
         };
         FunctionThreads::start_with(index, name, workers, load, &events)
             .map_err(|error| format!("cannot start a thread: {error}"))
@@ -58,7 +60,28 @@ impl Versions {
             if let Err(why) = resumed {
                 let version = current.label;
                 tracing::error!(function = name, version, why, "not loaded; its records wait");
+            } else if let Some(canary) = alias.canary {
+                self.resume_canary(gateway, settings, &name, &canary.version);
             }
+        }
+    }
+
+    /// One that cannot go on is taken back, or waits for the next start to be.
+    fn resume_canary(
+        &self,
+        gateway: &mut Gateway,
+        settings: &PackageSettings,
+        name: &str,
+        version: &Version,
+    ) {
+        let resumed = self.store.plan(version.package).and_then(|plan| {
+            let resumed = gateway.resume_canary(clock::now(), &plan, settings.trial);
+            resumed.map_err(|error| error.to_string())
+        });
+        if let Err(why) = resumed
+            && let Err(error) = gateway.withdraw_canary(clock::now(), name, &why)
+        {
+            tracing::error!(function = name, why, %error, "its canary does not go on");
         }
     }
 }

@@ -158,6 +158,7 @@ impl CarriedRecord {
                 seq: dead.seq,
                 attempts: dead.attempts,
                 reason: dead.reason,
+                settled: false,
             }),
             payload: Blob(record.payload.to_vec()),
         }

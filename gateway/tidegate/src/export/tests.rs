@@ -42,6 +42,7 @@ fn full() -> CarriedRecord {
             seq: 7,
             attempts: 3,
             reason: "trap: unreachable".into(),
+            settled: false,
         }),
         payload: Blob(vec![0xff, 0]),
         ..plain()

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_flow::{FunctionEntry, Install, Version, Wish};
+use tidegate_flow::{CanaryTerms, FunctionEntry, Install, Version, Wish};
 use tidegate_wire::Digest;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -43,6 +43,15 @@ pub struct Installed {
     pub package: String,
     /// How long it is on trial, in milliseconds; 0 when it ran already.
     pub trial_ms: u64,
+}
+
+/// A share of the keys that a version is tried on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// In hundredths of a percent.
+    pub share: u16,
+    /// Records that it must have been given before it is promoted.
+    pub records: u32,
 }
 
 impl Installer {
@@ -93,11 +102,12 @@ impl Installer {
         off_thread(move || shelf.append(package, offset, &block).map_err(|e| e.to_string())).await
     }
 
-    /// Checks what has arrived, and lets it run in place of what has its name.
+    /// Checks what has arrived, and lets it run in place of what has its name, or beside it.
     pub(crate) async fn install(
         &self,
         core: &CoreHandle,
         package: Digest,
+        canary: Option<Canary>,
     ) -> Result<Installed, String> {
         let _turn = self.turn.lock().await;
         let store = self.store.clone();
@@ -122,7 +132,12 @@ impl Installer {
             told.map_err(|error| error.to_string())?;
             return Err(reason);
         }
-        let wish = Wish::Pushed(self.trial);
+        let wish = match canary {
+            Some(Canary { share, records }) => {
+                Wish::Canary(CanaryTerms { share, records, length: self.trial })
+            }
+            None => Wish::Pushed(self.trial),
+        };
         let plan = manifest.plan();
         let installed = Installed {
             name,
@@ -146,6 +161,13 @@ impl Installer {
         let listed = functions(core).await?;
         let entry = listed.into_iter().find(|entry| entry.name == name && entry.source == "pushed");
         let entry = entry.ok_or_else(|| format!("no function \"{name}\" was pushed"))?;
+        if let (Some(_), Some(present)) = (entry.canary, entry.version) {
+            let withdrawn = core.withdraw_canary(name.clone(), "the operator took it back").await;
+            withdrawn.map_err(|error| error.to_string())?;
+            self.collect(core).await;
+            let (version, package) = (present.version, present.package);
+            return Ok(Installed { name, version, package, trial_ms: 0 });
+        }
         let previous = entry.previous.ok_or_else(|| {
             format!("function \"{name}\" has no version to go back to; push the one you want")
         })?;
@@ -214,7 +236,10 @@ async fn functions(core: &CoreHandle) -> Result<Vec<FunctionEntry>, String> {
 
 /// The packages of versions that run, or may be taken back.
 fn needed(listed: &[FunctionEntry]) -> BTreeSet<Digest> {
-    let versions = listed.iter().flat_map(|entry| entry.version.iter().chain(&entry.previous));
+    let versions = listed.iter().flat_map(|entry| {
+        let canary = entry.canary.iter().map(|canary| &canary.version);
+        entry.version.iter().chain(&entry.previous).chain(canary)
+    });
     versions.filter_map(|version| Digest::parse(&version.package)).collect()
 }
 

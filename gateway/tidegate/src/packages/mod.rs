@@ -21,7 +21,7 @@ mod store;
 mod tests;
 
 pub use ceiling::Ceiling;
-pub use installer::{Installed, Installer};
+pub use installer::{Canary, Installed, Installer};
 pub(crate) use key_file::{read_key, write_key};
 pub use manifest::Wants;
 pub(crate) use manifest::{MAX_MODULE, Manifest, is_version};

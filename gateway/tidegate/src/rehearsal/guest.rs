@@ -95,6 +95,7 @@ impl Guest {
             verdict,
             fuel: outcome.fuel,
             elapsed: outcome.elapsed,
+            cpu: outcome.elapsed,
             memory_bytes: outcome.memory_bytes as u64,
         }
     }
@@ -105,6 +106,7 @@ fn failed(why: String) -> CallResult {
         verdict: CallVerdict::Failed(why),
         fuel: 0,
         elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
         memory_bytes: 0,
     }
 }

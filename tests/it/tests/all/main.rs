@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
 
 mod binaries;
+mod canary;
 mod carried;
 mod clients;
+mod control;
 mod hostile;
 mod hostile_layers;
 mod https_sink;

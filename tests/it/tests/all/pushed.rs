@@ -15,13 +15,13 @@ use crate::{binaries, poison};
 const READINGS: u64 = 50;
 
 /// An author with a key, and what is packed with it.
-struct Author {
+pub(crate) struct Author {
     scratch: Scratch,
     public: String,
 }
 
 impl Author {
-    fn new() -> Author {
+    pub(crate) fn new() -> Author {
         let scratch = Scratch::new("author").unwrap();
         let key = scratch.path().join("team.key");
         let shown = tidegate(&["fn", "keygen", key.to_str().unwrap()]).unwrap();
@@ -30,7 +30,7 @@ impl Author {
     }
 
     /// Packs a module; answers the package's file and its hash.
-    fn pack(&self, version: &str, text: &str) -> (PathBuf, String) {
+    pub(crate) fn pack(&self, version: &str, text: &str) -> (PathBuf, String) {
         let at = |name: &str| self.scratch.path().join(name);
         std::fs::write(at("echo.wasm"), wat_of(text)).unwrap();
         let manifest = format!(
@@ -51,7 +51,7 @@ publish = ["alerts/#"]
     }
 
     /// A gateway that trusts the author, with trials of this length.
-    fn gateway(&self, trial: &str) -> Gateway {
+    pub(crate) fn gateway(&self, trial: &str) -> Gateway {
         let text = format!(
             r#"[gateway]
 id = "gw-it"
@@ -113,7 +113,7 @@ fn publish(gateway: &Gateway, name: &str) {
 }
 
 /// Payloads of the outputs that are on flash, sorted.
-fn outputs(gateway: &Gateway) -> Vec<String> {
+pub(crate) fn outputs(gateway: &Gateway) -> Vec<String> {
     let tail = gateway.command(&["stream", "tail", "alerts", "--from", "1", "--json"]);
     let tail = tail.unwrap_or_default();
     let payload = |line: &str| {

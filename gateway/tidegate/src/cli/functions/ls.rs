@@ -21,6 +21,14 @@ pub(super) fn list(place: &Place, json: bool, out: &mut dyn Write) -> Result<(),
     }
     table(&functions).write(out)?;
     for entry in &functions {
+        if let Some(canary) = &entry.canary {
+            let (version, percent) = (&canary.version.version, f64::from(canary.share) / 100.0);
+            writeln!(
+                out,
+                "{} {version} is tried on {percent} % of the keys: {} records of {}, {} failed",
+                entry.name, canary.records, canary.wanted, canary.errors
+            )?;
+        }
         if let Some(failed) = &entry.failed {
             let version = &failed.version.version;
             let (time, reason) = (Utc(failed.unix_ms), &failed.reason);

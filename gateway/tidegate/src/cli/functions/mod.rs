@@ -1,9 +1,12 @@
 //! `tidegate fn`: what authors of functions do.
 
 mod check;
+mod control;
+mod dead;
 mod differ;
 mod inspect;
 mod keygen;
+mod logs;
 mod ls;
 mod new;
 mod pack;
@@ -85,17 +88,10 @@ pub(super) enum FnCommand {
     },
     /// Bring a package to a running gateway, which checks it, tries it, and takes it back when it
     /// fails
-    #[command(after_help = "Example:\n  tidegate fn push threshold-1.0.0.tgpkg\n\n\
+    #[command(after_help = "Examples:\n  tidegate fn push threshold-1.0.0.tgpkg\n  \
+                      tidegate fn push threshold-1.1.0.tgpkg --canary 10%\n\n\
                       After a failure, the same command goes on where the upload ended.")]
-    Push {
-        /// What `tidegate fn pack` wrote
-        package: PathBuf,
-        /// Do not wait for the end of the trial
-        #[arg(long)]
-        no_wait: bool,
-        #[command(flatten)]
-        place: Place,
-    },
+    Push(push::PushArguments),
     /// List the functions of a running gateway
     #[command(after_help = "Example:\n  tidegate fn ls --json")]
     Ls {
@@ -105,6 +101,27 @@ pub(super) enum FnCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Stop a function; what comes for it waits, under the quota of its streams
+    #[command(after_help = "Example:\n  tidegate fn pause threshold")]
+    Pause(control::Named),
+    /// Let a paused function go on
+    #[command(after_help = "Example:\n  tidegate fn resume threshold")]
+    Resume(control::Named),
+    /// Let a function do what is there now, and pause it
+    #[command(after_help = "Example:\n  tidegate fn drain threshold")]
+    Drain(control::DrainArguments),
+    /// Move the cursor of a function, to have records again or to skip some
+    #[command(after_help = "Examples:\n  tidegate fn reset threshold --to start\n  \
+                      tidegate fn reset threshold --to 2026-01-01T00:00:00Z\n  \
+                      tidegate fn reset threshold --to 1000 --stream telemetry")]
+    Reset(control::ResetArguments),
+    /// Show what a function said last, and what failed
+    #[command(after_help = "Examples:\n  tidegate fn logs threshold\n  \
+                      tidegate fn logs threshold --follow --json")]
+    Logs(logs::LogsArguments),
+    /// Look after the records that a function gave up
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// Let the version before run again
     #[command(after_help = "Example:\n  tidegate fn rollback threshold")]
     Rollback {
@@ -134,8 +151,14 @@ pub(super) fn execute(command: FnCommand, out: &mut dyn Write) -> Result<(), Fai
         FnCommand::Inspect { package, trust, json } => {
             inspect::inspect(&package, &trust, json, out)
         }
-        FnCommand::Push { package, no_wait, place } => push::push(&place, &package, !no_wait, out),
+        FnCommand::Push(arguments) => push::push(&arguments, out),
         FnCommand::Ls { json, place } => ls::list(&place, json, out),
+        FnCommand::Pause(named) => control::pause(&named, out),
+        FnCommand::Resume(named) => control::resume(&named, out),
+        FnCommand::Drain(arguments) => control::drain(&arguments, out),
+        FnCommand::Reset(arguments) => control::reset(&arguments, out),
+        FnCommand::Logs(arguments) => logs::logs(&arguments, out),
+        FnCommand::Dead(command) => dead::dead(&command, out),
         FnCommand::Rollback { name, place } => ls::roll_back(&place, &name, out),
         FnCommand::Rm { name, place } => ls::remove(&place, &name, out),
     }
