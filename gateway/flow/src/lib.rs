@@ -7,6 +7,7 @@ mod call;
 mod calling;
 mod clock;
 mod control;
+mod cron;
 mod effects;
 mod events;
 mod expiry;
@@ -35,6 +36,7 @@ mod release;
 mod report;
 mod retry;
 mod route;
+mod schedules;
 mod seal;
 mod session_losses;
 mod sessions;
@@ -56,14 +58,16 @@ pub use alias::{Alias, FailedVersion, Version};
 pub use call::{Call, CallId, CallResult, CallVerdict, State};
 pub use clock::{ClockQuality, Now};
 pub use control::{ControlError, ResetDone, ResetTo};
+pub use cron::{Cron, CronError};
 pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::{LATE_SUFFIX, LateLimits};
 pub use listing::{FailedEntry, FunctionEntry, VersionEntry};
 pub use plan::{
-    DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS,
-    MAX_TIMERS, MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_CAUGHT_UP,
+    MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed, Ordering, Plan, RESERVED_STREAMS,
+    Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;
 pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

@@ -15,6 +15,7 @@ mod losses;
 mod metrics;
 mod ordering;
 mod quotas;
+mod schedules;
 mod sessions;
 mod setbacks;
 mod shared;
