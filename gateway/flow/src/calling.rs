@@ -43,7 +43,7 @@ impl Gateway {
         }
         // Timers that are always due must not keep records out.
         let run = &mut self.functions[index];
-        if !std::mem::take(&mut run.timers.given_last) && self.fire(now, index) {
+        if !std::mem::take(&mut run.timer_last) && self.fire(now, index) {
             return true;
         }
         let run = &mut self.functions[index];

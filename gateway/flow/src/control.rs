@@ -229,6 +229,9 @@ impl Gateway {
         transaction.hurry();
         self.notes.put_mode(&run.plan.name, &mode, &mut transaction);
         let position = self.log.commit(now.instant, transaction)?.position;
+        if mode == Mode::Running {
+            run.schedules.resumed(now);
+        }
         run.set_mode(mode);
         Ok(position)
     }

@@ -203,6 +203,9 @@ fn timer_set(
             "bad output: the name of a timer has {bytes} bytes, not 1 to {MAX_NAME}"
         ));
     }
+    if plan.schedules.iter().any(|schedule| schedule.name == name) {
+        return Err(format!("bad output: timer \"{name}\" has the name of a schedule"));
+    }
     if delay_ms.max(period_ms) > MAX_SPAN_MS {
         return Err(format!("bad output: timer \"{name}\" is set for more than 100 years"));
     }

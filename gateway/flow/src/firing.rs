@@ -1,10 +1,10 @@
 //! From a timer that is due to a call, and from the call's end to what is committed.
 //!
-//! A timer is given in a call of its own. Its effects, and when it is due next, are one commit. A
+//! A timer, of the function or of a schedule, is given in a call of its own. Its effects, and when it is due next, are one commit. A
 //! call that fails is made again as for a record; with no tries left the timer is passed and
 //! counted, and is given again when it is due next.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos, write_property};
 use tidegate_stream::{AppendError, CommitError, Record};
@@ -14,12 +14,12 @@ use crate::call::CallVerdict;
 use crate::clock::Now;
 use crate::control::Mode;
 use crate::effects::Effects;
-use crate::function::NO_ROOM_PAUSE;
+use crate::function::{FunctionRun, NO_ROOM_PAUSE};
 use crate::gateway::{Gateway, Notice, Output};
 use crate::origin::Origin;
 use crate::queue::InputRecord;
 use crate::retry::pause;
-use crate::timers::Fired;
+use crate::timers::{Fired, Whose};
 
 /// Wait when not even that a timer is passed can be committed.
 const NOT_PASSED_PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Gateway {
         if run.parked || run.mode != Mode::Running || run.free_worker().is_none() {
             return false;
         }
-        let Some(fired) = run.timers.take_due(now) else { return false };
+        let Some(fired) = run.take_timer(now) else { return false };
         match timer_frame(&fired) {
             Ok(frame) => self.begin_call(index, Origin::Timer(fired), frame),
             Err(error) => self.timer_failed(now, index, fired, error.to_string()),
@@ -42,10 +42,12 @@ impl Gateway {
         true
     }
 
-    /// Timers of the last life learn when they are due, as soon as the clock can tell.
+    /// Timers of the last life learn when they are due, as soon as the clock can tell; schedules
+    /// look at it.
     pub(crate) fn meet_clock(&mut self, now: Now) {
         for run in &mut self.functions {
             run.timers.meet_clock(now);
+            run.schedules.meet_clock(now);
         }
     }
 
@@ -104,7 +106,7 @@ impl Gateway {
         }
         run.tally.retries += 1;
         let at = now.instant + pause(fired.attempt, run.seed ^ fired.seq);
-        run.timers.give_again(&fired, at, failed);
+        run.give_again(&fired, at, failed);
         run.changed = true;
     }
 
@@ -143,8 +145,27 @@ impl Gateway {
         let run = &mut self.functions[index];
         run.tally.last_failure = Some(error.to_string());
         let attempt = fired.attempt;
-        run.timers.give_again(&fired, now.instant + pause, attempt);
+        run.give_again(&fired, now.instant + pause, attempt);
         run.changed = true;
+    }
+}
+
+impl FunctionRun {
+    /// Takes up the timer that has been due longest, of its own or of a schedule.
+    fn take_timer(&mut self, now: Now) -> Option<Fired> {
+        let (timer, schedule) = (self.timers.next(), self.schedules.next());
+        let due = schedule.filter(|at| *at <= now.instant && timer.is_none_or(|timer| *at < timer));
+        let fired = due.and_then(|_| self.schedules.take_due(now, self.timers.next_seq()));
+        let fired = fired.or_else(|| self.timers.take_due(now));
+        self.timer_last = fired.is_some();
+        fired
+    }
+
+    fn give_again(&mut self, fired: &Fired, at: Instant, attempt: u16) {
+        match fired.whose {
+            Whose::Set { .. } => self.timers.give_again(fired, at, attempt),
+            Whose::Schedule { .. } => self.schedules.give_again(fired, at, attempt),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::plan::{FunctionPlan, MAX_WORKERS, Ordering};
 use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
 use crate::retry::LaneRoom;
 use crate::route::Routes;
+use crate::schedules::Schedules;
 use crate::tally::Tally;
 use crate::timers::Timers;
 
@@ -55,6 +56,9 @@ pub(crate) struct FunctionRun {
     pub(crate) state_bytes: usize,
     pub(crate) expiries: Expiries,
     pub(crate) timers: Timers,
+    pub(crate) schedules: Schedules,
+    /// The last call was a timer's: records have their turn.
+    pub(crate) timer_last: bool,
     pub(crate) tally: Tally,
     /// For the jitter of its pauses.
     pub(crate) seed: u64,
@@ -107,7 +111,8 @@ impl FunctionRun {
         let state = log.table_entries(table).iter();
         let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum::<usize>();
         let expiries = Expiries::define(log, &plan.name)?;
-        let timers = Timers::define(log, &plan.name, plan.timers > 0)?;
+        let timers = Timers::define(log, plan)?;
+        let schedules = Schedules::define(log, plan)?;
         let workers = match plan.ordering {
             Ordering::Strict => 1,
             Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
@@ -125,6 +130,8 @@ impl FunctionRun {
             state_bytes: state_bytes + expiries.bytes(),
             expiries,
             timers,
+            schedules,
+            timer_last: false,
             tally: Tally::default(),
             seed,
             awake: true,
@@ -230,10 +237,15 @@ impl FunctionRun {
             return None;
         }
         let timer = match self.mode {
-            Mode::Running => self.timers.next(),
+            Mode::Running => self.next_timer(),
             Mode::Draining(_) | Mode::Paused => None,
         };
         self.not_before.or(self.next_due.into_iter().chain(timer).min())
+    }
+
+    /// When a timer, of its own or of a schedule, may be given.
+    fn next_timer(&self) -> Option<Instant> {
+        self.timers.next().into_iter().chain(self.schedules.next()).min()
     }
 
     /// Whether it makes a pause that has not ended.
@@ -255,7 +267,7 @@ impl FunctionRun {
             self.next_due = None;
             self.changed = true;
         }
-        self.awake |= self.timers.next().is_some_and(|at| at <= now);
+        self.awake |= self.next_timer().is_some_and(|at| at <= now);
         self.awake |= self.not_before.take().is_some() || self.changed;
         self.awake
     }

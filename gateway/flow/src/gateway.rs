@@ -352,6 +352,9 @@ impl Gateway {
             versions.has_function(log, note.function) || is_of_use(log, &functions, note)
         });
         let letters = Letters::define(&mut log, &routes, now)?;
+        Gateway::forget_schedules(&mut log, now.instant, |log, name| {
+            versions.has_function(log, name) || functions.iter().any(|run| run.plan.name == name)
+        });
         let refusals = Refusals::define(&mut log)?;
         let max_user_properties = plan.broker.max_user_properties;
         let mut broker = Broker::new(plan.broker);
@@ -479,6 +482,7 @@ impl Gateway {
             if !self.stopping {
                 self.note_sessions(now);
                 self.meet_clock(now);
+                self.note_schedules(now);
                 self.expire_all(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);

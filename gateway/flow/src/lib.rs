@@ -8,6 +8,7 @@ mod calling;
 mod canary;
 mod clock;
 mod control;
+mod cron;
 mod effects;
 mod events;
 mod expiry;
@@ -37,6 +38,7 @@ mod release;
 mod report;
 mod retry;
 mod route;
+mod schedules;
 mod seal;
 mod session_losses;
 mod sessions;
@@ -59,6 +61,7 @@ pub use call::{Call, CallId, CallResult, CallVerdict, State};
 pub use canary::{CanaryTerms, MAX_SHARE, SHARES};
 pub use clock::{ClockQuality, Now};
 pub use control::{ControlError, ResetDone, ResetTo};
+pub use cron::{Cron, CronError};
 pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
@@ -66,8 +69,9 @@ pub use late::{LATE_SUFFIX, LateLimits};
 pub use letters::LetterError;
 pub use listing::{CanaryEntry, FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
-    DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_INPUTS,
-    MAX_TIMERS, MAX_WORKERS, Ordering, Plan, RESERVED_STREAMS, Setback, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_CAUGHT_UP,
+    MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed, Ordering, Plan, RESERVED_STREAMS,
+    Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;
 pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

@@ -7,6 +7,7 @@ use tidegate_broker::{BrokerLimits, TopicFilter};
 use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
+use crate::cron::Cron;
 use crate::key::PartitionKey;
 use crate::late::LateLimits;
 
@@ -79,12 +80,18 @@ pub const MAX_TIMERS: usize = 64;
 /// Most streams that a function reads.
 pub const MAX_INPUTS: usize = 16;
 
+/// Most schedules of a function, each with a note of some 100 bytes.
+pub const MAX_SCHEDULES: usize = 16;
+
+/// Most runs that [`Missed::All`] makes up for at once; older ones are counted only.
+pub const MAX_CAUGHT_UP: u64 = 1000;
+
 /// One function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionPlan {
     /// Its name.
     pub name: String,
-    /// The streams that it reads, each once (1 to [`MAX_INPUTS`]). The place in this list is the
+    /// The streams that it reads, each once (at most [`MAX_INPUTS`]). The place in this list is the
     /// `source` of a record in the input frame.
     pub inputs: Vec<InputPlan>,
     /// What waits while a record does.
@@ -107,6 +114,43 @@ pub struct FunctionPlan {
     pub state_bytes: usize,
     /// Most timers that it may have set (0 to [`MAX_TIMERS`]); with 0 it may set none.
     pub timers: usize,
+    /// When it is called by the clock (at most [`MAX_SCHEDULES`], each name once).
+    pub schedules: Vec<SchedulePlan>,
+}
+
+/// Calls of a function by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchedulePlan {
+    /// What the function knows it by: the name of the timer that it is given. No timer that it
+    /// sets may have it.
+    pub name: String,
+    /// When.
+    pub rhythm: Rhythm,
+    /// What becomes of runs whose time has passed.
+    pub missed: Missed,
+}
+
+/// When a schedule is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rhythm {
+    /// In intervals from its beginning on (1 ms or longer), by monotonic time while the gateway
+    /// runs, and by the wall clock over a restart.
+    Every(Duration),
+    /// By a time table in UTC, while the wall clock can be trusted.
+    Cron(Cron),
+}
+
+/// What becomes of the runs that were due while the gateway was off, the function paused, or the
+/// clock not to be trusted. Runs that were due one after the other while the function was busy
+/// come once with the first two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out: the next one is the next in time.
+    Skip,
+    /// They come once, as the newest of them.
+    Once,
+    /// Each comes, the oldest first; at most [`MAX_CAUGHT_UP`], the newest.
+    All,
 }
 
 /// A stream that a function reads.
@@ -147,6 +191,7 @@ impl FunctionPlan {
             retry_max_age: Duration::from_secs(3600),
             state_bytes: 1 << 20,
             timers: 16,
+            schedules: Vec::new(),
         }
     }
 }

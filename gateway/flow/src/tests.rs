@@ -17,6 +17,7 @@ mod losses;
 mod metrics;
 mod ordering;
 mod quotas;
+mod schedules;
 mod sessions;
 mod setbacks;
 mod shared;

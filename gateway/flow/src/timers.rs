@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tidegate_stream::{DefineError, Log, TableId, Transaction};
 
 use crate::clock::{ClockQuality, Now};
+use crate::plan::FunctionPlan;
 
 /// Name of the table, one for all functions.
 const TABLE: &str = "function-timers";
@@ -107,7 +108,7 @@ impl Wait {
 #[derive(Debug, Clone)]
 pub(crate) struct Fired {
     pub(crate) name: String,
-    set: u64,
+    pub(crate) whose: Whose,
     /// Of all that the function was given.
     pub(crate) seq: u64,
     /// When it was due last, in milliseconds since 1970.
@@ -116,9 +117,34 @@ pub(crate) struct Fired {
     pub(crate) missed: u64,
     /// Tries that have failed.
     pub(crate) attempt: u16,
-    /// When it was taken up, and how long after it was due last.
-    at: Instant,
-    late: Duration,
+}
+
+/// Where a timer comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose {
+    /// The function has set it.
+    Set {
+        /// Which TIMER_SET it is of.
+        set: u64,
+        /// When it was taken up, and how long after it was due last.
+        at: Instant,
+        late: Duration,
+    },
+    /// A schedule of the configuration.
+    Schedule {
+        /// For when, on the schedule's own time line.
+        given: i64,
+    },
+}
+
+impl Fired {
+    /// Whether it is of this timer as it is set now.
+    fn is_of(&self, timer: &Timer) -> bool {
+        match self.whose {
+            Whose::Set { set, .. } => set == timer.set,
+            Whose::Schedule { .. } => false,
+        }
+    }
 }
 
 /// A change of a timer that is staged.
@@ -140,19 +166,13 @@ pub(crate) struct Timers {
     /// How many were given; what was given and not committed may be numbered again after a start.
     sequence: u64,
     sets: u64,
-    /// The last call was a timer's: records have their turn.
-    pub(crate) given_last: bool,
 }
 
 impl Timers {
     /// Those that the table has; none for a function that may not have any.
-    pub(crate) fn define(
-        log: &mut Log,
-        function: &str,
-        allowed: bool,
-    ) -> Result<Timers, DefineError> {
+    pub(crate) fn define(log: &mut Log, plan: &FunctionPlan) -> Result<Timers, DefineError> {
         let table = log.table(TABLE)?;
-        let prefix = [function.as_bytes(), &[0]].concat();
+        let prefix = [plan.name.as_bytes(), &[0]].concat();
         let mut timers = Timers {
             table,
             prefix,
@@ -160,21 +180,21 @@ impl Timers {
             in_calls: BTreeSet::new(),
             sequence: 0,
             sets: 0,
-            given_last: false,
         };
-        if !allowed {
-            return Ok(timers);
-        }
         let entries = log.table_entries(table);
         let last = entries.get(&timers.prefix).and_then(|value| value.split_first_chunk::<8>());
         timers.sequence = last.map_or(0, |(sequence, _)| u64::from_le_bytes(*sequence));
+        if plan.timers == 0 {
+            return Ok(timers);
+        }
         for (key, value) in entries.range(timers.prefix.clone()..) {
             let Some(name) = key.strip_prefix(&*timers.prefix) else { break };
             let (Ok(name), Some(note)) = (std::str::from_utf8(name), TimerNote::decode(value))
             else {
                 continue;
             };
-            if name.is_empty() {
+            // A schedule may have taken the name since.
+            if name.is_empty() || plan.schedules.iter().any(|one| one.name == name) {
                 continue;
             }
             let wait = Wait::Clock(note.due);
@@ -231,7 +251,6 @@ impl Timers {
         let name = name.clone();
         let timer = self.by_name.get_mut(&name)?;
         self.in_calls.insert(name.clone());
-        self.given_last = true;
         if let Some(given) = &timer.given {
             return Some(given.clone());
         }
@@ -244,17 +263,23 @@ impl Timers {
         let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
         let due_ms = now.unix_ms.saturating_sub_unsigned(late_ms);
         self.sequence += 1;
-        let (set, seq) = (timer.set, self.sequence);
-        let fired = Fired { name, set, seq, due_ms, missed, attempt: 0, at: now.instant, late };
+        let whose = Whose::Set { set: timer.set, at: now.instant, late };
+        let fired = Fired { name, whose, seq: self.sequence, due_ms, missed, attempt: 0 };
         timer.given = Some(fired.clone());
         Some(fired)
+    }
+
+    /// The number of a schedule's run: it counts among the timers.
+    pub(crate) fn next_seq(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
     /// It was not done: it is given again then, as it was, with so many tries failed.
     pub(crate) fn give_again(&mut self, fired: &Fired, at: Instant, attempt: u16) {
         self.in_calls.remove(&fired.name);
         let Some(timer) = self.by_name.get_mut(&fired.name) else { return };
-        if timer.set == fired.set {
+        if fired.is_of(timer) {
             timer.wait = Wait::Until(at, Duration::ZERO);
             timer.given = Some(Fired { attempt, ..fired.clone() });
         }
@@ -269,19 +294,18 @@ impl Timers {
         into: &mut Transaction,
     ) -> Vec<TimerChange> {
         let mut changes: Vec<TimerChange> = Vec::new();
-        let same = |fired: &&Fired| {
-            let timer = self.by_name.get(&fired.name);
-            timer.is_some_and(|timer| timer.set == fired.set) && !sets.contains_key(&fired.name)
-        };
         if fired.is_some() {
             into.put(self.table, self.prefix.clone(), self.sequence.to_le_bytes().to_vec());
         }
-        if let Some(fired) = fired.filter(same) {
-            let period = self.by_name.get(&fired.name).map_or(0, |timer| timer.period_ms);
-            let ago = fired.late + now.instant.saturating_duration_since(fired.at);
+        let same = |fired: &&Fired| !sets.contains_key(&fired.name);
+        if let Some(Fired { name, whose: Whose::Set { set, at, late }, .. }) = fired.filter(same)
+            && let Some(timer) = self.by_name.get(name).filter(|timer| timer.set == *set)
+        {
+            let period = timer.period_ms;
+            let ago = *late + now.instant.saturating_duration_since(*at);
             let next = Wait::next(now, Duration::from_millis(period), ago);
             let new = (period > 0).then_some((period, next));
-            changes.push(TimerChange { name: fired.name.clone(), new });
+            changes.push(TimerChange { name: name.clone(), new });
         }
         for (name, set) in sets {
             let wait = |set: &TimerSet| Wait::in_ms(now, set.delay_ms.cast_signed());

@@ -197,9 +197,12 @@ impl Gateway {
         let mut transaction = Transaction::new();
         let staged = self.stage_emits(now, index, effects, &mut transaction);
         let state = self.stage_state(now, index, effects, &mut transaction);
-        let timers = &self.functions[index].timers;
+        let run = &self.functions[index];
         let fired = effects.fired.as_ref();
-        let timers = timers.stage(now, fired, &effects.timers, &mut transaction);
+        let timers = run.timers.stage(now, fired, &effects.timers, &mut transaction);
+        if let Some(fired) = fired {
+            run.schedules.stage(now, fired, &mut transaction);
+        }
         self.stage_dead_letters(index, batch, effects, &mut transaction);
         if !staged.deliveries.is_empty() {
             transaction.hurry();
@@ -226,6 +229,9 @@ impl Gateway {
         run.state_bytes = state.bytes;
         run.expiries.install(state.expiries);
         run.timers.install(fired, timers);
+        if let Some(fired) = fired {
+            run.schedules.install(fired);
+        }
         run.install(changes);
         Ok(())
     }

@@ -193,6 +193,11 @@ impl Versions {
         self.empty.contains(&slot)
     }
 
+    /// Whether what runs in this slot may be taken back.
+    pub(crate) fn is_on_trial(&self, slot: usize) -> bool {
+        self.running.values().any(|running| running.slot == slot && running.trial.is_some())
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let trials = self.running.values().filter_map(|running| running.trial.as_ref());
         let canaries = self.running.values().filter_map(|running| running.canary.as_ref());
@@ -540,6 +545,7 @@ impl Gateway {
     fn forget_function(&mut self, now: Now, name: &str) {
         self.drop_readers_of(name, &[]);
         self.notes.forget(&mut self.log, now.instant, |_, note| note.function != name);
+        Gateway::forget_schedules(&mut self.log, now.instant, |_, function| function != name);
     }
 
     pub(crate) fn commit_alias(

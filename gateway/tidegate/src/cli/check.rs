@@ -9,7 +9,7 @@ use tidegate_stream::{Compression, Overflow};
 use super::Failure;
 use super::table::Table;
 use crate::config::{
-    self, FunctionSettings, ListenerSettings, Settings, show_bytes, show_duration,
+    self, FunctionSettings, ListenerSettings, Settings, schedules, show_bytes, show_duration,
 };
 
 /// Reports every mistake of a configuration, or what would run.
@@ -51,9 +51,12 @@ fn summary(settings: &Settings) -> Table {
         let publish = if publish.is_empty() { "nothing".to_owned() } else { publish.join(" ") };
         let module = function.module.display();
         let inputs: Vec<&str> = function.inputs.iter().map(|input| &*input.stream).collect();
-        let inputs = inputs.join(" and ");
+        let inputs = if inputs.is_empty() { "nothing".to_owned() } else { inputs.join(" and ") };
+        let schedules = function.schedules.iter();
+        let schedules: String =
+            schedules.map(|one| format!(", runs {}", schedules::show(one))).collect();
         let ordering = ordering(function);
-        let text = format!("{module}, reads {inputs}{ordering}, may publish {publish}");
+        let text = format!("{module}, reads {inputs}{ordering}{schedules}, may publish {publish}");
         row("function", &function.name, text);
     }
     for uplink in &settings.uplinks {

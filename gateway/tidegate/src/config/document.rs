@@ -220,7 +220,7 @@ impl<'a> Section<'a> {
 
     /// Enters a mistake about a key that is not there.
     pub(super) fn wrong_absent(&self, key: &str, out: &mut Mistakes, problem: &str) {
-        out.add(self.line, format!("{}.{key}: {problem}", self.path));
+        out.add(self.line, format!("{}: {problem}", inside(&self.path, key)));
     }
 
     /// Enters a mistake about the section as a whole.

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::document::{Section, Source};
-use super::keys::{Fallback, Form, Key, Kind, SectionKeys, function, package};
+use super::keys::{Fallback, Form, Key, Kind, SectionKeys, function, package, trigger};
 use super::mistakes::Mistakes;
 use super::package::wants;
 use super::sections::{Depth, Reader, base_of};
@@ -57,6 +57,7 @@ const SECTION: SectionKeys = SectionKeys {
         &function::FUEL_PER_MESSAGE,
         &function::DEADLINE,
         &function::STATE_BYTES,
+        &trigger::SCHEDULE,
         &package::CLOCK,
         &package::RANDOM,
         &package::TIMERS,

@@ -5,12 +5,15 @@ use tidegate_flow::{InputPlan, Ordering};
 use toml::de::DeValue;
 
 use super::document::{Section, Spot};
-use super::keys::{Kind, function};
+use super::keys::{Kind, function, trigger};
 use super::mistakes::Mistakes;
 use super::sections::{check_stream, filters, list, reserved, size};
 use super::settings::StreamSettings;
 use super::value::expected;
 
+/// What is wrong with a function that nothing calls.
+const NO_TRIGGER: &str = "missing; write, for example, input = { stream = \"telemetry\" }, or let \
+                          something else call the function: schedule = ...";
 /// Most topic filters of an input.
 const MAX_TOPICS: usize = 64;
 
@@ -21,7 +24,9 @@ pub(super) fn read(
     out: &mut Mistakes,
 ) -> Vec<InputPlan> {
     let Some(spot) = section.spot(&function::INPUT) else {
-        section.missing(&function::INPUT, out);
+        if section.spot(&trigger::SCHEDULE).is_none() {
+            section.wrong_absent(function::INPUT.name, out, NO_TRIGGER);
+        }
         return Vec::new();
     };
     let DeValue::Array(_) = spot.value else {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 mod packages;
 mod security;
+mod triggers;
 
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
+pub(crate) use triggers::trigger;
 
 use super::units::{show_bytes, show_duration};
 
@@ -92,6 +94,13 @@ pub(crate) enum Kind {
     Input {
         max: usize,
     },
+    /// A table with a name and a rhythm, or a list of such tables.
+    Schedule {
+        max: usize,
+        /// Of an interval.
+        shortest: Duration,
+        longest: Duration,
+    },
     Json {
         max: usize,
     },
@@ -149,6 +158,11 @@ impl Kind {
             }
             Kind::Input { max } => format!(
                 "{{ stream = \"NAME\" }}, with topics = [...] or without, or a list of at most {max}"
+            ),
+            Kind::Schedule { max, shortest, longest } => format!(
+                "{{ name = \"NAME\", every = \"10s\" }} ({} to {}) or {{ name = \"NAME\", cron = \"0 3 * * *\" }}, with missed = \"skip\", \"once\", \"all\" or without, or a list of at most {max}",
+                show_duration(*shortest),
+                show_duration(*longest)
             ),
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
@@ -494,10 +508,14 @@ pub(crate) mod function {
         fallback: Fallback::Required(r#"module = "threshold.wasm""#),
         about: "The WebAssembly module (ABI `tg1`), at most 8 MiB.",
     };
+    /// An example of the next one.
+    pub(crate) const INPUT_EXAMPLE: &str = r#"input = { stream = "telemetry" }"#;
     pub(crate) const INPUT: Key = Key {
         name: "input",
         kind: Kind::Input { max: tidegate_flow::MAX_INPUTS },
-        fallback: Fallback::Required(r#"input = { stream = "telemetry" }"#),
+        fallback: Fallback::Absent(
+            "required, unless something else calls the function: `schedule`",
+        ),
         about: "The streams that the function reads. With topics it gets records of those alone and passes the others.",
     };
     pub(crate) const ORDERING: Key = Key {
@@ -611,6 +629,7 @@ pub(crate) mod function {
             &DEADLINE,
             &STATE_BYTES,
             &TIMERS,
+            &super::trigger::SCHEDULE,
         ],
     };
 }

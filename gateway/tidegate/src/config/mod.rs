@@ -13,6 +13,7 @@ mod mistakes;
 mod package;
 mod partition_key;
 mod plan;
+pub(crate) mod schedules;
 mod sections;
 mod security;
 mod settings;

@@ -145,6 +145,7 @@ fn function_plan(function: &FunctionSettings) -> FunctionPlan {
         retry_max_age: function.retry_max_age,
         state_bytes: function.state_bytes,
         timers: function.timers,
+        schedules: function.schedules.clone(),
     }
 }
 

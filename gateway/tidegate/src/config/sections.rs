@@ -18,7 +18,7 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, inputs, json, package, partition_key, uplinks};
+use super::{files, inputs, json, package, partition_key, schedules, uplinks};
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -301,6 +301,7 @@ impl<'a> Reader<'a> {
             deadline: section.time(&function::DEADLINE, out),
             state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
             timers: size(section.count(&function::TIMERS, out)),
+            schedules: schedules::read(section, out),
         }
     }
 

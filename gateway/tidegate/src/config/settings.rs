@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{InputPlan, Ordering, PartitionKey};
+use tidegate_flow::{InputPlan, Ordering, PartitionKey, SchedulePlan};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
@@ -189,6 +189,8 @@ pub struct FunctionSettings {
     pub state_bytes: usize,
     /// Most timers.
     pub timers: usize,
+    /// When it is called by the clock.
+    pub schedules: Vec<SchedulePlan>,
 }
 
 /// `[functions]`

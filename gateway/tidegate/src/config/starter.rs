@@ -64,6 +64,9 @@ fn write_key(section: &SectionKeys, key: &Key, active: bool, text: &mut String) 
         (_, name, key) if name == gateway::SECTION.name && key == gateway::DATA_DIR.name => {
             r#"data_dir = "data""#.to_owned()
         }
+        (_, name, key) if name == function::SECTION.name && key == function::INPUT.name => {
+            function::INPUT_EXAMPLE.to_owned()
+        }
         (Fallback::Required(example), _, _) => (*example).to_owned(),
         (Fallback::Value(literal), _, name) => format!("{name} = {literal}"),
         (Fallback::Absent(meaning), _, name) => format!("{name} = ... (default: {meaning})"),

@@ -123,6 +123,30 @@ fn a_function_may_read_several_streams_and_some_of_their_topics() {
 }
 
 #[test]
+fn a_function_may_be_called_by_the_clock_and_read_nothing() {
+    use tidegate_flow::{Missed, Rhythm};
+    let schedules = |text: &str| {
+        let text = MINIMAL.replace(r#"input = { stream = "telemetry" }"#, text);
+        let function = Place::new().parse(&text).unwrap().functions.remove(0);
+        (function.inputs.len(), function.schedules)
+    };
+    let (inputs, one) = schedules(r#"schedule = { name = "beat", every = "1.5s" }"#);
+    let every = Rhythm::Every(std::time::Duration::from_millis(1_500));
+    assert_eq!((inputs, &one[0].rhythm, one[0].missed), (0, &every, Missed::Once));
+    let (inputs, two) = schedules(
+        r#"input = { stream = "telemetry" }
+           schedule = [
+               { name = "beat", every = "10s", missed = "skip" },
+               { name = "night", cron = "0  3 * * mon-fri", missed = "all" },
+           ]"#,
+    );
+    let shown: Vec<String> = two.iter().map(schedules::show).collect();
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    let wanted = ["beat every 10s, missed: skip", "night at 0 3 * * mon-fri, missed: all"];
+    assert_eq!((inputs, shown.as_slice()), (1, &wanted[..]));
+}
+
+#[test]
 fn a_function_may_work_per_key_with_several_workers() {
     let text =
         MINIMAL.replace("[stream.telemetry]", "[stream.telemetry]\nkey = \"topic/2\"").replace(
@@ -569,6 +593,76 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         r#"{ stream = "telemetry" }"#,
         r#"{ stream = "telemetry", topics = [] }"#,
         r#"17: function.threshold.input.topics = []: a list of 0; allowed: 1 to 64"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        "",
+        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..."#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a b", every = "1s" }"#,
+        r#"17: function.threshold.schedule.name = "a b": not a name; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { every = "1s" }"#,
+        r#"17: function.threshold.schedule = { every = "1s" }: has no name; write, for example, { name = "report", every = "10s" }"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = "10s""#,
+        r#"17: function.threshold.schedule = "10s": must be a table; write, for example, { name = "report", every = "10s" }"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", every = "1ms" }"#,
+        r#"17: function.threshold.schedule.every = "1ms": out of range; allowed: 10ms to 366d"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", every = "10" }"#,
+        r#"17: function.threshold.schedule.every = "10": not a time such as "10s"; allowed: 10ms to 366d"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", every = 10 }"#,
+        r#"17: function.threshold.schedule.every = 10: must be a time such as "10s", not a number; allowed: 10ms to 366d"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = [{ name = "a", cron = "0 25 * * *" }]"#,
+        r#"17: function.threshold.schedule[0].cron = "0 25 * * *": hour "25": not a list of numbers from 0 to 23, of ranges such as 0-23, or of steps such as */2"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", cron = "@daily" }"#,
+        r#"17: function.threshold.schedule.cron = "@daily": 1 fields; allowed: 5 (minute, hour, day of the month, month, day of the week)"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a" }"#,
+        r#"17: function.threshold.schedule = { name = "a" }: says no time: every = "10s", or cron = "0 3 * * *""#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", every = "1s", cron = "* * * * *" }"#,
+        r#"17: function.threshold.schedule = { name = "a", every = "1s", cron = "* * * * *" }: has both every and cron; write two schedules"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", every = "1s", missed = "never" }"#,
+        r#"17: function.threshold.schedule.missed = "never": unknown value; allowed: "skip", "once", "all""#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = { name = "a", every = "1s", jitter = "1s" }"#,
+        r#"17: function.threshold.schedule.jitter = "1s": unknown key; known here: name, every, cron, missed"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"schedule = [{ name = "a", every = "1s" }, { name = "a", every = "2s" }]"#,
+        r#"17: function.threshold.schedule[1] = { name = "a", every = "2s" }: another schedule of the function has this name"#,
     ),
     (
         r#"{ stream = "telemetry" }"#,

@@ -288,6 +288,7 @@ mod tests {
                 | Kind::Streams { .. }
                 | Kind::PartitionKey
                 | Kind::Input { .. }
+                | Kind::Schedule { .. }
                 | Kind::Addresses { .. }
                 | Kind::Patterns { .. }
                 | Kind::Words { .. }

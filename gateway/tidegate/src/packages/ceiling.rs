@@ -104,11 +104,13 @@ fn inputs(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: 
 type Amount = (&'static str, u64, u64, fn(u64) -> String);
 
 fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
+    // Those that it sets, and those that its schedules are.
+    let timers = manifest.wants.timers.saturating_add(manifest.schedules.len() as u64);
     let show: [Amount; 7] = [
         ("workers", manifest.workers, ceiling.workers, |n| n.to_string()),
         ("memory", manifest.memory, ceiling.memory, show_bytes),
         ("state_bytes", manifest.state_bytes, ceiling.state_bytes, show_bytes),
-        ("timers", manifest.wants.timers, ceiling.timers, |n| n.to_string()),
+        ("timers", timers, ceiling.timers, |n| n.to_string()),
         ("fuel_per_batch", manifest.fuel_per_batch, ceiling.fuel_per_batch, |n| n.to_string()),
         ("fuel_per_message", manifest.fuel_per_message, ceiling.fuel_per_message, |n| {
             n.to_string()

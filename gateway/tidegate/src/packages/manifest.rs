@@ -7,20 +7,26 @@
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{FunctionPlan, InputPlan, MAX_INPUTS, Ordering};
+use tidegate_flow::{
+    Cron, FunctionPlan, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed, Ordering, Rhythm,
+    SchedulePlan,
+};
 use tidegate_runtime::Grants;
 use tidegate_wire::Digest;
 use tidegate_wire::cbor::{CborError, Full, Reader, Writer};
 
-use crate::config::keys::{Key, Kind, MAX_NAME, function};
+use crate::config::keys::{Key, Kind, MAX_NAME, function, trigger};
 use crate::config::{FunctionFile, FunctionSettings, is_name};
 
 /// Version of the manifest's table.
 const FORMAT: u64 = 1;
+/// The same, of a function that is called by the clock or that reads no stream.
+const FORMAT_WITH_TRIGGERS: u64 = 2;
 /// Version of the contract with the module.
 pub(crate) const ABI: u64 = 1;
 /// Entries of the map.
 const ENTRIES: u64 = 27;
+const ENTRIES_WITH_TRIGGERS: u64 = 28;
 /// Longest manifest, in bytes.
 pub(crate) const MAX_MANIFEST: usize = 120 * 1024;
 /// Longest version that an author may give.
@@ -65,6 +71,8 @@ pub(crate) struct Manifest {
     pub(crate) state_bytes: u64,
     /// What else it may do.
     pub(crate) wants: Wants,
+    /// When it is called by the clock.
+    pub(crate) schedules: Vec<SchedulePlan>,
 }
 
 /// What a function may do beside reading, publishing and remembering.
@@ -89,7 +97,9 @@ pub struct Wants {
 pub(crate) enum ManifestError {
     #[error("the manifest is broken: {0}")]
     Encoding(#[from] CborError),
-    #[error("the manifest has format {0}, and this gateway reads {FORMAT}")]
+    #[error(
+        "the manifest has format {0}, and this gateway reads {FORMAT} and {FORMAT_WITH_TRIGGERS}"
+    )]
     Format(u64),
     #[error("the module speaks version {0} of the contract, and this gateway {ABI} (tg1)")]
     Abi(u64),
@@ -107,8 +117,13 @@ impl Manifest {
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Full> {
         let mut out = vec![0; MAX_MANIFEST];
         let mut writer = Numbered { writer: Writer::new(&mut out), next: 0 };
-        writer.writer.map(ENTRIES as usize)?;
-        writer.uint(FORMAT)?;
+        let triggers = self.has_triggers();
+        let (format, entries) = match triggers {
+            true => (FORMAT_WITH_TRIGGERS, ENTRIES_WITH_TRIGGERS),
+            false => (FORMAT, ENTRIES),
+        };
+        writer.writer.map(entries as usize)?;
+        writer.uint(format)?;
         writer.text(&self.name)?;
         writer.text(&self.version)?;
         writer.uint(ABI)?;
@@ -139,6 +154,9 @@ impl Manifest {
         for list in [&self.wants.routes, &self.wants.secrets, &self.wants.events] {
             writer.texts(list.iter().map(String::as_str))?;
         }
+        if triggers {
+            writer.schedules(&self.schedules)?;
+        }
         let length = writer.writer.len();
         out.truncate(length);
         Ok(out)
@@ -151,10 +169,13 @@ impl Manifest {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let mut reader = Fields { reader: Reader::new(bytes), next: 0 };
         let entries = reader.reader.map()? as u64;
-        match reader.uint()? {
-            FORMAT if entries == ENTRIES => {}
-            FORMAT => return Err(ManifestError::Order { wanted: ENTRIES, found: entries }),
+        let (triggers, wanted) = match reader.uint()? {
+            FORMAT => (false, ENTRIES),
+            FORMAT_WITH_TRIGGERS => (true, ENTRIES_WITH_TRIGGERS),
             other => return Err(ManifestError::Format(other)),
+        };
+        if entries != wanted {
+            return Err(ManifestError::Order { wanted, found: entries });
         }
         let name = reader.text("name", is_name)?;
         let version = reader.text("version", is_version)?;
@@ -196,9 +217,22 @@ impl Manifest {
                 secrets: reader.texts("secrets")?,
                 events: reader.texts("events")?,
             },
+            schedules: if triggers { reader.schedules()? } else { Vec::new() },
         };
         reader.reader.end()?;
-        Ok(manifest)
+        if manifest.inputs.is_empty() && manifest.schedules.is_empty() {
+            return Err(wrong("input", "no stream, and nothing else that calls the function"));
+        }
+        match manifest.has_triggers() == triggers {
+            true => Ok(manifest),
+            false if triggers => Err(wrong("schedule", "none, as in a manifest of format 1")),
+            false => Err(wrong("input", "no stream, in a manifest of format 1")),
+        }
+    }
+
+    /// Whether it has what only the second format can say.
+    fn has_triggers(&self) -> bool {
+        self.inputs.is_empty() || !self.schedules.is_empty()
     }
 
     /// What an author says of a function; what it says of the module is not known yet.
@@ -225,6 +259,7 @@ impl Manifest {
             deadline: function.deadline,
             state_bytes: function.state_bytes as u64,
             wants,
+            schedules: function.schedules,
         }
     }
 
@@ -261,6 +296,7 @@ impl Manifest {
             deadline: self.deadline,
             state_bytes: size(self.state_bytes),
             timers: size(self.wants.timers),
+            schedules: self.schedules.clone(),
         }
     }
 }
@@ -319,6 +355,28 @@ impl<'a> Numbered<'a> {
             writer.array(2)?;
             writer.text(&input.stream)?;
             list(writer, input.topics.iter().map(TopicFilter::as_str))?;
+        }
+        Ok(())
+    }
+
+    /// Each a list: name, policy, interval or 0, time table or nothing.
+    fn schedules(&mut self, schedules: &[SchedulePlan]) -> Result<(), Full> {
+        let writer = self.key()?;
+        writer.array(schedules.len())?;
+        for schedule in schedules {
+            writer.array(4)?;
+            writer.text(&schedule.name)?;
+            writer.uint(match schedule.missed {
+                Missed::Skip => 1,
+                Missed::Once => 2,
+                Missed::All => 3,
+            })?;
+            let (period, cron) = match &schedule.rhythm {
+                Rhythm::Every(period) => (microseconds(*period), ""),
+                Rhythm::Cron(cron) => (0, cron.as_str()),
+            };
+            writer.uint(period)?;
+            writer.text(cron)?;
         }
         Ok(())
     }
@@ -407,8 +465,8 @@ impl<'a> Fields<'a> {
         const KEY: &str = "input";
         let reader = self.key()?;
         let count = reader.array()?;
-        if !(1..=MAX_INPUTS).contains(&count) {
-            return Err(wrong(KEY, format!("{count} streams; allowed: 1 to {MAX_INPUTS}")));
+        if count > MAX_INPUTS {
+            return Err(wrong(KEY, format!("{count} streams; allowed: {MAX_INPUTS}")));
         }
         let mut inputs = Vec::with_capacity(count);
         for _ in 0..count {
@@ -428,6 +486,41 @@ impl<'a> Fields<'a> {
         Ok(inputs)
     }
 
+    fn schedules(&mut self) -> Result<Vec<SchedulePlan>, ManifestError> {
+        const KEY: &str = trigger::SCHEDULE.name;
+        let reader = self.key()?;
+        let count = reader.array()?;
+        if count > MAX_SCHEDULES {
+            return Err(wrong(KEY, format!("{count} of them; allowed: {MAX_SCHEDULES}")));
+        }
+        let mut found: Vec<SchedulePlan> = Vec::with_capacity(count);
+        for _ in 0..count {
+            if reader.array()? != 4 {
+                return Err(wrong(
+                    KEY,
+                    "an entry is not a name, a policy, an interval and a table",
+                ));
+            }
+            let name = reader.text()?;
+            if !is_name(name) || found.iter().any(|known| known.name == name) {
+                return Err(wrong(KEY, "an entry has no name of its own"));
+            }
+            let missed = match reader.uint()? {
+                1 => Missed::Skip,
+                2 => Missed::Once,
+                3 => Missed::All,
+                other => return Err(wrong(KEY, format!("{other} is no policy for missed runs"))),
+            };
+            let (period, table) = (reader.uint()?, reader.text()?);
+            found.push(SchedulePlan {
+                name: name.to_owned(),
+                rhythm: rhythm(period, table)?,
+                missed,
+            });
+        }
+        Ok(found)
+    }
+
     fn config(&mut self) -> Result<Vec<u8>, ManifestError> {
         const KEY: &str = "config";
         let bytes = self.bytes(KEY, MAX_CONFIG)?;
@@ -436,6 +529,26 @@ impl<'a> Fields<'a> {
             Ok(_) => Err(wrong(KEY, "not a JSON object")),
             Err(error) => Err(wrong(KEY, format!("not JSON: {error}"))),
         }
+    }
+}
+
+/// An interval in microseconds, or a time table in its one spelling.
+fn rhythm(period: u64, table: &str) -> Result<Rhythm, ManifestError> {
+    const KEY: &str = trigger::SCHEDULE.name;
+    let Kind::Schedule { shortest, longest, .. } = trigger::SCHEDULE.kind else {
+        return Err(wrong(KEY, "not known"));
+    };
+    if period == 0 {
+        let cron = Cron::parse(table).map_err(|error| wrong(KEY, error.to_string()))?;
+        return match cron.as_str() == table {
+            true => Ok(Rhythm::Cron(cron)),
+            false => Err(wrong(KEY, "a time table with other spaces than one between two fields")),
+        };
+    }
+    let allowed = microseconds(shortest)..=microseconds(longest);
+    match allowed.contains(&period) && table.is_empty() {
+        true => Ok(Rhythm::Every(Duration::from_micros(period))),
+        false => Err(wrong(KEY, format!("an interval of {period} us is not allowed"))),
     }
 }
 

@@ -6,7 +6,7 @@ use tidegate_broker::TopicFilter;
 use tidegate_wire::cbor::Writer;
 use tidegate_wire::sign1::{EnvelopeError, Purpose, seal};
 
-use tidegate_flow::{InputPlan, Ordering};
+use tidegate_flow::{Cron, InputPlan, Missed, Ordering, Rhythm, SchedulePlan};
 
 use super::manifest::{Manifest, ManifestError, Wants};
 use super::package::{Package, PackageError, look_into, pack, sha256, test_key};
@@ -14,6 +14,9 @@ use super::signature::{SigningKey, TrustedKeys};
 
 const GOLDEN_FULL: &[u8] = include_bytes!("../../../../tests/golden/package/v1/full.tgpkg");
 const GOLDEN_SMALL: &[u8] = include_bytes!("../../../../tests/golden/package/v1/small.tgpkg");
+
+const GOLDEN_CLOCKWORK: &[u8] =
+    include_bytes!("../../../../tests/golden/package/v2/clockwork.tgpkg");
 
 /// A module that does nothing but begin like one.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -44,6 +47,7 @@ pub(super) fn small() -> Manifest {
         deadline: Duration::from_secs(1),
         state_bytes: 0,
         wants: Wants::default(),
+        schedules: Vec::new(),
     }
 }
 
@@ -169,6 +173,61 @@ fn the_module_of_another_package_is_refused() {
     assert!(matches!(error, PackageError::Module { .. }), "{error}");
 }
 
+/// A function that the clock alone calls.
+fn clockwork() -> Manifest {
+    let every = Rhythm::Every(Duration::from_secs(10));
+    let cron = Rhythm::Cron(Cron::parse("*/5 6-18 * * mon-fri").unwrap());
+    let schedule = |name: &str, rhythm: &Rhythm, missed| {
+        let (name, rhythm) = (name.to_owned(), rhythm.clone());
+        SchedulePlan { name, rhythm, missed }
+    };
+    let schedules = vec![
+        schedule("beat", &every, Missed::Skip),
+        schedule("shift", &cron, Missed::All),
+        schedule("report", &cron, Missed::Once),
+    ];
+    Manifest { name: "clockwork".into(), inputs: Vec::new(), schedules, ..small() }
+}
+
+#[test]
+fn a_package_of_a_function_that_the_clock_calls_is_frozen() {
+    let (manifest, key) = (clockwork(), test_key().unwrap());
+    assert_eq!(pack(&manifest, MODULE, &key).unwrap(), GOLDEN_CLOCKWORK);
+    let package = Package::open(GOLDEN_CLOCKWORK, &trusted()).unwrap();
+    assert_eq!(package.into_contents().manifest, of_module(manifest));
+}
+
+#[test]
+fn schedules_out_of_range_are_refused() {
+    type Change = fn(&mut Manifest);
+    let changes: [Change; 6] = [
+        |m| m.schedules[0].name = "a b".into(),
+        |m| m.schedules[1].name = "beat".into(),
+        |m| m.schedules[0].rhythm = Rhythm::Every(Duration::from_millis(1)),
+        |m| m.schedules[0].rhythm = Rhythm::Every(Duration::from_secs(367 * 86_400)),
+        |m| m.schedules = vec![m.schedules[0].clone(); 17],
+        |m| m.schedules.clear(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut manifest = of_module(clockwork());
+        change(&mut manifest);
+        match Manifest::decode(&manifest.encode().unwrap()) {
+            Err(ManifestError::Value { key: "schedule" | "input", .. }) => {}
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    // Another spelling of the same time table, or of the same manifest, is none.
+    let bytes = of_module(clockwork()).encode().unwrap();
+    let at = bytes.windows(4).position(|bytes| bytes == b"*/5 ").unwrap();
+    let mut spaced = bytes.clone();
+    spaced[at + 3] = b'\t';
+    assert!(matches!(Manifest::decode(&spaced), Err(ManifestError::Value { .. })));
+    let mut second = of_module(small()).encode().unwrap();
+    (second[1], second[3]) = (28, 2);
+    second.extend([0x18, 27, 0x80]);
+    assert!(matches!(Manifest::decode(&second), Err(ManifestError::Value { .. })));
+}
+
 /// One value each that the configuration would not allow either.
 #[test]
 fn values_out_of_range_are_refused_by_their_key() {
@@ -203,8 +262,8 @@ fn a_manifest_of_another_format_or_contract_is_refused_by_its_number() {
     let payload = of_module(small()).encode().unwrap();
     let mut format = payload.clone();
     assert_eq!(&format[..4], [0xb8, 27, 0, 1], "map, key 0, format 1");
-    format[3] = 2;
-    assert_eq!(Manifest::decode(&format), Err(ManifestError::Format(2)));
+    format[3] = 3;
+    assert_eq!(Manifest::decode(&format), Err(ManifestError::Format(3)));
     let at = payload.windows(4).position(|w| w == [3, 1, 4, 0x58]).unwrap();
     let mut abi = payload.clone();
     abi[at + 1] = 2;

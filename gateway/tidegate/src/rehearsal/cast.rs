@@ -99,6 +99,9 @@ impl Cast {
     pub(crate) fn streams_of(&self, topic: &str) -> Result<Vec<String>, String> {
         let name = TopicName::parse(topic)
             .map_err(|error| format!("the topic \"{topic}\" cannot be published to: {error}"))?;
+        if !self.by_topic && self.plan.functions.iter().all(|one| one.inputs.is_empty()) {
+            return Err(format!("the function reads no stream: nothing takes \"{topic}\""));
+        }
         if !self.by_topic {
             return Ok(self.plan.functions.iter().flat_map(|one| inputs_of(one, &name)).collect());
         }

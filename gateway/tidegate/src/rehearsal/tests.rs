@@ -74,6 +74,7 @@ fn settings(publish: &str) -> FunctionSettings {
         deadline: Duration::from_secs(1),
         state_bytes: 1 << 20,
         timers: 16,
+        schedules: Vec::new(),
     }
 }
 

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
+use tidegate_flow::{Rhythm, SchedulePlan};
 
 use super::super::table::Table;
 use super::Failure;
-use crate::config::{show_bytes, show_duration};
+use crate::config::{schedules, show_bytes, show_duration};
 use crate::packages::{
     Contents, MAX_PACKAGE, Manifest, Package, TrustedKeys, look_into, parse_public,
 };
@@ -83,6 +84,9 @@ fn rows(contents: &Contents, signature: &str) -> Vec<(&'static str, String)> {
     if wants.timers > 0 {
         rows.push(("timers", wants.timers.to_string()));
     }
+    for schedule in &manifest.schedules {
+        rows.push(("schedule", schedules::show(schedule)));
+    }
     for (key, list) in
         [("routes", &wants.routes), ("secrets", &wants.secrets), ("events", &wants.events)]
     {
@@ -104,6 +108,16 @@ fn or_nothing<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 
 fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
+}
+
+fn schedule(schedule: &SchedulePlan) -> Value {
+    let (name, missed) = (&schedule.name, schedules::word(schedule.missed));
+    match &schedule.rhythm {
+        Rhythm::Every(period) => {
+            json!({ "name": name, "every_us": period.as_micros() as u64, "missed": missed })
+        }
+        Rhythm::Cron(cron) => json!({ "name": name, "cron": cron.as_str(), "missed": missed }),
+    }
 }
 
 fn as_json(contents: &Contents, verified: bool) -> Value {
@@ -131,6 +145,7 @@ fn as_json(contents: &Contents, verified: bool) -> Value {
         "clock": manifest.wants.clock,
         "random": manifest.wants.random,
         "timers": manifest.wants.timers,
+        "schedules": manifest.schedules.iter().map(schedule).collect::<Vec<_>>(),
         "routes": manifest.wants.routes,
         "secrets": manifest.wants.secrets,
         "events": manifest.wants.events,

@@ -78,7 +78,7 @@ pub(crate) mod allow {
         name: "timers",
         kind: Kind::Count { min: 0, max: tidegate_flow::MAX_TIMERS as u64 },
         fallback: Fallback::Value("16"),
-        about: "Most timers of one.",
+        about: "Most timers of one, its schedules included.",
     };
     pub(crate) const FUEL_PER_BATCH: Key = Key {
         name: "fuel_per_batch",
