@@ -44,7 +44,7 @@ pub(crate) struct Kept {
     pub(crate) replaying: usize,
     /// What waits for it in the spool, in memory and under way included.
     pub(crate) backlog: Backlog,
-    /// Counting after a start has come to a record that it has not looked at and needs.
+    /// Counting after a start has come to a record that it needs: its place is not moved any more.
     pub(crate) found: bool,
     /// The first record offered while counting went on.
     pub(crate) offered: Option<u64>,

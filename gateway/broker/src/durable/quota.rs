@@ -176,8 +176,9 @@ impl Broker {
                     && at <= seq
                 {
                     // It needs none of those between, which have been looked at for it.
-                    (kept.found, kept.reads) = (true, Reads::From(seq));
+                    kept.reads = Reads::From(seq);
                 }
+                kept.found = true;
             }
         }
         if let Some(Uncounted { next, .. }) =
