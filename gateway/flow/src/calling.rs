@@ -6,6 +6,7 @@ use tidegate_abi::{BatchWriter, FrameTooLarge, InputFlags, Kind, MessageRef, Qos
 
 use crate::call::{Call, CallId, CallResult, CallVerdict};
 use crate::clock::Now;
+use crate::control::Mode;
 use crate::expiry::Expired;
 use crate::function::Running;
 use crate::gateway::{Gateway, Output};
@@ -36,6 +37,10 @@ impl Gateway {
         if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
             return false;
         }
+        let run = &self.functions[index];
+        if run.unstarted && run.mode == Mode::Running && !run.parked {
+            return self.tell_start(now, index);
+        }
         match self.expire(now, index) {
             Expired::None => {}
             Expired::Some => return true,
@@ -63,7 +68,8 @@ impl Gateway {
     }
 
     fn start_call(&mut self, now: Now, (index, slot): (usize, usize), batch: Vec<InputRecord>) {
-        let frame = match input_frame(&batch) {
+        let events = self.functions[index].events;
+        let frame = match input_frame(&batch, events) {
             Ok(frame) => frame,
             Err(error) => {
                 self.functions[index].release(&batch);
@@ -144,14 +150,27 @@ fn nanoseconds(unix_ms: i64) -> i64 {
 
 /// Where the index of an input is in a batch's id, so that those of two inputs differ.
 const SOURCE_SHIFT: u32 = 56;
+/// There for events; timers have `0x80`.
+const EVENT_ID: u64 = 0x40 << SOURCE_SHIFT;
 
 /// The batch as the guest reads it. Time and id are functions of the records, so that a replay
 /// of the same records gives the same output.
-fn input_frame(batch: &[InputRecord]) -> Result<Vec<u8>, FrameTooLarge> {
+///
+/// What came by the intake `events` are events, which have no others beside them.
+fn input_frame(batch: &[InputRecord], events: Option<usize>) -> Result<Vec<u8>, FrameTooLarge> {
+    let is_event = |input: &InputRecord| events == Some(input.source);
+    let kind = match batch.first().is_some_and(is_event) {
+        true => Kind::Event,
+        false => Kind::Messages,
+    };
     let newest_ms = batch.iter().map(|input| input.record.unix_ms).max().unwrap_or(0);
-    let id = |input: &InputRecord| input.seq.0 | (input.source as u64) << SOURCE_SHIFT;
+    let source = |input: &InputRecord| if is_event(input) { 0 } else { input.source as u32 };
+    let id = |input: &InputRecord| match is_event(input) {
+        true => input.seq.0 | EVENT_ID,
+        false => input.seq.0 | (input.source as u64) << SOURCE_SHIFT,
+    };
     let batch_id = batch.first().map_or(0, id);
-    let writer = BatchWriter::new(Kind::Messages, nanoseconds(newest_ms), batch_id);
+    let writer = BatchWriter::new(kind, nanoseconds(newest_ms), batch_id);
     let mut writer = writer.with_flags(InputFlags::CAUSES);
     let mut props = Vec::new();
     for input in batch {
@@ -168,7 +187,7 @@ fn input_frame(batch: &[InputRecord]) -> Result<Vec<u8>, FrameTooLarge> {
             qos: Qos::from_code(input.attributes.qos).unwrap_or_default(),
             retain: input.attributes.retain,
             attempt: input.tries.failed,
-            source: input.source as u32,
+            source: source(input),
         })?;
     }
     Ok(writer.finish())

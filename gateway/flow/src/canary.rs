@@ -90,12 +90,17 @@ pub(crate) enum Side {
 pub(crate) struct Split<'a> {
     pub(crate) share: u16,
     pub(crate) intakes: &'a [Intake],
+    /// The intake of events: those are of no key, and the present version's.
+    pub(crate) events: Option<usize>,
     pub(crate) side: Side,
 }
 
 impl Split<'_> {
     /// Whether a record is of this side.
     pub(crate) fn has(&self, one: &InputRecord) -> bool {
+        if self.events == Some(one.source) {
+            return self.side == Side::Present;
+        }
         let canary = !one.tries.handed_back && self.part_of(one) < self.share;
         canary == (self.side == Side::Canary)
     }
@@ -111,7 +116,7 @@ impl Split<'_> {
 
 impl std::fmt::Debug for Split<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Split { share, side, intakes: _ } = self;
+        let Split { share, side, events: _, intakes: _ } = self;
         f.debug_struct("Split").field("share", share).field("side", side).finish_non_exhaustive()
     }
 }
@@ -225,13 +230,16 @@ impl Gateway {
             return refused("the share of a canary is 0.01 % to 50 % of the keys");
         }
         let present = &self.functions[main].plan;
-        if present.inputs != install.plan.inputs || present.ordering != install.plan.ordering {
+        if present.inputs != install.plan.inputs
+            || present.ordering != install.plan.ordering
+            || present.events != install.plan.events
+        {
             return refused(
-                "a canary reads the same streams and topics, in the same ordering, as the present \
-                 version; push without --canary",
+                "a canary reads the same streams and topics, in the same ordering, and is told of \
+                 the same events, as the present version; push without --canary",
             );
         }
-        let run = self.define_version(&install.plan)?;
+        let run = self.define_version(now, &install.plan)?;
         let (share, records) = (terms.share, terms.records);
         let canary = CanaryVersion { version: install.version.clone(), share, records };
         let alias = Alias { canary: Some(canary), ..alias };
@@ -260,7 +268,7 @@ impl Gateway {
         let unknown = || VersionError::Unknown(plan.name.clone());
         let canary = self.alias(&plan.name).and_then(|alias| alias.canary).ok_or_else(unknown)?;
         let main = self.versions.slot_of(&plan.name).ok_or_else(unknown)?;
-        let run = self.define_version(plan)?;
+        let run = self.define_version(now, plan)?;
         let terms = CanaryTerms { share: canary.share, records: canary.records, length };
         Ok(self.begin_canary(now, main, run, terms))
     }
@@ -525,7 +533,7 @@ impl Gateway {
         let told =
             Told { event: "promoted", name, version: Some(&canary.version), reason: Some(reason) };
         // Without room in the log it goes on as a canary, and is judged again.
-        let Ok(mut run) = self.define_version(&plan) else { return };
+        let Ok(mut run) = self.define_version(now, &plan) else { return };
         if self.commit_alias(now, name, Some(&after), &told).is_err() {
             return;
         }

@@ -12,6 +12,7 @@ use tidegate_stream::{CommitError, Position, Seq, StreamId, Transaction};
 use crate::clock::Now;
 use crate::gateway::Gateway;
 use crate::origin::Origin;
+use crate::plan::EventKind;
 use crate::progress::Progress;
 
 /// Whether a function takes up records.
@@ -229,8 +230,9 @@ impl Gateway {
         transaction.hurry();
         self.notes.put_mode(&run.plan.name, &mode, &mut transaction);
         let position = self.log.commit(now.instant, transaction)?.position;
-        if mode == Mode::Running {
+        if mode == Mode::Running && run.mode != Mode::Running {
             run.schedules.resumed(now);
+            run.unstarted = run.plan.events.contains(&EventKind::Start);
         }
         run.set_mode(mode);
         Ok(position)

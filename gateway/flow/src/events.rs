@@ -38,7 +38,7 @@ impl Default for Allowance {
 
 impl Allowance {
     /// Whether one may be told; if so, how many were left out before it.
-    fn take(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         let passed = self.at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
         self.at = Some(now);
         self.left = (self.left + passed * PER_SECOND).min(BURST);
@@ -52,7 +52,7 @@ impl Allowance {
 }
 
 /// Its name, and its members beside those that all have, as JSON.
-fn told(event: &BrokerEvent) -> Option<(&'static str, Vec<(&'static str, String)>)> {
+pub(crate) fn told(event: &BrokerEvent) -> Option<(&'static str, Vec<(&'static str, String)>)> {
     Some(match event {
         BrokerEvent::Connected { client, version, peer, .. } => {
             let version = match version {
@@ -103,27 +103,36 @@ fn told(event: &BrokerEvent) -> Option<(&'static str, Vec<(&'static str, String)
     })
 }
 
+/// The JSON of an event: its members beside those that all have, their values as JSON.
+pub(crate) fn json(
+    now: Now,
+    gateway: &str,
+    event: &str,
+    members: &[(&'static str, String)],
+) -> String {
+    let (gateway, unix_ms) = (quoted(gateway), now.unix_ms);
+    let mut json =
+        format!(r#"{{"v":{VERSION},"gateway":{gateway},"event":"{event}","unix_ms":{unix_ms}"#);
+    for (member, value) in members {
+        json.push_str(&format!(r#","{member}":{value}"#));
+    }
+    json.push('}');
+    json
+}
+
 impl Gateway {
     /// Publishes what an event says, if it is one that is told and anybody wants it.
     pub(crate) fn tell_event(&mut self, now: Now, event: &BrokerEvent) {
-        let Some((name, members)) = told(event) else { return };
+        let Some((name, mut members)) = told(event) else { return };
         let Ok(topic) = TopicName::parse(&format!("{TOPIC}{name}")) else { return };
         if self.stopping || !self.wants(&topic) {
             return;
         }
         let Some(suppressed) = self.events.take(now.instant) else { return };
-        let mut json = format!(
-            r#"{{"v":{VERSION},"gateway":{},"event":"{name}","unix_ms":{}"#,
-            quoted(&self.name),
-            now.unix_ms
-        );
-        for (member, value) in members {
-            json.push_str(&format!(r#","{member}":{value}"#));
-        }
         if suppressed > 0 {
-            json.push_str(&format!(r#","suppressed":{suppressed}"#));
+            members.push(("suppressed", suppressed.to_string()));
         }
-        json.push('}');
+        let json = json(now, &self.name, name, &members);
         let mut message = Message::new(topic, json, QoS::AtLeastOnce);
         message.properties.payload_format = Some(true);
         message.properties.content_type = Some("application/json".to_owned());

@@ -31,7 +31,8 @@ impl Gateway {
     /// Begins the call of a timer of this function, when one is due and a worker is free.
     pub(crate) fn fire(&mut self, now: Now, index: usize) -> bool {
         let run = &mut self.functions[index];
-        if run.parked || run.mode != Mode::Running || run.free_worker().is_none() {
+        let runs = !run.parked && run.mode == Mode::Running && run.has_started();
+        if !runs || run.free_worker().is_none() {
             return false;
         }
         let Some(fired) = run.take_timer(now) else { return false };

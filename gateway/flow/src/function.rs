@@ -24,7 +24,7 @@ use crate::gateway::BuildError;
 use crate::intake::{Filled, Intake};
 use crate::notes::Notes;
 use crate::origin::Origin;
-use crate::plan::{FunctionPlan, MAX_WORKERS, Ordering};
+use crate::plan::{EventKind, FunctionPlan, MAX_WORKERS, Ordering};
 use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
 use crate::retry::LaneRoom;
 use crate::route::Routes;
@@ -57,6 +57,12 @@ pub(crate) struct FunctionRun {
     pub(crate) expiries: Expiries,
     pub(crate) timers: Timers,
     pub(crate) schedules: Schedules,
+    /// The intake of events, behind those of its streams.
+    pub(crate) events: Option<usize>,
+    /// It is still to be told that it begins.
+    pub(crate) unstarted: bool,
+    /// The event that it is given before anything else.
+    pub(crate) first: Option<Seq>,
     /// The last call was a timer's: records have their turn.
     pub(crate) timer_last: bool,
     pub(crate) tally: Tally,
@@ -103,10 +109,16 @@ impl FunctionRun {
         routes: &Routes,
         notes: Notes,
         plan: &FunctionPlan,
+        now: Instant,
         seed: u64,
     ) -> Result<FunctionRun, BuildError> {
         let intake = |input| Intake::define(log, routes, notes, plan, input);
-        let intakes = plan.inputs.iter().map(intake).collect::<Result<Vec<_>, _>>()?;
+        let mut intakes = plan.inputs.iter().map(intake).collect::<Result<Vec<_>, _>>()?;
+        let events = Intake::define_events(log, now, routes, notes, plan)?;
+        let events = events.map(|intake| {
+            intakes.push(intake);
+            intakes.len() - 1
+        });
         let table = log.table(&format!("fn/{}", plan.name))?;
         let state = log.table_entries(table).iter();
         let state_bytes = state.map(|(key, value)| key.len() + value.len()).sum::<usize>();
@@ -131,6 +143,9 @@ impl FunctionRun {
             expiries,
             timers,
             schedules,
+            events,
+            unstarted: plan.events.contains(&EventKind::Start),
+            first: None,
             timer_last: false,
             tally: Tally::default(),
             seed,
@@ -284,14 +299,22 @@ impl FunctionRun {
     pub(crate) fn fill(&mut self, log: &mut Log, now: Instant) -> bool {
         let (goal, inputs) = (self.goal(), self.intakes.len());
         let mut moved = false;
+        let only = self.only();
         for source in (self.turn..inputs).chain(0..self.turn) {
+            if only.is_some_and(|only| only != source) {
+                continue;
+            }
             // What the retry lane has takes no room from what is new.
             let (kept, kept_bytes) = (self.lane.records, self.lane.bytes);
             let records = (goal.records + kept).saturating_sub(self.queue.len());
             let bytes = (goal.bytes + kept_bytes).saturating_sub(self.queue.bytes());
-            let limit = ReadLimit {
-                records: records.min(self.plan.batch_records),
-                bytes: bytes.min(self.plan.batch_bytes),
+            let limit = match only {
+                // What is in the queue waits for this, so it takes no room from it.
+                Some(_) => ReadLimit { records: 1, bytes: self.plan.batch_bytes },
+                None => ReadLimit {
+                    records: records.min(self.plan.batch_records),
+                    bytes: bytes.min(self.plan.batch_bytes),
+                },
             };
             if limit.records == 0 || limit.bytes == 0 {
                 break;
@@ -306,6 +329,31 @@ impl FunctionRun {
         self.turn = (self.turn + 1) % inputs.max(1);
         self.changed |= moved;
         moved
+    }
+
+    /// The one intake that it takes something from while it is to be told that it begins.
+    fn only(&mut self) -> Option<usize> {
+        let events = self.events?;
+        let first = self.first?;
+        // One of the retry lane counts as done in its stream.
+        if self.is_under_way(events, first) || self.intakes[events].progress.next() <= first {
+            return Some(events);
+        }
+        self.first = None;
+        self.wake();
+        None
+    }
+
+    /// Whether a record is in the queue or in a call.
+    fn is_under_way(&self, source: usize, seq: Seq) -> bool {
+        let running = self.workers.iter().filter_map(|worker| worker.running.as_ref());
+        let in_calls = running.flat_map(|running| running.origin.records());
+        self.queue.iter().chain(in_calls).any(|one| one.source == source && one.seq == seq)
+    }
+
+    /// Whether it may be given something that is no event.
+    pub(crate) fn has_started(&mut self) -> bool {
+        !self.unstarted && self.only().is_none()
     }
 
     /// How full the queue is to be: with one call at a time, one batch; with several, as much
@@ -331,13 +379,17 @@ impl FunctionRun {
 
     /// The records of the next call, when one may begin; with a canary, for one of the versions.
     pub(crate) fn pick(&mut self, now: Instant, side: Option<Side>) -> Option<Vec<InputRecord>> {
+        let only = self.only();
         let split = self.canary.zip(side).map(|(canary, side)| Split {
             share: canary.share,
             intakes: &self.intakes,
+            events: self.events,
             side,
         });
         let want = Want {
             now,
+            only,
+            apart: self.events,
             ordering: self.plan.ordering,
             busy: &self.busy,
             records: self.plan.batch_records,
@@ -354,8 +406,11 @@ impl FunctionRun {
         }
         // A window for each side would be two batches that fill.
         let window = if split.is_some() { Duration::ZERO } else { self.plan.batch_window };
-        let untried = batch.iter().all(|one| one.tries.company == usize::MAX);
-        if !window.is_zero() && !picked.full && untried {
+        // Nor does an event wait for company.
+        let events = self.events;
+        let waits =
+            |one: &InputRecord| one.tries.company == usize::MAX && events != Some(one.source);
+        if !window.is_zero() && !picked.full && batch.iter().all(waits) {
             let since = *self.filling_since.get_or_insert(now);
             if now < since + window {
                 self.queue.put_back(batch);

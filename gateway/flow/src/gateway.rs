@@ -41,6 +41,7 @@ use crate::release::{Release, Spooled};
 use crate::route::Routes;
 use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
+use crate::tidings::Tidings;
 use crate::uplink::UplinkRun;
 use crate::versions::{FunctionOrder, Versions};
 
@@ -242,6 +243,7 @@ pub struct Gateway {
     pub(crate) sessions: Sessions,
     pub(crate) imports: Imports,
     pub(crate) events: Allowance,
+    pub(crate) tidings: Tidings,
     pub(crate) waiting: VecDeque<(Position, Release)>,
     pub(crate) hold: Hold,
     pub(crate) refusals: Refusals,
@@ -333,7 +335,9 @@ impl Gateway {
         let functions = plan
             .functions
             .iter()
-            .map(|function| FunctionRun::define(&mut log, &routes, notes, function, plan.seed))
+            .map(|function| {
+                FunctionRun::define(&mut log, &routes, notes, function, now.instant, plan.seed)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let uplinks = plan
             .uplinks
@@ -381,6 +385,7 @@ impl Gateway {
             sessions,
             imports,
             events: Allowance::default(),
+            tidings: Tidings::default(),
             waiting: VecDeque::new(),
             hold: Hold::default(),
             refusals,
@@ -483,6 +488,7 @@ impl Gateway {
                 self.note_sessions(now);
                 self.meet_clock(now);
                 self.note_schedules(now);
+                self.tell_of_disk(now);
                 self.expire_all(now);
                 self.log.trim(now.instant, now.wall_clock());
                 self.tell_losses(now);

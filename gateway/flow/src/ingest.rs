@@ -32,6 +32,7 @@ impl Gateway {
         while let Some(event) = self.broker.poll_event() {
             any = true;
             self.tell_event(now, &event);
+            self.tell_of_client(now, &event);
             match event {
                 BrokerEvent::Publish { ticket, client, message, change } => {
                     self.take_publish(now, ticket, client, message, change);

@@ -11,10 +11,11 @@ use crate::attributes::Attributes;
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
 use crate::notes::Notes;
-use crate::plan::{FunctionPlan, InputPlan, Ordering};
+use crate::plan::{EVENT_STREAM, FunctionPlan, InputPlan, Ordering};
 use crate::progress::{MAX_AHEAD, Progress};
 use crate::queue::{InputRecord, Key, Queue, Tries};
 use crate::route::Routes;
+use crate::tidings::addressee;
 
 /// An input and how far it is.
 pub(crate) struct Intake {
@@ -38,6 +39,9 @@ pub(crate) struct Intake {
     pub(crate) head: Seq,
     /// There may be something to read.
     pub(crate) awake: bool,
+    /// Of the stream of events: the publisher that stands for this function. What is for another
+    /// is passed.
+    addressee: Option<String>,
 }
 
 /// What came of reading.
@@ -82,7 +86,32 @@ impl Intake {
             progress,
             noted: noted.is_some(),
             awake: true,
+            addressee: None,
         })
+    }
+
+    /// Where a function reads the events that it wants, if it wants any: from the next one on.
+    pub(crate) fn define_events(
+        log: &mut Log,
+        now: Instant,
+        routes: &Routes,
+        notes: Notes,
+        plan: &FunctionPlan,
+    ) -> Result<Option<Intake>, BuildError> {
+        if plan.events.is_empty() {
+            return Ok(None);
+        }
+        let stream = routes.required(EVENT_STREAM, &format!("function \"{}\"", plan.name))?;
+        let name = format!("fn/{}", plan.name);
+        let is_new = !log.readers().any(|(_, of, known)| of == stream && known == name);
+        let topics = plan.events.iter().filter_map(|kind| TopicFilter::parse(kind.name()).ok());
+        let input = InputPlan { stream: EVENT_STREAM.to_owned(), topics: topics.collect() };
+        if is_new {
+            let reader = log.reader(stream, &name)?;
+            log.advance(now, reader, log.next_seq(stream));
+        }
+        let intake = Intake::define(log, routes, notes, plan, &input)?;
+        Ok(Some(Intake { addressee: Some(addressee(&plan.name)), ..intake }))
     }
 
     /// Reads what comes next into the queue, behind what is there.
@@ -158,6 +187,11 @@ impl Intake {
     /// Whether a record is done without a call.
     fn passes(&self, record: &RecordRef<'_>) -> bool {
         if self.since_ms.is_some_and(|since| record.unix_ms < since) {
+            return true;
+        }
+        let is_for_another =
+            |own: &String| record.client.starts_with("fn/") && record.client != own;
+        if self.addressee.as_ref().is_some_and(is_for_another) {
             return true;
         }
         if self.topics.is_empty() {

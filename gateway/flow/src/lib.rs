@@ -46,6 +46,7 @@ mod setback;
 mod standstill;
 pub mod status;
 mod tally;
+mod tidings;
 mod timers;
 mod told;
 mod trace;
@@ -69,9 +70,9 @@ pub use late::{LATE_SUFFIX, LateLimits};
 pub use letters::LetterError;
 pub use listing::{CanaryEntry, FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
-    DEAD_LETTER_STREAM, FUNCTION_STREAM, FunctionPlan, InputPlan, LOSS_STREAM, MAX_CAUGHT_UP,
-    MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed, Ordering, Plan, RESERVED_STREAMS,
-    Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, EVENT_STREAM, EventKind, FUNCTION_STREAM, FunctionPlan, InputPlan,
+    LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed,
+    Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
 };
 pub use tidegate_uplink::UplinkEvent;
 pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

@@ -21,6 +21,10 @@ pub const LOSS_STREAM: &str = "losses";
 /// (`docs/formats/package.md`).
 pub const FUNCTION_STREAM: &str = "function-events";
 
+/// The stream of what functions are told of, in a gateway where one wants it. Its name is
+/// reserved.
+pub const EVENT_STREAM: &str = "gateway-events";
+
 /// Names of streams that exist in every gateway and cannot be configured.
 pub const RESERVED_STREAMS: [&str; 3] = [DEAD_LETTER_STREAM, LOSS_STREAM, FUNCTION_STREAM];
 
@@ -116,6 +120,56 @@ pub struct FunctionPlan {
     pub timers: usize,
     /// When it is called by the clock (at most [`MAX_SCHEDULES`], each name once).
     pub schedules: Vec<SchedulePlan>,
+    /// What it is told of (each kind once).
+    pub events: Vec<EventKind>,
+}
+
+/// What a function can be told of (`docs/formats/abi-tg1.md`, Events).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// It runs, and is given something from now on.
+    Start,
+    /// An uplink is connected.
+    Online,
+    /// An uplink is lost.
+    Offline,
+    /// An MQTT client has come.
+    Connected,
+    /// An MQTT client has gone.
+    Disconnected,
+    /// What the log holds has risen above a level, or fallen below it.
+    Disk,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [EventKind; 6] = [
+        EventKind::Start,
+        EventKind::Online,
+        EventKind::Offline,
+        EventKind::Connected,
+        EventKind::Disconnected,
+        EventKind::Disk,
+    ];
+
+    /// The event's name, as the function reads it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Start => "start",
+            EventKind::Online => "online",
+            EventKind::Offline => "offline",
+            EventKind::Connected => "connected",
+            EventKind::Disconnected => "disconnected",
+            EventKind::Disk => "disk",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<EventKind> {
+        EventKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// Calls of a function by the clock.
@@ -192,6 +246,7 @@ impl FunctionPlan {
             state_bytes: 1 << 20,
             timers: 16,
             schedules: Vec::new(),
+            events: Vec::new(),
         }
     }
 }

@@ -135,6 +135,10 @@ pub(crate) struct Want<'a> {
     pub(crate) bytes: usize,
     /// Nothing but what the retry lane has.
     pub(crate) kept_only: bool,
+    /// Nothing but what came by this input.
+    pub(crate) only: Option<usize>,
+    /// What came by this input is in no call with others.
+    pub(crate) apart: Option<usize>,
     /// For each input, the sequence to stop at, if there is one.
     pub(crate) ends: &'a [Option<Seq>],
     /// With a canary: for which of the two versions.
@@ -146,6 +150,11 @@ impl Want<'_> {
         let waits = record.tries.due.is_some_and(|due| self.now < due);
         let here = self.split.is_none_or(|split| split.has(record));
         !waits && here && (!self.kept_only || record.is_kept())
+    }
+
+    fn is_apart(&self, one: &InputRecord, other: &InputRecord) -> bool {
+        let by = |record: &InputRecord| self.apart == Some(record.source);
+        by(one) != by(other)
     }
 
     fn is_beyond(&self, record: &InputRecord) -> bool {
@@ -256,7 +265,7 @@ impl Queue {
         let mut stays: Vec<InputRecord> = Vec::new();
         let mut company = want.records;
         while let Some(record) = self.records.pop_front() {
-            if want.is_beyond(&record) {
+            if want.is_beyond(&record) || want.only.is_some_and(|only| only != record.source) {
                 stays.push(record);
                 continue;
             }
@@ -269,7 +278,8 @@ impl Queue {
                 }
             }
             let (with, bytes) = (company.min(record.tries.company), record.bytes());
-            let crowded = picked.batch.len() >= with || picked.bytes + bytes > want.bytes;
+            let apart = picked.batch.first().is_some_and(|first| want.is_apart(first, &record));
+            let crowded = picked.batch.len() >= with || picked.bytes + bytes > want.bytes || apart;
             if crowded && !picked.batch.is_empty() {
                 picked.full = true;
                 stays.push(record);
@@ -290,7 +300,8 @@ impl Queue {
     /// Whether nothing can keep a part of the queue out of the call.
     fn fits(&self, want: &Want<'_>) -> bool {
         let free = !want.kept_only && want.busy.is_empty() && want.ends.iter().all(Option::is_none);
-        free && want.split.is_none()
+        free && want.apart.is_none()
+            && want.split.is_none()
             && self.records.len() <= want.records
             && self.bytes <= want.bytes
     }

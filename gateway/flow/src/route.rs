@@ -7,7 +7,7 @@ use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
-use crate::plan::{DEAD_LETTER_STREAM, FUNCTION_STREAM, LOSS_STREAM, Plan};
+use crate::plan::{DEAD_LETTER_STREAM, EVENT_STREAM, FUNCTION_STREAM, LOSS_STREAM, Plan};
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
 const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
@@ -17,6 +17,9 @@ const LOSS_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Most bytes that events of functions keep: some thousand of them.
 const FUNCTION_BYTES: u64 = 1024 * 1024;
+
+/// Most bytes of events that functions have not handled: some 10,000 of them.
+const EVENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is in a reserved stream stays until the quota or an operator removes it, also what an
 /// uplink has sent: ten years.
@@ -62,19 +65,33 @@ impl Routes {
                 key: stream.key.clone(),
             });
         }
-        routes.reserve(log, DEAD_LETTER_STREAM, DEAD_LETTER_BYTES)?;
-        routes.reserve(log, LOSS_STREAM, LOSS_BYTES)?;
-        routes.reserve(log, FUNCTION_STREAM, FUNCTION_BYTES)?;
+        routes.reserve(log, DEAD_LETTER_STREAM, DEAD_LETTER_BYTES, RESERVED_RETAIN)?;
+        routes.reserve(log, LOSS_STREAM, LOSS_BYTES, RESERVED_RETAIN)?;
+        routes.reserve(log, FUNCTION_STREAM, FUNCTION_BYTES, RESERVED_RETAIN)?;
+        let was_there = log.streams().any(|(_, name)| name == EVENT_STREAM);
+        if was_there || plan.functions.iter().any(|function| !function.events.is_empty()) {
+            routes.reserve_events(log)?;
+        }
         Ok(routes)
     }
 
+    /// Defines the stream of what functions are told of. It keeps what they have not handled.
+    pub(crate) fn reserve_events(&mut self, log: &mut Log) -> Result<(), BuildError> {
+        self.reserve(log, EVENT_STREAM, EVENT_BYTES, Duration::ZERO)
+    }
+
     /// Defines a stream that is in every gateway, unless the plan has it.
-    fn reserve(&mut self, log: &mut Log, name: &str, max_bytes: u64) -> Result<(), BuildError> {
+    fn reserve(
+        &mut self,
+        log: &mut Log,
+        name: &str,
+        max_bytes: u64,
+        retain: Duration,
+    ) -> Result<(), BuildError> {
         if self.id(name).is_some() {
             return Ok(());
         }
         let overflow = Overflow::DropOldest;
-        let retain = RESERVED_RETAIN;
         let config = StreamConfig { max_bytes, overflow, retain, ..StreamConfig::default() };
         let id = log.stream(name, config)?;
         let name = name.to_owned();

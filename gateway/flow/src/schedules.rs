@@ -376,7 +376,9 @@ impl Gateway {
     /// known, and forgets those that are gone.
     pub(crate) fn note_schedules(&mut self, now: Now) {
         for index in 0..self.functions.len() {
-            if self.functions[index].parked {
+            // The schedules of a canary begin when it is promoted.
+            let run = &self.functions[index];
+            if run.parked || run.canary_of.is_some() {
                 continue;
             }
             // The version before may have them, and be taken back.

@@ -21,6 +21,7 @@ mod schedules;
 mod sessions;
 mod setbacks;
 mod shared;
+mod tidings;
 mod timers;
 mod versions;
 mod wills;

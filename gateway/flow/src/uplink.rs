@@ -113,18 +113,15 @@ impl UplinkRun {
 
     /// Takes a driver's event; answers what an operator should read about it: each change
     /// between up and down once, not each failed attempt.
-    pub(crate) fn handle(&mut self, now: Now, event: UplinkEvent) -> Option<Notice> {
-        let uplink = || self.plan.name.clone();
-        let notice = match &event {
-            UplinkEvent::Connected { .. } if self.up != Some(true) => {
-                Some((true, Notice::UplinkConnected { uplink: uplink() }))
-            }
+    pub(crate) fn handle(&mut self, now: Now, event: UplinkEvent) -> Option<Turn> {
+        let turn = match &event {
+            UplinkEvent::Connected { .. } if self.up != Some(true) => Some(Turn::Up),
             UplinkEvent::Disconnected { why, .. }
             | UplinkEvent::Expelled { why, .. }
             | UplinkEvent::Busy { why, .. }
                 if self.up != Some(false) =>
             {
-                Some((false, Notice::UplinkDown { uplink: uplink(), why: why.clone() }))
+                Some(Turn::Down(why.clone()))
             }
             UplinkEvent::Connected { .. }
             | UplinkEvent::Disconnected { .. }
@@ -138,22 +135,38 @@ impl UplinkRun {
             self.latency.add_age(landed.oldest_ms, now.unix_ms, landed.records);
             self.round_trip.add(landed.round_trip, landed.records);
         }
-        let (up, notice) = notice?;
-        self.up = Some(up);
-        Some(notice)
+        match turn? {
+            Turn::Up => {
+                self.up = Some(true);
+                Some(Turn::Up)
+            }
+            Turn::Down(why) => {
+                self.up = Some(false);
+                Some(Turn::Down(why))
+            }
+        }
     }
 
     /// Ends a session that must not go on; answers like [`handle`](Self::handle).
-    fn leave(&mut self, now: Now, session: u64, why: String) -> Option<Notice> {
+    fn leave(&mut self, now: Now, session: u64, why: String) -> Option<Turn> {
         self.core.leave(now.instant, session, why.clone());
         let told = self.up == Some(false);
         self.up = Some(false);
-        (!told).then(|| Notice::UplinkDown { uplink: self.plan.name.clone(), why })
+        (!told).then_some(Turn::Down(why))
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.core.poll_timeout()
     }
+}
+
+/// What has become of an uplink's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is there.
+    Up,
+    /// It is lost, or could not be had; in words.
+    Down(String),
 }
 
 /// The streams in the order of the plan, then the late lanes of those that are, or were, live
@@ -241,14 +254,15 @@ impl Gateway {
     /// Hands an event to the uplink's core.
     pub(crate) fn begin(&mut self, now: Now, index: usize, event: UplinkEvent) {
         let Some(run) = self.uplinks.get_mut(index) else { return };
-        let notice = match event {
+        let turn = match event {
             UplinkEvent::Connected { session, held } => {
                 self.begin_session(now, index, session, held)
             }
             other => run.handle(now, other),
         };
-        if let Some(notice) = notice {
-            self.emit(Output::Notice(notice));
+        if let Some(turn) = turn {
+            let uplink = self.uplinks[index].plan.name.clone();
+            self.tell_of_uplink(now, uplink, turn);
         }
     }
 
@@ -259,7 +273,7 @@ impl Gateway {
         index: usize,
         session: u64,
         held: Vec<Held>,
-    ) -> Option<Notice> {
+    ) -> Option<Turn> {
         let run = &mut self.uplinks[index];
         let own = match foreign::own(&self.log, run, held.clone()) {
             Ok(own) => own,
@@ -394,7 +408,7 @@ impl Gateway {
         run.core.fail(now.instant, why.clone());
         run.up = Some(false);
         let uplink = run.plan.name.clone();
-        self.emit(Output::Notice(Notice::UplinkDown { uplink, why }));
+        self.tell_of_uplink(now, uplink, Turn::Down(why));
     }
 }
 

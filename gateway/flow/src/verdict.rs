@@ -252,7 +252,7 @@ impl Gateway {
             let one = &batch[record];
             notices.push(Notice::DeadLettered {
                 function: function.clone(),
-                stream: run.plan.inputs[one.source].stream.clone(),
+                stream: self.routes.name(run.intakes[one.source].stream).to_owned(),
                 seq: one.seq.0,
                 reason,
             });
@@ -455,7 +455,7 @@ impl Gateway {
             let input = &batch[*at];
             let bytes = input.attributes.encode_dead(DeadLetter {
                 function: run.plan.name.clone(),
-                stream: run.plan.inputs[input.source].stream.clone(),
+                stream: self.routes.name(run.intakes[input.source].stream).to_owned(),
                 seq: input.seq.0,
                 attempts: input.tries.failed.max(1),
                 reason: shortened(reason),

@@ -275,7 +275,7 @@ impl Gateway {
         }
         let alias = self.alias(&name).filter(|alias| alias.current.is_some());
         let alias = alias.ok_or_else(|| VersionError::Unknown(name.clone()))?;
-        let run = self.define_version(&resume.plan)?;
+        let run = self.define_version(now, &resume.plan)?;
         let ends = now.instant + resume.trial;
         let trial = Trial { ends, previous: resume.previous, failed: None };
         let slot = self.run_version(name.clone(), run, alias.on_trial.then_some(trial));
@@ -322,7 +322,7 @@ impl Gateway {
             failed: old.failed,
             canary: None,
         };
-        let run = self.define_version(&install.plan)?;
+        let run = self.define_version(now, &install.plan)?;
         let told = Told { event, name: &name, version: Some(&install.version), reason: None };
         let position = self.commit_alias(now, &name, Some(&alias), &told)?;
         let before = self.stop_version(&name).filter(|_| alias.previous.is_some());
@@ -443,7 +443,7 @@ impl Gateway {
             failed,
             canary: None,
         };
-        let run = match plan.as_ref().map(|plan| self.define_version(plan)).transpose() {
+        let run = match plan.as_ref().map(|plan| self.define_version(now, plan)).transpose() {
             Ok(run) => run,
             Err(error) => return self.tell_version_waits(name, &error),
         };
@@ -478,14 +478,19 @@ impl Gateway {
 
     pub(crate) fn define_version(
         &mut self,
+        now: Now,
         plan: &FunctionPlan,
     ) -> Result<FunctionRun, VersionError> {
         if self.functions.len() >= MAX_SLOTS {
             return Err(VersionError::Slots);
         }
+        let refused = |error: BuildError| VersionError::Refused(error.to_string());
+        if !plan.events.is_empty() {
+            self.routes.reserve_events(&mut self.log).map_err(refused)?;
+        }
         let (notes, seed) = (self.notes, self.versions.seed);
-        let run = FunctionRun::define(&mut self.log, &self.routes, notes, plan, seed);
-        run.map_err(|error| VersionError::Refused(error.to_string()))
+        FunctionRun::define(&mut self.log, &self.routes, notes, plan, now.instant, seed)
+            .map_err(refused)
     }
 
     /// Gives a version a slot. What it does not read any more is not kept for it; on trial the

@@ -55,8 +55,14 @@ fn summary(settings: &Settings) -> Table {
         let schedules = function.schedules.iter();
         let schedules: String =
             schedules.map(|one| format!(", runs {}", schedules::show(one))).collect();
+        let events: Vec<&str> = function.events.iter().map(|kind| kind.name()).collect();
+        let told = match events.is_empty() {
+            true => String::new(),
+            false => format!(", is told {}", events.join(" ")),
+        };
         let ordering = ordering(function);
-        let text = format!("{module}, reads {inputs}{ordering}{schedules}, may publish {publish}");
+        let text =
+            format!("{module}, reads {inputs}{ordering}{schedules}{told}, may publish {publish}");
         row("function", &function.name, text);
     }
     for uplink in &settings.uplinks {

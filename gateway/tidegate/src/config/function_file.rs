@@ -58,12 +58,12 @@ const SECTION: SectionKeys = SectionKeys {
         &function::DEADLINE,
         &function::STATE_BYTES,
         &trigger::SCHEDULE,
+        &trigger::EVENTS,
         &package::CLOCK,
         &package::RANDOM,
         &package::TIMERS,
         &package::ROUTES,
         &package::SECRETS,
-        &package::EVENTS,
     ],
 };
 
@@ -104,6 +104,7 @@ pub(super) fn read(
         function.timers = 0;
     }
     wants.timers = function.timers as u64;
+    wants.events = function.events.iter().map(|kind| kind.name().to_owned()).collect();
     FunctionFile { version, wants, build: section.text(&BUILD, out), function }
 }
 

@@ -13,7 +13,7 @@ use super::value::expected;
 
 /// What is wrong with a function that nothing calls.
 const NO_TRIGGER: &str = "missing; write, for example, input = { stream = \"telemetry\" }, or let \
-                          something else call the function: schedule = ...";
+                          something else call the function: schedule = ..., events = [...]";
 /// Most topic filters of an input.
 const MAX_TOPICS: usize = 64;
 
@@ -24,7 +24,8 @@ pub(super) fn read(
     out: &mut Mistakes,
 ) -> Vec<InputPlan> {
     let Some(spot) = section.spot(&function::INPUT) else {
-        if section.spot(&trigger::SCHEDULE).is_none() {
+        let others = [&trigger::SCHEDULE, &trigger::EVENTS];
+        if others.iter().all(|key| section.spot(key).is_none()) {
             section.wrong_absent(function::INPUT.name, out, NO_TRIGGER);
         }
         return Vec::new();

@@ -116,6 +116,8 @@ pub(crate) enum Kind {
     Patterns {
         max: usize,
     },
+    /// A list of what functions can be told of.
+    Events,
     /// A list of texts.
     Words {
         max: usize,
@@ -167,6 +169,11 @@ impl Kind {
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
             Kind::Patterns { max } => format!("list of 1 to {max} topic filters with variables"),
+            Kind::Events => {
+                let names =
+                    tidegate_flow::EventKind::ALL.map(|kind| format!("\"{}\"", kind.name()));
+                format!("list of {}", names.join(", "))
+            }
             Kind::Words { max } => format!("list of 1 to {max} texts"),
             Kind::Urls { max } => format!("URL, or a list of at most {max}, all of one kind"),
         }
@@ -514,7 +521,7 @@ pub(crate) mod function {
         name: "input",
         kind: Kind::Input { max: tidegate_flow::MAX_INPUTS },
         fallback: Fallback::Absent(
-            "required, unless something else calls the function: `schedule`",
+            "required, unless something else calls the function: `schedule`, `events`",
         ),
         about: "The streams that the function reads. With topics it gets records of those alone and passes the others.",
     };
@@ -630,6 +637,7 @@ pub(crate) mod function {
             &STATE_BYTES,
             &TIMERS,
             &super::trigger::SCHEDULE,
+            &super::trigger::EVENTS,
         ],
     };
 }

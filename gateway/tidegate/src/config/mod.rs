@@ -3,6 +3,7 @@
 
 mod acl;
 mod document;
+mod events;
 mod files;
 mod function_file;
 mod inputs;

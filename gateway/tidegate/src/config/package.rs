@@ -3,6 +3,7 @@
 use toml::de::DeValue;
 
 use super::document::Section;
+use super::events;
 use super::keys::{Key, Kind, allow, functions, package};
 use super::mistakes::Mistakes;
 use super::sections::{Reader, check_stream, list, reserved, size, topics};
@@ -35,6 +36,7 @@ pub(super) fn read_settings(
             deadline: allowed.time(&allow::DEADLINE, out),
             clock: allowed.flag(&allow::CLOCK, out),
             random: allowed.flag(&allow::RANDOM, out),
+            events: events::read(&allowed, &allow::EVENTS, out),
         },
     }
 }
@@ -75,7 +77,8 @@ fn allowed_streams(section: &Section<'_>, names: &[&str], out: &mut Mistakes) ->
     found
 }
 
-/// What a function asks for beside the keys of `[function.NAME]`; timers are not counted yet.
+/// What a function asks for beside the keys of `[function.NAME]`; timers and events, which are
+/// keys there too, are not among it yet.
 pub(super) fn wants(section: &Section<'_>, out: &mut Mistakes) -> Wants {
     Wants {
         clock: section.flag(&package::CLOCK, out),
@@ -83,7 +86,7 @@ pub(super) fn wants(section: &Section<'_>, out: &mut Mistakes) -> Wants {
         timers: 0,
         routes: words(section, &package::ROUTES, out),
         secrets: words(section, &package::SECRETS, out),
-        events: words(section, &package::EVENTS, out),
+        events: Vec::new(),
     }
 }
 

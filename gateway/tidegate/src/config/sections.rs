@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{DEAD_LETTER_STREAM, FUNCTION_STREAM, LOSS_STREAM, PartitionKey};
+use tidegate_flow::{DEAD_LETTER_STREAM, EVENT_STREAM, FUNCTION_STREAM, LOSS_STREAM, PartitionKey};
 use tidegate_stream::{Compression, Overflow};
 use toml::de::{DeTable, DeValue};
 
 use super::document::{Section, Source, Spot, report_unknown_sections};
-use super::keys::{Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream};
+use super::keys::{
+    Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream, trigger,
+};
 use super::mistakes::Mistakes;
 use super::security::{self, SecuritySettings};
 use super::settings::{
@@ -18,7 +20,7 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, inputs, json, package, partition_key, schedules, uplinks};
+use super::{events, files, inputs, json, package, partition_key, schedules, uplinks};
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -302,6 +304,7 @@ impl<'a> Reader<'a> {
             state_bytes: size(section.bytes(&function::STATE_BYTES, out)),
             timers: size(section.count(&function::TIMERS, out)),
             schedules: schedules::read(section, out),
+            events: events::read(section, &trigger::EVENTS, out),
         }
     }
 
@@ -322,6 +325,7 @@ pub(super) fn reserved(name: &str) -> Option<&'static str> {
         DEAD_LETTER_STREAM => Some("the records that functions gave up"),
         LOSS_STREAM => Some("what the loss ledger says"),
         FUNCTION_STREAM => Some("what becomes of pushed functions"),
+        EVENT_STREAM => Some("what functions are told of"),
         _ => None,
     }
 }

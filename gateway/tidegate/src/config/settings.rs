@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{InputPlan, Ordering, PartitionKey, SchedulePlan};
+use tidegate_flow::{EventKind, InputPlan, Ordering, PartitionKey, SchedulePlan};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
@@ -191,6 +191,8 @@ pub struct FunctionSettings {
     pub timers: usize,
     /// When it is called by the clock.
     pub schedules: Vec<SchedulePlan>,
+    /// What it is told of.
+    pub events: Vec<EventKind>,
 }
 
 /// `[functions]`

@@ -597,7 +597,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"input = { stream = "telemetry" }"#,
         "",
-        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..."#,
+        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...]"#,
     ),
     (
         r#"input = { stream = "telemetry" }"#,
@@ -663,6 +663,21 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         r#"input = { stream = "telemetry" }"#,
         r#"schedule = [{ name = "a", every = "1s" }, { name = "a", every = "2s" }]"#,
         r#"17: function.threshold.schedule[1] = { name = "a", every = "2s" }: another schedule of the function has this name"#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"events = ["start", "onlin"]"#,
+        r#"17: function.threshold.events[1] = "onlin": unknown event; allowed: list of "start", "online", "offline", "connected", "disconnected", "disk""#,
+    ),
+    (
+        r#"input = { stream = "telemetry" }"#,
+        r#"events = ["start", "start"]"#,
+        r#"17: function.threshold.events[1] = "start": listed twice"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[stream.gateway-events]\ntopics = [\"x\"]\n[stream.alerts]",
+        "21: stream.gateway-events: the name is reserved: this stream always exists and takes what functions are told of; choose another name",
     ),
     (
         r#"{ stream = "telemetry" }"#,

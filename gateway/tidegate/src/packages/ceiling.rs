@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::Ordering;
+use tidegate_flow::{EventKind, Ordering};
 
 use super::manifest::Manifest;
 use crate::config::{show_bytes, show_duration};
@@ -36,6 +36,8 @@ pub struct Ceiling {
     pub clock: bool,
     /// Random numbers.
     pub random: bool,
+    /// What they may be told of.
+    pub events: Vec<EventKind>,
 }
 
 /// What a manifest is checked against beside the ceiling.
@@ -74,6 +76,13 @@ pub(crate) fn problems(
     }
     amounts(manifest, ceiling, &mut found);
     absent(manifest, &mut found);
+    for name in &manifest.wants.events {
+        match EventKind::named(name) {
+            Some(kind) if ceiling.events.contains(&kind) => {}
+            Some(_) => found.push(format!("events: \"{name}\" is not allowed to pushed functions")),
+            None => found.push(format!("events: this gateway does not know \"{name}\"")),
+        }
+    }
     for (key, wanted, allowed) in [
         ("clock", manifest.wants.clock, ceiling.clock),
         ("random", manifest.wants.random, ceiling.random),
@@ -133,11 +142,9 @@ fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
 /// What this version of the gateway does not have.
 fn absent(manifest: &Manifest, found: &mut Vec<String>) {
     let wants = &manifest.wants;
-    for (key, wanted) in [
-        ("routes", !wants.routes.is_empty()),
-        ("secrets", !wants.secrets.is_empty()),
-        ("events", !wants.events.is_empty()),
-    ] {
+    for (key, wanted) in
+        [("routes", !wants.routes.is_empty()), ("secrets", !wants.secrets.is_empty())]
+    {
         if wanted {
             found.push(format!("{key}: this gateway does not have it"));
         }
@@ -187,6 +194,7 @@ mod tests {
             deadline: Duration::from_millis(100),
             clock: false,
             random: false,
+            events: Vec::new(),
         }
     }
 
@@ -207,7 +215,7 @@ mod tests {
                 timers: 1,
                 routes: vec!["GET /".into()],
                 secrets: vec!["token".into()],
-                events: vec!["start".into()],
+                events: vec!["start".into(), "moon".into()],
             },
             ..super::super::tests::small()
         }
@@ -258,7 +266,8 @@ mod tests {
             "timers: 1; pushed functions are allowed 0",
             "routes: ",
             "secrets: ",
-            "events: ",
+            "events: \"start\" is not allowed to pushed functions",
+            "events: this gateway does not know \"moon\"",
             "clock: not allowed",
             "random: not allowed",
         ] {
@@ -273,6 +282,7 @@ mod tests {
             ..Surroundings::default()
         };
         let ceiling = Ceiling {
+            events: vec![EventKind::Start, EventKind::Disk],
             functions: 1,
             streams: vec!["telemetry".into()],
             publish: vec![filter("alerts/#")],
@@ -282,8 +292,9 @@ mod tests {
             deadline: Duration::from_secs(1),
             ..nothing()
         };
-        let manifest =
-            Manifest { publish: vec![filter("alerts/high")], ..super::super::tests::small() };
+        let wants = Wants { events: vec!["disk".into()], ..Wants::default() };
+        let publish = vec![filter("alerts/high")];
+        let manifest = Manifest { publish, wants, ..super::super::tests::small() };
         assert_eq!(problems(&manifest, &ceiling, &around), Vec::<String>::new());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
 use tidegate_flow::{
-    Cron, FunctionPlan, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed, Ordering, Rhythm,
+    Cron, EventKind, FunctionPlan, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed, Ordering, Rhythm,
     SchedulePlan,
 };
 use tidegate_runtime::Grants;
@@ -220,7 +220,8 @@ impl Manifest {
             schedules: if triggers { reader.schedules()? } else { Vec::new() },
         };
         reader.reader.end()?;
-        if manifest.inputs.is_empty() && manifest.schedules.is_empty() {
+        let tells = !manifest.wants.events.is_empty();
+        if manifest.inputs.is_empty() && manifest.schedules.is_empty() && !tells {
             return Err(wrong("input", "no stream, and nothing else that calls the function"));
         }
         match manifest.has_triggers() == triggers {
@@ -297,6 +298,7 @@ impl Manifest {
             state_bytes: size(self.state_bytes),
             timers: size(self.wants.timers),
             schedules: self.schedules.clone(),
+            events: self.wants.events.iter().filter_map(|name| EventKind::named(name)).collect(),
         }
     }
 }

@@ -75,6 +75,7 @@ fn settings(publish: &str) -> FunctionSettings {
         state_bytes: 1 << 20,
         timers: 16,
         schedules: Vec::new(),
+        events: Vec::new(),
     }
 }
 

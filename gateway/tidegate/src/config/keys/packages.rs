@@ -110,6 +110,12 @@ pub(crate) mod allow {
         fallback: Fallback::Value("false"),
         about: "Whether they may have random numbers.",
     };
+    pub(crate) const EVENTS: Key = Key {
+        name: "events",
+        kind: Kind::Events,
+        fallback: Fallback::Value("[]"),
+        about: "What they may be told of.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "functions.allow",
         form: Form::Single,
@@ -126,6 +132,7 @@ pub(crate) mod allow {
             &DEADLINE,
             &CLOCK,
             &RANDOM,
+            &EVENTS,
         ],
     };
 }
@@ -163,11 +170,5 @@ pub(crate) mod package {
         kind: Kind::Words { max: 64 },
         fallback: Fallback::Absent("none"),
         about: "Names of the secrets that it reads.",
-    };
-    pub(crate) const EVENTS: Key = Key {
-        name: "events",
-        kind: Kind::Words { max: 64 },
-        fallback: Fallback::Absent("none"),
-        about: "Kinds of events that it is told.",
     };
 }

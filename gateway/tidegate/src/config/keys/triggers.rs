@@ -16,4 +16,10 @@ pub(crate) mod trigger {
         fallback: Fallback::Absent("none"),
         about: "When the function is called by the clock, see above.",
     };
+    pub(crate) const EVENTS: Key = Key {
+        name: "events",
+        kind: Kind::Events,
+        fallback: Fallback::Value("[]"),
+        about: "What the function is told of, see above.",
+    };
 }
