@@ -33,6 +33,10 @@ impl Gateway {
             return false;
         }
         let run = &mut self.functions[index];
+        if run.is_new {
+            // An interval counts from here on.
+            run.meet_clock(now);
+        }
         // The disk has to catch up first: its next progress comes by here.
         if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
             return false;

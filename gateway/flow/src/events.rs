@@ -104,12 +104,7 @@ pub(crate) fn told(event: &BrokerEvent) -> Option<(&'static str, Vec<(&'static s
 }
 
 /// The JSON of an event: its members beside those that all have, their values as JSON.
-pub(crate) fn json(
-    now: Now,
-    gateway: &str,
-    event: &str,
-    members: &[(&'static str, String)],
-) -> String {
+pub(crate) fn json(now: Now, gateway: &str, event: &str, members: &[(&str, String)]) -> String {
     let (gateway, unix_ms) = (quoted(gateway), now.unix_ms);
     let mut json =
         format!(r#"{{"v":{VERSION},"gateway":{gateway},"event":"{event}","unix_ms":{unix_ms}"#);

@@ -43,13 +43,9 @@ impl Gateway {
         true
     }
 
-    /// Timers of the last life learn when they are due, as soon as the clock can tell; schedules
-    /// look at it.
+    /// The functions look at the clock.
     pub(crate) fn meet_clock(&mut self, now: Now) {
-        for run in &mut self.functions {
-            run.timers.meet_clock(now);
-            run.schedules.meet_clock(now);
-        }
+        self.functions.iter_mut().for_each(|run| run.meet_clock(now));
     }
 
     /// Decides what the end of a timer's call means.

@@ -18,6 +18,7 @@ use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
 use crate::attributes::Attributes;
 use crate::canary::{Beside, Side, Split};
+use crate::clock::Now;
 use crate::control::Mode;
 use crate::expiry::Expiries;
 use crate::gateway::BuildError;
@@ -59,6 +60,8 @@ pub(crate) struct FunctionRun {
     pub(crate) schedules: Schedules,
     /// The intake of events, behind those of its streams.
     pub(crate) events: Option<usize>,
+    /// Nothing was done for it since it is there.
+    pub(crate) is_new: bool,
     /// It is still to be told that it begins.
     pub(crate) unstarted: bool,
     /// The event that it is given before anything else.
@@ -144,6 +147,7 @@ impl FunctionRun {
             timers,
             schedules,
             events,
+            is_new: true,
             unstarted: plan.events.contains(&EventKind::Start),
             first: None,
             timer_last: false,
@@ -271,6 +275,14 @@ impl FunctionRun {
 
     pub(crate) fn free_worker(&self) -> Option<usize> {
         self.workers.iter().position(|worker| worker.running.is_none())
+    }
+
+    /// Timers of the last life learn when they are due, as soon as the clock can tell; schedules
+    /// look at it.
+    pub(crate) fn meet_clock(&mut self, now: Now) {
+        self.is_new = false;
+        self.timers.meet_clock(now);
+        self.schedules.meet_clock(now);
     }
 
     /// Whether there is anything to look at.

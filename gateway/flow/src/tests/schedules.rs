@@ -110,13 +110,25 @@ fn an_interval_comes_each_period_and_a_time_table_at_its_times() {
     let minutes = [0, 1, 2].map(|n| (MINUTE_MS + n * 60_000, 0));
     assert_eq!(runs(&given, "minute"), minutes);
     let beats = runs(&given, "beat");
-    assert_eq!(beats.len(), 282 - 1, "the first a period after the start");
+    assert_eq!(beats.len(), 282, "the first a period after the start");
     for (n, (due, missed)) in beats.iter().enumerate() {
         let at = BEGAN_MS + (n as i64 + 1) * 500;
         assert!((0..=1).contains(&(due - at)) && *missed == 0, "{n}: {due}");
     }
-    assert_eq!(status(&bench), (284, 0));
-    assert_eq!(bench.payloads("alerts").len(), 284);
+    assert_eq!(status(&bench), (285, 0));
+    assert_eq!(bench.payloads("alerts").len(), 285);
+}
+
+#[test]
+fn an_interval_is_exact_from_the_start_of_the_gateway_on_and_over_a_restart() {
+    let plan = scheduled(&[("beat", "10000", Missed::Once)]);
+    let (mut bench, given) = started(&plan);
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(runs(&given, "beat"), [(BEGAN_MS + 10_000, 0)]);
+    let (mut bench, given) = restarted(&mut bench, &plan, 0);
+    let left = BEGAN_MS + 20_000 - bench.now.unix_ms;
+    bench.pass(Duration::from_millis(left as u64));
+    assert_eq!(runs(&given, "beat"), [(BEGAN_MS + 20_000, 0)]);
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use tidegate_fixtures::{Dead, Output as Published};
-use tidegate_flow::{ClockQuality, Gateway, ImportBatch, ImportError, Notice, Now, Output};
+use tidegate_fixtures::{Dead, Event, Output as Published};
+use tidegate_flow::{
+    ClockQuality, EventKind, Gateway, ImportBatch, ImportError, Notice, Now, Output,
+};
 use tidegate_stream::{MemoryDisk, Record};
 
 use super::cast::Cast;
@@ -103,6 +105,17 @@ impl Stage {
                 ) => return Err(error.into()),
             }
         }
+    }
+
+    /// Tells functions of an event.
+    pub(crate) fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
+        let names = EventKind::ALL.map(EventKind::name).join(", ");
+        let kind = EventKind::named(&event.name)
+            .ok_or_else(|| anyhow!("there is no event \"{}\"; there are: {names}", event.name))?;
+        let members: Vec<(&str, String)> =
+            event.members.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        self.gateway.tell_functions(self.now, kind, &members).map_err(anyhow::Error::msg)?;
+        self.settle()
     }
 
     /// Moves the clock; what falls due on the way happens. A moment that has passed is no news.

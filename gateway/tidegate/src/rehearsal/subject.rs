@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_fixtures::{Dead, Output, Record, Subject};
+use tidegate_fixtures::{Dead, Event, Output, Record, Subject};
 use tidegate_flow::attributes::Attributes;
 use tidegate_stream::Record as Stored;
 
@@ -16,6 +16,10 @@ impl Subject for Rehearsal {
         let now = self.0.unix_ms();
         let records = records.iter().map(|record| stored(record, now)).collect();
         said(self.0.take(records))
+    }
+
+    fn tell(&mut self, event: &Event) -> Result<(), String> {
+        said(self.0.tell(event))
     }
 
     fn advance_to(&mut self, unix_ms: i64) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_abi::{Operation, OutputWriter, Qos};
 use tidegate_broker::TopicFilter;
 use tidegate_fixtures::{Case, Options, Verdict, check};
-use tidegate_flow::{InputPlan, Ordering};
+use tidegate_flow::{EventKind, InputPlan, Missed, Ordering, Rhythm, SchedulePlan};
 use tidegate_runtime::{Limits, Module};
 
 use super::*;
@@ -76,6 +76,40 @@ fn settings(publish: &str) -> FunctionSettings {
         timers: 16,
         schedules: Vec::new(),
         events: Vec::new(),
+    }
+}
+
+#[test]
+fn the_clock_and_events_call_a_function_that_reads_nothing() {
+    let beat = Rhythm::Every(Duration::from_secs(10));
+    let (name, missed) = ("beat".to_owned(), Missed::Once);
+    let settings = FunctionSettings {
+        inputs: Vec::new(),
+        schedules: vec![SchedulePlan { name, rhythm: beat, missed }],
+        events: vec![EventKind::Start, EventKind::Online],
+        ..settings("out")
+    };
+    let text = r#"{"expect":{"payload":{"first":true}}}
+{"advance":"25s"}
+{"expect":{"payload":{"first":false}}}
+{"expect":{"payload":{"first":false}}}
+{"event":"online","uplink":"cloud"}
+{"expect":{"payload":{"first":false}}}
+{"restart":true}
+{"expect":{"payload":{"first":true}}}
+{"advance":"5s"}
+{"expect":{"payload":{"first":false}}}"#;
+    let shown = |verdict: &Verdict| -> String {
+        verdict.failures.iter().map(|failure| failure.text("case")).collect()
+    };
+    assert_eq!(shown(&run_with(&settings, text, 1)), "");
+    for (step, why) in [
+        (r#"{"event":"offline"}"#, "no function is told of \"offline\""),
+        (r#"{"event":"moon"}"#, "there is no event \"moon\"; there are: start, online"),
+        (r#"{"topic":"a"}"#, "the function reads no stream"),
+    ] {
+        let failures = shown(&run_with(&settings, step, 1));
+        assert!(failures.contains(why), "{failures}");
     }
 }
 
