@@ -7,7 +7,7 @@
 //! - a call that a reset makes void changes nothing, however it ends.
 
 use serde::{Deserialize, Serialize};
-use tidegate_stream::{CommitError, Position, Seq, StreamId, Transaction};
+use tidegate_stream::{CommitError, Position, Record, Seq, StreamId, Transaction};
 
 use crate::clock::Now;
 use crate::gateway::Gateway;
@@ -105,7 +105,7 @@ impl Gateway {
     /// See [`ControlError`].
     pub fn pause_function(&mut self, now: Now, name: &str) -> Result<Position, ControlError> {
         let index = self.controlled(name)?;
-        self.set_mode(now, index, Mode::Paused)
+        self.pause_when_told(now, index)
     }
 
     /// Lets a paused or draining function go on.
@@ -125,6 +125,10 @@ impl Gateway {
     /// See [`ControlError`].
     pub fn drain_function(&mut self, now: Now, name: &str) -> Result<Position, ControlError> {
         let index = self.controlled(name)?;
+        if self.functions[index].intakes.len() <= 1 && self.functions[index].events.is_some() {
+            // Nothing but events: the last of them is that it is paused.
+            return self.pause_when_told(now, index);
+        }
         let end = |stream: StreamId| (stream, self.log.next_seq(stream));
         let ends = self.functions[index].intakes.iter().map(|intake| end(intake.stream)).collect();
         self.set_mode(now, index, Mode::Draining(ends))
@@ -221,13 +225,32 @@ impl Gateway {
             return false;
         }
         // Without room for the note it stays drained, and is asked again.
-        self.set_mode(now, index, Mode::Paused).is_ok()
+        self.pause_when_told(now, index).is_ok()
     }
 
-    fn set_mode(&mut self, now: Now, index: usize, mode: Mode) -> Result<Position, ControlError> {
+    pub(crate) fn set_mode(
+        &mut self,
+        now: Now,
+        index: usize,
+        mode: Mode,
+    ) -> Result<Position, ControlError> {
+        self.set_mode_with(now, index, mode, None)
+    }
+
+    /// The same, with a record in the same commit.
+    pub(crate) fn set_mode_with(
+        &mut self,
+        now: Now,
+        index: usize,
+        mode: Mode,
+        record: Option<(StreamId, Record)>,
+    ) -> Result<Position, ControlError> {
         let run = &mut self.functions[index];
         let mut transaction = Transaction::new();
         transaction.hurry();
+        if let Some((stream, record)) = record {
+            transaction.append(stream, record);
+        }
         self.notes.put_mode(&run.plan.name, &mode, &mut transaction);
         let position = self.log.commit(now.instant, transaction)?.position;
         if mode == Mode::Running && run.mode != Mode::Running {

@@ -66,6 +66,8 @@ pub(crate) struct FunctionRun {
     pub(crate) unstarted: bool,
     /// The event that it is given before anything else.
     pub(crate) first: Option<Seq>,
+    /// The event that it is given last in this life of the gateway.
+    pub(crate) last: Option<Seq>,
     /// The last call was a timer's: records have their turn.
     pub(crate) timer_last: bool,
     pub(crate) tally: Tally,
@@ -150,6 +152,7 @@ impl FunctionRun {
             is_new: true,
             unstarted: plan.events.contains(&EventKind::Start),
             first: None,
+            last: None,
             timer_last: false,
             tally: Tally::default(),
             seed,
@@ -343,9 +346,13 @@ impl FunctionRun {
         moved
     }
 
-    /// The one intake that it takes something from while it is to be told that it begins.
+    /// The one intake that it takes something from while it is to be told that it begins, or that
+    /// it ends.
     fn only(&mut self) -> Option<usize> {
         let events = self.events?;
+        if self.last.is_some() {
+            return Some(events);
+        }
         let first = self.first?;
         // One of the retry lane counts as done in its stream.
         if self.is_under_way(events, first) || self.intakes[events].progress.next() <= first {
@@ -354,6 +361,12 @@ impl FunctionRun {
         self.first = None;
         self.wake();
         None
+    }
+
+    /// Whether it has handled, or given up, the event that is its last; also when there is none.
+    pub(crate) fn has_ended(&self) -> bool {
+        let (Some(last), Some(events)) = (self.last, self.events) else { return true };
+        !self.is_under_way(events, last) && self.intakes[events].progress.next() > last
     }
 
     /// Whether a record is in the queue or in a call.

@@ -129,6 +129,8 @@ pub struct FunctionPlan {
 pub enum EventKind {
     /// It runs, and is given something from now on.
     Start,
+    /// It is about to end in good order.
+    Stop,
     /// An uplink is connected.
     Online,
     /// An uplink is lost.
@@ -143,8 +145,9 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [EventKind; 6] = [
+    pub const ALL: [EventKind; 7] = [
         EventKind::Start,
+        EventKind::Stop,
         EventKind::Online,
         EventKind::Offline,
         EventKind::Connected,
@@ -157,6 +160,7 @@ impl EventKind {
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Start => "start",
+            EventKind::Stop => "stop",
             EventKind::Online => "online",
             EventKind::Offline => "offline",
             EventKind::Connected => "connected",

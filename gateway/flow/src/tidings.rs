@@ -10,12 +10,13 @@
 //! - a function that wants to know that it begins is given nothing of its new life before that.
 
 use tidegate_broker::BrokerEvent;
-use tidegate_stream::{Record, Seq, Transaction};
+use tidegate_stream::{Position, Record, Seq, StreamId, Transaction};
 
 use crate::attributes::Attributes;
 use crate::clock::Now;
+use crate::control::{ControlError, Mode};
 use crate::events::{Allowance, json, told};
-use crate::function::NO_ROOM_PAUSE;
+use crate::function::{FunctionRun, NO_ROOM_PAUSE};
 use crate::gateway::{Gateway, Notice, Output};
 use crate::losses::quoted;
 use crate::plan::{EVENT_STREAM, EventKind};
@@ -149,6 +150,45 @@ impl Gateway {
         }
     }
 
+    /// Tells the functions that want to know it that the gateway is about to end. They are given
+    /// nothing else any more; the shell goes on until [`Gateway::has_said_goodbye`], for as long as
+    /// it cares to wait, and calls [`Gateway::shut_down`] then.
+    pub fn say_goodbye(&mut self, now: Now) {
+        let told = |run: &FunctionRun| run.wants_stop() && run.mode == Mode::Running;
+        let told: Vec<usize> =
+            self.present().filter(|(_, run)| told(run)).map(|(index, _)| index).collect();
+        for index in told {
+            let why = [("why", quoted("shutdown"))];
+            // For one that cannot be told there is no room: it ends like the others.
+            if let Ok(seq) = self.tell(now, For::One(index), EventKind::Stop, &why) {
+                self.functions[index].last = Some(seq);
+            }
+        }
+    }
+
+    /// Whether all functions that were told of the end have handled it.
+    pub fn has_said_goodbye(&self) -> bool {
+        self.present().all(|(_, run)| run.has_ended())
+    }
+
+    /// Pauses a function that wants to know it: it is told, and is paused when it has handled that.
+    pub(crate) fn pause_when_told(
+        &mut self,
+        now: Now,
+        index: usize,
+    ) -> Result<Position, ControlError> {
+        let run = &self.functions[index];
+        let stream = run.events.map(|events| run.intakes[events].stream);
+        let Some(stream) = stream.filter(|stream| run.wants_stop() && !run.is_leaving(*stream))
+        else {
+            return self.set_mode(now, index, Mode::Paused);
+        };
+        let (client, why) = (addressee(&run.plan.name), [("why", quoted("paused"))]);
+        let record = event_record(now, &self.name, client, EventKind::Stop, &why);
+        let mode = Mode::Draining(vec![(stream, self.log.next_seq(stream).plus(1))]);
+        self.set_mode_with(now, index, mode, Some((stream, record)))
+    }
+
     /// Tells functions of an event as if it had happened, with members of its JSON beside those
     /// that all have: for tests of functions.
     ///
@@ -197,6 +237,19 @@ impl Gateway {
         transaction.hurry();
         self.log.commit(now.instant, transaction).map_err(|error| error.to_string())?;
         Ok(seq)
+    }
+}
+
+impl FunctionRun {
+    /// Whether it is to be told that it ends: it runs, and knows that it began.
+    fn wants_stop(&self) -> bool {
+        let runs = !self.parked && self.canary_of.is_none() && self.mode != Mode::Paused;
+        runs && !self.unstarted && self.plan.events.contains(&EventKind::Stop)
+    }
+
+    /// Whether it was told that it is paused: that is the only thing to drain then.
+    fn is_leaving(&self, events: StreamId) -> bool {
+        matches!(&self.mode, Mode::Draining(ends) if ends.len() == 1 && ends[0].0 == events)
     }
 }
 

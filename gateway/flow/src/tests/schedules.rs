@@ -107,6 +107,7 @@ fn an_interval_comes_each_period_and_a_time_table_at_its_times() {
     let plan = scheduled(&[("beat", "500", Missed::Skip), ("minute", "* * * * *", Missed::Skip)]);
     let (mut bench, given) = started(&plan);
     bench.pass(Duration::from_millis(141_000));
+    bench.pass(Duration::from_millis(10));
     let minutes = [0, 1, 2].map(|n| (MINUTE_MS + n * 60_000, 0));
     assert_eq!(runs(&given, "minute"), minutes);
     let beats = runs(&given, "beat");

@@ -278,3 +278,95 @@ fn no_event_is_lost_or_counts_twice_whenever_the_power_is_cut() {
     let cuts = (1..).take_while(|at| run_with_cut(&plan, *at)).count();
     assert!(cuts > 20, "only {cuts} disk operations: too few to mean anything");
 }
+
+#[test]
+fn a_function_that_is_paused_or_drained_is_told_it_last() {
+    let mut plan = telling(&[EventKind::Start, EventKind::Stop]);
+    plan.functions[0].batch_records = 1;
+    let why = "stop \"why\":\"paused\"";
+    for drains in [false, true] {
+        let (guest, given) = listener(drains);
+        let mut bench = Bench::new(plan.clone(), guest);
+        bench.pass(Duration::from_secs(1));
+        let conn = bench.connect(1, "s1");
+        bench.calls_take_time = true;
+        for id in 1..=3 {
+            bench.publish(conn, id, "sensors/a", &format!("r{id}"));
+        }
+        bench.pass(Duration::from_millis(50));
+        let paused = match drains {
+            false => bench.gateway.pause_function(bench.now, "echo"),
+            true => bench.gateway.drain_function(bench.now, "echo"),
+        };
+        paused.unwrap();
+        bench.calls_take_time = false;
+        bench.end_call(0);
+        bench.pass(Duration::from_secs(1));
+        let told = flat(&given);
+        let told: Vec<&str> =
+            told.iter().map(String::as_str).filter(|one| *one != "start").collect();
+        match drains {
+            false => assert_eq!(told, ["r1", why]),
+            true => assert_eq!(told, ["r1", "r2", "r3", why, why, why], "and tried again"),
+        }
+        let state = |bench: &Bench| bench.gateway.status(bench.now).functions[0].state.clone();
+        assert_eq!(state(&bench), "paused");
+        let (guest, given) = listener(false);
+        let mut bench = Bench::on(bench.disk.crash(1), plan.clone(), guest);
+        bench.pass(Duration::from_secs(1));
+        assert_eq!((state(&bench).as_str(), given.borrow().len()), ("paused", 0));
+        bench.gateway.resume_function(bench.now, "echo").unwrap();
+        bench.pass(Duration::from_secs(1));
+        assert_eq!(given.borrow()[0], ["start"]);
+    }
+}
+
+#[test]
+fn a_function_is_told_that_the_gateway_ends_and_is_given_nothing_after_that() {
+    let mut plan = telling(&[EventKind::Start, EventKind::Stop]);
+    let beat = crate::Rhythm::Every(Duration::from_millis(10));
+    let (name, missed) = ("beat".to_owned(), crate::Missed::Skip);
+    plan.functions[0].schedules = vec![crate::SchedulePlan { name, rhythm: beat, missed }];
+    let (guest, given) = listener(true);
+    let mut bench = Bench::new(plan.clone(), guest);
+    bench.pass(Duration::from_secs(1));
+    let conn = bench.connect(1, "s1");
+    bench.publish(conn, 1, "sensors/a", "r1");
+    assert!(bench.gateway.has_said_goodbye(), "nobody waits for it");
+    bench.gateway.say_goodbye(bench.now);
+    bench.publish(conn, 2, "sensors/a", "r2");
+    assert!(!bench.gateway.has_said_goodbye());
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.gateway.has_said_goodbye());
+    bench.gateway.shut_down(bench.now);
+    bench.pass(SETTLE);
+    assert!(bench.gateway.is_idle());
+    let told = flat(&given);
+    let stop = "stop \"why\":\"shutdown\"".to_owned();
+    assert_eq!(told[told.len() - 3..], [stop.clone(), stop.clone(), stop], "tried three times");
+    let (guest, given) = listener(false);
+    let mut bench = Bench::on(bench.disk.after_kill(), plan, guest);
+    bench.pass(Duration::from_secs(1));
+    let told = flat(&given);
+    let records = told.iter().filter(|one| one.starts_with('r')).count();
+    assert_eq!((told[0].as_str(), records), ("start", 2), "what was left for this life");
+}
+
+#[test]
+fn a_stop_that_was_not_handled_is_given_before_the_next_start() {
+    let plan = telling(&[EventKind::Start, EventKind::Stop]);
+    let (guest, _) = listener(false);
+    let mut bench = Bench::new(plan.clone(), guest);
+    bench.pass(SETTLE);
+    bench.calls_take_time = true;
+    bench.gateway.say_goodbye(bench.now);
+    bench.pass(SETTLE);
+    assert_eq!((bench.held_calls.len(), bench.gateway.has_said_goodbye()), (1, false));
+    bench.gateway.shut_down(bench.now);
+    bench.pass(SETTLE);
+    let (guest, given) = listener(false);
+    let mut bench = Bench::on(bench.disk.after_kill(), plan, guest);
+    bench.pass(SETTLE);
+    let stop = "stop \"why\":\"shutdown\"".to_owned();
+    assert_eq!(flat(&given), [stop, "start".to_owned()]);
+}

@@ -667,7 +667,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"input = { stream = "telemetry" }"#,
         r#"events = ["start", "onlin"]"#,
-        r#"17: function.threshold.events[1] = "onlin": unknown event; allowed: list of "start", "online", "offline", "connected", "disconnected", "disk""#,
+        r#"17: function.threshold.events[1] = "onlin": unknown event; allowed: list of "start", "stop", "online", "offline", "connected", "disconnected", "disk""#,
     ),
     (
         r#"input = { stream = "telemetry" }"#,

@@ -22,6 +22,8 @@ use crate::guest_log::GuestLog;
 
 /// Events taken in before the gateway's decisions are carried out.
 const TURN: usize = 256;
+/// How long functions may take to handle that the gateway ends.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// How long a shutdown may take to bring everything to flash.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
@@ -234,10 +236,39 @@ impl Pump {
         }
     }
 
+    /// Lets functions that want to know it handle that the gateway is about to end.
+    async fn say_goodbye(&mut self) -> anyhow::Result<()> {
+        self.core.gateway.borrow_mut().say_goodbye(clock::now());
+        self.carry_out()?;
+        let handled = async {
+            while !self.core.gateway.borrow().has_said_goodbye() {
+                let happened = tokio::select! {
+                    event = self.events.recv() => Happened::Event(event),
+                    ring = self.timer.ring() => Happened::Alarm(ring),
+                };
+                self.take(happened)?;
+                self.carry_out()?;
+            }
+            anyhow::Ok(())
+        };
+        match tokio::time::timeout(GOODBYE, handled).await {
+            Ok(result) => result,
+            Err(_) => {
+                let seconds = GOODBYE.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "functions have not handled the event stop; they are given it at the next start"
+                );
+                Ok(())
+            }
+        }
+    }
+
     /// The way down: no more input, everything to flash.
     async fn settle(mut self) -> anyhow::Result<()> {
         self.core.stopping.set(true);
         self.listeners.abort_all();
+        self.say_goodbye().await?;
         self.core.gateway.borrow_mut().shut_down(clock::now());
         self.carry_out()?;
         let settled = async {

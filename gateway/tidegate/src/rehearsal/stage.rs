@@ -181,6 +181,8 @@ impl Stage {
 
     /// Ends gateway and instances in good order and starts new ones on the same disk.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        self.gateway.say_goodbye(self.now);
+        self.settle()?;
         self.gateway.shut_down(self.now);
         self.drain()?;
         self.gateway = open(&self.cast, &self.disk, self.now)?;

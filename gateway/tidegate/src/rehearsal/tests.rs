@@ -105,7 +105,7 @@ fn the_clock_and_events_call_a_function_that_reads_nothing() {
     assert_eq!(shown(&run_with(&settings, text, 1)), "");
     for (step, why) in [
         (r#"{"event":"offline"}"#, "no function is told of \"offline\""),
-        (r#"{"event":"moon"}"#, "there is no event \"moon\"; there are: start, online"),
+        (r#"{"event":"moon"}"#, "there is no event \"moon\"; there are: start, stop, online"),
         (r#"{"topic":"a"}"#, "the function reads no stream"),
     ] {
         let failures = shown(&run_with(&settings, step, 1));
