@@ -5,10 +5,12 @@ use std::time::Duration;
 
 mod packages;
 mod security;
+mod serial;
 mod triggers;
 
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
+pub(crate) use serial::line;
 pub(crate) use triggers::trigger;
 
 use super::units::{show_bytes, show_duration};
@@ -101,6 +103,10 @@ pub(crate) enum Kind {
         shortest: Duration,
         longest: Duration,
     },
+    /// A table of addresses on a serial line by name.
+    Devices {
+        max: usize,
+    },
     Json {
         max: usize,
     },
@@ -164,6 +170,9 @@ impl Kind {
                 show_duration(*shortest),
                 show_duration(*longest)
             ),
+            Kind::Devices { max } => {
+                format!("table of 1 to {max} names with their addresses, 1 to 254")
+            }
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
             Kind::Patterns { max } => format!("list of 1 to {max} topic filters with variables"),
@@ -194,6 +203,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &tls::SECTION,
     &acl::SECTION,
     &limits::SECTION,
+    &line::SECTION,
     &http::SECTION,
     &log::SECTION,
     &storage::SECTION,

@@ -16,6 +16,7 @@ mod plan;
 pub(crate) mod schedules;
 mod sections;
 mod security;
+mod serial;
 mod settings;
 mod sink;
 mod starter;
@@ -43,6 +44,7 @@ pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;
 pub use self::mistakes::{Mistake, Mistakes};
 pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
+pub use self::serial::SerialSettings;
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
     PACKAGES_DIR, PackageSettings, STORE_DIR, Settings, StorageSettings, StreamSettings,

@@ -18,7 +18,7 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{files, inputs, json, package, partition_key, schedules, uplinks};
+use super::{files, inputs, json, package, partition_key, schedules, serial, uplinks};
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -45,6 +45,7 @@ pub(super) fn read(
     report_unknown_sections(source, root, out);
     let (gateway, data_dir) = reader.gateway(out);
     let (mqtt, security) = reader.mqtt(out);
+    let serial = serial::read(&reader, out);
     let http = reader.http(&mqtt.addresses(), out);
     let log = reader.log(out);
     let storage = reader.storage(out);
@@ -60,6 +61,7 @@ pub(super) fn read(
         data_dir,
         mqtt,
         security,
+        serial,
         http,
         log,
         storage,

@@ -12,6 +12,7 @@ use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
 use super::security::SecuritySettings;
+use super::serial::SerialSettings;
 use crate::packages::{Ceiling, Shelf, Store, TrustedKeys};
 use crate::uplinks::Target;
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     /// Who is let in, and what they may do.
     pub security: SecuritySettings,
+    /// `[serial.NAME]`, in the order of the file.
+    pub serial: Vec<SerialSettings>,
     /// Where HTTP listens; `None` when it is off.
     pub http: Option<SocketAddr>,
     /// `[log]`

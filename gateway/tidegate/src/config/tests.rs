@@ -317,6 +317,32 @@ fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
 }
 
 const MISTAKES: &[(&str, &str, &str)] = &[
+    // serial lines
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { \"a b\" = 1 }\n[stream.alerts]",
+        r#"23: serial.x.devices.a b = 1: not a name; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 255 }\n[stream.alerts]",
+        "23: serial.x.devices.a = 255: must be an address, 1 to 254",
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 1, b = 1 }\n[stream.alerts]",
+        "23: serial.x.devices.b = 1: is the address of a already",
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 1, b = 2 }\nshared = false\n[stream.alerts]",
+        "24: serial.x.shared = false: several devices on a line have to be given turns; leave it out",
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 1 }\n[serial.y]\ndevice = \"/dev/x\"\ndevices = { b = 1 }\n[stream.alerts]",
+        "25: serial.y.device = \"/dev/x\": is the port of [serial.x] already",
+    ),
     // names
     (
         r#"id = "gw-01""#,
@@ -780,7 +806,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[mqtt]",
         "[weather]\n[mqtt]",
-        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [http], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
+        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [http], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
     // storage

@@ -289,6 +289,7 @@ mod tests {
                 | Kind::PartitionKey
                 | Kind::Input { .. }
                 | Kind::Schedule { .. }
+                | Kind::Devices { .. }
                 | Kind::Addresses { .. }
                 | Kind::Patterns { .. }
                 | Kind::Words { .. }

@@ -25,7 +25,7 @@ use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::Sink;
 use super::versions::Versions;
-use super::{Core, Event, clock, descriptors, links, uplinks};
+use super::{Core, Event, clock, descriptors, links, serial, uplinks};
 use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
@@ -116,6 +116,11 @@ pub fn run(
             let receive = links::receive(core.clone(), receiver, max_connections);
             pump.listeners.spawn_local(receive);
         }
+        for (index, line) in settings.serial.iter().enumerate() {
+            let listener = settings.mqtt.listeners.len() + index;
+            let serve = serial::serve(core.clone(), line.clone(), listener, entropy()?);
+            pump.listeners.spawn_local(serve);
+        }
         ready(&addresses);
         pump.run().await
     })
@@ -147,6 +152,7 @@ fn doorkeeper(
     Ok(Doorkeeper {
         requires_login: settings.requires_login(),
         listeners: settings.mqtt.listeners.clone(),
+        lines: settings.serial.iter().map(|line| format!("serial.{}", line.name)).collect(),
         identity: security.tls.as_ref().map_or(Identity::CommonName, |tls| tls.identity),
         addresses: Addresses::new(security.limits.clone()),
         client_connects: Rates::new(security.limits.connects_per_minute_per_client),

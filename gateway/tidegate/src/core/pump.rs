@@ -163,7 +163,7 @@ impl Pump {
             Output::Close(conn, why) => {
                 if let Some(link) = self.core.link(conn) {
                     if !link.is_turned_away() {
-                        self.notes.note(clock::now().instant, link.peer(), &why);
+                        self.notes.note(clock::now().instant, link.origin(), &why);
                     }
                     link.close();
                 }

@@ -24,6 +24,7 @@ mod rabbitmq;
 mod records;
 mod s3_sink;
 mod security;
+mod serial;
 mod sessions;
 mod setup;
 mod slow;
