@@ -456,7 +456,8 @@ impl Gateway {
                 self.sessions.counting = true;
                 return false;
             }
-            ReadOutcome::End => u64::MAX,
+            // The rest is to be written once more before it is read.
+            ReadOutcome::End => return false,
         };
         for (seq, message, targets) in found {
             self.broker.count(now.instant, seq, &message, &targets);
