@@ -101,8 +101,13 @@ impl World {
             }
         };
         drop(call);
-        let result =
-            CallResult { verdict, fuel: 0, elapsed: Duration::from_micros(50), cpu: Duration::ZERO, memory_bytes: 0 };
+        let result = CallResult {
+            verdict,
+            fuel: 0,
+            elapsed: Duration::from_micros(50),
+            cpu: Duration::ZERO,
+            memory_bytes: 0,
+        };
         let now = self.time.now();
         if let Some(gateway) = &mut self.gateway {
             gateway.handle_call(now, id, result);
