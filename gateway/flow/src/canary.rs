@@ -322,13 +322,13 @@ impl Gateway {
     /// What the canary has in its calls goes to the present version, and its slot is empty.
     fn end_canary(&mut self, name: &str) {
         let Some(trial) = self.versions.set_canary(name, None) else { return };
-        self.empty_slot(trial.slot);
         let Some(main) = self.functions[trial.slot].canary_of else { return };
         let mut back = Vec::new();
         for worker in &mut self.functions[trial.slot].workers {
             let running = worker.running.take();
             back.extend(running.into_iter().flat_map(|running| running.origin.into_records()));
         }
+        self.empty_slot(trial.slot);
         let run = &mut self.functions[main];
         run.canary = None;
         run.release(&back);

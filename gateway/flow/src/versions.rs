@@ -515,10 +515,6 @@ impl Gateway {
             self.empty_slot(canary.slot);
         }
         self.park_function(slot, "another version runs".to_owned());
-        if let Some(run) = self.functions.get_mut(slot) {
-            // The end of a call that is still under way is nobody's.
-            run.workers.iter_mut().for_each(|worker| worker.running = None);
-        }
         self.empty_slot(slot);
         match trial {
             Some(trial) => trial.previous,
@@ -526,8 +522,11 @@ impl Gateway {
         }
     }
 
-    /// Nothing runs there any more.
+    /// Nothing runs there any more; the end of a call that is still under way is nobody's.
     pub(crate) fn empty_slot(&mut self, slot: usize) {
+        if let Some(run) = self.functions.get_mut(slot) {
+            run.workers.iter_mut().for_each(|worker| worker.running = None);
+        }
         self.versions.empty.insert(slot);
         self.emit(Output::Function(FunctionOrder::Stop { function: slot }));
     }

@@ -255,6 +255,22 @@ fn a_canary_without_traffic_waits_and_one_that_is_withdrawn_hands_its_calls_back
 }
 
 #[test]
+fn calls_of_a_canary_that_end_after_their_function_was_removed_are_nobodys() {
+    let mut bench = with_canary(Ordering::PerKey, Fault::None, 5_000);
+    bench.calls_take_time = true;
+    publish(&mut bench, 1, 60);
+    assert!(bench.held_calls.iter().any(|call| call.id.function == 1));
+    bench.gateway.remove_version(bench.now, "echo").unwrap();
+    while let Some(call) = bench.held_calls.pop() {
+        bench.call(call);
+        bench.drain();
+    }
+    bench.pass(TRIAL);
+    assert!(payloads(&mut bench, "alerts").is_empty());
+    assert!(bench.gateway.status(bench.now).streams[0].readers.is_empty());
+}
+
+#[test]
 fn a_canary_that_cannot_be_one_is_refused_in_words() {
     let mut bench = Bench::new(keyed(), counting(Fault::None));
     let canary = |number, share| install(number, Ordering::Strict, Wish::Canary(terms(share)));

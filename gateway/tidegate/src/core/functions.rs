@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::nice;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_flow::{Call, CallResult, CallVerdict};
 use tidegate_runtime::{Failure, Instance, Level, Module, Verdict};
@@ -13,6 +14,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 use crate::guest_log::{GuestLog, LineKind};
+
+/// How much nicer guests are than the core: of a processor that both want they get a quarter, so
+/// that functions in an endless loop do not delay acknowledgements.
+const BEHIND_THE_CORE: i32 = 5;
 
 /// Where the core puts a function's calls: one is under way at a time for each worker.
 pub(crate) struct FunctionThreads {
@@ -73,10 +78,15 @@ impl FunctionThreads {
                 0 => format!("fn-{name}"),
                 _ => format!("fn{worker}-{name}"),
             };
-            let work = move || match loaded() {
-                Ok(loaded) => serve(&loaded, &queue, &events),
-                // The core's thread is gone only when everything ends.
-                Err(why) => drop(events.send(Event::NotStarted(index, why))),
+            let work = move || {
+                if let Err(error) = nice(BEHIND_THE_CORE) {
+                    tracing::debug!(%error, "guests are as urgent as the core here");
+                }
+                match loaded() {
+                    Ok(loaded) => serve(&loaded, &queue, &events),
+                    // The core's thread is gone only when everything ends.
+                    Err(why) => drop(events.send(Event::NotStarted(index, why))),
+                }
             };
             thread::Builder::new().name(name).spawn(work)?;
             Ok(calls)

@@ -6,11 +6,13 @@
 mod binaries;
 mod canary;
 mod carried;
+mod chain;
 mod clients;
 mod control;
 mod hostile;
 mod hostile_layers;
 mod https_sink;
+mod isolation;
 mod kill;
 mod link_death;
 mod nats;
