@@ -8,6 +8,7 @@ use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
 use crate::cron::Cron;
+use crate::http_route::HttpRoute;
 use crate::key::PartitionKey;
 use crate::late::LateLimits;
 
@@ -151,6 +152,8 @@ pub enum Missed {
     Once,
     /// Each comes, the oldest first; at most [`MAX_CAUGHT_UP`], the newest.
     All,
+    /// The HTTP routes that it answers.
+    pub routes: Vec<HttpRoute>,
 }
 
 /// A stream that a function reads.
@@ -192,6 +195,7 @@ impl FunctionPlan {
             state_bytes: 1 << 20,
             timers: 16,
             schedules: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }

@@ -519,6 +519,7 @@ impl Gateway {
             // The end of a call that is still under way is nobody's.
             run.workers.iter_mut().for_each(|worker| worker.running = None);
         }
+        self.dismiss_requests(slot);
         self.empty_slot(slot);
         match trial {
             Some(trial) => trial.previous,
