@@ -117,6 +117,8 @@ pub struct FunctionPlan {
     pub timers: usize,
     /// When it is called by the clock (at most [`MAX_SCHEDULES`], each name once).
     pub schedules: Vec<SchedulePlan>,
+    /// The HTTP routes that it answers.
+    pub routes: Vec<HttpRoute>,
 }
 
 /// Calls of a function by the clock.
@@ -152,8 +154,6 @@ pub enum Missed {
     Once,
     /// Each comes, the oldest first; at most [`MAX_CAUGHT_UP`], the newest.
     All,
-    /// The HTTP routes that it answers.
-    pub routes: Vec<HttpRoute>,
 }
 
 /// A stream that a function reads.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{InputPlan, Ordering, PartitionKey, SchedulePlan};
+use tidegate_flow::{HttpRoute, InputPlan, Ordering, PartitionKey, SchedulePlan};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
+use super::routes::RouteSettings;
 use super::security::SecuritySettings;
 use crate::packages::{Ceiling, Shelf, Store, TrustedKeys};
+use crate::secrets::Vault;
 use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
@@ -31,6 +33,8 @@ pub struct Settings {
     pub security: SecuritySettings,
     /// Where HTTP listens; `None` when it is off.
     pub http: Option<SocketAddr>,
+    /// `[[http.route]]`, and where the routes of functions are served.
+    pub routes: RouteSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[storage]`
@@ -191,6 +195,10 @@ pub struct FunctionSettings {
     pub timers: usize,
     /// When it is called by the clock.
     pub schedules: Vec<SchedulePlan>,
+    /// The HTTP routes that it answers.
+    pub routes: Vec<HttpRoute>,
+    /// The secrets that it may read.
+    pub secrets: Vec<String>,
 }
 
 /// `[functions]`
@@ -269,7 +277,13 @@ impl Settings {
         let path = self.data_dir.join(PACKAGES_DIR);
         let shelf = Shelf::open(&path, self.packages.max_bytes)
             .with_context(|| format!("cannot use the directory of packages {}", path.display()))?;
-        Ok(Store { shelf, trusted: Arc::new(self.packages.trusted.clone()) })
+        let (trusted, vault) = (Arc::new(self.packages.trusted.clone()), self.vault());
+        Ok(Store { shelf, trusted, vault })
+    }
+
+    /// The secrets of functions.
+    pub(crate) fn vault(&self) -> Vault {
+        Vault::of(&self.data_dir, None)
     }
 
     /// The administration socket.
