@@ -74,6 +74,12 @@ impl<'h> Out<'h> {
         self.set_timer(name, 0, 0);
     }
 
+    /// The secret of this name, as it is now; `None` when it has no value, or is not granted to the
+    /// function (`secrets` in its configuration). Read it where you use it: it may be replaced.
+    pub fn secret(&self, name: &str) -> Option<Vec<u8>> {
+        self.host.secret_get(name)
+    }
+
     /// Writes a line to the function's log when the batch commits.
     pub fn log_on_commit(&mut self, level: Level, text: &str) {
         self.push(&Operation::Log { level, text });

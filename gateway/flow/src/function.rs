@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
+use crate::answers::Answers;
 use crate::attributes::Attributes;
 use crate::canary::{Beside, Side, Split};
 use crate::control::Mode;
@@ -26,6 +27,7 @@ use crate::notes::Notes;
 use crate::origin::Origin;
 use crate::plan::{FunctionPlan, MAX_WORKERS, Ordering};
 use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
+use crate::request::Requests;
 use crate::retry::LaneRoom;
 use crate::route::Routes;
 use crate::schedules::Schedules;
@@ -59,6 +61,8 @@ pub(crate) struct FunctionRun {
     pub(crate) schedules: Schedules,
     /// The last call was a timer's: records have their turn.
     pub(crate) timer_last: bool,
+    pub(crate) requests: Requests,
+    pub(crate) answers: Answers,
     pub(crate) tally: Tally,
     /// For the jitter of its pauses.
     pub(crate) seed: u64,
@@ -113,6 +117,7 @@ impl FunctionRun {
         let expiries = Expiries::define(log, &plan.name)?;
         let timers = Timers::define(log, plan)?;
         let schedules = Schedules::define(log, plan)?;
+        let (answers, requests) = Answers::define(log, &plan.name)?;
         let workers = match plan.ordering {
             Ordering::Strict => 1,
             Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
@@ -132,6 +137,8 @@ impl FunctionRun {
             timers,
             schedules,
             timer_last: false,
+            requests: Requests::behind(requests),
+            answers,
             tally: Tally::default(),
             seed,
             awake: true,
@@ -268,6 +275,7 @@ impl FunctionRun {
             self.changed = true;
         }
         self.awake |= self.next_timer().is_some_and(|at| at <= now);
+        self.awake |= !self.requests.is_empty();
         self.awake |= self.not_before.take().is_some() || self.changed;
         self.awake
     }

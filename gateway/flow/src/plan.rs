@@ -8,6 +8,7 @@ use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
 use crate::cron::Cron;
+use crate::http_route::HttpRoute;
 use crate::key::PartitionKey;
 use crate::late::LateLimits;
 
@@ -116,6 +117,8 @@ pub struct FunctionPlan {
     pub timers: usize,
     /// When it is called by the clock (at most [`MAX_SCHEDULES`], each name once).
     pub schedules: Vec<SchedulePlan>,
+    /// The HTTP routes that it answers.
+    pub routes: Vec<HttpRoute>,
 }
 
 /// Calls of a function by the clock.
@@ -192,6 +195,7 @@ impl FunctionPlan {
             state_bytes: 1 << 20,
             timers: 16,
             schedules: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }

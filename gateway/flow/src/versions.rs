@@ -515,6 +515,7 @@ impl Gateway {
             self.empty_slot(canary.slot);
         }
         self.park_function(slot, "another version runs".to_owned());
+        self.dismiss_requests(slot);
         self.empty_slot(slot);
         match trial {
             Some(trial) => trial.previous,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_flow::status::{LossReport, Status};
-use tidegate_flow::{FunctionEntry, ImportBatch, Install, ResetTo, Version};
+use tidegate_flow::{Answer, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -97,6 +97,13 @@ pub enum CoreRequest {
         order: ControlOrder,
         /// Takes what came of it, once it is on flash, or why nothing was done.
         reply: oneshot::Sender<Result<ControlDone, String>>,
+    },
+    /// A request over HTTP that a function answers. The core numbers it.
+    Ask {
+        /// The request.
+        request: Box<Request>,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer>,
     },
     /// A pushed function is to come, change or go.
     Change {
@@ -360,6 +367,16 @@ impl CoreHandle {
     /// The core does not answer.
     pub async fn functions(&self) -> Result<Vec<FunctionEntry>, AskError> {
         self.ask(|reply| CoreRequest::Functions { reply }).await
+    }
+
+    /// What a function answers to a request; its client waits no longer than it has patience.
+    ///
+    /// # Errors
+    /// The core does not answer: it may be done all the same.
+    pub async fn answer(&self, request: Request) -> Result<Answer, AskError> {
+        let patience = request.patience + ANSWER_WITHIN;
+        let ask = |reply| CoreRequest::Ask { request: Box::new(request), reply };
+        self.ask_within(patience, ask).await
     }
 
     /// Lets a version run; answers when that is on flash.

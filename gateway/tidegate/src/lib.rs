@@ -17,11 +17,13 @@ pub mod logging;
 mod metrics;
 pub mod packages;
 mod rehearsal;
+pub mod routes;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod scratch;
 mod secret;
+mod secrets;
 #[cfg(test)]
 mod serving;
 pub mod shutdown;

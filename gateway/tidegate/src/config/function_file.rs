@@ -58,11 +58,11 @@ const SECTION: SectionKeys = SectionKeys {
         &function::DEADLINE,
         &function::STATE_BYTES,
         &trigger::SCHEDULE,
+        &function::ROUTES,
+        &function::SECRETS,
         &package::CLOCK,
         &package::RANDOM,
         &package::TIMERS,
-        &package::ROUTES,
-        &package::SECRETS,
         &package::EVENTS,
     ],
 };
@@ -104,6 +104,8 @@ pub(super) fn read(
         function.timers = 0;
     }
     wants.timers = function.timers as u64;
+    wants.secrets = function.secrets.clone();
+    wants.routes = function.routes.iter().map(ToString::to_string).collect();
     FunctionFile { version, wants, build: section.text(&BUILD, out), function }
 }
 

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+mod http_keys;
 mod packages;
 mod security;
 mod serial;
 mod triggers;
 
+pub(crate) use http_keys::{http, route};
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
 pub(crate) use serial::line;
@@ -205,6 +207,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &limits::SECTION,
     &line::SECTION,
     &http::SECTION,
+    &route::SECTION,
     &log::SECTION,
     &storage::SECTION,
     &stream::SECTION,
@@ -344,26 +347,6 @@ pub(crate) mod mqtt {
             &MAX_RETAINED_BYTES,
         ],
     };
-}
-
-/// `[http]`
-pub(crate) mod http {
-    use super::{Fallback, Form, Key, Kind, SectionKeys};
-
-    pub(crate) const LISTEN: Key = Key {
-        name: "listen",
-        kind: Kind::ListenOrOff,
-        fallback: Fallback::Value(r#""127.0.0.1:8080""#),
-        about: "Where `/healthz`, `/metrics` and `/v1/...` are served, reading only.",
-    };
-    pub(crate) const ALLOW_ANONYMOUS: Key = Key {
-        name: "allow_anonymous",
-        kind: Kind::Flag,
-        fallback: Fallback::Value("false"),
-        about: "Allows listening beyond the loopback interface. This version has no login: whoever reaches the port may read the status.",
-    };
-    pub(crate) const SECTION: SectionKeys =
-        SectionKeys { name: "http", form: Form::Single, keys: &[&LISTEN, &ALLOW_ANONYMOUS] };
 }
 
 /// `[log]`
@@ -618,6 +601,18 @@ pub(crate) mod function {
         fallback: Fallback::Value("16"),
         about: "Most timers that the function may have set; with 0 it may set none.",
     };
+    pub(crate) const ROUTES: Key = Key {
+        name: "routes",
+        kind: Kind::Words { max: 64 },
+        fallback: Fallback::Absent("none"),
+        about: "The HTTP routes that the function answers, such as `\"GET,PUT /sensors/{id}/limit\"`; who may use them says `[[http.route]]`.",
+    };
+    pub(crate) const SECRETS: Key = Key {
+        name: "secrets",
+        kind: Kind::Words { max: crate::secrets::MAX_GRANTED },
+        fallback: Fallback::Absent("none"),
+        about: "Names of the secrets that the function may read; `tidegate secret set` gives them their values.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "function",
         form: Form::Named,
@@ -640,6 +635,8 @@ pub(crate) mod function {
             &STATE_BYTES,
             &TIMERS,
             &super::trigger::SCHEDULE,
+            &ROUTES,
+            &SECRETS,
         ],
     };
 }

@@ -13,6 +13,7 @@ mod mistakes;
 mod package;
 mod partition_key;
 mod plan;
+mod routes;
 pub(crate) mod schedules;
 mod sections;
 mod security;
@@ -43,6 +44,7 @@ pub use self::function_file::{FUNCTION_FILE, FunctionFile};
 pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;
 pub use self::mistakes::{Mistake, Mistakes};
+pub use self::routes::{Authentication, RouteRule, RouteSettings};
 pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
 pub use self::serial::SerialSettings;
 pub use self::settings::{

@@ -149,6 +149,7 @@ fn function_plan(function: &FunctionSettings) -> FunctionPlan {
         state_bytes: function.state_bytes,
         timers: function.timers,
         schedules: function.schedules.clone(),
+        routes: function.routes.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! the gateway decides. Disk, functions, uplinks, HTTP and administration are on other threads
 //! and talk to it by bounded channels.
 
+mod asked;
 mod assembly;
 mod changes;
 mod clock;

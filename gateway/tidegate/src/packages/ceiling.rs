@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::Ordering;
+use tidegate_flow::{HttpRoute, Ordering};
 
 use super::manifest::Manifest;
-use crate::config::{show_bytes, show_duration};
+use crate::config::{RouteSettings, show_bytes, show_duration};
 
 /// `[functions.allow]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct Ceiling {
     pub clock: bool,
     /// Random numbers.
     pub random: bool,
+    /// Which routes they may answer.
+    pub routes: RouteSettings,
+    /// Which secrets they may read.
+    pub secrets: Vec<String>,
 }
 
 /// What a manifest is checked against beside the ceiling.
@@ -49,6 +53,8 @@ pub(crate) struct Surroundings {
     pub(crate) configured: BTreeSet<String>,
     /// Functions that were pushed.
     pub(crate) pushed: BTreeSet<String>,
+    /// Routes that are answered, and by which functions.
+    pub(crate) routes: Vec<(String, HttpRoute)>,
 }
 
 /// Everything that keeps a manifest from being installed, in words.
@@ -73,6 +79,12 @@ pub(crate) fn problems(
         }
     }
     amounts(manifest, ceiling, &mut found);
+    routes(manifest, ceiling, around, &mut found);
+    for name in &manifest.wants.secrets {
+        if !ceiling.secrets.contains(name) {
+            found.push(format!("secrets: \"{name}\" is not allowed to pushed functions"));
+        }
+    }
     absent(manifest, &mut found);
     for (key, wanted, allowed) in [
         ("clock", manifest.wants.clock, ceiling.clock),
@@ -96,6 +108,20 @@ fn inputs(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: 
         let without_key = around.streams.contains(stream) && !around.keyed.contains(stream);
         if manifest.ordering == Ordering::PerKey && without_key {
             found.push(format!("ordering: per-key, and the records of \"{stream}\" have no key"));
+        }
+    }
+}
+
+fn routes(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: &mut Vec<String>) {
+    for route in manifest.settings().routes {
+        if !ceiling.routes.rule(&route).is_some_and(|rule| rule.pushed) {
+            found.push(format!("routes: \"{route}\" is not allowed to pushed functions"));
+        }
+        let others = around.routes.iter().filter(|(name, _)| *name != manifest.name);
+        for (name, other) in others {
+            if other.clashes_with(&route) {
+                found.push(format!("routes: function \"{name}\" answers \"{other}\" already"));
+            }
         }
     }
 }
@@ -132,15 +158,8 @@ fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
 
 /// What this version of the gateway does not have.
 fn absent(manifest: &Manifest, found: &mut Vec<String>) {
-    let wants = &manifest.wants;
-    for (key, wanted) in [
-        ("routes", !wants.routes.is_empty()),
-        ("secrets", !wants.secrets.is_empty()),
-        ("events", !wants.events.is_empty()),
-    ] {
-        if wanted {
-            found.push(format!("{key}: this gateway does not have it"));
-        }
+    if !manifest.wants.events.is_empty() {
+        found.push("events: this gateway does not have it".to_owned());
     }
 }
 
@@ -187,6 +206,8 @@ mod tests {
             deadline: Duration::from_millis(100),
             clock: false,
             random: false,
+            routes: RouteSettings::default(),
+            secrets: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
 use tidegate_flow::{
-    Cron, FunctionPlan, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed, Ordering, Rhythm,
+    Cron, FunctionPlan, HttpRoute, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed, Ordering, Rhythm,
     SchedulePlan,
 };
 use tidegate_runtime::Grants;
@@ -213,7 +213,7 @@ impl Manifest {
                 clock: reader.bool()?,
                 random: reader.bool()?,
                 timers: reader.uint()?,
-                routes: reader.texts("routes")?,
+                routes: reader.routes()?,
                 secrets: reader.texts("secrets")?,
                 events: reader.texts("events")?,
             },
@@ -297,6 +297,14 @@ impl Manifest {
             state_bytes: size(self.state_bytes),
             timers: size(self.wants.timers),
             schedules: self.schedules.clone(),
+            secrets: self.wants.secrets.clone(),
+            // Decoding has refused what is none.
+            routes: self
+                .wants
+                .routes
+                .iter()
+                .filter_map(|text| HttpRoute::parse(text).ok())
+                .collect(),
         }
     }
 }
@@ -455,6 +463,15 @@ impl<'a> Fields<'a> {
 
     fn texts(&mut self, key: &'static str) -> Result<Vec<String>, ManifestError> {
         texts(self.key()?, key)
+    }
+
+    fn routes(&mut self) -> Result<Vec<String>, ManifestError> {
+        const KEY: &str = "routes";
+        let found = self.texts(KEY)?;
+        for text in &found {
+            HttpRoute::parse(text).map_err(|error| wrong(KEY, format!("\"{text}\": {error}")))?;
+        }
+        Ok(found)
     }
 
     fn filters(&mut self, key: &'static str) -> Result<Vec<TopicFilter>, ManifestError> {

@@ -24,6 +24,7 @@ mod power_cut;
 mod pushed;
 mod rabbitmq;
 mod records;
+mod routes;
 mod s3_sink;
 mod security;
 mod serial;
