@@ -507,7 +507,7 @@ pub(crate) mod function {
         name: "input",
         kind: Kind::Input { max: tidegate_flow::MAX_INPUTS },
         fallback: Fallback::Absent(
-            "required, unless something else calls the function: `schedule`",
+            "required, unless something else calls the function: `schedule`, `routes`",
         ),
         about: "The streams that the function reads. With topics it gets records of those alone and passes the others.",
     };

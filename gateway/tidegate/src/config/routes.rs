@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_flow::HttpRoute;
-use toml::de::DeValue;
 
 use super::acl::words;
 use super::document::Section;
@@ -173,18 +172,13 @@ fn authentication(
         }
         _ => {
             let file = reader.path(section, &route::TOKENS_FILE, out).unwrap_or_default();
-            match &tokens {
-                None => section.wrong_absent(
-                    "tokens_file",
-                    out,
-                    "missing; `tidegate http token` writes one",
-                ),
-                Some(spot) if reader.looks_at_the_machine() => {
-                    if let Err(problem) = Tokens::load(&file) {
-                        spot.wrong(out, &problem);
-                    }
+            if reader.looks_at_the_machine()
+                && let Err(problem) = Tokens::load(&file)
+            {
+                match tokens {
+                    Some(spot) => spot.wrong(out, &problem),
+                    None => section.wrong_absent(route::TOKENS_FILE.name, out, &problem),
                 }
-                Some(_) => {}
             }
             Authentication::Token(file)
         }
@@ -226,12 +220,6 @@ fn check(
 
 /// The routes of a function.
 pub(super) fn of_function(section: &Section<'_>, out: &mut Mistakes) -> Vec<HttpRoute> {
-    if let Some(spot) = section.spot(&function::ROUTES)
-        && let DeValue::Array(list) = spot.value
-        && list.is_empty()
-    {
-        return Vec::new();
-    }
     let mut found = Vec::new();
     for (spot, text) in words(section, &function::ROUTES, out) {
         match HttpRoute::parse(&text) {

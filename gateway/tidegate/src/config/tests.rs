@@ -26,6 +26,9 @@ impl Place {
         file("server.key", include_bytes!("../links/testdata/server.key"));
         let closed = fs::Permissions::from_mode(0o600);
         fs::set_permissions(scratch.path().join("server.key"), closed).unwrap();
+        fs::write(scratch.path().join("tokens"), "").unwrap();
+        fs::set_permissions(scratch.path().join("tokens"), fs::Permissions::from_mode(0o600))
+            .unwrap();
         Self { scratch }
     }
 
@@ -510,8 +513,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "[stream.alerts]",
-        "[[http.route]]\npath = \"/a\"\n[stream.alerts]",
-        "21: http.route[0].tokens_file: missing; `tidegate http token` writes one",
+        "[[http.route]]\npath = \"/a\"\ntokens_file = \"nowhere\"\n[stream.alerts]",
+        "23: http.route[0].tokens_file = \"nowhere\": nowhere cannot be read: No such file or directory (os error 2)",
     ),
     (
         "[stream.alerts]",
@@ -674,7 +677,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"input = { stream = "telemetry" }"#,
         "",
-        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..."#,
+        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., routes = ..."#,
     ),
     (
         r#"input = { stream = "telemetry" }"#,

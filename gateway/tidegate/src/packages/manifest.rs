@@ -220,7 +220,8 @@ impl Manifest {
             schedules: if triggers { reader.schedules()? } else { Vec::new() },
         };
         reader.reader.end()?;
-        if manifest.inputs.is_empty() && manifest.schedules.is_empty() {
+        let asked = !manifest.wants.routes.is_empty();
+        if manifest.inputs.is_empty() && manifest.schedules.is_empty() && !asked {
             return Err(wrong("input", "no stream, and nothing else that calls the function"));
         }
         match manifest.has_triggers() == triggers {

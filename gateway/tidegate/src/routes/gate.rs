@@ -11,10 +11,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use ring::digest::{Context as Digest, SHA256};
-use tidegate_flow::{Answer, Once, RequestId};
+use tidegate_flow::{Answer, Once, Parameters, RequestId};
 use tokio::sync::{Semaphore, watch};
 
 use super::logins::{LoggedIn, Logins};
@@ -101,7 +102,8 @@ impl Gate {
                     tokens.insert(file.clone(), Watched::new(file, Tokens::load));
                 }
                 Authentication::Login(file) if logins.is_none() => {
-                    let started = Logins::start(file);
+                    let most = settings.security.limits.failed_logins_per_minute_per_user;
+                    let started = Logins::start(file, most);
                     logins =
                         Some(started.context("cannot start the thread that checks passwords")?);
                 }
@@ -173,19 +175,11 @@ impl Caller {
         let _room = gate.room(most)?;
         let content = body::read(content, rule.max_body).await?;
         entry.bytes_in = content.len();
-        let mut properties = vec![
-            (":method".to_owned(), head.method.to_string()),
-            (":path".to_owned(), path.to_owned()),
-        ];
-        properties.extend(user.clone().map(|user| (":user".to_owned(), user)));
-        let braced = |(name, value): (String, String)| (format!("{{{name}}}"), value);
-        properties.extend(parameters.into_iter().map(braced));
-        let query = head.uri.query();
-        properties.extend(query.map(|query| ("?query".to_owned(), query.to_owned())));
-        properties.extend(headers(&head.headers));
+        let properties = properties(&head, user.as_deref(), parameters);
+        let query = head.uri.query().unwrap_or("");
         let once = key.map(|key| Once {
             key: fingerprint(&[user.as_deref().unwrap_or(""), key], b""),
-            fingerprint: fingerprint(&[head.method.as_str(), path, query.unwrap_or("")], &content),
+            fingerprint: fingerprint(&[head.method.as_str(), path, query], &content),
         });
         let asked = tidegate_flow::Request {
             // The core's to give.
@@ -307,6 +301,19 @@ fn fingerprint(texts: &[&str], bytes: &[u8]) -> [u8; 32] {
     let mut found = [0; 32];
     found.copy_from_slice(digest.finish().as_ref());
     found
+}
+
+/// What a function is told of a request, in the order of the contract.
+fn properties(head: &Parts, user: Option<&str>, parameters: Parameters) -> Vec<(String, String)> {
+    let mut all = vec![
+        (":method".to_owned(), head.method.to_string()),
+        (":path".to_owned(), head.uri.path().to_owned()),
+    ];
+    all.extend(user.map(|user| (":user".to_owned(), user.to_owned())));
+    all.extend(parameters.into_iter().map(|(name, value)| (format!("{{{name}}}"), value)));
+    all.extend(head.uri.query().map(|query| ("?query".to_owned(), query.to_owned())));
+    all.extend(headers(&head.headers));
+    all
 }
 
 /// Those that a function reads.

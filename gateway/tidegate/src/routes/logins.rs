@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tidegate_broker::ConnId;
 use tidegate_broker::access::Secret;
 use tokio::sync::oneshot;
 
 use super::watched::Watched;
-use crate::links::{Answer, Checked, Passwords, Users};
+use crate::links::{Answer, Checked, Passwords, Rates, Users};
 
 /// See the module.
 pub(crate) struct Logins {
     users: Watched<Users>,
     passwords: Mutex<Passwords>,
     checks: Arc<Mutex<Checks>>,
+    /// Failures of each user, from wherever; apart from those over MQTT.
+    failures: Mutex<Rates>,
 }
 
 /// Logins whose password is being checked.
@@ -38,7 +41,8 @@ pub(crate) enum LoggedIn {
 }
 
 impl Logins {
-    pub(crate) fn start(file: &Path) -> io::Result<Logins> {
+    /// For the users of this file; so many logins of each may fail in a minute.
+    pub(crate) fn start(file: &Path, failures: Option<u64>) -> io::Result<Logins> {
         let checks = Arc::new(Mutex::new(Checks::default()));
         let waiting = checks.clone();
         let tell = move |checked: Checked| {
@@ -48,7 +52,8 @@ impl Logins {
             }
         };
         let passwords = Mutex::new(Passwords::start(tell)?);
-        Ok(Logins { users: Watched::new(file, Users::load), passwords, checks })
+        let failures = Mutex::new(Rates::new(failures));
+        Ok(Logins { users: Watched::new(file, Users::load), passwords, checks, failures })
     }
 
     /// Whether it is the user's password. Without `may_try`, only one that was right before is.
@@ -62,12 +67,17 @@ impl Logins {
             checks.waiting.insert(id, sender);
             id
         };
+        let may_try = may_try && !lock(&self.failures).is_full(Instant::now(), user);
         let answer = lock(&self.passwords).check(&users, id, user, password, may_try);
         match answer {
             Answer::Later => match receiver.await {
                 Ok(checked) => {
                     lock(&self.passwords).remember(&checked);
-                    if checked.right { LoggedIn::Yes } else { LoggedIn::No }
+                    if checked.right {
+                        return LoggedIn::Yes;
+                    }
+                    lock(&self.failures).add(Instant::now(), user);
+                    LoggedIn::No
                 }
                 Err(_) => LoggedIn::Busy,
             },

@@ -50,7 +50,7 @@ pub(crate) mod route {
     pub(crate) const TOKENS_FILE: Key = Key {
         name: "tokens_file",
         kind: Kind::Path,
-        fallback: Fallback::Absent("needed with `auth = \"token\"`"),
+        fallback: Fallback::Value(r#""tokens""#),
         about: "Names with their hashed tokens, as `tidegate http token` writes it; closed to others (mode 0600), read again when it has changed.",
     };
     pub(crate) const USERS: Key = Key {
