@@ -146,7 +146,7 @@ impl<F: Function> Slot<F> {
         let (Some(function), Some(frame)) = (function.as_mut(), given(input, ptr, len)) else {
             return MISUSED.into();
         };
-        let reply = call(function, frame, &Host::new());
+        let reply = call(function, frame, &Host::new(), core::mem::take(output));
         *output = reply.frame;
         if output.is_empty() {
             return reply.result.code();

@@ -66,7 +66,7 @@ impl<F: Function> Instance<F> {
     /// When it asks for the batch again, or gives it up.
     pub fn call(&mut self, frame: &[u8], state: &Entries) -> Result<Vec<u8>, Ended> {
         let host = Host { state, logs: RefCell::new(Vec::new()), secrets: &self.secrets };
-        let reply = call(&mut self.function, frame, &host);
+        let reply = call(&mut self.function, frame, &host, Vec::new());
         self.logs.extend(host.logs.into_inner());
         match reply.result {
             HandleResult::Done | HandleResult::Output { .. } => Ok(reply.frame),

@@ -18,9 +18,9 @@ pub struct Out<'h> {
 }
 
 impl<'h> Out<'h> {
-    pub(crate) fn new(host: &'h Host<'h>, batch: &Batch<'_>) -> Self {
+    pub(crate) fn new(host: &'h Host<'h>, batch: &Batch<'_>, spent: Vec<u8>) -> Self {
         let wants_causes = batch.wants_causes();
-        Self { writer: OutputWriter::new(), host, overflow: false, wants_causes }
+        Self { writer: OutputWriter::reuse(spent), host, overflow: false, wants_causes }
     }
 
     /// Publishes a message that comes from this record, with quality of service 1: it carries the
