@@ -563,9 +563,9 @@ fn special(eight: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // A byte below what is taken off borrows, which sets its high bit. With bit 1 turned over the
     // quote stands right behind the control characters.
-    let control_or_quote = (eight ^ ONES * 2).wrapping_sub(ONES * 0x21);
-    let backslash = (eight ^ ONES * b'\\' as u64).wrapping_sub(ONES);
-    (control_or_quote | backslash | eight) & ONES * 0x80
+    let control_or_quote = (eight ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+    let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control_or_quote | backslash | eight) & (ONES * 0x80)
 }
 
 #[inline(never)]
