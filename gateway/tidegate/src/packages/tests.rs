@@ -244,6 +244,7 @@ fn values_out_of_range_are_refused_by_their_key() {
         ("state_bytes", |m| m.state_bytes = 65 << 20),
         ("publish", |m| m.publish = vec![filter("a"); 2]),
         ("routes", |m| m.wants.routes = vec![String::new()]),
+        ("routes", |m| m.wants.routes = vec!["get /".into()]),
         ("secrets", |m| m.wants.secrets = vec!["x".repeat(2000)]),
     ];
     for (wanted, change) in changes {
