@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tidegate_stream::{
-    AppendError, CommitError, Log, Position, ReaderId, Record, StreamId, TableId, Transaction,
+    CommitError, Log, Position, ReaderId, Record, StreamId, TableId, Transaction,
 };
 use tidegate_wire::Digest;
 
@@ -609,18 +609,7 @@ impl Told<'_> {
 }
 
 fn refusal(error: CommitError) -> VersionError {
-    match error {
-        CommitError::Append(AppendError::Busy { .. }) => VersionError::Later,
-        CommitError::Append(
-            AppendError::StreamFull { .. }
-            | AppendError::DiskFull
-            | AppendError::TooLarge { .. }
-            | AppendError::UnknownStream(_),
-        )
-        | CommitError::TablesFull { .. }
-        | CommitError::UnknownReader(_)
-        | CommitError::UnknownTable(_) => VersionError::Refused(error.to_string()),
-    }
+    if error.is_busy() { VersionError::Later } else { VersionError::Refused(error.to_string()) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The Tidegate daemon: the shell around [`tidegate_flow`], and the commands.
 
 pub mod admin;
+mod base64;
 pub mod cli;
 pub mod config;
 pub mod core;

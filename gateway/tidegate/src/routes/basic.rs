@@ -2,6 +2,8 @@
 
 use tidegate_broker::access::Secret;
 
+use crate::base64::decode;
+
 /// Reads what stands behind `Basic `.
 pub(crate) fn parse(text: &str) -> Option<(String, Secret)> {
     let bytes = Secret::from(decode(text)?);
@@ -9,32 +11,6 @@ pub(crate) fn parse(text: &str) -> Option<(String, Secret)> {
     let (user, password) = bytes.expose().split_at(colon);
     let user = std::str::from_utf8(user).ok()?.to_owned();
     Some((user, Secret::from(password[1..].to_vec())))
-}
-
-/// The bytes of base64 (RFC 4648), with or without padding.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for digit in group {
-            let value = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        let [_, whole @ ..] = (bits << (6 * (4 - group.len()))).to_be_bytes();
-        match group.len() {
-            1 => return None,
-            digits => bytes.extend_from_slice(whole.get(..digits - 1)?),
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
