@@ -80,7 +80,7 @@ impl Gateway {
     /// Begins the call of a request of this function, when one waits and a worker is free.
     pub(crate) fn take_up_request(&mut self, now: Now, index: usize) -> bool {
         let run = &mut self.functions[index];
-        if run.parked || run.mode != Mode::Running || run.free_worker().is_none() {
+        if run.parked || run.mode != Mode::Running || !run.may_begin() {
             return false;
         }
         let Some(asked) = run.requests.take() else { return false };

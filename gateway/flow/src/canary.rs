@@ -224,6 +224,11 @@ impl Gateway {
         if !(1..=MAX_SHARE).contains(&terms.share) {
             return refused("the share of a canary is 0.01 % to 50 % of the keys");
         }
+        if install.plan.inputs.is_empty() {
+            return refused(
+                "it reads no stream, so there are no keys to share; push without --canary",
+            );
+        }
         let present = &self.functions[main].plan;
         if present.inputs != install.plan.inputs || present.ordering != install.plan.ordering {
             return refused(

@@ -31,7 +31,7 @@ impl Gateway {
     /// Begins the call of a timer of this function, when one is due and a worker is free.
     pub(crate) fn fire(&mut self, now: Now, index: usize) -> bool {
         let run = &mut self.functions[index];
-        if run.parked || run.mode != Mode::Running || run.free_worker().is_none() {
+        if run.parked || run.mode != Mode::Running || !run.may_begin() {
             return false;
         }
         let Some(fired) = run.take_timer(now) else { return false };

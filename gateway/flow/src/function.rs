@@ -261,6 +261,15 @@ impl FunctionRun {
         pause.is_some_and(|at| at > now) && self.filling_since.is_none()
     }
 
+    /// Whether a call may begin beside those under way; with strict ordering also not beside one
+    /// of the canary.
+    pub(crate) fn may_begin(&self) -> bool {
+        match self.plan.ordering {
+            Ordering::Strict => self.is_idle(),
+            Ordering::PerKey | Ordering::None => self.free_worker().is_some(),
+        }
+    }
+
     pub(crate) fn free_worker(&self) -> Option<usize> {
         self.workers.iter().position(|worker| worker.running.is_none())
     }
