@@ -232,7 +232,7 @@ fn schedules_out_of_range_are_refused() {
 #[test]
 fn values_out_of_range_are_refused_by_their_key() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 13] = [
         ("name", |m| m.name = "a b".into()),
         ("version", |m| m.version = "1 0".into()),
         ("module", |m| m.module_bytes = 0),
