@@ -35,12 +35,14 @@
 ;;   16  random is SplitMix64 of the batch id, from the start in each call of tg_handle; each call of
 ;;       random starts with a new step
 ;;   17  log takes any level and any text
+;;   18  secret_get of a name that is not granted is -1, and writes nothing
 (module
   (import "tg1" "kv_get" (func $kv_get (param i32 i32 i32 i32) (result i32)))
   (import "tg1" "kv_scan" (func $kv_scan (param i32 i32 i32 i32 i32 i32) (result i32)))
   (import "tg1" "now" (func $now (param i32) (result i64)))
   (import "tg1" "random" (func $random (param i32 i32) (result i32)))
   (import "tg1" "log" (func $log (param i32 i32 i32)))
+  (import "tg1" "secret_get" (func $secret_get (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
 
   ;; 0: texts. 1024: results of imports. 2048: the output frame. 65536 on: the input buffer.
@@ -186,6 +188,12 @@
     (call $log (i32.const 3) (global.get $missing) (i32.const 7))
     (call $log (i32.const 99) (global.get $missing) (i32.const 7))
     (call $log (i32.const 4) (i32.const -1) (i32.const 7))
+    (call $clear)
+    (if (i32.ne (call $secret_get (global.get $missing) (i32.const 7) (global.get $result) (i32.const 64)) (i32.const -1))
+      (then (return (i32.const 18))))
+    (if (i32.ne (i32.load (global.get $result)) (i32.const 0xeeeeeeee)) (then (return (i32.const 18))))
+    (if (i32.ne (call $secret_get (i32.const -1) (i32.const 7) (global.get $result) (i32.const 64)) (i32.const -14))
+      (then (return (i32.const 18))))
     (i32.const 0))
 
   ;; SplitMix64

@@ -10,6 +10,7 @@ mod clients;
 mod debian;
 #[cfg(test)]
 mod graph;
+mod guide;
 mod launch;
 mod progress;
 mod templates;

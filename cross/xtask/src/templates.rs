@@ -1,10 +1,11 @@
 //! The templates of `tidegate fn new`, as an author would build them: written out below
-//! `target/templates`, one command each, then held against the contract.
+//! `target/templates`, one command each, then held against the contract; and the guide for authors,
+//! followed in each language.
 
 use crate::progress::quietly;
 use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
-use crate::{clients, debian};
+use crate::{clients, debian, guide};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs;
@@ -20,6 +21,7 @@ const CONFIG: &str = r#"{"limit":30,"hysteresis":1}"#;
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target().join("templates");
     debian::ensure(&[("make", "make"), ("clang", "clang"), ("wasm-ld", "lld")])?;
+    debian::ensure(&[("mosquitto_pub", "mosquitto-clients")])?;
     let compiler = clients::assemblyscript(workspace)?;
     let toolchain = Toolchain::for_wasm(workspace)?;
     let mut cargo_flags = OsString::from("CARGO_FLAGS=");
@@ -70,5 +72,5 @@ fn one(workspace: &Workspace, folder: &Path, lang: &str, variables: &[OsString])
     let bytes =
         fs::copy(&built, &module).with_context(|| format!("cannot copy {}", built.display()))?;
     eprintln!("  {lang}.wasm: {bytes} bytes");
-    Ok(())
+    guide::follow(workspace, folder, lang, variables)
 }

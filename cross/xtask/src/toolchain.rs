@@ -75,6 +75,21 @@ impl Toolchain {
         (command, self.flags())
     }
 
+    /// Flags for every crate of a guest, std included: its sources are the same wherever they lie, so
+    /// that a module is too, and no long path is in it.
+    pub(crate) fn encoded_rustflags(&self, workspace: &Workspace) -> String {
+        match self {
+            Self::Own => String::new(),
+            Self::Debian(cargo) => {
+                let folder = cargo.parent().unwrap_or(cargo);
+                // Cargo names what lies in the workspace by its path from there.
+                let folder = folder.strip_prefix(workspace.root()).unwrap_or(folder);
+                let sources = folder.join("usr/lib/rustlib/src/rust");
+                format!("--remap-path-prefix={}=rust", sources.display())
+            }
+        }
+    }
+
     /// The cargo of that command.
     pub(crate) fn program(&self) -> PathBuf {
         match self {

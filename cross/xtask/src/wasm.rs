@@ -121,7 +121,7 @@ fn compile(workspace: &Workspace, toolchain: &Toolchain, function: &Function) ->
         .env("CARGO_TARGET_DIR", &target)
         // Flags for the machine's own binaries are not for guests.
         .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        .env("CARGO_ENCODED_RUSTFLAGS", toolchain.encoded_rustflags(workspace));
     quietly(&format!("building functions/{}.wasm", function.name), &mut cargo)?;
     let file = format!("{}.wasm", function.package.replace('-', "_"));
     Ok(target.join(TARGET).join("guest").join(file))

@@ -188,6 +188,13 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         Counters { dropped: self.receiving.dropped, ..self.counters }
     }
 
+    /// Bytes of the longest message that takes one frame; `None` without a session.
+    #[must_use]
+    pub fn max_payload(&self) -> Option<usize> {
+        let session = self.sessions.current()?;
+        Some(usize::from(session.terms.mtu).min(FRAME).saturating_sub(OVERHEAD))
+    }
+
     /// The other side's time.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -327,11 +334,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     }
 
     fn payload(&self, channel: u8) -> Result<usize, SendError> {
-        let session = self.sessions.current().ok_or(SendError::Down)?;
-        if !(1..=MAX_CHANNEL).contains(&channel) {
-            return Err(SendError::Channel);
-        }
-        Ok(usize::from(session.terms.mtu).min(FRAME).saturating_sub(OVERHEAD))
+        let payload = self.max_payload().ok_or(SendError::Down)?;
+        if (1..=MAX_CHANNEL).contains(&channel) { Ok(payload) } else { Err(SendError::Channel) }
     }
 
     /// What was given out goes; the other side hears that there is room again.

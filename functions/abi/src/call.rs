@@ -33,6 +33,8 @@ pub mod import {
     pub const RANDOM: &str = "random";
     /// `(level: i32, text: i32, len: i32) -> ()`
     pub const LOG: &str = "log";
+    /// `(name: i32, name_len: i32, buf: i32, cap: i32) -> i32`
+    pub const SECRET_GET: &str = "secret_get";
     /// The only clock of [`NOW`]: the batch's time, nanoseconds since 1970.
     pub const CLOCK_BATCH: i32 = 0;
 }

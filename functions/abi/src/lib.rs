@@ -38,6 +38,7 @@ extern crate std;
 
 mod batch;
 mod call;
+mod entry;
 mod field;
 mod frame_error;
 mod output;
@@ -54,6 +55,7 @@ pub use batch::{
     Messages, Qos,
 };
 pub use call::{Errno, HandleResult, export, import};
+pub use entry::Entry;
 pub use frame_error::{FrameError, FrameTooLarge};
 #[cfg(feature = "alloc")]
 pub use output::OutputWriter;

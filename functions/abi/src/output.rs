@@ -411,6 +411,12 @@ impl OutputWriter {
         Self { frame: alloc::vec::Vec::new(), count: 0 }
     }
 
+    /// The same in the room of a frame that is done with.
+    pub fn reuse(mut spent: alloc::vec::Vec<u8>) -> Self {
+        spent.clear();
+        Self { frame: spent, count: 0 }
+    }
+
     /// Adds an operation.
     ///
     /// # Errors
@@ -434,6 +440,8 @@ impl OutputWriter {
         if bytes > MAX_FRAME_BYTES {
             return Err(FrameTooLarge { bytes, max: MAX_FRAME_BYTES });
         }
+        // For all pieces at once: each that outgrows the frame would copy it.
+        self.frame.reserve(OUTPUT_HEADER_BYTES + OPERATION_HEADER_BYTES + len + 7);
         if self.frame.is_empty() {
             self.frame.extend_from_slice(&OUTPUT_MAGIC);
             self.frame.extend_from_slice(&[0; OUTPUT_HEADER_BYTES - OUTPUT_MAGIC.len()]);

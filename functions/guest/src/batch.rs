@@ -1,8 +1,9 @@
 //! What a function is given.
 
-use crate::text::cut;
+use crate::text::position;
+use core::str::from_utf8;
 use tidegate_abi::{
-    BatchRandom, BatchReader, FrameError, InputFlags, Kind, MessageRef, Qos, properties,
+    BatchRandom, BatchReader, Entry, FrameError, InputFlags, Kind, Qos, properties,
 };
 
 /// A batch of records, in the order of their stream.
@@ -18,7 +19,7 @@ impl<'a> Batch<'a> {
 
     /// The records.
     pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
-        self.entries().map(|(index, record)| Message { index, record })
+        (0..).zip(self.reader.entries()).map(|(index, entry)| Message { index, entry })
     }
 
     /// What kind its entries are of.
@@ -27,13 +28,8 @@ impl<'a> Batch<'a> {
     }
 
     /// The entries as they are in the frame.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, MessageRef<'a>)> + use<'a> {
-        let reader = self.reader;
-        (0..reader.header().count).map(move |index| match reader.entry(index) {
-            Some(entry) => (index, entry),
-            // The gateway has checked it before: whoever calls with this is no gateway.
-            None => panic!("the input frame is malformed"),
-        })
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.reader.entries()
     }
 
     /// Time of the batch, nanoseconds since 1970. The only clock there is: a replay of the
@@ -58,71 +54,96 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// One record of a batch.
+/// What an entry says. The gateway has checked it: whoever calls with another one is no gateway.
+pub(crate) fn sound<T>(field: Option<T>) -> T {
+    match field {
+        Some(field) => field,
+        None => malformed(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn malformed() -> ! {
+    panic!("the input frame is malformed")
+}
+
+/// The first property of an entry with this name.
+pub(crate) fn property<'a>(entry: &Entry<'a>, name: &str) -> Option<&'a str> {
+    pairs(entry).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// The properties of an entry.
+pub(crate) fn pairs<'a>(entry: &Entry<'a>) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    properties(sound(entry.props())).into_iter().flatten()
+}
+
+/// One record of a batch. What of it is not asked for costs nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     pub(crate) index: u32,
-    record: MessageRef<'a>,
+    entry: Entry<'a>,
 }
 
 impl<'a> Message<'a> {
     /// The topic it was published to.
     pub fn topic(&self) -> &'a str {
-        self.record.topic
+        sound(self.entry.topic())
     }
 
     /// One level of the topic, counted from 0.
     pub fn topic_level(&self, level: usize) -> Option<&'a str> {
-        let (mut found, mut rest) = cut(self.record.topic, b'/');
+        let mut rest = sound(self.entry.topic_bytes());
         for _ in 0..level {
-            (found, rest) = cut(rest?, b'/');
+            rest = rest.get(position(rest, b'/')? + 1..)?;
         }
-        Some(found)
+        let end = position(rest, b'/').unwrap_or(rest.len());
+        // The slashes of UTF-8 have UTF-8 between them.
+        rest.get(..end).and_then(|level| from_utf8(level).ok())
     }
 
     /// The bytes as published.
     pub fn payload(&self) -> &'a [u8] {
-        self.record.payload
+        sound(self.entry.payload())
     }
 
     /// Sequence number in its stream.
     pub fn seq(&self) -> u64 {
-        self.record.seq
+        sound(self.entry.seq())
     }
 
     /// Time of receipt, nanoseconds since 1970.
     pub fn time_ns(&self) -> i64 {
-        self.record.ts_ns
+        sound(self.entry.ts_ns())
     }
 
     /// How many tries of it have failed and count: 0 at first.
     pub fn attempt(&self) -> u16 {
-        self.record.attempt
+        sound(self.entry.attempt())
     }
 
     /// Quality of service it was published with.
     pub fn qos(&self) -> Qos {
-        self.record.qos
+        sound(self.entry.qos())
     }
 
     /// Whether it was published as a retained message.
     pub fn retained(&self) -> bool {
-        self.record.retain
+        sound(self.entry.retain())
     }
 
     /// Which of the function's inputs it came by, in the order of the configuration.
     pub fn source(&self) -> u32 {
-        self.record.source
+        sound(self.entry.source())
     }
 
     /// The publisher's properties, in their order.
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        // The gateway has checked them.
-        properties(self.record.props).into_iter().flatten()
+        pairs(&self.entry)
     }
 
     /// The first property with this name.
     pub fn property(&self, name: &str) -> Option<&'a str> {
-        self.properties().find(|(key, _)| *key == name).map(|(_, value)| value)
+        property(&self.entry, name)
     }
 }

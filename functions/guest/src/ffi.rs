@@ -26,6 +26,8 @@ mod tg1 {
             buf: *mut u8,
             cap: usize,
         ) -> i32;
+        pub(super) fn secret_get(name: *const u8, name_len: usize, buf: *mut u8, cap: usize)
+        -> i32;
         pub(super) fn log(level: i32, text: *const u8, len: usize);
     }
 }
@@ -144,7 +146,7 @@ impl<F: Function> Slot<F> {
         let (Some(function), Some(frame)) = (function.as_mut(), given(input, ptr, len)) else {
             return MISUSED.into();
         };
-        let reply = call(function, frame, &Host::new());
+        let reply = call(function, frame, &Host::new(), core::mem::take(output));
         *output = reply.frame;
         if output.is_empty() {
             return reply.result.code();
@@ -180,6 +182,23 @@ impl Host<'_> {
             // the host keeps none of them.
             let code =
                 unsafe { tg1::kv_get(key.as_ptr(), key.len(), value.as_mut_ptr(), value.len()) };
+            let len = usize::try_from(code).ok()?;
+            if len <= value.len() {
+                value.truncate(len);
+                return Some(value);
+            }
+            value = vec![0; len];
+        }
+    }
+
+    pub(crate) fn secret_get(&self, name: &str) -> Option<Vec<u8>> {
+        let mut value = vec![0; VALUE_GUESS];
+        loop {
+            // SAFETY: both pointers come with the length of the slice that they point to, and
+            // the host keeps none of them.
+            let code = unsafe {
+                tg1::secret_get(name.as_ptr(), name.len(), value.as_mut_ptr(), value.len())
+            };
             let len = usize::try_from(code).ok()?;
             if len <= value.len() {
                 value.truncate(len);

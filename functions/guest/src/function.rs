@@ -132,7 +132,7 @@ impl<'a> Config<'a> {
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
         for key in self.json.names() {
             if !known.iter().any(|name| key.is_string(name)) {
-                let key = key.inside().unwrap_or("");
+                let key = core::str::from_utf8(key.inside().unwrap_or(&[])).unwrap_or("");
                 let mut text = concat(&["unknown key `", key, "` in the configuration; known are"]);
                 for name in known {
                     append(&mut text, &[" ", name]);
@@ -187,14 +187,20 @@ pub(crate) struct Reply {
     pub(crate) frame: Vec<u8>,
 }
 
-/// Runs one call. The same on both sides of the border.
-pub(crate) fn call<F: Function>(function: &mut F, frame: &[u8], host: &Host<'_>) -> Reply {
+/// Runs one call. The same on both sides of the border. The output takes the room of `spent`, an
+/// earlier one.
+pub(crate) fn call<F: Function>(
+    function: &mut F,
+    frame: &[u8],
+    host: &Host<'_>,
+    spent: Vec<u8>,
+) -> Reply {
     let ended = |result| Reply { result, frame: Vec::new() };
     let Ok(batch) = Batch::open(frame) else {
         host.log(Level::Error, "the input frame is malformed");
         return ended(HandleResult::Failed(BAD_FRAME));
     };
-    let mut out = Out::new(host, &batch);
+    let mut out = Out::new(host, &batch, spent);
     let mut state = State::new(host);
     if let Err(error) = give(function, &batch, &mut out, &mut state) {
         host.log(Level::Error, error.text());
@@ -229,7 +235,7 @@ fn give<F: Function>(
     if kind == Kind::Messages {
         return function.handle(batch, out, state);
     }
-    for (_, entry) in batch.entries() {
+    for entry in batch.entries() {
         let batch = *batch;
         match kind {
             Kind::Messages => {}

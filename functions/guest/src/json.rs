@@ -14,18 +14,26 @@
 //! most 15 significant digits and an exponent of at most 22 either way, which is what sensors
 //! send; beyond that, to within 20 units in the last place.
 
-use crate::text::{append, concat, cut, number};
+use crate::text::{append, concat, digits, position};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroUsize;
+use core::str::from_utf8;
 
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 32;
 
-/// A JSON value, as its text. The text has been checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A JSON value, as its text. The text has been checked: it is UTF-8, and starts and ends at ASCII.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Json<'a> {
-    text: &'a str,
+    text: &'a [u8],
+}
+
+impl core::fmt::Debug for Json<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Json").field("text", &self.text()).finish()
+    }
 }
 
 /// Where a text stops being JSON.
@@ -40,7 +48,8 @@ pub struct JsonError {
 impl JsonError {
     /// What is wrong, without the formatting machinery: `expected a value at byte 3`.
     pub fn text(&self) -> String {
-        concat(&["expected ", self.expected, " at byte ", &number(self.at as u64)])
+        let (mut buffer, at) = ([0; 20], self.at as u64);
+        concat(&["expected ", self.expected, " at byte ", digits(&mut buffer, at)])
     }
 }
 
@@ -58,30 +67,41 @@ impl<'a> Json<'a> {
     /// # Errors
     /// The first byte that does not fit.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, JsonError> {
-        let text = core::str::from_utf8(bytes)
-            .map_err(|error| JsonError { at: error.valid_up_to(), expected: "UTF-8" })?;
-        let mut scanner = Scanner::new(text, 0);
-        scanner.space();
-        let start = scanner.at;
-        if scanner.value(0) {
-            let value = scanner.since(start);
-            scanner.space();
-            if scanner.at == text.len() {
-                return Ok(value);
-            }
-            scanner.expected = "the end";
-        }
-        Err(JsonError { at: scanner.at, expected: scanner.expected })
+        read(bytes, &mut []).map(|(start, end)| Json { text: piece(bytes, start, end) })
+    }
+
+    /// Checks as [`parse`](Self::parse) does, and finds the values at some paths on the way: what
+    /// [`path`](Self::path) would find, for the time of the check alone.
+    ///
+    /// ```
+    /// use tidegate_guest::json::Json;
+    ///
+    /// let payload = br#"{"id":"g3","at":{"value":31.70}}"#;
+    /// let [value, unit] = Json::pick(payload, ["at.value", "unit"])?;
+    /// assert_eq!(value.and_then(|value| value.as_f64()), Some(31.7));
+    /// assert_eq!(unit, None);
+    /// # Ok::<(), tidegate_guest::json::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first byte that does not fit.
+    pub fn pick<const N: usize>(
+        bytes: &'a [u8],
+        paths: [&str; N],
+    ) -> Result<[Option<Self>; N], JsonError> {
+        let mut wanted = paths.map(|path| Wanted { path, found: None });
+        read(bytes, &mut wanted)?;
+        Ok(wanted.map(|wanted| wanted.found))
     }
 
     /// The value as it was written, without surrounding spaces.
     pub fn text(&self) -> &'a str {
-        self.text
+        from_utf8(self.text).unwrap_or("")
     }
 
     /// Whether it is an object.
     pub fn is_object(&self) -> bool {
-        self.text.starts_with('{')
+        self.text.first() == Some(&b'{')
     }
 
     /// The members of an object, in their order; none when it is no object.
@@ -97,24 +117,22 @@ impl<'a> Json<'a> {
 
     fn pairs(&self) -> Pairs<'a> {
         let at = if self.is_object() { 1 } else { self.text.len() };
-        Pairs { scanner: Scanner::new(self.text, at) }
+        Pairs { scanner: Scanner::new(self.text), at }
     }
 
     /// Whether it is this string.
+    #[inline(never)]
     pub(crate) fn is_string(&self, other: &str) -> bool {
-        if cut(self.text, b'\\').1.is_some() {
-            self.as_str().is_some_and(|text| text == other)
-        } else {
-            self.inside() == Some(other)
-        }
+        self.as_str().is_some_and(|text| text == other)
     }
 
     /// What is between the quotes of a string.
-    pub(crate) fn inside(&self) -> Option<&'a str> {
-        self.text.strip_prefix('"')?.strip_suffix('"')
+    pub(crate) fn inside(&self) -> Option<&'a [u8]> {
+        self.text.strip_prefix(b"\"")?.strip_suffix(b"\"")
     }
 
     /// The member of an object with this name; the last one, if there are several.
+    #[inline(never)]
     pub fn get(&self, name: &str) -> Option<Json<'a>> {
         let mut found = None;
         let mut pairs = self.pairs();
@@ -127,20 +145,18 @@ impl<'a> Json<'a> {
     }
 
     /// The value at a path of names with dots between them: `at.value`.
+    #[inline(never)]
     pub fn path(&self, path: &str) -> Option<Json<'a>> {
-        let mut found = *self;
-        let mut left = Some(path);
-        while let Some(path) = left {
-            let (name, rest) = cut(path, b'.');
-            found = found.get(name)?;
-            left = rest;
-        }
-        Some(found)
+        let mut wanted = [Wanted { path, found: None }];
+        // The text was checked: this does not fail.
+        Scanner::new(self.text).value(0, &mut wanted);
+        let [Wanted { found, .. }] = wanted;
+        found
     }
 
     /// The number; `None` when it is none, or too large for an `f64`.
     pub fn as_f64(&self) -> Option<f64> {
-        match self.text.as_bytes().first()? {
+        match self.text.first()? {
             b'-' | b'0'..=b'9' => number_of(self.text),
             _ => None,
         }
@@ -154,11 +170,67 @@ impl<'a> Json<'a> {
     /// The boolean; `None` when it is none.
     pub fn as_bool(&self) -> Option<bool> {
         // The text was checked: no other value begins like this.
-        match self.text.as_bytes() {
+        match self.text {
             [b't', ..] => Some(true),
             [b'f', ..] => Some(false),
             _ => None,
         }
+    }
+}
+
+/// Checks a whole text, and says where its value begins and ends; what is wanted of an object is found
+/// on the way.
+#[inline(never)]
+fn read<'a>(bytes: &'a [u8], wanted: &mut [Wanted<'_, 'a>]) -> Result<(usize, usize), JsonError> {
+    let mut scanner = Scanner::new(bytes);
+    let start = behind_spaces(bytes, 0);
+    if let Some(end) = scanner.value(start, wanted) {
+        let at = behind_spaces(bytes, end.get());
+        if at == bytes.len() && (scanner.is_ascii || from_utf8(bytes).is_ok()) {
+            return Ok((start, end.get()));
+        }
+        scanner.fail(at, "the end");
+    }
+    Err(scanner.mistake())
+}
+
+fn piece(bytes: &[u8], start: usize, end: usize) -> &[u8] {
+    bytes.get(start..end).unwrap_or(&[])
+}
+
+/// A value that is looked for in an object.
+struct Wanted<'p, 'a> {
+    /// Names with dots between them.
+    path: &'p str,
+    found: Option<Json<'a>>,
+}
+
+impl<'a> Wanted<'_, 'a> {
+    /// Whether the path may end at a name of that length, or lead through it.
+    #[inline(always)]
+    fn fits(&self, len: usize) -> bool {
+        self.path.len() == len || self.path.as_bytes().get(len) == Some(&b'.')
+    }
+
+    /// Looks at a member.
+    #[inline(never)]
+    fn see(&mut self, name: &[u8], text: &'a [u8], start: usize, end: usize) {
+        // Each name of a path is one without a dot.
+        let same = |(&one, &other): (&u8, &u8)| one == other && one != b'.';
+        if self.fits(name.len()) && self.path.as_bytes().iter().zip(name).all(same) {
+            let value = Json { text: piece(text, start, end) };
+            self.found = match self.path.get(name.len() + 1..) {
+                Some(rest) => value.path(rest),
+                None => Some(value),
+            };
+        }
+    }
+
+    /// The same for a name with escapes.
+    #[cold]
+    #[inline(never)]
+    fn see_escaped(&mut self, name: &[u8], text: &'a [u8], start: usize, end: usize) {
+        self.see(unescape(name).as_bytes(), text, start, end);
     }
 }
 
@@ -181,23 +253,24 @@ impl<'a> Iterator for Members<'a> {
 #[derive(Debug, Clone)]
 struct Pairs<'a> {
     scanner: Scanner<'a>,
+    at: usize,
 }
 
 impl<'a> Pairs<'a> {
+    #[inline(never)]
     fn next_pair(&mut self) -> Option<(Json<'a>, Json<'a>)> {
+        let text = self.scanner.bytes;
         // The text was checked as a whole: whatever does not fit here is its end.
-        let scanner = &mut self.scanner;
-        scanner.close(b',');
-        scanner.space();
-        let start = scanner.at;
-        if !scanner.string() {
-            return None;
+        let mut name = behind_spaces(text, self.at);
+        if peek(text, name) == b',' {
+            name = behind_spaces(text, name + 1);
         }
-        let key = scanner.since(start);
-        scanner.close(b':');
-        scanner.space();
-        let start = scanner.at;
-        scanner.value(0).then(|| (key, scanner.since(start)))
+        let name_end = self.scanner.value(name, &mut [])?.get();
+        let colon = behind_spaces(text, name_end);
+        let start = behind_spaces(text, colon + 1);
+        self.at = self.scanner.value(start, &mut [])?.get();
+        let json = |start, end| Json { text: piece(text, start, end) };
+        Some((json(name, name_end), json(start, self.at)))
     }
 }
 
@@ -206,210 +279,308 @@ pub fn push_string(json: &mut String, text: &str) {
     let mut rest = text;
     let mut before = "\"";
     let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    while let Some(at) = rest.bytes().position(special) {
-        let byte = rest.as_bytes().get(at).copied().unwrap_or(0);
+    loop {
+        let at = rest.bytes().position(special).unwrap_or(rest.len());
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        let Some(&byte) = tail.as_bytes().first() else {
+            return append(json, &[before, plain, "\""]);
+        };
         let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
         let hex = [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)];
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",
-            _ => core::str::from_utf8(&hex).unwrap_or(""),
+            _ => from_utf8(&hex).unwrap_or(""),
         };
-        append(json, &[before, rest.get(..at).unwrap_or(""), escape]);
+        append(json, &[before, plain, escape]);
         before = "";
-        rest = rest.get(at + 1..).unwrap_or("");
+        rest = tail.get(1..).unwrap_or("");
     }
-    append(json, &[before, rest, "\""]);
 }
 
-/// Reads from left to right. Each step says whether the text was as it should be; if not, `at` and
-/// `expected` say what is wrong. Smaller than a `Result` from each.
+/// A place in a text behind something: never its start. `None` says that the text is not as it should
+/// be; `at` and `expected` of the scanner then say what is wrong.
+type Behind = Option<NonZeroUsize>;
+
+/// Reads from left to right. Places are handed on as values, because an interpreter reads and writes
+/// fields at the price of arithmetic.
 #[derive(Debug, Clone)]
 struct Scanner<'a> {
-    text: &'a str,
+    bytes: &'a [u8],
+    /// What is wrong, and where.
     at: usize,
     expected: &'static str,
+    /// No string so far had other characters: there is no need to check them.
+    is_ascii: bool,
+    /// A string since this was last cleared had escapes.
+    escapes: bool,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str, at: usize) -> Self {
-        Self { text, at, expected: "" }
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, expected: "", is_ascii: true, escapes: false }
     }
 
-    /// The byte at `at`; 0, which JSON has nowhere, at the end.
-    fn peek(&self) -> u8 {
-        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, at: usize, expected: &'static str) -> Behind {
+        (self.at, self.expected) = (at, expected);
+        None
     }
 
-    fn fail(&mut self, expected: &'static str) -> bool {
-        self.expected = expected;
-        false
-    }
-
-    fn space(&mut self) {
-        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
-            self.at += 1;
+    /// What is wrong. What is no text at all is no text first.
+    #[cold]
+    #[inline(never)]
+    fn mistake(&self) -> JsonError {
+        match from_utf8(self.bytes) {
+            Ok(_) => JsonError { at: self.at, expected: self.expected },
+            Err(error) => JsonError { at: error.valid_up_to(), expected: "UTF-8" },
         }
     }
 
-    fn value(&mut self, depth: usize) -> bool {
-        match self.peek() {
-            b'"' => self.string(),
-            b'{' => self.inside(depth, b'}'),
-            b'[' => self.inside(depth, b']'),
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
-            b'n' => self.word("null"),
-            _ => self.fail("a value"),
-        }
-    }
-
-    fn since(&self, start: usize) -> Json<'a> {
-        // Both ends are at ASCII characters, so this is never `None`.
-        Json { text: self.text.get(start..self.at).unwrap_or("") }
-    }
-
-    /// An object or an array, from its opening bracket on.
-    fn inside(&mut self, depth: usize, end: u8) -> bool {
-        if depth >= MAX_DEPTH {
-            return self.fail("at most 32 levels of nesting");
-        }
-        self.at += 1;
-        if self.close(end) {
-            return true;
-        }
+    /// A value. One loop for all that is inside of it: a call for each piece would cost more than
+    /// the piece.
+    #[inline(never)]
+    fn value(&mut self, start: usize, wanted: &mut [Wanted<'_, 'a>]) -> Behind {
+        let bytes = self.bytes;
+        // The brackets that are open, the innermost in the lowest bit: 1 = an object.
+        let (mut depth, mut objects) = (0, 0u32);
+        let mut named = false;
+        // Of a member of the outermost object: name, its end, and the start of the value.
+        let (mut name, mut name_end, mut escapes, mut begin) = (0, 0, false, 0);
+        let mut at = start;
         loop {
-            self.space();
-            if end == b'}' && !self.name() {
-                return false;
+            let is_name = objects & 1 == 1 && !named;
+            let byte;
+            (at, byte) = solid(bytes, at);
+            if depth == 1 && !is_name {
+                begin = at;
             }
-            if !self.value(depth + 1) {
-                return false;
-            }
-            if self.close(end) {
-                return true;
-            }
-            if !self.close(b',') {
-                return self.fail(if end == b'}' { "',' or '}'" } else { "',' or ']'" });
-            }
-        }
-    }
-
-    /// The name of a member, up to its value.
-    fn name(&mut self) -> bool {
-        if self.peek() != b'"' {
-            return self.fail("a name");
-        }
-        if !self.string() {
-            return false;
-        }
-        if !self.close(b':') {
-            return self.fail("':'");
-        }
-        self.space();
-        true
-    }
-
-    /// Passes spaces, and this byte if it follows them.
-    fn close(&mut self, byte: u8) -> bool {
-        self.space();
-        let closed = self.peek() == byte;
-        self.at += usize::from(closed);
-        closed
-    }
-
-    fn string(&mut self) -> bool {
-        if self.peek() != b'"' {
-            return false;
-        }
-        loop {
-            self.at += 1;
-            match self.peek() {
-                b'"' => break,
-                b'\\' if !self.escape() => return false,
-                0..=0x1f if self.at >= self.text.len() => {
-                    return self.fail("the end of the string");
-                }
-                0..=0x1f => return self.fail("an escape for a control character"),
-                _ => {}
-            }
-        }
-        self.at += 1;
-        true
-    }
-
-    /// An escape from its backslash on, up to its last character.
-    fn escape(&mut self) -> bool {
-        self.at += 1;
-        match self.peek() {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => true,
-            b'u' => {
-                for _ in 0..4 {
-                    self.at += 1;
-                    if !self.peek().is_ascii_hexdigit() {
-                        return self.fail("four hexadecimal digits");
+            if byte == b'"' {
+                let first = at + 1;
+                at = first;
+                loop {
+                    // What needs no look is passed eight bytes at a time.
+                    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+                        let found = special(u64::from_le_bytes(*eight));
+                        if found != 0 {
+                            at += found.trailing_zeros() as usize / 8;
+                            break;
+                        }
+                        at += 8;
+                    }
+                    match peek(bytes, at) {
+                        b'"' => break,
+                        b' '..=b'[' | b']'..=0x7f => at += 1,
+                        byte => at = self.odd(at, byte)?.get(),
                     }
                 }
-                true
+                at += 1;
+                if is_name {
+                    let (colon, byte) = solid(bytes, at);
+                    if byte != b':' {
+                        return self.fail(colon, "':'");
+                    }
+                    if depth == 1 {
+                        (name, name_end, escapes) = (first, at - 1, self.escapes);
+                    }
+                    named = true;
+                    at = colon + 1;
+                    continue;
+                }
+            } else if is_name {
+                return self.fail(at, "a name");
+            } else if byte == b'{' || byte == b'[' {
+                if depth >= MAX_DEPTH {
+                    return self.fail(at, "at most 32 levels of nesting");
+                }
+                let (inside, next) = solid(bytes, at + 1);
+                // The closing brackets come two behind the opening ones.
+                if next != byte + 2 {
+                    depth += 1;
+                    objects = objects << 1 | u32::from(byte == b'{');
+                    named = false;
+                    self.escapes = false;
+                    at = inside;
+                    continue;
+                }
+                at = inside + 1;
+            } else {
+                at = self.scalar(at, byte)?.get();
             }
-            _ => self.fail("an escape"),
-        }
-    }
-
-    fn number(&mut self) -> bool {
-        self.at += usize::from(self.peek() == b'-');
-        if self.peek() == b'0' {
-            self.at += 1;
-        } else if !self.digits() {
-            return false;
-        }
-        if self.peek() == b'.' {
-            self.at += 1;
-            if !self.digits() {
-                return false;
+            // Behind a value, and behind each bracket that closes.
+            loop {
+                if depth == 0 {
+                    return NonZeroUsize::new(at);
+                }
+                if depth == 1 && objects == 1 {
+                    for one in &mut *wanted {
+                        if escapes {
+                            one.see_escaped(piece(bytes, name, name_end), bytes, begin, at);
+                        } else if one.fits(name_end - name) {
+                            one.see(piece(bytes, name, name_end), bytes, begin, at);
+                        }
+                    }
+                }
+                let (place, byte) = solid(bytes, at);
+                if byte == b',' {
+                    at = place + 1;
+                    named = false;
+                    self.escapes = false;
+                    break;
+                }
+                let is_object = objects & 1 == 1;
+                if byte != if is_object { b'}' } else { b']' } {
+                    let expected = if is_object { "',' or '}'" } else { "',' or ']'" };
+                    return self.fail(place, expected);
+                }
+                at = place + 1;
+                depth -= 1;
+                objects >>= 1;
             }
         }
-        if self.peek() | 0x20 == b'e' {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
-            return self.digits();
-        }
-        true
     }
 
-    fn digits(&mut self) -> bool {
-        if !self.peek().is_ascii_digit() {
-            return self.fail("a digit");
+    /// What a string cannot pass over.
+    #[inline(never)]
+    fn odd(&mut self, at: usize, byte: u8) -> Behind {
+        match byte {
+            b'\\' => self.escape(at),
+            0x80.. => {
+                self.is_ascii = false;
+                NonZeroUsize::new(at + 1)
+            }
+            _ if at >= self.bytes.len() => self.fail(at, "the end of the string"),
+            _ => self.fail(at, "an escape for a control character"),
         }
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
-        }
-        true
     }
 
-    fn word(&mut self, word: &str) -> bool {
-        let here = self.text.as_bytes().get(self.at..).unwrap_or(&[]);
-        if !here.starts_with(word.as_bytes()) {
-            return self.fail("a value");
+    /// An escape from its backslash on.
+    #[inline(never)]
+    fn escape(&mut self, at: usize) -> Behind {
+        self.escapes = true;
+        let at = at + 1;
+        match peek(self.bytes, at) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => NonZeroUsize::new(at + 1),
+            b'u' => {
+                let end = at + 5;
+                let mut digit = at + 1;
+                while peek(self.bytes, digit).is_ascii_hexdigit() && digit < end {
+                    digit += 1;
+                }
+                if digit < end {
+                    return self.fail(digit, "four hexadecimal digits");
+                }
+                NonZeroUsize::new(end)
+            }
+            _ => self.fail(at, "an escape"),
         }
-        self.at += word.len();
-        true
+    }
+
+    /// A number, or one of the three words.
+    #[inline(never)]
+    fn scalar(&mut self, start: usize, byte: u8) -> Behind {
+        let minus = usize::from(byte == b'-');
+        let mut at = start + minus;
+        let digits = self.digits(at);
+        if digits == at {
+            return if minus == 1 { self.fail(at, "a digit") } else { self.word(at) };
+        }
+        at = if peek(self.bytes, at) == b'0' { at + 1 } else { digits };
+        if peek(self.bytes, at) == b'.' {
+            let digits = self.digits(at + 1);
+            if digits == at + 1 {
+                return self.fail(digits, "a digit");
+            }
+            at = digits;
+        }
+        if peek(self.bytes, at) | 0x20 == b'e' {
+            at += 1;
+            at += usize::from(matches!(peek(self.bytes, at), b'+' | b'-'));
+            let digits = self.digits(at);
+            if digits == at {
+                return self.fail(at, "a digit");
+            }
+            at = digits;
+        }
+        NonZeroUsize::new(at)
+    }
+
+    /// Passes digits, as many as there are.
+    #[inline(never)]
+    fn digits(&self, mut at: usize) -> usize {
+        while peek(self.bytes, at).is_ascii_digit() {
+            at += 1;
+        }
+        at
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn word(&mut self, at: usize) -> Behind {
+        let word = match peek(self.bytes, at) {
+            b't' => "true",
+            b'f' => "false",
+            _ => "null",
+        };
+        let end = at + word.len();
+        if piece(self.bytes, at, end) != word.as_bytes() {
+            return self.fail(at, "a value");
+        }
+        NonZeroUsize::new(end)
     }
 }
 
-fn unescape(text: &str) -> Cow<'_, str> {
-    if cut(text, b'\\').1.is_none() {
-        return Cow::Borrowed(text);
+/// The byte there; 0, which JSON has nowhere, at the end.
+#[inline(always)]
+fn peek(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+/// The place of the next byte that is no space, and the byte.
+#[inline(always)]
+fn solid(bytes: &[u8], at: usize) -> (usize, u8) {
+    let byte = peek(bytes, at);
+    if byte > b' ' {
+        return (at, byte);
+    }
+    let at = behind_spaces(bytes, at);
+    (at, peek(bytes, at))
+}
+
+#[inline(never)]
+fn behind_spaces(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(peek(bytes, at), b' ' | b'\t' | b'\n' | b'\r') {
+        at += 1;
+    }
+    at
+}
+
+/// The high bits of those of eight bytes that a string cannot pass over: quotes, backslashes, control
+/// characters, and what is not ASCII. Above the first one more may be set.
+#[inline(always)]
+fn special(eight: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // A byte below what is taken off borrows, which sets its high bit. With bit 1 turned over the
+    // quote stands right behind the control characters.
+    let control_or_quote = (eight ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
+    let backslash = (eight ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control_or_quote | backslash | eight) & (ONES * 0x80)
+}
+
+#[inline(never)]
+fn unescape(text: &[u8]) -> Cow<'_, str> {
+    if position(text, b'\\').is_none() {
+        return Cow::Borrowed(from_utf8(text).unwrap_or(""));
     }
     let mut plain = Vec::new();
-    let mut bytes = text.as_bytes().iter();
+    let mut bytes = text.iter();
     while let Some(&byte) = bytes.next() {
         let mut buffer = [byte, 0, 0, 0];
         let mut len = 1;
         if byte == b'\\' {
             match bytes.next() {
-                Some(b'u') => len = code_point(&mut bytes).encode_utf8(&mut buffer).len(),
+                Some(b'u') => len = encode(code_point(&mut bytes), &mut buffer),
                 Some(&letter) => buffer[0] = named(letter),
                 None => {}
             }
@@ -449,6 +620,21 @@ fn code_point(bytes: &mut core::slice::Iter<'_, u8>) -> char {
     char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
+/// The UTF-8 of a code point; how many bytes. Half the code of `encode_utf8`.
+fn encode(point: char, buffer: &mut [u8; 4]) -> usize {
+    let mut left = u32::from(point);
+    let len = 1 + [0x7f, 0x7ff, 0xffff].iter().filter(|&&last| left > last).count();
+    for byte in buffer.iter_mut().take(len).rev() {
+        *byte = 0x80 | (left & 0x3f) as u8;
+        left >>= 6;
+    }
+    match len {
+        1 => buffer[0] = u32::from(point) as u8,
+        len => buffer[0] |= 0xff00u16.wrapping_shr(len as u32) as u8,
+    }
+    len
+}
+
 /// Four digits that were checked.
 #[inline(never)]
 fn hex4(bytes: &mut core::slice::Iter<'_, u8>) -> u32 {
@@ -458,43 +644,35 @@ fn hex4(bytes: &mut core::slice::Iter<'_, u8>) -> u32 {
 
 /// Reads a checked JSON number. The standard library's reader is exact for every number and
 /// brings 10 KB of tables with it.
-fn number_of(text: &str) -> Option<f64> {
-    let mut mantissa = 0u64;
-    let mut scale = 0i32;
-    let mut fraction = false;
-    let mut bytes = text.as_bytes().iter();
-    while let Some(&byte) = bytes.next() {
-        match byte {
-            b'-' => {}
-            b'.' => fraction = true,
-            b'e' | b'E' => {
-                scale = scale.saturating_add(exponent(bytes.as_slice()));
-                break;
+fn number_of(text: &[u8]) -> Option<f64> {
+    let (mut mantissa, mut scale, mut exponent) = (0u64, 0i32, 0i32);
+    // Digits of the mantissa behind the point shift; those of the exponent come behind `e`.
+    let (mut fraction, mut behind, mut sign) = (0, false, 1);
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            match byte {
+                b'.' => fraction = 1,
+                b'-' if behind => sign = -1,
+                b'-' | b'+' => {}
+                _ => behind = true,
             }
+        } else if behind {
+            // Cut off where it is far beyond what an `f64` can express.
+            exponent = (exponent * 10 + i32::from(digit)).min(100_000);
+        } else if mantissa < 1_000_000_000_000_000_000 {
+            mantissa = mantissa * 10 + u64::from(digit);
+            scale -= fraction;
+        } else {
             // 19 digits fit into 64 bits; those after them only shift.
-            digit if mantissa < 1_000_000_000_000_000_000 => {
-                mantissa = mantissa * 10 + u64::from(digit & 15);
-                scale -= i32::from(fraction);
-            }
-            _ => scale += i32::from(!fraction),
+            scale += 1 - fraction;
         }
     }
-    let value = scaled(mantissa, scale);
+    let value = scaled(mantissa, scale.saturating_add(sign * exponent));
     if value.is_infinite() {
         return None;
     }
-    Some(if text.starts_with('-') { -value } else { value })
-}
-
-/// The exponent, cut off where it is far beyond what an `f64` can express.
-fn exponent(text: &[u8]) -> i32 {
-    let mut size = 0;
-    for digit in text {
-        if digit.is_ascii_digit() && size < 100_000 {
-            size = size * 10 + i32::from(digit & 15);
-        }
-    }
-    if text.first() == Some(&b'-') { -size } else { size }
+    Some(if text.first() == Some(&b'-') { -value } else { value })
 }
 
 /// `mantissa * 10^scale`. One correctly rounded operation on two exact numbers where both are

@@ -42,6 +42,7 @@ pub enum Ended {
 pub struct Instance<F> {
     function: F,
     logs: Vec<(Level, String)>,
+    secrets: BTreeMap<String, Vec<u8>>,
 }
 
 impl<F: Function> Instance<F> {
@@ -51,7 +52,12 @@ impl<F: Function> Instance<F> {
     /// What the function says about it.
     pub fn new(config: &[u8]) -> Result<Self, Error> {
         let function = F::new(&Config::parse(config)?)?;
-        Ok(Self { function, logs: Vec::new() })
+        Ok(Self { function, logs: Vec::new(), secrets: BTreeMap::new() })
+    }
+
+    /// Sets a secret, which the function may read from then on.
+    pub fn set_secret(&mut self, name: &str, value: &[u8]) {
+        self.secrets.insert(name.to_string(), value.to_vec());
     }
 
     /// Gives it a batch, and the state as it was committed before it.
@@ -59,8 +65,8 @@ impl<F: Function> Instance<F> {
     /// # Errors
     /// When it asks for the batch again, or gives it up.
     pub fn call(&mut self, frame: &[u8], state: &Entries) -> Result<Vec<u8>, Ended> {
-        let host = Host { state, logs: RefCell::new(Vec::new()) };
-        let reply = call(&mut self.function, frame, &host);
+        let host = Host { state, logs: RefCell::new(Vec::new()), secrets: &self.secrets };
+        let reply = call(&mut self.function, frame, &host, Vec::new());
         self.logs.extend(host.logs.into_inner());
         match reply.result {
             HandleResult::Done | HandleResult::Output { .. } => Ok(reply.frame),
@@ -83,11 +89,16 @@ const PAGE_ENTRIES: usize = 16;
 pub(crate) struct Host<'a> {
     state: &'a Entries,
     logs: RefCell<Vec<(Level, String)>>,
+    secrets: &'a BTreeMap<String, Vec<u8>>,
 }
 
 impl Host<'_> {
     pub(crate) fn kv_get(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.state.get(key).cloned()
+    }
+
+    pub(crate) fn secret_get(&self, name: &str) -> Option<Vec<u8>> {
+        self.secrets.get(name).cloned()
     }
 
     /// Some entries with this prefix whose keys come after `after`, in order; none = the end.

@@ -18,9 +18,9 @@ pub struct Out<'h> {
 }
 
 impl<'h> Out<'h> {
-    pub(crate) fn new(host: &'h Host<'h>, batch: &Batch<'_>) -> Self {
+    pub(crate) fn new(host: &'h Host<'h>, batch: &Batch<'_>, spent: Vec<u8>) -> Self {
         let wants_causes = batch.wants_causes();
-        Self { writer: OutputWriter::new(), host, overflow: false, wants_causes }
+        Self { writer: OutputWriter::reuse(spent), host, overflow: false, wants_causes }
     }
 
     /// Publishes a message that comes from this record, with quality of service 1: it carries the
@@ -72,6 +72,12 @@ impl<'h> Out<'h> {
     /// there is one.
     pub fn cancel_timer(&mut self, name: &str) {
         self.set_timer(name, 0, 0);
+    }
+
+    /// The secret of this name, as it is now; `None` when it has no value, or is not granted to the
+    /// function (`secrets` in its configuration). Read it where you use it: it may be replaced.
+    pub fn secret(&self, name: &str) -> Option<Vec<u8>> {
+        self.host.secret_get(name)
     }
 
     /// Writes a line to the function's log when the batch commits.

@@ -15,6 +15,8 @@ pub fn concat(pieces: &[&str]) -> String {
 /// Appends pieces to a text.
 #[inline(never)]
 pub fn append(text: &mut String, pieces: &[&str]) {
+    // For all at once: each piece that outgrows the text would copy it.
+    text.reserve(pieces.iter().map(|piece| piece.len()).sum());
     for piece in pieces {
         text.push_str(piece);
     }
@@ -49,10 +51,8 @@ pub(crate) fn digits(buffer: &mut [u8; 20], number: u64) -> &str {
 
 /// Appends a number in decimal, with its sign when it is negative.
 pub fn push_signed(text: &mut String, number: i64) {
-    if number < 0 {
-        text.push('-');
-    }
-    push_number(text, number.unsigned_abs());
+    let sign = if number < 0 { "-" } else { "" };
+    append(text, &[sign, digits(&mut [0; 20], number.unsigned_abs())]);
 }
 
 /// Appends a template with every `{name}` replaced.
@@ -73,8 +73,13 @@ pub fn push_template(text: &mut String, template: &str, name: &str, value: &str)
 
 /// What is before the first such ASCII character, and what is after it, if there is one.
 pub fn cut(text: &str, separator: u8) -> (&str, Option<&str>) {
-    match text.bytes().position(|byte| byte == separator) {
+    match position(text.as_bytes(), separator) {
         Some(at) => (text.get(..at).unwrap_or(""), text.get(at + 1..)),
         None => (text, None),
     }
+}
+
+/// Where the byte is first.
+pub(crate) fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    bytes.iter().position(|&found| found == byte)
 }

@@ -1,16 +1,16 @@
 //! What calls a function besides records: timers, requests, events.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, pairs, property as value, sound};
 use crate::json::{Json, JsonError};
 use crate::text::cut;
 use alloc::string::String;
 use alloc::vec::Vec;
-use tidegate_abi::{MessageRef, properties, property};
+use tidegate_abi::{Entry, property};
 
 /// A timer that is due.
 #[derive(Debug, Clone, Copy)]
 pub struct Timer<'a> {
-    pub(crate) entry: MessageRef<'a>,
+    pub(crate) entry: Entry<'a>,
     pub(crate) batch: Batch<'a>,
 }
 
@@ -18,12 +18,12 @@ impl<'a> Timer<'a> {
     /// Its name: that of [`Out::set_timer`](crate::Out::set_timer), or of a trigger in the
     /// configuration.
     pub fn name(&self) -> &'a str {
-        self.entry.topic
+        sound(self.entry.topic())
     }
 
     /// When it was due, nanoseconds since 1970; the newest time, when several were missed.
     pub fn due_ns(&self) -> i64 {
-        self.entry.ts_ns
+        sound(self.entry.ts_ns())
     }
 
     /// How many further times it was due since it was given last.
@@ -35,7 +35,7 @@ impl<'a> Timer<'a> {
 
     /// How often the function has been given it before.
     pub fn attempt(&self) -> u16 {
-        self.entry.attempt
+        sound(self.entry.attempt())
     }
 
     /// The batch that it came in: its time, and random numbers.
@@ -47,7 +47,7 @@ impl<'a> Timer<'a> {
 /// An event: of the function itself, of a device, of an uplink, of the disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
-    pub(crate) entry: MessageRef<'a>,
+    pub(crate) entry: Entry<'a>,
     pub(crate) batch: Batch<'a>,
 }
 
@@ -55,12 +55,12 @@ impl<'a> Event<'a> {
     /// `start`, `stop`, `online`, `connected`, ...: see the contract. Names are added: ignore those
     /// that you do not know.
     pub fn name(&self) -> &'a str {
-        self.entry.topic
+        sound(self.entry.topic())
     }
 
     /// When it happened, nanoseconds since 1970.
     pub fn time_ns(&self) -> i64 {
-        self.entry.ts_ns
+        sound(self.entry.ts_ns())
     }
 
     /// What is known about it: a JSON object.
@@ -68,12 +68,12 @@ impl<'a> Event<'a> {
     /// # Errors
     /// When it is no JSON, which no gateway sends.
     pub fn json(&self) -> Result<Json<'a>, JsonError> {
-        Json::parse(self.entry.payload)
+        Json::parse(self.payload())
     }
 
     /// The same as bytes.
     pub fn payload(&self) -> &'a [u8] {
-        self.entry.payload
+        sound(self.entry.payload())
     }
 
     /// The batch that it came in: its time, and random numbers.
@@ -85,14 +85,14 @@ impl<'a> Event<'a> {
 /// A request over HTTP that waits for an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    pub(crate) entry: MessageRef<'a>,
+    pub(crate) entry: Entry<'a>,
     pub(crate) batch: Batch<'a>,
 }
 
 impl<'a> Request<'a> {
     /// The pattern as the configuration has it: `/sensors/{id}/limit`.
     pub fn route(&self) -> &'a str {
-        self.entry.topic
+        sound(self.entry.topic())
     }
 
     /// `GET`, `PUT`, ...
@@ -140,28 +140,23 @@ impl<'a> Request<'a> {
 
     /// The body.
     pub fn body(&self) -> &'a [u8] {
-        self.entry.payload
+        sound(self.entry.payload())
     }
 
     /// When all of it was there, nanoseconds since 1970.
     pub fn time_ns(&self) -> i64 {
-        self.entry.ts_ns
+        sound(self.entry.ts_ns())
     }
 
     /// All properties, as the contract has them: the parts above, then the headers.
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        properties(self.entry.props).into_iter().flatten()
+        pairs(&self.entry)
     }
 
     /// The batch that it came in: its time, and random numbers.
     pub fn batch(&self) -> Batch<'a> {
         self.batch
     }
-}
-
-fn value<'a>(entry: &MessageRef<'a>, name: &str) -> Option<&'a str> {
-    let mut pairs = properties(entry.props).into_iter().flatten();
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// `a%20b+c` as `a b c`.

@@ -3,8 +3,8 @@
 //! Every import counts against [`Limits::host_calls`] and costs fuel, a base and so much per
 //! byte, so that a guest cannot hide its work on the host's side. None of them enters the guest.
 
-use crate::State;
 use crate::limits::{Grants, Limits};
+use crate::{SecretValue, Secrets, State};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) running: bool,
     pub(crate) table_elements: usize,
     pub(crate) logs: Logs,
+    /// What it may read, and what is kept out of its texts.
+    pub(crate) secrets: Arc<Secrets>,
     /// The last line of this call that says where the guest panicked.
     pub(crate) last_words: Option<String>,
 }
@@ -65,10 +67,13 @@ impl Guest {
             running: false,
             table_elements: 0,
             last_words: None,
+            secrets: Arc::default(),
         }
     }
 
     fn log(&mut self, level: Level, text: &[u8]) {
+        let secrets = self.secrets.clone();
+        let text = &*secrets.masked(text);
         // Also beyond `log_bytes`: a panic after a flood of lines still has a place.
         if text.starts_with(PANIC) {
             let text = text.get(..MAX_PANIC_BYTES).unwrap_or(text);
@@ -171,7 +176,7 @@ impl fmt::Display for TooManyHostCalls {
 impl HostError for TooManyHostCalls {}
 
 /// Name, parameters and results of every import, for the checks at install.
-pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 5] = {
+pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 6] = {
     use ValType::{I32, I64};
     [
         (import::KV_GET, &[I32; 4], &[I32]),
@@ -179,6 +184,7 @@ pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 5] = {
         (import::NOW, &[I32], &[I64]),
         (import::RANDOM, &[I32; 2], &[I32]),
         (import::LOG, &[I32; 3], &[]),
+        (import::SECRET_GET, &[I32; 4], &[I32]),
     ]
 };
 
@@ -205,6 +211,7 @@ pub(crate) fn define(linker: &mut Linker<Guest>, grants: Grants) -> Result<(), E
         linker.func_wrap(import::MODULE, import::RANDOM, denied)?;
     }
     linker.func_wrap(import::MODULE, import::LOG, log)?;
+    linker.func_wrap(import::MODULE, import::SECRET_GET, secret_get)?;
     Ok(())
 }
 
@@ -252,6 +259,36 @@ fn kv_get(
     let len = length(value.len());
     charge(&mut caller, bytes as u64 / BYTES_PER_FUEL)?;
     Ok(len)
+}
+
+/// As `kv_get`, for the secrets that the function is granted; -EPERM for other names.
+fn secret_get(
+    mut caller: Caller<'_, Guest>,
+    name: i32,
+    name_len: i32,
+    buf: i32,
+    cap: i32,
+) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    let (memory, guest) = split(&mut caller);
+    let Some(name) = range(name, name_len).and_then(|range| memory.get(range)) else {
+        return Ok(Errno::Fault.code());
+    };
+    let Some(granted) = guest.secrets.get(name) else {
+        return Ok(Errno::NotPermitted.code());
+    };
+    let Some(value) = granted.map(SecretValue::expose) else {
+        return Ok(Errno::NoEntry.code());
+    };
+    if value.len() <= cap as u32 as usize {
+        let Some(target) = span(buf, value.len()).and_then(|range| memory.get_mut(range)) else {
+            return Ok(Errno::Fault.code());
+        };
+        target.copy_from_slice(value);
+    }
+    let bytes = value.len();
+    charge(&mut caller, bytes as u64 / BYTES_PER_FUEL)?;
+    Ok(length(bytes))
 }
 
 /// Entries whose keys start with the prefix and come after `after`, as many as fit: repeated

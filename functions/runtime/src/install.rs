@@ -5,7 +5,9 @@ use crate::imports::{self, Guest};
 use crate::instance::Instance;
 use crate::limits::{Grants, Limits};
 use crate::outline;
+use crate::secrets::Secrets;
 use std::fmt;
+use std::sync::Arc;
 use tidegate_abi::{export, import};
 use wasmi::{
     CompilationMode, Config, EnforcedLimits, Engine, ExternType, FuncType, Linker, Store, ValType,
@@ -93,7 +95,7 @@ pub enum InstallError {
     },
     /// An import that this gateway does not have.
     #[error(
-        "the module imports `{module}.{name}` ({kind}), which does not exist here; only `tg1.kv_get`, `kv_scan`, `now`, `random` and `log` do{hint}"
+        "the module imports `{module}.{name}` ({kind}), which does not exist here; only `tg1.kv_get`, `kv_scan`, `now`, `random`, `log` and `secret_get` do{hint}"
     )]
     UnknownImport {
         /// The module part of its name.
@@ -188,10 +190,23 @@ impl Module {
     /// # Errors
     /// When the guest fails, or does not accept its configuration.
     pub fn instantiate(&self, config: &[u8]) -> Result<Instance, StartFailure> {
-        let (store, instance) = self.bare_instance().map_err(|error| StartFailure {
+        self.instantiate_with(config, Arc::default())
+    }
+
+    /// The same for a function that may read secrets, from its start on.
+    ///
+    /// # Errors
+    /// When the guest fails, or does not accept its configuration.
+    pub fn instantiate_with(
+        &self,
+        config: &[u8],
+        secrets: Arc<Secrets>,
+    ) -> Result<Instance, StartFailure> {
+        let (mut store, instance) = self.bare_instance().map_err(|error| StartFailure {
             failure: Failure::Trap { text: error.to_string() },
             logs: Vec::new(),
         })?;
+        store.data_mut().secrets = secrets;
         Instance::start(store, &instance, config)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Outcome, StartFailure, Verdict};
 use crate::imports::{Guest, TooManyHostCalls};
-use crate::{Level, Limits, State};
+use crate::{Level, Limits, Secrets, State, mask};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,6 +83,11 @@ impl Instance {
             memory_bytes: self.memory_bytes(),
             logs: self.take_logs(),
         }
+    }
+
+    /// From the next call on, the guest reads these.
+    pub fn give_secrets(&mut self, secrets: Arc<Secrets>) {
+        self.store.data_mut().secrets = secrets;
     }
 
     /// Runs `tg_stop`, where there is one, and ends the instance.
@@ -189,7 +194,9 @@ impl Instance {
                 return Err(Failure::NackIndex { index, count });
             }
         }
-        Ok(frame.to_vec())
+        let masked = mask::masked(&output, &self.store.data().secrets);
+        let masked = masked.map_err(|_| Failure::OutputTooLarge { bytes, limit })?;
+        Ok(masked.unwrap_or_else(|| frame.to_vec()))
     }
 
     fn take_logs(&mut self) -> Vec<(Level, String)> {

@@ -39,7 +39,9 @@ mod imports;
 mod install;
 mod instance;
 mod limits;
+mod mask;
 mod outline;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +49,7 @@ pub use failure::{Failure, Outcome, StartFailure, Verdict};
 pub use install::{InstallError, Module};
 pub use instance::Instance;
 pub use limits::{Grants, Limits};
+pub use secrets::{MAX_SECRET, MIN_SECRET, SecretValue, Secrets};
 pub use tidegate_abi::Level;
 
 /// A function's key-value state, as committed before the batch.

@@ -3,6 +3,7 @@
 mod conformance;
 mod install;
 mod running;
+mod secrets;
 mod state;
 mod templates;
 mod threshold;

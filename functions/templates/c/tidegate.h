@@ -178,6 +178,8 @@ static _Noreturn void tg_panic(tg_text file, int64_t line, tg_text text);
 #define TG_UNUSED __attribute__((unused))
 
 TG_IMPORT(kv_get) int32_t tg1_kv_get(const char *key, uint32_t key_len, void *buf, uint32_t cap);
+TG_IMPORT(secret_get)
+int32_t tg1_secret_get(const char *name, uint32_t name_len, void *buf, uint32_t cap);
 TG_IMPORT(kv_scan)
 int32_t tg1_kv_scan(const char *prefix, uint32_t prefix_len, const char *after, uint32_t after_len,
                     void *buf, uint32_t cap);
@@ -475,6 +477,12 @@ TG_UNUSED static int32_t tg_get(tg_text key, void *value, uint32_t cap) {
         __builtin_memcpy(value, whole, cap);
         tg_free(whole);
     }
+    return len < 0 ? -1 : len;
+}
+
+/* The secret of this name as it is now: its length; written only if it fits. -1 when it has no value, or `secrets` does not name it. */
+TG_UNUSED static int32_t tg_secret(tg_text name, void *value, uint32_t cap) {
+    int32_t len = tg1_secret_get(name.at, name.len, value, cap);
     return len < 0 ? -1 : len;
 }
 

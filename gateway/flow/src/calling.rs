@@ -50,7 +50,11 @@ impl Gateway {
             Expired::Some => return true,
             Expired::NoRoom => return false,
         }
-        // Timers that are always due must not keep records out.
+        // Requests and timers that always wait must not keep records out.
+        let run = &mut self.functions[index];
+        if !std::mem::take(&mut run.requests.given_last) && self.take_up_request(now, index) {
+            return true;
+        }
         let run = &mut self.functions[index];
         if !std::mem::take(&mut run.timer_last) && self.fire(now, index) {
             return true;
@@ -64,7 +68,11 @@ impl Gateway {
             self.start_call(now, (index, slot), batch);
             return true;
         }
-        if self.fire(now, index) || filled || self.end_drain(now, index) {
+        if self.take_up_request(now, index)
+            || self.fire(now, index)
+            || filled
+            || self.end_drain(now, index)
+        {
             return true;
         }
         self.functions[index].rest(now.instant);
@@ -135,6 +143,10 @@ impl Gateway {
                 run.wake();
                 self.judge_timer(now, index, fired, result.verdict);
             }
+            Origin::Request(asked) => {
+                run.wake();
+                self.judge_request(now, id.function, *asked, result.verdict);
+            }
             Origin::Records(batch) => {
                 run.release(&batch);
                 if slot == index {
@@ -148,7 +160,7 @@ impl Gateway {
 }
 
 /// A clock that is not set may say any year; nanoseconds end in 2262.
-fn nanoseconds(unix_ms: i64) -> i64 {
+pub(crate) fn nanoseconds(unix_ms: i64) -> i64 {
     unix_ms.saturating_mul(1_000_000)
 }
 

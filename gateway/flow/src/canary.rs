@@ -229,6 +229,11 @@ impl Gateway {
         if !(1..=MAX_SHARE).contains(&terms.share) {
             return refused("the share of a canary is 0.01 % to 50 % of the keys");
         }
+        if install.plan.inputs.is_empty() {
+            return refused(
+                "it reads no stream, so there are no keys to share; push without --canary",
+            );
+        }
         let present = &self.functions[main].plan;
         if present.inputs != install.plan.inputs
             || present.ordering != install.plan.ordering
@@ -330,13 +335,13 @@ impl Gateway {
     /// What the canary has in its calls goes to the present version, and its slot is empty.
     fn end_canary(&mut self, name: &str) {
         let Some(trial) = self.versions.set_canary(name, None) else { return };
-        self.empty_slot(trial.slot);
         let Some(main) = self.functions[trial.slot].canary_of else { return };
         let mut back = Vec::new();
         for worker in &mut self.functions[trial.slot].workers {
             let running = worker.running.take();
             back.extend(running.into_iter().flat_map(|running| running.origin.into_records()));
         }
+        self.empty_slot(trial.slot);
         let run = &mut self.functions[main];
         run.canary = None;
         run.release(&back);

@@ -11,6 +11,7 @@ use crate::attributes::Attributes;
 use crate::metric::Reported;
 use crate::plan::FunctionPlan;
 use crate::queue::InputRecord;
+use crate::request::{Answer, Done};
 use crate::timers::{Fired, MAX_NAME, MAX_SPAN_MS, TimerSet};
 use crate::trace::{Carried, Room};
 
@@ -35,10 +36,22 @@ pub(crate) struct Effects {
     pub(crate) timers: BTreeMap<String, Option<TimerSet>>,
     /// The timer that the call was for: it is done with the commit.
     pub(crate) fired: Option<Fired>,
+    /// What a request is answered with; `None`: the call is for no request.
+    pub(crate) reply: Option<Reply>,
+    /// The request that the call was for: it is done with the commit.
+    pub(crate) done: Option<Box<Done>>,
     pub(crate) logs: Vec<(u8, String)>,
     /// For the trace contexts that outputs carry on.
     pub(crate) room: Room,
     pub(crate) traces_dropped: u64,
+}
+
+/// What the output to a request says of it.
+#[derive(Default)]
+pub(crate) struct Reply {
+    pub(crate) answer: Option<Answer>,
+    /// The text of a NACK that drops it.
+    pub(crate) refused: Option<String>,
 }
 
 /// What a key of the state is set to.
@@ -61,6 +74,12 @@ impl Effects {
     /// None yet; outputs have at most so many user properties with what is copied into them.
     pub(crate) fn new(max_user_properties: usize) -> Effects {
         Effects { room: Room::new(max_user_properties), ..Effects::default() }
+    }
+
+    /// The same for the call of a request.
+    pub(crate) fn of_request(max_user_properties: usize) -> Effects {
+        let reply = Some(Reply::default());
+        Effects { reply, ..Effects::new(max_user_properties) }
     }
 
     /// Adds an operation of an output frame.
@@ -112,8 +131,14 @@ impl Effects {
                 let set = timer_set(plan, name, *delay_ms, *period_ms)?;
                 self.timers.insert((*name).to_owned(), set);
             }
-            Operation::Respond { .. } => {
-                return Err("bad output: RESPOND, though this is no request".into());
+            Operation::Respond { status, content_type, body } => {
+                let Some(reply) = &mut self.reply else {
+                    return Err("bad output: RESPOND, though this is no request".into());
+                };
+                let answer = answer(*status, content_type, body)?;
+                if reply.answer.replace(answer).is_some() {
+                    return Err("bad output: a second RESPOND".into());
+                }
             }
         }
         Ok(())
@@ -166,7 +191,12 @@ impl Effects {
             return Err(format!("bad output: NACK of record {index} of {}", batch.len()));
         }
         match class {
-            NackClass::Drop => self.dropped += 1,
+            NackClass::Drop => {
+                self.dropped += 1;
+                if let Some(reply) = &mut self.reply {
+                    reply.refused = Some(text.to_owned());
+                }
+            }
             NackClass::Dead => {
                 self.dead.insert(index, text.to_owned());
             }
@@ -176,6 +206,21 @@ impl Effects {
         }
         Ok(())
     }
+}
+
+/// Longest media type of an answer, in bytes.
+const MAX_MEDIA_TYPE: usize = 256;
+
+fn answer(status: u16, media_type: &str, body: &[u8]) -> Result<Answer, String> {
+    if !(200..=599).contains(&status) {
+        return Err(format!("bad output: RESPOND with status {status}, not 200 to 599"));
+    }
+    let plain = |b: u8| (b' '..=b'~').contains(&b);
+    if media_type.len() > MAX_MEDIA_TYPE || !media_type.bytes().all(plain) {
+        return Err("bad output: RESPOND with what is no media type".to_owned());
+    }
+    let (media_type, body) = (media_type.to_owned(), Bytes::copy_from_slice(body));
+    Ok(Answer { media_type, body, ..Answer::bare(status) })
 }
 
 fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {

@@ -32,7 +32,7 @@ impl Gateway {
     pub(crate) fn fire(&mut self, now: Now, index: usize) -> bool {
         let run = &mut self.functions[index];
         let runs = !run.parked && run.mode == Mode::Running && run.has_started();
-        if !runs || run.free_worker().is_none() {
+        if !runs || !run.may_begin() {
             return false;
         }
         let Some(fired) = run.take_timer(now) else { return false };

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_stream::{Log, ReadLimit, Seq, TableId};
 
+use crate::answers::Answers;
 use crate::attributes::Attributes;
 use crate::canary::{Beside, Side, Split};
 use crate::clock::Now;
@@ -27,6 +28,7 @@ use crate::notes::Notes;
 use crate::origin::Origin;
 use crate::plan::{EventKind, FunctionPlan, MAX_WORKERS, Ordering};
 use crate::queue::{InputRecord, Kept, Key, Queue, Tries, Want};
+use crate::request::Requests;
 use crate::retry::LaneRoom;
 use crate::route::Routes;
 use crate::schedules::Schedules;
@@ -70,6 +72,8 @@ pub(crate) struct FunctionRun {
     pub(crate) last: Option<Seq>,
     /// The last call was a timer's: records have their turn.
     pub(crate) timer_last: bool,
+    pub(crate) requests: Requests,
+    pub(crate) answers: Answers,
     pub(crate) tally: Tally,
     /// For the jitter of its pauses.
     pub(crate) seed: u64,
@@ -130,6 +134,7 @@ impl FunctionRun {
         let expiries = Expiries::define(log, &plan.name)?;
         let timers = Timers::define(log, plan)?;
         let schedules = Schedules::define(log, plan)?;
+        let (answers, requests) = Answers::define(log, &plan.name)?;
         let workers = match plan.ordering {
             Ordering::Strict => 1,
             Ordering::PerKey | Ordering::None => plan.workers.clamp(1, MAX_WORKERS),
@@ -154,6 +159,8 @@ impl FunctionRun {
             first: None,
             last: None,
             timer_last: false,
+            requests: Requests::behind(requests),
+            answers,
             tally: Tally::default(),
             seed,
             awake: true,
@@ -276,6 +283,15 @@ impl FunctionRun {
         pause.is_some_and(|at| at > now) && self.filling_since.is_none()
     }
 
+    /// Whether a call may begin beside those under way; with strict ordering also not beside one
+    /// of the canary.
+    pub(crate) fn may_begin(&self) -> bool {
+        match self.plan.ordering {
+            Ordering::Strict => self.is_idle(),
+            Ordering::PerKey | Ordering::None => self.free_worker().is_some(),
+        }
+    }
+
     pub(crate) fn free_worker(&self) -> Option<usize> {
         self.workers.iter().position(|worker| worker.running.is_none())
     }
@@ -298,6 +314,7 @@ impl FunctionRun {
             self.changed = true;
         }
         self.awake |= self.next_timer().is_some_and(|at| at <= now);
+        self.awake |= !self.requests.is_empty();
         self.awake |= self.not_before.take().is_some() || self.changed;
         self.awake
     }

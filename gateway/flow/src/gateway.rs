@@ -38,6 +38,7 @@ use crate::notes::{NoteOf, Notes};
 use crate::plan::Plan;
 use crate::refusal::Refusals;
 use crate::release::{Release, Spooled};
+use crate::request::{Answer, Open, RequestId};
 use crate::route::Routes;
 use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
@@ -70,6 +71,8 @@ pub enum Output {
     Authenticate(ConnId, Login),
     /// Do this on the disk and hand the reply to [`Gateway::handle_disk`].
     Disk(DiskRequest),
+    /// Tell the client of this request.
+    Answer(RequestId, Answer),
     /// Call this function and hand the result to [`Gateway::handle_call`].
     Call(Call),
     /// Hand this to the driver of the uplink with this index in the plan.
@@ -132,6 +135,15 @@ pub enum Notice {
         function: String,
         /// Records in the batch.
         records: usize,
+        /// What happened.
+        failure: String,
+    },
+    /// The call of a request failed; its client is told, without the reason.
+    RequestFailed {
+        /// The function's name.
+        function: String,
+        /// The pattern of the route.
+        route: String,
         /// What happened.
         failure: String,
     },
@@ -238,6 +250,8 @@ pub struct Gateway {
     /// Calls begun so far.
     pub(crate) calls: u64,
     pub(crate) versions: Versions,
+    /// Requests without an answer.
+    pub(crate) open: Open,
     pub(crate) uplinks: Vec<UplinkRun>,
     pub(crate) losses: Losses,
     pub(crate) sessions: Sessions,
@@ -380,6 +394,7 @@ impl Gateway {
             letters,
             calls: 0,
             versions,
+            open: Open::default(),
             uplinks,
             losses,
             sessions,
@@ -505,6 +520,9 @@ impl Gateway {
             self.judge_trials(now);
             self.judge_canaries(now);
         }
+        if self.open.poll_timeout().is_some_and(|at| at <= now.instant) {
+            self.answer_late(now);
+        }
         if self.retry_held_at.is_some_and(|at| at <= now.instant) {
             self.retry_held_at = None;
             self.retry_held(now);
@@ -519,7 +537,8 @@ impl Gateway {
         let functions = functions.filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
         let trials = self.versions.poll_timeout().filter(|_| served);
-        [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at, trials]
+        let requests = self.open.poll_timeout();
+        [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at, trials, requests]
             .into_iter()
             .flatten()
             .chain(functions)
@@ -655,6 +674,7 @@ impl Gateway {
                 let Spooled { seq, message, targets, expires_at } = *spooled;
                 self.broker.offer(now.instant, seq, &message, &targets, expires_at);
             }
+            Release::Answer(id, answer) => self.answer(id, *answer),
             Release::Persisted(ticket) => self.broker.persisted(now.instant, ticket),
         }
     }

@@ -8,9 +8,7 @@
 //! big-endian. At most [`MAX_IMPORTS`] are remembered; the one that was not heard of for longest
 //! is forgotten.
 
-use tidegate_stream::{
-    AppendError, CommitError, DefineError, Log, Position, Record, TableId, Transaction,
-};
+use tidegate_stream::{CommitError, DefineError, Log, Position, Record, TableId, Transaction};
 
 use crate::clock::Now;
 use crate::gateway::Gateway;
@@ -119,18 +117,7 @@ impl Gateway {
 }
 
 fn refusal(error: CommitError) -> ImportError {
-    match error {
-        CommitError::Append(AppendError::Busy { .. }) => ImportError::Later,
-        CommitError::Append(
-            AppendError::StreamFull { .. }
-            | AppendError::DiskFull
-            | AppendError::TooLarge { .. }
-            | AppendError::UnknownStream(_),
-        )
-        | CommitError::TablesFull { .. }
-        | CommitError::UnknownReader(_)
-        | CommitError::UnknownTable(_) => ImportError::Refused(error.to_string()),
-    }
+    if error.is_busy() { ImportError::Later } else { ImportError::Refused(error.to_string()) }
 }
 
 fn key(stream: &str, id: &str) -> Vec<u8> {

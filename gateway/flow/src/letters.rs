@@ -11,8 +11,7 @@
 use std::time::Duration;
 
 use tidegate_stream::{
-    AppendError, CommitError, Log, Position, ReadLimit, ReadOutcome, Record, Seq, StreamId,
-    TableId, Transaction,
+    CommitError, Log, Position, ReadLimit, ReadOutcome, Record, Seq, StreamId, TableId, Transaction,
 };
 
 use crate::attributes::{Attributes, DeadLetter};
@@ -99,18 +98,7 @@ pub enum LetterError {
 
 impl From<CommitError> for LetterError {
     fn from(error: CommitError) -> LetterError {
-        match error {
-            CommitError::Append(AppendError::Busy { .. }) => LetterError::Later,
-            CommitError::Append(
-                AppendError::StreamFull { .. }
-                | AppendError::DiskFull
-                | AppendError::TooLarge { .. }
-                | AppendError::UnknownStream(_),
-            )
-            | CommitError::TablesFull { .. }
-            | CommitError::UnknownReader(_)
-            | CommitError::UnknownTable(_) => LetterError::Log(error),
-        }
+        if error.is_busy() { LetterError::Later } else { LetterError::Log(error) }
     }
 }
 

@@ -2,6 +2,8 @@
 //! commit, stream to uplink. No I/O: see [`Gateway`].
 
 mod alias;
+mod answering;
+mod answers;
 pub mod attributes;
 mod call;
 mod calling;
@@ -18,6 +20,7 @@ mod foreign;
 mod function;
 mod gateway;
 mod hold;
+mod http_route;
 mod import;
 mod ingest;
 mod intake;
@@ -36,6 +39,7 @@ mod queue;
 mod refusal;
 mod release;
 mod report;
+mod request;
 mod retry;
 mod route;
 mod schedules;
@@ -64,6 +68,7 @@ pub use clock::{ClockQuality, Now};
 pub use control::{ControlError, ResetDone, ResetTo};
 pub use cron::{Cron, CronError};
 pub use gateway::{BuildError, Gateway, Login, Notice, Output, PlantedBug};
+pub use http_route::{HTTP_METHODS, HttpRoute, HttpRouteError, NotText, Parameters};
 pub use import::{ImportBatch, ImportError};
 pub use key::{KeyError, PartitionKey};
 pub use late::{LATE_SUFFIX, LateLimits};
@@ -74,5 +79,6 @@ pub use plan::{
     LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed,
     Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
 };
+pub use request::{Answer, MAX_WAITING_REQUESTS, Once, Request, RequestId};
 pub use tidegate_uplink::UplinkEvent;
 pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

@@ -22,6 +22,9 @@ pub struct FunctionEntry {
     pub stream: Option<String>,
     /// Records that wait for it, when it runs.
     pub lag: Option<u64>,
+    /// The HTTP routes that it answers, when it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
     /// The version that runs, if it was pushed.
     pub version: Option<VersionEntry>,
     /// When that became so, in milliseconds since 1970.
@@ -133,7 +136,9 @@ impl Gateway {
             let (stream, lag) = (Some(status.stream.clone()), Some(status.lag));
             let (name, state) = (status.name.clone(), status.state.clone());
             let metering = Some(metering(status, run));
-            let mut entry = FunctionEntry { stream, lag, metering, ..entry(name, state, alias) };
+            let routes = run.plan.routes.iter().map(ToString::to_string).collect();
+            let mut entry =
+                FunctionEntry { stream, lag, metering, routes, ..entry(name, state, alias) };
             let beside = run.canary.and_then(|canary| self.functions.get(canary.slot));
             if let Some((canary, run)) = entry.canary.as_mut().zip(beside) {
                 canary.records = run.tally.records;
@@ -162,6 +167,7 @@ fn entry(name: String, state: String, alias: Option<Alias>) -> FunctionEntry {
         state,
         stream: None,
         lag: None,
+        routes: Vec::new(),
         since_unix_ms: alias.current.is_some().then_some(alias.since_unix_ms),
         on_trial: alias.on_trial,
         version: alias.current.map(version_entry),

@@ -4,6 +4,7 @@
 //! ([`verdict`](crate::verdict)): effects, and what its origin says is done.
 
 use crate::queue::InputRecord;
+use crate::request::Asked;
 use crate::timers::Fired;
 
 /// What began a call.
@@ -13,6 +14,8 @@ pub(crate) enum Origin {
     Records(Vec<InputRecord>),
     /// A timer of the function that is due.
     Timer(Fired),
+    /// Somebody asks over HTTP.
+    Request(Box<Asked>),
     /// Something that no longer matters: the call's end changes nothing.
     Void,
 }
@@ -22,7 +25,7 @@ impl Origin {
     pub(crate) fn into_records(self) -> Vec<InputRecord> {
         match self {
             Origin::Records(records) => records,
-            Origin::Timer(_) | Origin::Void => Vec::new(),
+            Origin::Timer(_) | Origin::Request(_) | Origin::Void => Vec::new(),
         }
     }
 
@@ -30,7 +33,15 @@ impl Origin {
     pub(crate) fn records(&self) -> &[InputRecord] {
         match self {
             Origin::Records(records) => records,
-            Origin::Timer(_) | Origin::Void => &[],
+            Origin::Timer(_) | Origin::Request(_) | Origin::Void => &[],
+        }
+    }
+
+    /// The request that waits for its end.
+    pub(crate) fn request(&self) -> Option<&Asked> {
+        match self {
+            Origin::Request(asked) => Some(asked),
+            Origin::Records(_) | Origin::Timer(_) | Origin::Void => None,
         }
     }
 }

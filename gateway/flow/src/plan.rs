@@ -8,6 +8,7 @@ use tidegate_stream::{Compression, LogOptions, Overflow};
 use tidegate_uplink::UplinkOptions;
 
 use crate::cron::Cron;
+use crate::http_route::HttpRoute;
 use crate::key::PartitionKey;
 use crate::late::LateLimits;
 
@@ -122,6 +123,8 @@ pub struct FunctionPlan {
     pub schedules: Vec<SchedulePlan>,
     /// What it is told of (each kind once).
     pub events: Vec<EventKind>,
+    /// The HTTP routes that it answers.
+    pub routes: Vec<HttpRoute>,
 }
 
 /// What a function can be told of (`docs/formats/abi-tg1.md`, Events).
@@ -251,6 +254,7 @@ impl FunctionPlan {
             timers: 16,
             schedules: Vec::new(),
             events: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }

@@ -306,9 +306,11 @@ impl Queue {
             && self.bytes <= want.bytes
     }
 
-    /// The usual case: what was read is one batch, and moves nowhere.
+    /// The usual case: what was read is one batch, and moves nowhere. The next one is likely to be as
+    /// large: it finds the room, where it would grow and be copied many times.
     fn take_all(&mut self, want: &Want<'_>) -> Picked {
-        let batch = Vec::from(std::mem::take(&mut self.records));
+        let room = VecDeque::with_capacity(self.records.len());
+        let batch = Vec::from(std::mem::replace(&mut self.records, room));
         let bytes = std::mem::take(&mut self.bytes);
         let full = batch.len() >= want.records || bytes >= want.bytes;
         Picked { batch, bytes, full }

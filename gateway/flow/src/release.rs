@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use tidegate_broker::{Message, PersistTicket, SpoolTarget, Ticket, TopicFilter};
 
+use crate::request::{Answer, RequestId};
+
 /// Done when the log is durable through the position that it waits for.
 #[derive(Debug)]
 pub(crate) enum Release {
@@ -15,6 +17,8 @@ pub(crate) enum Release {
     Deliver(Arc<Message>, Vec<TopicFilter>),
     /// Offer it to the sessions that it was spooled for.
     Spooled(Box<Spooled>),
+    /// Answer a request.
+    Answer(RequestId, Box<Answer>),
     /// Tell the broker that its changes are on the disk.
     Persisted(PersistTicket),
 }

@@ -156,6 +156,8 @@ impl Gateway {
             timers: run.timers.len() as u64,
             timers_given: tally.timers_given,
             timers_passed: tally.timers_passed,
+            requests: tally.requests,
+            requests_refused: tally.requests_refused,
             fuel: tally.fuel,
             busy_us: tally.busy.as_micros() as u64,
             cpu_us: tally.cpu.as_micros() as u64,

@@ -376,9 +376,8 @@ impl Gateway {
     /// known, and forgets those that are gone.
     pub(crate) fn note_schedules(&mut self, now: Now) {
         for index in 0..self.functions.len() {
-            // The schedules of a canary begin when it is promoted.
-            let run = &self.functions[index];
-            if run.parked || run.canary_of.is_some() {
+            // A canary has none of its own: those of the version that runs are given.
+            if self.functions[index].parked || self.functions[index].canary_of.is_some() {
                 continue;
             }
             // The version before may have them, and be taken back.

@@ -16,6 +16,7 @@ use tidegate_stream::{
     ReadOutcome, ReaderId, Record, RecordRef, Seq, StreamConfig, StreamId, TableId, Transaction,
 };
 
+use crate::answers::answer_table_room;
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
 use crate::gateway::{Gateway, Notice, Output, PlantedBug};
@@ -64,6 +65,7 @@ pub(crate) fn with_table_room(plan: &Plan) -> LogOptions {
     let mut options = plan.log.clone();
     options.max_table_bytes += plan.broker.max_retained_bytes + SESSION_TABLE_BYTES;
     options.max_table_bytes += lane_table_room(plan.functions.len()) + LETTER_TABLE_BYTES;
+    options.max_table_bytes += answer_table_room(plan.functions.len());
     options
 }
 
@@ -456,7 +458,8 @@ impl Gateway {
                 self.sessions.counting = true;
                 return false;
             }
-            ReadOutcome::End => u64::MAX,
+            // The rest is to be written once more before it is read.
+            ReadOutcome::End => return false,
         };
         for (seq, message, targets) in found {
             self.broker.count(now.instant, seq, &message, &targets);

@@ -257,6 +257,12 @@ pub struct FunctionStatus {
     /// Timers given up for this time: the function did not take them, or failed too often.
     #[serde(default)]
     pub timers_passed: u64,
+    /// Requests over HTTP whose answer counted.
+    #[serde(default)]
+    pub requests: u64,
+    /// Requests that were turned away: the function did not run, or was busy.
+    #[serde(default)]
+    pub requests_refused: u64,
     /// Fuel used.
     pub fuel: u64,
     /// Time spent in the guest, in microseconds.

@@ -27,6 +27,10 @@ pub(crate) struct Tally {
     pub(crate) timers_given: u64,
     /// Timers given up.
     pub(crate) timers_passed: u64,
+    /// Requests whose answer counted.
+    pub(crate) requests: u64,
+    /// Requests that were turned away: the function did not run, or was busy.
+    pub(crate) requests_refused: u64,
     pub(crate) fuel: u64,
     pub(crate) busy: Duration,
     pub(crate) cpu: Duration,

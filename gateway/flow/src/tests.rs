@@ -17,6 +17,7 @@ mod losses;
 mod metrics;
 mod ordering;
 mod quotas;
+mod requests;
 mod schedules;
 mod sessions;
 mod setbacks;
@@ -39,8 +40,8 @@ use tidegate_uplink::{Action, OutboundMessage, OutboundRecord, UplinkEvent, Upli
 
 use crate::attributes::Attributes;
 use crate::{
-    Call, CallResult, CallVerdict, ClockQuality, DEAD_LETTER_STREAM, FunctionPlan, Gateway, Now,
-    Output, Plan, Setback, StreamPlan, UplinkPlan,
+    Answer, Call, CallResult, CallVerdict, ClockQuality, DEAD_LETTER_STREAM, FunctionPlan, Gateway,
+    Now, Output, Plan, RequestId, Setback, StreamPlan, UplinkPlan,
 };
 
 /// What a function, by its index, does with a batch.
@@ -80,6 +81,7 @@ struct Bench {
     /// Functions whose calls fail.
     broken: std::collections::BTreeSet<usize>,
     orders: Vec<crate::FunctionOrder>,
+    answers: Vec<(RequestId, Answer)>,
 }
 
 impl Bench {
@@ -116,6 +118,7 @@ impl Bench {
             access: None,
             broken: std::collections::BTreeSet::new(),
             orders: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -218,6 +221,7 @@ impl Bench {
                 Output::Call(call) => self.call(call),
                 Output::Uplink(index, action) => self.upstream(index, action),
                 Output::Function(order) => self.orders.push(order),
+                Output::Answer(id, answer) => self.answers.push((id, answer)),
                 Output::Authenticate(conn, _) => {
                     let access = self.access.clone().expect("a plan without logins");
                     self.gateway.authenticated(self.now, conn, Ok(access));

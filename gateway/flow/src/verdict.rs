@@ -179,6 +179,9 @@ impl Gateway {
         }
         match result {
             Ok(()) => self.committed(now, index, batch, effects),
+            Err(error) if effects.done.is_some() => {
+                self.request_not_committed(now, index, effects, &error);
+            }
             Err(error) if effects.fired.is_some() => {
                 self.timer_not_committed(now, index, effects, &error);
             }
@@ -204,6 +207,8 @@ impl Gateway {
             run.schedules.stage(now, fired, &mut transaction);
         }
         self.stage_dead_letters(index, batch, effects, &mut transaction);
+        let request = effects.done.as_deref();
+        let answers = request.map(|done| self.stage_request(index, done, &mut transaction));
         if !staged.deliveries.is_empty() {
             transaction.hurry();
         }
@@ -232,11 +237,21 @@ impl Gateway {
         if let Some(fired) = fired {
             run.schedules.install(fired);
         }
+        run.answers.install(answers.unwrap_or_default());
         run.install(changes);
+        if let Some(done) = request {
+            self.request_committed(index, done, committed.position);
+        }
         Ok(())
     }
 
-    fn committed(&mut self, now: Now, index: usize, batch: Vec<InputRecord>, mut effects: Effects) {
+    pub(crate) fn committed(
+        &mut self,
+        now: Now,
+        index: usize,
+        batch: Vec<InputRecord>,
+        mut effects: Effects,
+    ) {
         let logs = std::mem::take(&mut effects.logs);
         let slot = effects.canary.unwrap_or(index);
         let run = &mut self.functions[slot];
@@ -485,8 +500,20 @@ impl Gateway {
         batch: &[InputRecord],
         frame: &[u8],
     ) -> Result<Effects, String> {
+        let none = Effects::new(self.max_user_properties);
+        self.read_effects(now, index, batch, frame, none)
+    }
+
+    /// The same, for effects that may have more than others.
+    pub(crate) fn read_effects(
+        &self,
+        now: Now,
+        index: usize,
+        batch: &[InputRecord],
+        frame: &[u8],
+        mut effects: Effects,
+    ) -> Result<Effects, String> {
         let run = &self.functions[index];
-        let mut effects = Effects::new(self.max_user_properties);
         if frame.is_empty() {
             return Ok(effects);
         }
@@ -547,7 +574,7 @@ pub(crate) fn overtakes(
 /// Longest reason in a dead letter, in bytes: a function may write any text.
 const MAX_REASON_BYTES: usize = 1024;
 
-fn shortened(reason: &str) -> String {
+pub(crate) fn shortened(reason: &str) -> String {
     let cut = reason.floor_char_boundary(MAX_REASON_BYTES);
     if cut == reason.len() { reason.to_owned() } else { format!("{}…", &reason[..cut]) }
 }

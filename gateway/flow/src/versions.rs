@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tidegate_stream::{
-    AppendError, CommitError, Log, Position, ReaderId, Record, StreamId, TableId, Transaction,
+    CommitError, Log, Position, ReaderId, Record, StreamId, TableId, Transaction,
 };
 use tidegate_wire::Digest;
 
@@ -520,10 +520,7 @@ impl Gateway {
             self.empty_slot(canary.slot);
         }
         self.park_function(slot, "another version runs".to_owned());
-        if let Some(run) = self.functions.get_mut(slot) {
-            // The end of a call that is still under way is nobody's.
-            run.workers.iter_mut().for_each(|worker| worker.running = None);
-        }
+        self.dismiss_requests(slot);
         self.empty_slot(slot);
         match trial {
             Some(trial) => trial.previous,
@@ -531,8 +528,11 @@ impl Gateway {
         }
     }
 
-    /// Nothing runs there any more.
+    /// Nothing runs there any more; the end of a call that is still under way is nobody's.
     pub(crate) fn empty_slot(&mut self, slot: usize) {
+        if let Some(run) = self.functions.get_mut(slot) {
+            run.workers.iter_mut().for_each(|worker| worker.running = None);
+        }
         self.versions.empty.insert(slot);
         self.emit(Output::Function(FunctionOrder::Stop { function: slot }));
     }
@@ -614,18 +614,7 @@ impl Told<'_> {
 }
 
 fn refusal(error: CommitError) -> VersionError {
-    match error {
-        CommitError::Append(AppendError::Busy { .. }) => VersionError::Later,
-        CommitError::Append(
-            AppendError::StreamFull { .. }
-            | AppendError::DiskFull
-            | AppendError::TooLarge { .. }
-            | AppendError::UnknownStream(_),
-        )
-        | CommitError::TablesFull { .. }
-        | CommitError::UnknownReader(_)
-        | CommitError::UnknownTable(_) => VersionError::Refused(error.to_string()),
-    }
+    if error.is_busy() { VersionError::Later } else { VersionError::Refused(error.to_string()) }
 }
 
 #[cfg(test)]

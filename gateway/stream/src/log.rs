@@ -217,6 +217,14 @@ pub enum CommitError {
     UnknownTable(TableId),
 }
 
+impl CommitError {
+    /// Whether the same may be taken in a moment: too much waits for the disk.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, CommitError::Append(AppendError::Busy { .. }))
+    }
+}
+
 /// Why a stream, reader or table was not defined.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DefineError {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_flow::status::{LossReport, Status};
-use tidegate_flow::{FunctionEntry, ImportBatch, Install, ResetTo, Version};
+use tidegate_flow::{Answer, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -98,6 +98,13 @@ pub enum CoreRequest {
         /// Takes what came of it, once it is on flash, or why nothing was done.
         reply: oneshot::Sender<Result<ControlDone, String>>,
     },
+    /// A request over HTTP that a function answers. The core numbers it.
+    Ask {
+        /// The request.
+        request: Box<Request>,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer>,
+    },
     /// A pushed function is to come, change or go.
     Change {
         /// What is to happen.
@@ -173,7 +180,7 @@ pub struct ControlDone {
 #[derive(Debug, Clone)]
 pub enum FunctionChange {
     /// A version runs in place of the one before.
-    Install(Install),
+    Install(Box<Install>),
     /// It goes.
     Remove(String),
     /// The version that is tried beside it goes.
@@ -362,12 +369,22 @@ impl CoreHandle {
         self.ask(|reply| CoreRequest::Functions { reply }).await
     }
 
+    /// What a function answers to a request; its client waits no longer than it has patience.
+    ///
+    /// # Errors
+    /// The core does not answer: it may be done all the same.
+    pub async fn answer(&self, request: Request) -> Result<Answer, AskError> {
+        let patience = request.patience + ANSWER_WITHIN;
+        let ask = |reply| CoreRequest::Ask { request: Box::new(request), reply };
+        self.ask_within(patience, ask).await
+    }
+
     /// Lets a version run; answers when that is on flash.
     ///
     /// # Errors
     /// The core does not answer: it may run all the same. Or it refuses: nothing has changed.
     pub async fn install(&self, install: Install) -> Result<(), AskError> {
-        self.change(FunctionChange::Install(install)).await
+        self.change(FunctionChange::Install(Box::new(install))).await
     }
 
     /// Takes a pushed function out; answers when that is on flash.

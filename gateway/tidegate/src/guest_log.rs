@@ -146,6 +146,10 @@ impl GuestLog {
                 let text = format!("a call with {records} records failed: {failure}");
                 self.push(function, LineKind::Failure, &text);
             }
+            Notice::RequestFailed { function, route, failure } => {
+                let text = format!("the call of a request to {route} failed: {failure}");
+                self.push(function, LineKind::Failure, &text);
+            }
             Notice::DeadLettered { function, stream, seq, reason } => {
                 let text = format!("record {seq} of {stream} is given up: {reason}");
                 self.push(function, LineKind::DeadLetter, &text);

@@ -68,9 +68,20 @@ impl HttpListener {
     /// # Errors
     /// The listener cannot be handed to the runtime.
     pub async fn serve(self, core: CoreHandle, shutdown: Shutdown) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.0)?;
         let router = router(core);
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        self.serve_with(&|_| Some(router.clone()), &slots, &shutdown).await
+    }
+
+    /// Serves what `router` gives for each client, if it gives anything, until shutdown; a
+    /// connection takes one of the slots.
+    pub(crate) async fn serve_with(
+        self,
+        router: &(dyn Fn(SocketAddr) -> Option<Router> + Sync),
+        slots: &Arc<Semaphore>,
+        shutdown: &Shutdown,
+    ) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.0)?;
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
             let accepted = tokio::select! {
@@ -78,8 +89,9 @@ impl HttpListener {
                 () = shutdown.wait() => return Ok(()),
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let (router, shutdown) = (router.clone(), shutdown.clone());
+                Ok((stream, peer)) => {
+                    let Some(router) = router(peer) else { continue };
+                    let shutdown = shutdown.clone();
                     tokio::spawn(async move {
                         tokio::select! {
                             () = connection(stream, router) => {}

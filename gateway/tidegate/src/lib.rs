@@ -1,6 +1,7 @@
 //! The Tidegate daemon: the shell around [`tidegate_flow`], and the commands.
 
 pub mod admin;
+mod base64;
 pub mod cli;
 pub mod config;
 pub mod core;
@@ -17,11 +18,13 @@ pub mod logging;
 mod metrics;
 pub mod packages;
 mod rehearsal;
+pub mod routes;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod scratch;
 mod secret;
+mod secrets;
 #[cfg(test)]
 mod serving;
 pub mod shutdown;

@@ -205,7 +205,7 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
     for function in functions {
         family.sample(&[("function", &function.name)], seconds(function.queue_age_ms, 1_000));
     }
-    let counters: [(&str, &str, Value); 13] = [
+    let counters: [(&str, &str, Value); 15] = [
         ("calls", "Calls made.", |f| f.calls),
         ("records", "Records handled and committed.", |f| f.records),
         ("emitted", "Records emitted.", |f| f.emitted),
@@ -218,6 +218,10 @@ fn functions(page: &mut Page, functions: &[FunctionStatus]) {
         ("state_expired", "Keys of state whose time to live has ended.", |f| f.state_expired),
         ("timers_given", "Timers given and done.", |f| f.timers_given),
         ("timers_passed", "Timers given up for that time.", |f| f.timers_passed),
+        ("requests", "HTTP requests whose answer counted.", |f| f.requests),
+        ("requests_refused", "HTTP requests turned away: not running, or busy.", |f| {
+            f.requests_refused
+        }),
         ("fuel", "Fuel used.", |f| f.fuel),
     ];
     for (name, help, value) in counters {

@@ -70,6 +70,9 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                 (Answers::Status(_), CoreRequest::Control { reply, .. }) => {
                     let _ = reply.send(Ok(ControlDone::default()));
                 }
+                (Answers::Status(_), CoreRequest::Ask { request, reply }) => {
+                    let _ = reply.send(retold(&request));
+                }
                 (Answers::Status(_), CoreRequest::Change { reply, .. }) => {
                     let _ = reply.send(Ok(()));
                 }
@@ -81,6 +84,22 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
         }
     });
     (handle, watch)
+}
+
+/// An answer that says what was asked.
+fn retold(request: &tidegate_flow::Request) -> tidegate_flow::Answer {
+    let mut text = format!("function {} route {}\n", request.function, request.route);
+    for (key, value) in &request.properties {
+        text.push_str(&format!("{key}={value}\n"));
+    }
+    text.push_str(&String::from_utf8_lossy(&request.body));
+    tidegate_flow::Answer {
+        status: 200,
+        media_type: "text/plain".to_owned(),
+        body: text.into(),
+        again: None,
+        repeated: request.once.is_some(),
+    }
 }
 
 /// The payload of a record that no import takes.

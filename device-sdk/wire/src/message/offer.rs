@@ -54,7 +54,7 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// Why a device does not take a release.
+/// Why a device does not take a release, or gives it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The manifest is not of a form that this device understands.
@@ -91,11 +91,21 @@ pub enum Refusal {
     FailedBefore,
     /// The device's flash does not do what it should.
     Flash,
+    /// What has travelled is not what the manifest says.
+    Content,
+    /// The self-test has not passed in time, or has failed.
+    SelfTest,
+    /// The gateway was not reached in time.
+    Contact,
+    /// It has been started as often as it may be, and has not proved itself.
+    Attempts,
+    /// It was cancelled.
+    Cancelled,
     /// Something that a later version knows.
     Other(u8),
 }
 
-const REFUSALS: [Refusal; 17] = [
+const REFUSALS: [Refusal; 22] = [
     Refusal::Form,
     Refusal::Signature,
     Refusal::KeySet,
@@ -113,6 +123,11 @@ const REFUSALS: [Refusal; 17] = [
     Refusal::Budget,
     Refusal::FailedBefore,
     Refusal::Flash,
+    Refusal::Content,
+    Refusal::SelfTest,
+    Refusal::Contact,
+    Refusal::Attempts,
+    Refusal::Cancelled,
 ];
 
 impl Refusal {
@@ -153,6 +168,11 @@ impl fmt::Display for Refusal {
             Refusal::Budget => "the device has written or tried enough for a day",
             Refusal::FailedBefore => "it has failed on the device before",
             Refusal::Flash => "the device's flash has failed",
+            Refusal::Content => "what has travelled is not what the manifest says",
+            Refusal::SelfTest => "the self-test has failed, or has not passed in time",
+            Refusal::Contact => "the gateway was not reached in time",
+            Refusal::Attempts => "it has not proved itself in the starts that it had",
+            Refusal::Cancelled => "it was cancelled",
             Refusal::Other(code) => return write!(f, "refused with code {code}"),
         })
     }

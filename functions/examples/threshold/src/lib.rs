@@ -9,7 +9,7 @@ extern crate alloc;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use tidegate_guest::json::{Json, push_string};
-use tidegate_guest::text::{concat, push_signed, push_template};
+use tidegate_guest::text::{append, concat, push_signed, push_template};
 use tidegate_guest::{Batch, Config, Error, Function, Message, Nack, Out, State};
 
 tidegate_guest::function!(Threshold);
@@ -80,9 +80,12 @@ impl Function for Threshold {
     ) -> Result<(), Error> {
         for message in batch.messages() {
             match self.reading(&message) {
+                // Most readings are of no interest to a function without state.
+                Ok(reading) if self.every && reading.value <= self.limit => {}
                 Ok(reading) => {
-                    if self.is_alert(&reading, state)? {
-                        self.alert(&message, &reading, out);
+                    let sensor = self.sensor(&message);
+                    if self.is_alert(sensor, &reading, state)? {
+                        self.alert(&message, sensor, &reading, out);
                     }
                 }
                 Err(reason) => out.nack(&message, &Nack::dead(&reason)),
@@ -94,41 +97,43 @@ impl Function for Threshold {
 
 /// What a payload says.
 struct Reading<'a> {
-    sensor: &'a str,
     value: f64,
-    /// The value and the id as they were written; JSON.
-    value_text: &'a str,
-    id_text: &'a str,
+    /// The value and the id as they were written.
+    written: Json<'a>,
+    id: Option<Json<'a>>,
 }
 
 impl Threshold {
     /// Reads a payload, or says what is wrong with it.
     fn reading<'a>(&self, message: &Message<'a>) -> Result<Reading<'a>, String> {
-        let payload = Json::parse(message.payload())
+        let [found, id] = Json::pick(message.payload(), [&self.field, &self.id_field])
             .map_err(|error| concat(&["the payload is not JSON: ", &error.text()]))?;
-        let found = payload.path(&self.field);
         let value = found.and_then(|found| found.as_f64());
-        let (Some(found), Some(value)) = (found, value) else {
+        let (Some(written), Some(value)) = (found, value) else {
             return Err(concat(&["the payload has no number at `", &self.field, "`"]));
         };
-        let id_text = payload.path(&self.id_field).map_or("null", |id| id.text());
-        Ok(Reading { sensor: self.sensor(message), value, value_text: found.text(), id_text })
+        Ok(Reading { value, written, id })
     }
 
     /// The topic's level that names the sensor; the whole topic where it has no such level.
     fn sensor<'a>(&self, message: &Message<'a>) -> &'a str {
         let level = self.sensor_level.checked_sub(1);
-        level.and_then(|level| message.topic_level(level)).unwrap_or(message.topic())
+        level.and_then(|level| message.topic_level(level)).unwrap_or_else(|| message.topic())
     }
 
     /// Decides, and remembers the sensors that are above the limit: only those have a key, so
     /// the state stays as small as the trouble.
-    fn is_alert(&self, reading: &Reading<'_>, state: &mut State<'_>) -> Result<bool, Error> {
+    fn is_alert(
+        &self,
+        sensor: &str,
+        reading: &Reading<'_>,
+        state: &mut State<'_>,
+    ) -> Result<bool, Error> {
         let above = reading.value > self.limit;
         if self.every {
             return Ok(above);
         }
-        let key = reading.sensor.as_bytes();
+        let key = sensor.as_bytes();
         let was_above = state.get::<bool>(key)?.unwrap_or(false);
         if above && !was_above {
             state.put(key, &true);
@@ -138,26 +143,17 @@ impl Threshold {
         Ok(above && !was_above)
     }
 
-    fn alert(&self, message: &Message<'_>, reading: &Reading<'_>, out: &mut Out<'_>) {
-        let mut sensor = String::new();
-        push_string(&mut sensor, reading.sensor);
-        let mut time = String::new();
-        push_signed(&mut time, message.time_ns().div_euclid(MILLISECOND));
-        let payload = concat(&[
-            "{\"id\":",
-            reading.id_text,
-            ",\"sensor\":",
-            &sensor,
-            ",\"value\":",
-            reading.value_text,
-            ",\"limit\":",
-            &self.limit_text,
-            ",\"time\":",
-            &time,
-            "}",
-        ]);
+    fn alert(&self, message: &Message<'_>, sensor: &str, reading: &Reading<'_>, out: &mut Out<'_>) {
+        let id = reading.id.map_or("null", |id| id.text());
+        let mut payload = String::new();
+        append(&mut payload, &["{\"id\":", id, ",\"sensor\":"]);
+        push_string(&mut payload, sensor);
+        let (value, limit) = (reading.written.text(), &self.limit_text);
+        append(&mut payload, &[",\"value\":", value, ",\"limit\":", limit, ",\"time\":"]);
+        push_signed(&mut payload, message.time_ns().div_euclid(MILLISECOND));
+        append(&mut payload, &["}"]);
         let mut topic = String::new();
-        push_template(&mut topic, &self.topic, "sensor", reading.sensor);
+        push_template(&mut topic, &self.topic, "sensor", sensor);
         out.emit_for(message, &topic, payload.as_bytes());
     }
 }

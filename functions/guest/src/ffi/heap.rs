@@ -51,10 +51,10 @@ impl<S> Heap<S> {
     }
 }
 
-/// Index of the list and bytes of the blocks for a layout.
-fn class(size: usize) -> (usize, usize) {
-    let bytes = size.next_power_of_two().max(1 << MIN_CLASS);
-    ((bytes.trailing_zeros() - MIN_CLASS) as usize, bytes)
+/// Index of the list for blocks of a size above zero; their bytes are `1 << MIN_CLASS << index`.
+fn class(size: usize) -> usize {
+    let last = size.wrapping_sub(1) | ((1 << MIN_CLASS) - 1);
+    (usize::BITS - MIN_CLASS - last.leading_zeros()) as usize
 }
 
 // SAFETY: blocks do not overlap: each is cut once from [next, end), which only shrinks or moves
@@ -66,7 +66,7 @@ unsafe impl<S: Source> GlobalAlloc for Heap<S> {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let (class, _) = class(layout.size());
+        let class = class(layout.size());
         // SAFETY: one thread, and nothing in here allocates: the only reference.
         let inner = unsafe { &mut *self.inner.get() };
         let Some(free) = inner.free.get_mut(class) else { return };
@@ -99,7 +99,8 @@ impl<S: Source> Heap<S> {
         if layout.align() > 1 << MIN_CLASS || layout.size() > 1 << 30 {
             self.source.exhausted();
         }
-        let (class, bytes) = class(layout.size());
+        let class = class(layout.size());
+        let bytes = 1 << MIN_CLASS << class;
         // SAFETY: one thread, and nothing in here allocates: the only reference.
         let inner = unsafe { &mut *self.inner.get() };
         if let Some(free) = inner.free.get_mut(class)

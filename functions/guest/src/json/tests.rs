@@ -34,6 +34,38 @@ fn names_are_compared_with_their_escapes_resolved() {
 }
 
 #[test]
+fn what_is_picked_on_the_way_is_what_the_paths_find() {
+    let text =
+        br#"{"a":1,"b.c":2,"b":{"c":"x","a":[3]},"\u0061b":4,"a":{"z":5},"a longer name":[6]}"#;
+    let paths = ["a", "b.c", "b.a", "b", "ab", "a.z", "a longer name", "b.c.d", "", "c"];
+    let found = Json::pick(text, paths).unwrap();
+    let parsed = Json::parse(text).unwrap();
+    assert_eq!(found, paths.map(|path| parsed.path(path)));
+    let texts = found.map(|found| found.map(|found| found.text()));
+    let b = r#"{"c":"x","a":[3]}"#;
+    let wanted = [r#"{"z":5}"#, r#""x""#, "[3]", b, "4", "5", "[6]"];
+    assert_eq!(texts[..7], wanted.map(Some));
+    assert_eq!(texts[7..], [None; 3]);
+    assert_eq!(parsed.get("b.c").unwrap().text(), "2");
+    assert_eq!(Json::pick(b"[{\"a\":1}]", ["a"]), Ok([None]));
+    assert_eq!(Json::pick(b"{\"a\":1", ["a"]), Json::parse(b"{\"a\":1").map(|_| [None]));
+}
+
+#[test]
+fn strings_are_passed_wherever_their_end_stands() {
+    for before in 0..20 {
+        for inside in ["x", "é", "\\n", "\u{7f}", "\\\""] {
+            let text = format!("[\"{}{inside}{}\",1]", "y".repeat(before), "z".repeat(before));
+            assert_eq!(json(&text).text(), text);
+            let broken = text.replace(inside, "\u{1f}");
+            let at = before + 2;
+            let expected = "an escape for a control character";
+            assert_eq!(Json::parse(broken.as_bytes()), Err(JsonError { at, expected }));
+        }
+    }
+}
+
+#[test]
 fn types_are_not_mixed_up() {
     for text in ["\"1\"", "true", "null", "[1]", "{}"] {
         assert_eq!(json(text).as_f64(), None, "{text}");
@@ -155,6 +187,8 @@ proptest! {
                 json.as_str();
                 for (name, value) in json.members() {
                     prop_assert!(json.get(&name).is_some());
+                    prop_assert_eq!(Json::pick(bytes, [&name]), Ok([json.path(&name)]));
+                    prop_assert!(name.contains('.') || json.path(&name) == json.get(&name));
                     prop_assert_eq!(Json::parse(value.text().as_bytes()), Ok(value));
                 }
             }

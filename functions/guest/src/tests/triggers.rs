@@ -169,3 +169,37 @@ fn log_macros_write_at_once() {
     let expected = [(Level::Info, "2 messages".into()), (Level::Warn, "no arguments".into())];
     assert_eq!(instance.take_logs(), expected);
 }
+
+/// Logs how long a secret is.
+struct Keyed;
+
+impl Function for Keyed {
+    fn new(_config: &Config<'_>) -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    fn handle(
+        &mut self,
+        _batch: &Batch<'_>,
+        out: &mut Out<'_>,
+        _state: &mut State<'_>,
+    ) -> Result<(), Error> {
+        let bytes = out.secret("key").map(|value| value.len());
+        info!(out, "{bytes:?}");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_secret_is_read_as_it_is_at_the_call() {
+    let mut instance = Instance::<Keyed>::new(b"").unwrap();
+    let read = |instance: &mut Instance<Keyed>| {
+        instance.call(&frame(&["x"]), &Entries::new()).unwrap();
+        instance.take_logs().remove(0).1
+    };
+    assert_eq!(read(&mut instance), "None");
+    for value in ["one", "another"] {
+        instance.set_secret("key", value.as_bytes());
+        assert_eq!(read(&mut instance), format!("Some({})", value.len()));
+    }
+}

@@ -455,6 +455,9 @@ declare function tg1_kv_get(key: usize, keyLen: i32, buf: usize, cap: i32): i32;
 @external("tg1", "kv_scan")
 declare function tg1_kv_scan(prefix: usize, prefixLen: i32, after: usize, afterLen: i32, buf: usize, cap: i32): i32;
 // @ts-ignore: decorator
+@external("tg1", "secret_get")
+declare function tg1_secret_get(name: usize, nameLen: i32, buf: usize, cap: i32): i32;
+// @ts-ignore: decorator
 @external("tg1", "log")
 declare function tg1_log(level: i32, text: usize, len: i32): void;
 
@@ -467,6 +470,19 @@ function committed(key: string): ArrayBuffer | null {
   while (true) {
     const value = new ArrayBuffer(cap);
     const len = tg1_kv_get(changetype<usize>(name), name.byteLength, changetype<usize>(value), cap);
+    if (len < 0) return null;
+    if (len <= cap) return value.slice(0, len);
+    cap = len;
+  }
+}
+
+/** The secret of this name as it is now; null when it has no value, or `secrets` does not name it. */
+export function secret(name: string): ArrayBuffer | null {
+  const text = String.UTF8.encode(name);
+  let cap = 64;
+  while (true) {
+    const value = new ArrayBuffer(cap);
+    const len = tg1_secret_get(changetype<usize>(text), text.byteLength, changetype<usize>(value), cap);
     if (len < 0) return null;
     if (len <= cap) return value.slice(0, len);
     cap = len;

@@ -5,8 +5,8 @@ use tidegate_wire::Digest;
 use super::versions::{TRIAL, alias, bare, events, payloads, push, told, version};
 use super::*;
 use crate::{
-    CanaryTerms, FUNCTION_STREAM, FunctionOrder, Install, Ordering, PartitionKey, Resume,
-    VersionError, Wish,
+    CanaryTerms, FUNCTION_STREAM, FunctionOrder, Install, Missed, Ordering, PartitionKey, Resume,
+    Rhythm, SchedulePlan, VersionError, Wish,
 };
 
 /// Keys of the readings.
@@ -255,6 +255,43 @@ fn a_canary_without_traffic_waits_and_one_that_is_withdrawn_hands_its_calls_back
 }
 
 #[test]
+fn calls_of_a_canary_that_end_after_their_function_was_removed_are_nobodys() {
+    let mut bench = with_canary(Ordering::PerKey, Fault::None, 5_000);
+    bench.calls_take_time = true;
+    publish(&mut bench, 1, 60);
+    assert!(bench.held_calls.iter().any(|call| call.id.function == 1));
+    bench.gateway.remove_version(bench.now, "echo").unwrap();
+    while let Some(call) = bench.held_calls.pop() {
+        bench.call(call);
+        bench.drain();
+    }
+    bench.pass(TRIAL);
+    assert!(payloads(&mut bench, "alerts").is_empty());
+    assert!(bench.gateway.status(bench.now).streams[0].readers.is_empty());
+}
+
+#[test]
+fn schedules_are_those_of_the_present_version_until_a_canary_is_promoted() {
+    let mut bench = Bench::new(keyed(), counting(Fault::None));
+    let mut present = install(1, Ordering::PerKey, Wish::Pushed(TRIAL));
+    let rhythm = Rhythm::Every(Duration::from_secs(86_400));
+    let schedule = SchedulePlan { name: "daily".to_owned(), rhythm, missed: Missed::Skip };
+    present.plan.schedules = vec![schedule];
+    bench.gateway.install(bench.now, present).unwrap();
+    bench.pass(2 * TRIAL);
+    let table = bench.gateway.log.table("function-schedules").unwrap();
+    let noted = |bench: &Bench| bench.gateway.log.table_entries(table).len();
+    assert_eq!(noted(&bench), 1);
+    let canary = install(2, Ordering::PerKey, Wish::Canary(terms(5_000)));
+    bench.gateway.install(bench.now, canary).unwrap();
+    bench.pass(TRIAL / 2);
+    assert_eq!(noted(&bench), 1, "the canary has no schedules, and takes none away");
+    publish(&mut bench, 1, 300);
+    bench.pass(TRIAL);
+    assert_eq!((alias(&bench).current, noted(&bench)), (Some(version(2)), 0));
+}
+
+#[test]
 fn a_canary_that_cannot_be_one_is_refused_in_words() {
     let mut bench = Bench::new(keyed(), counting(Fault::None));
     let canary = |number, share| install(number, Ordering::Strict, Wish::Canary(terms(share)));
@@ -275,6 +312,9 @@ fn a_canary_that_cannot_be_one_is_refused_in_words() {
     let mut other = canary(2, 1_000);
     other.plan.ordering = Ordering::None;
     assert!(refused(other).contains("in the same ordering"));
+    let mut without = canary(2, 1_000);
+    without.plan.inputs.clear();
+    assert!(refused(without).contains("it reads no stream"));
 }
 
 /// A canary from its push to its end, good or bad, with the power cut at every operation of the

@@ -10,11 +10,13 @@ mod locate;
 mod losses;
 mod passwd;
 mod run;
+mod secret;
 mod status;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod token;
 mod verify;
 
 use std::io::{self, Write};
@@ -78,12 +80,37 @@ enum Command {
     /// Write, test and look after functions
     #[command(subcommand)]
     Fn(functions::FnCommand),
+    /// Look after those who may use the HTTP routes of functions
+    #[command(subcommand)]
+    Http(HttpCommand),
+    /// Look after the secrets that functions read
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Look after the users of the MQTT listeners
     #[command(subcommand)]
     Mqtt(MqttCommand),
     /// Look into the streams of a running gateway
     #[command(subcommand)]
     Stream(StreamCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum HttpCommand {
+    /// Make a bearer token, show it once, and put its hash into a file
+    #[command(
+        after_help = "Examples:\n  tidegate http token panel --file /etc/tidegate/tokens\n  \
+                      tidegate http token panel --file tokens --remove"
+    )]
+    Token {
+        /// Whose it is
+        name: String,
+        /// The file, as `tokens_file` of a `[[http.route]]` names it
+        #[arg(long, short, value_name = "FILE")]
+        file: PathBuf,
+        /// Remove the name from the file
+        #[arg(long)]
+        remove: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -285,6 +312,10 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Status { json, place } => status::show(&place, json, out),
         Command::Verify { data_dir, json } => verify::verify(&data_dir, json, out),
         Command::Fn(command) => functions::execute(command, out),
+        Command::Http(HttpCommand::Token { name, file, remove }) => {
+            token::token(&name, &file, remove, out)
+        }
+        Command::Secret(command) => secret::execute(command, out),
         Command::Mqtt(MqttCommand::Passwd { user, file: Some(file), remove: true }) => {
             passwd::remove(&user, &file, out)
         }

@@ -24,7 +24,7 @@ pub(super) fn passwd(user: &str, file: Option<&Path>, out: &mut dyn Write) -> Re
         writeln!(out, "{line}")?;
         return Ok(());
     };
-    let replaced = rewrite(file, user, Some(&line))?;
+    let replaced = rewrite(file, user, Some(&line), check_users)?;
     let done = if replaced { "has a new password" } else { "is added" };
     writeln!(out, "{user} {done}; a running gateway notices within seconds")?;
     Ok(())
@@ -33,7 +33,7 @@ pub(super) fn passwd(user: &str, file: Option<&Path>, out: &mut dyn Write) -> Re
 /// Takes a user out of a file.
 pub(super) fn remove(user: &str, file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     check_name(user)?;
-    if !rewrite(file, user, None)? {
+    if !rewrite(file, user, None, check_users)? {
         return Err(anyhow::anyhow!("{}: there is no user {user}", file.display()).into());
     }
     writeln!(out, "{user} is removed; a running gateway notices within seconds")?;
@@ -48,9 +48,18 @@ fn check_name(user: &str) -> Result<(), Failure> {
     Err(Failure::Wrong(format!("\"{user}\" is no user name; allowed: {allowed}")))
 }
 
-/// Replaces the line of a user, or adds it, so that the file is always whole and closed to
-/// others. True when the user was there.
-fn rewrite(file: &Path, user: &str, line: Option<&str>) -> anyhow::Result<bool> {
+fn check_users(file: &Path) -> Result<(), String> {
+    Users::load(file).map(drop)
+}
+
+/// Replaces the line of a name in a file of lines `NAME:...`, or adds it, or takes it out, so that
+/// the file is always whole, closed to others, and passes the check. True when the name was there.
+pub(super) fn rewrite(
+    file: &Path,
+    user: &str,
+    line: Option<&str>,
+    check: impl Fn(&Path) -> Result<(), String>,
+) -> anyhow::Result<bool> {
     let shown = file.display();
     let before = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -78,7 +87,7 @@ fn rewrite(file: &Path, user: &str, line: Option<&str>) -> anyhow::Result<bool> 
     let new = file.with_file_name(name);
     write_closed(&new, file, &after).with_context(|| format!("cannot write {}", new.display()))?;
     if !after.is_empty() {
-        Users::load(&new).map_err(|why| anyhow::anyhow!("nothing is changed: {why}"))?;
+        check(&new).map_err(|why| anyhow::anyhow!("nothing is changed: {why}"))?;
     }
     fs::rename(&new, file).with_context(|| format!("cannot replace {shown}"))?;
     Ok(found)
@@ -124,7 +133,7 @@ fn line(input: &mut impl BufRead) -> anyhow::Result<String> {
 }
 
 /// Asks on the terminal, without showing what is typed.
-fn hidden(question: &str) -> anyhow::Result<String> {
+pub(super) fn hidden(question: &str) -> anyhow::Result<String> {
     let terminal = File::open("/dev/tty").context("cannot open the terminal")?;
     let mut out = io::stderr();
     write!(out, "{question}")?;
@@ -152,12 +161,12 @@ mod tests {
         let file = scratch.path().join("users");
         let line = |user: &str| format!("{user}:{}", hash_password(b"pw").unwrap());
         let (ann, bob, other) = (line("ann"), line("bob"), line("ann"));
-        assert!(!rewrite(&file, "ann", Some(&ann)).unwrap());
-        assert!(!rewrite(&file, "bob", Some(&bob)).unwrap());
-        assert!(rewrite(&file, "ann", Some(&other)).unwrap());
+        assert!(!rewrite(&file, "ann", Some(&ann), check_users).unwrap());
+        assert!(!rewrite(&file, "bob", Some(&bob), check_users).unwrap());
+        assert!(rewrite(&file, "ann", Some(&other), check_users).unwrap());
         assert_eq!(fs::read_to_string(&file).unwrap(), format!("{other}\n{bob}\n"));
-        assert!(rewrite(&file, "ann", None).unwrap());
-        assert!(!rewrite(&file, "ann", None).unwrap());
+        assert!(rewrite(&file, "ann", None, check_users).unwrap());
+        assert!(!rewrite(&file, "ann", None, check_users).unwrap());
         assert_eq!(fs::read_to_string(&file).unwrap(), format!("{bob}\n"));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -169,7 +178,7 @@ mod tests {
         fs::write(&file, "eve:secret\n").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let line = format!("ann:{}", hash_password(b"pw").unwrap());
-        let error = rewrite(&file, "ann", Some(&line)).unwrap_err().to_string();
+        let error = rewrite(&file, "ann", Some(&line), check_users).unwrap_err().to_string();
         assert!(error.contains("user eve") && !error.contains("secret"), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "eve:secret\n");
     }

@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::Failure;
 use crate::admin::AdminSocket;
@@ -16,6 +20,7 @@ use crate::guest_log::GuestLog;
 use crate::http::HttpListener;
 use crate::logging;
 use crate::packages::Installer;
+use crate::routes::{Gate, MAX_CONNECTIONS, Served};
 use crate::shutdown::{Shutdown, on_signals};
 
 /// Runs the gateway until it is asked to stop.
@@ -41,14 +46,16 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     let _lock = DataDir::lock(&settings.data_dir)?;
     let (handle, requests) = CoreHandle::new();
     let log = GuestLog::default();
-    let side = Side::bind(settings, log.clone())?;
+    let (routes, served) = watch::channel(Served::default());
+    let gate = Gate::new(settings, served, handle.clone())?;
+    let side = Side::bind(settings, log.clone(), gate)?;
     let http = side.http_address();
     let side = side.start(handle, shutdown.clone())?;
     let ready = |mqtt: &[SocketAddr]| {
         let mqtt: Vec<String> = mqtt.iter().map(ToString::to_string).collect();
         tracing::info!(mqtt = mqtt.join(" "), http, "ready");
     };
-    let result = core::run(settings, log, requests, shutdown.receiver(), ready);
+    let result = core::run(settings, log, requests, routes, shutdown.receiver(), ready);
     // Without the core nobody answers: the side ends as it would after a signal.
     shutdown.request();
     side.join().map_err(|_| anyhow!("the thread for HTTP and administration panicked"))??;
@@ -60,10 +67,12 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
 struct Side {
     admin: AdminSocket,
     http: Option<HttpListener>,
+    routes: Vec<HttpListener>,
+    gate: Arc<Gate>,
 }
 
 impl Side {
-    fn bind(settings: &Settings, log: GuestLog) -> anyhow::Result<Self> {
+    fn bind(settings: &Settings, log: GuestLog, gate: Arc<Gate>) -> anyhow::Result<Self> {
         let path = settings.admin_socket();
         let admin = AdminSocket::bind(&path)
             .with_context(|| format!("cannot make the administration socket {}", path.display()))?;
@@ -77,7 +86,13 @@ impl Side {
             })
         };
         let http = settings.http.map(bind).transpose()?;
-        Ok(Self { admin, http })
+        let bind = |address: &SocketAddr| {
+            HttpListener::bind(*address).with_context(|| {
+                format!("http.routes_listen = \"{address}\": cannot listen there; choose another address")
+            })
+        };
+        let routes = settings.routes.listen.iter().map(bind).collect::<anyhow::Result<_>>()?;
+        Ok(Self { admin, http, routes, gate })
     }
 
     fn http_address(&self) -> String {
@@ -93,9 +108,10 @@ impl Side {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = async move {
             let admin = self.admin.serve(core.clone(), shutdown.clone());
+            let routes = serve_routes(self.routes, self.gate, shutdown.clone());
             match self.http {
-                Some(http) => tokio::try_join!(admin, http.serve(core, shutdown)).map(drop),
-                None => admin.await,
+                Some(http) => tokio::try_join!(admin, routes, http.serve(core, shutdown)).map(drop),
+                None => tokio::try_join!(admin, routes).map(drop),
             }
         };
         thread::Builder::new()
@@ -103,4 +119,24 @@ impl Side {
             .spawn(move || runtime.block_on(serve).context("HTTP and administration failed"))
             .context("cannot start a thread")
     }
+}
+
+/// Serves the routes of functions on all addresses.
+async fn serve_routes(
+    listeners: Vec<HttpListener>,
+    gate: Arc<Gate>,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        let (gate, slots, shutdown) = (gate.clone(), slots.clone(), shutdown.clone());
+        serving.spawn(async move {
+            listener.serve_with(&|peer| gate.router(peer), &slots, &shutdown).await
+        });
+    }
+    while let Some(ended) = serving.join_next().await {
+        ended.map_err(std::io::Error::other)??;
+    }
+    Ok(())
 }

@@ -59,11 +59,11 @@ const SECTION: SectionKeys = SectionKeys {
         &function::STATE_BYTES,
         &trigger::SCHEDULE,
         &trigger::EVENTS,
+        &function::ROUTES,
+        &function::SECRETS,
         &package::CLOCK,
         &package::RANDOM,
         &package::TIMERS,
-        &package::ROUTES,
-        &package::SECRETS,
     ],
 };
 
@@ -105,6 +105,8 @@ pub(super) fn read(
     }
     wants.timers = function.timers as u64;
     wants.events = function.events.iter().map(|kind| kind.name().to_owned()).collect();
+    wants.secrets = function.secrets.clone();
+    wants.routes = function.routes.iter().map(ToString::to_string).collect();
     FunctionFile { version, wants, build: section.text(&BUILD, out), function }
 }
 

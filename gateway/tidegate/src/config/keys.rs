@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
+mod http_keys;
 mod packages;
 mod security;
+mod serial;
 mod triggers;
 
+pub(crate) use http_keys::{http, route};
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
+pub(crate) use serial::line;
 pub(crate) use triggers::trigger;
 
 use super::units::{show_bytes, show_duration};
@@ -101,6 +105,10 @@ pub(crate) enum Kind {
         shortest: Duration,
         longest: Duration,
     },
+    /// A table of addresses on a serial line by name.
+    Devices {
+        max: usize,
+    },
     Json {
         max: usize,
     },
@@ -166,6 +174,9 @@ impl Kind {
                 show_duration(*shortest),
                 show_duration(*longest)
             ),
+            Kind::Devices { max } => {
+                format!("table of 1 to {max} names with their addresses, 1 to 254")
+            }
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
             Kind::Patterns { max } => format!("list of 1 to {max} topic filters with variables"),
@@ -201,7 +212,9 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &tls::SECTION,
     &acl::SECTION,
     &limits::SECTION,
+    &line::SECTION,
     &http::SECTION,
+    &route::SECTION,
     &log::SECTION,
     &storage::SECTION,
     &stream::SECTION,
@@ -341,26 +354,6 @@ pub(crate) mod mqtt {
             &MAX_RETAINED_BYTES,
         ],
     };
-}
-
-/// `[http]`
-pub(crate) mod http {
-    use super::{Fallback, Form, Key, Kind, SectionKeys};
-
-    pub(crate) const LISTEN: Key = Key {
-        name: "listen",
-        kind: Kind::ListenOrOff,
-        fallback: Fallback::Value(r#""127.0.0.1:8080""#),
-        about: "Where `/healthz`, `/metrics` and `/v1/...` are served, reading only.",
-    };
-    pub(crate) const ALLOW_ANONYMOUS: Key = Key {
-        name: "allow_anonymous",
-        kind: Kind::Flag,
-        fallback: Fallback::Value("false"),
-        about: "Allows listening beyond the loopback interface. This version has no login: whoever reaches the port may read the status.",
-    };
-    pub(crate) const SECTION: SectionKeys =
-        SectionKeys { name: "http", form: Form::Single, keys: &[&LISTEN, &ALLOW_ANONYMOUS] };
 }
 
 /// `[log]`
@@ -521,7 +514,7 @@ pub(crate) mod function {
         name: "input",
         kind: Kind::Input { max: tidegate_flow::MAX_INPUTS },
         fallback: Fallback::Absent(
-            "required, unless something else calls the function: `schedule`, `events`",
+            "required, unless something else calls the function: `schedule`, `events`, `routes`",
         ),
         about: "The streams that the function reads. With topics it gets records of those alone and passes the others.",
     };
@@ -615,6 +608,18 @@ pub(crate) mod function {
         fallback: Fallback::Value("16"),
         about: "Most timers that the function may have set; with 0 it may set none.",
     };
+    pub(crate) const ROUTES: Key = Key {
+        name: "routes",
+        kind: Kind::Words { max: 64 },
+        fallback: Fallback::Absent("none"),
+        about: "The HTTP routes that the function answers, such as `\"GET,PUT /sensors/{id}/limit\"`; who may use them says `[[http.route]]`.",
+    };
+    pub(crate) const SECRETS: Key = Key {
+        name: "secrets",
+        kind: Kind::Words { max: crate::secrets::MAX_GRANTED },
+        fallback: Fallback::Absent("none"),
+        about: "Names of the secrets that the function may read; `tidegate secret set` gives them their values.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "function",
         form: Form::Named,
@@ -638,6 +643,8 @@ pub(crate) mod function {
             &TIMERS,
             &super::trigger::SCHEDULE,
             &super::trigger::EVENTS,
+            &ROUTES,
+            &SECRETS,
         ],
     };
 }

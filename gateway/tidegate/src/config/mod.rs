@@ -14,9 +14,11 @@ mod mistakes;
 mod package;
 mod partition_key;
 mod plan;
+mod routes;
 pub(crate) mod schedules;
 mod sections;
 mod security;
+mod serial;
 mod settings;
 mod sink;
 mod starter;
@@ -43,7 +45,9 @@ pub use self::function_file::{FUNCTION_FILE, FunctionFile};
 pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;
 pub use self::mistakes::{Mistake, Mistakes};
+pub use self::routes::{Authentication, RouteRule, RouteSettings};
 pub use self::security::{LimitSettings, SecuritySettings, TlsSettings};
+pub use self::serial::SerialSettings;
 pub use self::settings::{
     ADMIN_SOCKET, FunctionSettings, LOCK_FILE, LogFormat, LogLevel, LogSettings, MqttSettings,
     PACKAGES_DIR, PackageSettings, STORE_DIR, Settings, StorageSettings, StreamSettings,

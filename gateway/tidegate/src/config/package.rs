@@ -4,17 +4,19 @@ use toml::de::DeValue;
 
 use super::document::Section;
 use super::events;
-use super::keys::{Key, Kind, allow, functions, package};
+use super::keys::{Key, Kind, allow, function, functions, package};
 use super::mistakes::Mistakes;
+use super::routes::RouteSettings;
 use super::sections::{Reader, check_stream, list, reserved, size, topics};
 use super::settings::PackageSettings;
-use super::value::expected;
+use super::value::{expected, is_name};
 use crate::packages::{Ceiling, TrustedKeys, Wants, parse_public};
 
 /// Reads `[functions]` and `[functions.allow]`.
 pub(super) fn read_settings(
     reader: &Reader<'_>,
     names: &[&str],
+    routes: &RouteSettings,
     out: &mut Mistakes,
 ) -> PackageSettings {
     let section = Section::single(reader.source, reader.root, &functions::SECTION, out);
@@ -37,6 +39,8 @@ pub(super) fn read_settings(
             clock: allowed.flag(&allow::CLOCK, out),
             random: allowed.flag(&allow::RANDOM, out),
             events: events::read(&allowed, &allow::EVENTS, out),
+            routes: routes.clone(),
+            secrets: words(&allowed, &allow::SECRETS, out),
         },
     }
 }
@@ -77,17 +81,28 @@ fn allowed_streams(section: &Section<'_>, names: &[&str], out: &mut Mistakes) ->
     found
 }
 
-/// What a function asks for beside the keys of `[function.NAME]`; timers and events, which are
-/// keys there too, are not among it yet.
+/// What a function asks for beside the keys of `[function.NAME]`, which are not in it yet: timers,
+/// routes, secrets and events.
 pub(super) fn wants(section: &Section<'_>, out: &mut Mistakes) -> Wants {
     Wants {
         clock: section.flag(&package::CLOCK, out),
         random: section.flag(&package::RANDOM, out),
         timers: 0,
-        routes: words(section, &package::ROUTES, out),
-        secrets: words(section, &package::SECRETS, out),
+        routes: Vec::new(),
+        secrets: Vec::new(),
         events: Vec::new(),
     }
+}
+
+/// Names of secrets.
+pub(super) fn secrets(section: &Section<'_>, out: &mut Mistakes) -> Vec<String> {
+    let found = words(section, &function::SECRETS, out);
+    for name in found.iter().filter(|name| !is_name(name)) {
+        if let Some(spot) = section.spot(&function::SECRETS) {
+            spot.wrong(out, &format!("\"{name}\" is no name; allowed: 1 to 64 of A-Z a-z 0-9 _ -"));
+        }
+    }
+    found
 }
 
 /// A list of texts, each once; empty when the key is not there.

@@ -42,7 +42,10 @@ impl Settings {
             !listener.allow_anonymous || listener.client_id_is_username
         };
         let counted = self.security.limits.connects_per_minute_per_client.is_some();
-        self.security.policy.is_some() || counted || self.mqtt.listeners.iter().any(closed)
+        self.security.policy.is_some()
+            || counted
+            || !self.serial.is_empty()
+            || self.mqtt.listeners.iter().any(closed)
     }
 
     fn broker_limits(&self) -> BrokerLimits {
@@ -147,6 +150,7 @@ fn function_plan(function: &FunctionSettings) -> FunctionPlan {
         timers: function.timers,
         schedules: function.schedules.clone(),
         events: function.events.clone(),
+        routes: function.routes.clone(),
     }
 }
 

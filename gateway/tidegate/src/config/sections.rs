@@ -20,7 +20,10 @@ use super::settings::{
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
-use super::{events, files, inputs, json, package, partition_key, schedules, uplinks};
+use super::{
+    events, files, inputs, json, package, partition_key, routes, schedules, serial, uplinks,
+};
+use crate::secrets::Vault;
 
 /// Most streams and functions of one gateway.
 const MAX_STREAMS: usize = 256;
@@ -47,13 +50,16 @@ pub(super) fn read(
     report_unknown_sections(source, root, out);
     let (gateway, data_dir) = reader.gateway(out);
     let (mqtt, security) = reader.mqtt(out);
+    let serial = serial::read(&reader, out);
     let http = reader.http(&mqtt.addresses(), out);
     let log = reader.log(out);
     let storage = reader.storage(out);
     let streams = reader.streams(out);
     let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
     let functions = reader.functions(&streams, out);
-    let packages = package::read_settings(&reader, &names, out);
+    let routes = routes::read(&reader, &mqtt, http, &functions, out);
+    check_secrets(&reader, &data_dir, &functions, out);
+    let packages = package::read_settings(&reader, &names, &routes, out);
     let uplinks = uplinks::read(&reader, &gateway, &names, out);
     let file = file.to_owned();
     Settings {
@@ -62,7 +68,9 @@ pub(super) fn read(
         data_dir,
         mqtt,
         security,
+        serial,
         http,
+        routes,
         log,
         storage,
         streams,
@@ -305,6 +313,8 @@ impl<'a> Reader<'a> {
             timers: size(section.count(&function::TIMERS, out)),
             schedules: schedules::read(section, out),
             events: events::read(section, &trigger::EVENTS, out),
+            routes: routes::of_function(section, out),
+            secrets: package::secrets(section, out),
         }
     }
 
@@ -316,6 +326,33 @@ impl<'a> Reader<'a> {
         out: &mut Mistakes,
     ) -> Option<PathBuf> {
         Some(self.base.join(section.text(key, out)?))
+    }
+}
+
+/// A gateway starts without the secrets that its functions may read; they are told of here.
+fn check_secrets(
+    reader: &Reader<'_>,
+    data_dir: &Path,
+    functions: &[FunctionSettings],
+    out: &mut Mistakes,
+) {
+    if reader.depth == Depth::File {
+        return;
+    }
+    let vault = Vault::of(data_dir, None);
+    let mut ignored = Mistakes::new(reader.file);
+    let sections = Section::several(reader.source, reader.root, &function::SECTION, &mut ignored);
+    for settings in functions {
+        let section = sections.iter().find(|(name, _)| *name == settings.name);
+        let Some(spot) = section.and_then(|(_, one)| one.spot(&function::SECRETS)) else {
+            continue;
+        };
+        for name in settings.secrets.iter().filter(|name| is_name(name) && !vault.has(name)) {
+            spot.wrong(
+                out,
+                &format!("{name} is not set; set it with `tidegate secret set {name}`"),
+            );
+        }
     }
 }
 

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{EventKind, InputPlan, Ordering, PartitionKey, SchedulePlan};
+use tidegate_flow::{EventKind, HttpRoute, InputPlan, Ordering, PartitionKey, SchedulePlan};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
+use super::routes::RouteSettings;
 use super::security::SecuritySettings;
+use super::serial::SerialSettings;
 use crate::packages::{Ceiling, Shelf, Store, TrustedKeys};
+use crate::secrets::Vault;
 use crate::uplinks::Target;
 
 /// Everything that `tidegate run` needs to know. Built by [`crate::config::load`] alone, so a
@@ -29,8 +32,12 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     /// Who is let in, and what they may do.
     pub security: SecuritySettings,
+    /// `[serial.NAME]`, in the order of the file.
+    pub serial: Vec<SerialSettings>,
     /// Where HTTP listens; `None` when it is off.
     pub http: Option<SocketAddr>,
+    /// `[[http.route]]`, and where the routes of functions are served.
+    pub routes: RouteSettings,
     /// `[log]`
     pub log: LogSettings,
     /// `[storage]`
@@ -193,6 +200,10 @@ pub struct FunctionSettings {
     pub schedules: Vec<SchedulePlan>,
     /// What it is told of.
     pub events: Vec<EventKind>,
+    /// The HTTP routes that it answers.
+    pub routes: Vec<HttpRoute>,
+    /// The secrets that it may read.
+    pub secrets: Vec<String>,
 }
 
 /// `[functions]`
@@ -271,7 +282,13 @@ impl Settings {
         let path = self.data_dir.join(PACKAGES_DIR);
         let shelf = Shelf::open(&path, self.packages.max_bytes)
             .with_context(|| format!("cannot use the directory of packages {}", path.display()))?;
-        Ok(Store { shelf, trusted: Arc::new(self.packages.trusted.clone()) })
+        let (trusted, vault) = (Arc::new(self.packages.trusted.clone()), self.vault());
+        Ok(Store { shelf, trusted, vault })
+    }
+
+    /// The secrets of functions.
+    pub(crate) fn vault(&self) -> Vault {
+        Vault::of(&self.data_dir, None)
     }
 
     /// The administration socket.

@@ -2,8 +2,8 @@
 //! range and its meaning, and only those set that a first start needs.
 
 use super::keys::{
-    Fallback, Key, SECTIONS, SectionKeys, acl, function, gateway, limits, listener, mqtt, stream,
-    tls, uplink,
+    Fallback, Key, SECTIONS, SectionKeys, acl, function, gateway, limits, listener, mqtt, route,
+    stream, tls, uplink,
 };
 
 const WIDTH: usize = 96;
@@ -24,6 +24,7 @@ const EXAMPLES: &[(&str, &str, bool)] = &[
     (tls::SECTION.name, "", false),
     (acl::SECTION.name, "", false),
     (limits::SECTION.name, "", false),
+    (route::SECTION.name, "", false),
     (stream::SECTION.name, "telemetry", true),
     (function::SECTION.name, "threshold", false),
     (uplink::SECTION.name, "cloud", false),

@@ -26,6 +26,9 @@ impl Place {
         file("server.key", include_bytes!("../links/testdata/server.key"));
         let closed = fs::Permissions::from_mode(0o600);
         fs::set_permissions(scratch.path().join("server.key"), closed).unwrap();
+        fs::write(scratch.path().join("tokens"), "").unwrap();
+        fs::set_permissions(scratch.path().join("tokens"), fs::Permissions::from_mode(0o600))
+            .unwrap();
         Self { scratch }
     }
 
@@ -317,6 +320,32 @@ fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
 }
 
 const MISTAKES: &[(&str, &str, &str)] = &[
+    // serial lines
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { \"a b\" = 1 }\n[stream.alerts]",
+        r#"23: serial.x.devices.a b = 1: not a name; allowed: 1 to 64 of A-Z a-z 0-9 _ -"#,
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 255 }\n[stream.alerts]",
+        "23: serial.x.devices.a = 255: must be an address, 1 to 254",
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 1, b = 1 }\n[stream.alerts]",
+        "23: serial.x.devices.b = 1: is the address of a already",
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 1, b = 2 }\nshared = false\n[stream.alerts]",
+        "24: serial.x.shared = false: several devices on a line have to be given turns; leave it out",
+    ),
+    (
+        "[stream.alerts]",
+        "[serial.x]\ndevice = \"/dev/x\"\ndevices = { a = 1 }\n[serial.y]\ndevice = \"/dev/x\"\ndevices = { b = 1 }\n[stream.alerts]",
+        "25: serial.y.device = \"/dev/x\": is the port of [serial.x] already",
+    ),
     // names
     (
         r#"id = "gw-01""#,
@@ -461,6 +490,57 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[http]\nlisten = \"127.0.0.1:1883\"\n[mqtt]",
         r#"7: http.listen = "127.0.0.1:1883": the same as in mqtt.listen; choose another port"#,
     ),
+    // routes
+    (
+        "publish = [\"alerts/#\"]",
+        "routes = [\"GET /limit\"]",
+        "18: function.threshold.routes = [\"GET /limit\"]: nobody may use /limit; write a [[http.route]] with path = \"/limit\", or with one above it",
+    ),
+    (
+        "publish = [\"alerts/#\"]",
+        "routes = [\"GET /limit\", \"get /\"]\n[[http.route]]\npath = \"/\"\nauth = \"none\"\n[function.b]\nmodule = \"threshold.wasm\"\ninput = { stream = \"telemetry\" }",
+        "18: function.threshold.routes[1] = \"get /\": method \"get\" is unknown or named twice; there are: DELETE, GET, HEAD, PATCH, POST, PUT",
+    ),
+    (
+        "publish = [\"alerts/#\"]",
+        "routes = [\"GET /{a}\"]\n[[http.route]]\npath = \"/\"\nauth = \"none\"\n[function.b]\nmodule = \"threshold.wasm\"\ninput = { stream = \"telemetry\" }\nroutes = [\"PUT,GET /{b}\"]",
+        "25: function.b.routes = [\"PUT,GET /{b}\"]: function \"threshold\" answers PUT,GET /{b} as well",
+    ),
+    (
+        "[stream.alerts]",
+        "[[http.route]]\npath = \"a\"\nauth = \"none\"\n[stream.alerts]",
+        "22: http.route[0].path = \"a\": not a route; write methods and a path, such as \"GET,PUT /sensors/{id}/limit\"",
+    ),
+    (
+        "[stream.alerts]",
+        "[[http.route]]\npath = \"/a\"\ntokens_file = \"nowhere\"\n[stream.alerts]",
+        "23: http.route[0].tokens_file = \"nowhere\": nowhere cannot be read: No such file or directory (os error 2)",
+    ),
+    (
+        "[stream.alerts]",
+        "[[http.route]]\npath = \"/a\"\nauth = \"login\"\n[stream.alerts]",
+        "23: http.route[0].auth = \"login\": there are no users; set users_file in [mqtt]",
+    ),
+    (
+        "[stream.alerts]",
+        "[http]\nroutes_listen = [\"127.0.0.1:8081\", \"0.0.0.0:8081\"]\n[[http.route]]\npath = \"/a\"\nauth = \"none\"\n[stream.alerts]",
+        "25: http.route[0].auth = \"none\": http.routes_listen has 0.0.0.0:8081, which other machines reach; use \"token\" or \"login\", or listen on loopback addresses only",
+    ),
+    (
+        "[stream.alerts]",
+        "[http]\nroutes_listen = \"127.0.0.1:8080\"\n[stream.alerts]",
+        "22: http.routes_listen = \"127.0.0.1:8080\": listed twice",
+    ),
+    (
+        "publish = [\"alerts/#\"]",
+        "secrets = [\"api key\"]",
+        "18: function.threshold.secrets = [\"api key\"]: \"api key\" is no name; allowed: 1 to 64 of A-Z a-z 0-9 _ -",
+    ),
+    (
+        "publish = [\"alerts/#\"]",
+        "secrets = [\"api-key\"]",
+        "18: function.threshold.secrets = [\"api-key\"]: api-key is not set; set it with `tidegate secret set api-key`",
+    ),
     // security
     (
         "[mqtt]",
@@ -597,7 +677,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"input = { stream = "telemetry" }"#,
         "",
-        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...]"#,
+        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...], routes = ..."#,
     ),
     (
         r#"input = { stream = "telemetry" }"#,
@@ -795,7 +875,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[mqtt]",
         "[weather]\n[mqtt]",
-        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [http], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
+        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [http], [[http.route]], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
     // storage

@@ -25,12 +25,14 @@ use super::requests::Requests;
 use super::timer::Timer;
 use super::uplinks::Sink;
 use super::versions::Versions;
-use super::{Core, Event, clock, descriptors, links, uplinks};
+use super::{Core, Event, clock, descriptors, links, serial, uplinks};
 use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
 use crate::guest_log::GuestLog;
 use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, Rates, needs_handshake};
+use crate::routes::Served;
+use crate::secrets::Granted;
 use crate::wear::Wear;
 
 /// Clients that are through their handshakes and wait for the core.
@@ -43,7 +45,7 @@ const KEEP_ALIVE_PROBES: u32 = 4;
 const BACKLOG: u32 = 1024;
 
 /// Runs the gateway on the calling thread until `shutdown` says so and everything that was taken
-/// in is on flash. `ready` is called when clients are accepted, with the addresses.
+/// in is on flash. `routes` shows which HTTP routes functions answer; `ready` is called when clients are accepted, with the addresses.
 ///
 /// # Errors
 /// The store cannot be opened or was written by a newer version, an address cannot be listened
@@ -52,6 +54,7 @@ pub fn run(
     settings: &Settings,
     log: GuestLog,
     requests: Receiver<CoreRequest>,
+    routes: watch::Sender<Served>,
     shutdown: watch::Receiver<bool>,
     ready: impl FnOnce(&[SocketAddr]),
 ) -> anyhow::Result<()> {
@@ -89,6 +92,7 @@ pub fn run(
             uplinks: drivers,
             news,
             pending: Requests::new(wear),
+            routes,
             timer: Timer::new().context("cannot make a timer")?,
             listeners: JoinSet::new(),
             notes: ClosingNotes::default(),
@@ -115,6 +119,11 @@ pub fn run(
                 .context("cannot start the thread that lets clients in")?;
             let receive = links::receive(core.clone(), receiver, max_connections);
             pump.listeners.spawn_local(receive);
+        }
+        for (index, line) in settings.serial.iter().enumerate() {
+            let listener = settings.mqtt.listeners.len() + index;
+            let serve = serial::serve(core.clone(), line.clone(), listener, entropy()?);
+            pump.listeners.spawn_local(serve);
         }
         ready(&addresses);
         pump.run().await
@@ -147,6 +156,7 @@ fn doorkeeper(
     Ok(Doorkeeper {
         requires_login: settings.requires_login(),
         listeners: settings.mqtt.listeners.clone(),
+        lines: settings.serial.iter().map(|line| format!("serial.{}", line.name)).collect(),
         identity: security.tls.as_ref().map_or(Identity::CommonName, |tls| tls.identity),
         addresses: Addresses::new(security.limits.clone()),
         client_connects: Rates::new(security.limits.connects_per_minute_per_client),
@@ -263,8 +273,9 @@ fn start_functions(
     for (index, function) in settings.functions.iter().enumerate() {
         match load(function) {
             Ok(module) => {
+                let granted = Granted::new(&function.name, &function.secrets, settings.vault());
                 let (name, config) = (function.name.clone(), function.config.clone());
-                let loaded = Loaded { name, module, config, log: log.clone() };
+                let loaded = Loaded { name, module, config, log: log.clone(), granted };
                 let started = FunctionThreads::start(loaded, function.workers, events)
                     .with_context(|| format!("cannot start a thread for {}", function.name))?;
                 threads.push(Some(started));

@@ -75,7 +75,7 @@ impl Changes {
 fn make(gateway: &mut Gateway, change: &FunctionChange) -> Result<Position, VersionError> {
     let now = clock::now();
     match change {
-        FunctionChange::Install(install) => gateway.install(now, install.clone()),
+        FunctionChange::Install(install) => gateway.install(now, (**install).clone()),
         FunctionChange::Remove(name) => gateway.remove_version(now, name),
         FunctionChange::WithdrawCanary { name, reason } => {
             gateway.withdraw_canary(now, name, reason)

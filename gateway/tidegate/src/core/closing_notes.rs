@@ -1,7 +1,7 @@
 //! Why clients were turned away, for the operator's log: most 3.1.1 clients only ever see that
 //! the connection was lost. Limited, so that no client can fill the log.
 
-use std::net::SocketAddr;
+use std::fmt::Display;
 use std::time::Instant;
 
 use tidegate_broker::CloseReason;
@@ -27,7 +27,7 @@ impl Default for ClosingNotes {
 
 impl ClosingNotes {
     /// A connection is closed from this side.
-    pub(crate) fn note(&mut self, now: Instant, peer: SocketAddr, why: &CloseReason) {
+    pub(crate) fn note(&mut self, now: Instant, peer: &impl Display, why: &CloseReason) {
         if !concerns_operator(why) {
             tracing::debug!(%peer, %why, "closing a connection");
         } else if let Some(left_out) = self.closings.admit(now) {

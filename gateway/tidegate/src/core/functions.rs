@@ -6,13 +6,19 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::nice;
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_flow::{Call, CallResult, CallVerdict};
-use tidegate_runtime::{Failure, Instance, Level, Module, Verdict};
+use tidegate_runtime::{Failure, Instance, Level, Module, Secrets, Verdict};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 use crate::guest_log::{GuestLog, LineKind};
+use crate::secrets::Granted;
+
+/// How much nicer guests are than the core: of a processor that both want they get a quarter, so
+/// that functions in an endless loop do not delay acknowledgements.
+const BEHIND_THE_CORE: i32 = 5;
 
 /// Where the core puts a function's calls: one is under way at a time for each worker.
 pub(crate) struct FunctionThreads {
@@ -30,6 +36,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Vec<u8>,
     /// Where its lines go.
     pub(crate) log: GuestLog,
+    /// The secrets that it may read.
+    pub(crate) granted: Granted,
 }
 
 impl FunctionThreads {
@@ -73,10 +81,15 @@ impl FunctionThreads {
                 0 => format!("fn-{name}"),
                 _ => format!("fn{worker}-{name}"),
             };
-            let work = move || match loaded() {
-                Ok(loaded) => serve(&loaded, &queue, &events),
-                // The core's thread is gone only when everything ends.
-                Err(why) => drop(events.send(Event::NotStarted(index, why))),
+            let work = move || {
+                if let Err(error) = nice(BEHIND_THE_CORE) {
+                    tracing::debug!(%error, "guests are as urgent as the core here");
+                }
+                match loaded() {
+                    Ok(loaded) => serve(&loaded, &queue, &events),
+                    // The core's thread is gone only when everything ends.
+                    Err(why) => drop(events.send(Event::NotStarted(index, why))),
+                }
             };
             thread::Builder::new().name(name).spawn(work)?;
             Ok(calls)
@@ -92,13 +105,13 @@ impl FunctionThreads {
 }
 
 fn serve(loaded: &Loaded, queue: &Receiver<Call>, events: &UnboundedSender<Event>) {
-    let mut instance = None;
+    let (mut instance, mut granted) = (None, loaded.granted.clone());
     while let Ok(call) = queue.recv() {
         if call.fresh {
             instance = None;
         }
         let id = call.id;
-        let result = run(loaded, &mut instance, call);
+        let result = run(loaded, &mut instance, granted.now(), call);
         match result.verdict {
             CallVerdict::Failed(_) | CallVerdict::Late(_) => instance = None,
             CallVerdict::Done(_) | CallVerdict::RetryBatch | CallVerdict::DeadLetterBatch => {}
@@ -109,10 +122,18 @@ fn serve(loaded: &Loaded, queue: &Receiver<Call>, events: &UnboundedSender<Event
     }
 }
 
-fn run(loaded: &Loaded, slot: &mut Option<Instance>, call: Call) -> CallResult {
+fn run(
+    loaded: &Loaded,
+    slot: &mut Option<Instance>,
+    secrets: Arc<Secrets>,
+    call: Call,
+) -> CallResult {
     let instance = match slot {
-        Some(instance) => instance,
-        None => match loaded.module.instantiate(&loaded.config) {
+        Some(instance) => {
+            instance.give_secrets(secrets);
+            instance
+        }
+        None => match loaded.module.instantiate_with(&loaded.config, secrets) {
             Ok(instance) => slot.insert(instance),
             Err(start) => {
                 log_lines(loaded, &start.logs);

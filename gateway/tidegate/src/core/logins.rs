@@ -13,7 +13,7 @@ use tidegate_broker::ConnId;
 use tidegate_broker::access::{Access, LoginError, Policy, Principal};
 use tidegate_flow::Login;
 
-use super::links::Link;
+use super::links::{Link, Origin};
 use super::{Core, clock};
 use crate::config::ListenerSettings;
 use crate::links::{
@@ -27,6 +27,8 @@ const TURN: usize = 16;
 pub(crate) struct Doorkeeper {
     pub(crate) requires_login: bool,
     pub(crate) listeners: Vec<ListenerSettings>,
+    /// Serial lines, whose numbers follow those of the listeners.
+    pub(crate) lines: Vec<String>,
     pub(crate) identity: Identity,
     pub(crate) addresses: Arc<Addresses>,
     /// Logins by client identifier.
@@ -72,10 +74,14 @@ fn refused(reason: Reason, error: LoginError, why: &'static str) -> Judgement {
 impl Doorkeeper {
     /// The name of a listener, for the log.
     pub(crate) fn listener_name(&self, listener: usize) -> &str {
-        self.listeners.get(listener).map_or("", |listener| listener.name.as_str())
+        let line = || self.lines.get(listener - self.listeners.len()).map_or("", String::as_str);
+        self.listeners.get(listener).map_or_else(line, |listener| listener.name.as_str())
     }
 
     fn judge(&self, now: Instant, conn: ConnId, link: &Link, login: &Login) -> Judgement {
+        if let Origin::Serial { device, .. } = link.origin() {
+            return Judgement::User(Some(device.clone()), None);
+        }
         let Some(listener) = self.listeners.get(link.listener()) else {
             return refused(Reason::NoCredentials, LoginError::NotAuthorized, "no such listener");
         };
@@ -99,7 +105,7 @@ impl Doorkeeper {
                     return wrong("no password");
                 };
                 let user_may_try = !self.user_failures.is_full(now, user);
-                let may_try = user_may_try && link.place().may_log_in(now);
+                let may_try = user_may_try && link.origin().may_log_in(now);
                 match passwords.check(users, conn, user, password, may_try) {
                     Answer::Right => {
                         let hash = users.hash(user).map(str::to_owned);
@@ -206,7 +212,8 @@ impl Core {
         hash: Option<String>,
     ) {
         let listener = self.door.listeners.get(link.listener());
-        if listener.is_some_and(|listener| listener.client_id_is_username)
+        let on_line = matches!(link.origin(), Origin::Serial { .. });
+        if (on_line || listener.is_some_and(|listener| listener.client_id_is_username))
             && user.as_deref() != Some(&*client)
         {
             let refusal = Refusal {
@@ -245,13 +252,14 @@ impl Core {
         let now = clock::now();
         if refusal.error != LoginError::Unavailable && refusal.error != LoginError::TooManyAttempts
         {
-            link.place().failed(now.instant);
+            link.origin().failed(now.instant);
             if let (Some(user), Reason::BadCredentials) = (user, refusal.reason) {
                 self.door.user_failures.add(now.instant, user);
             }
         }
         let listener = self.door.listener_name(link.listener());
-        let who = Who { peer: link.peer(), listener, client: Some(client), user };
+        let peer = link.origin().to_string();
+        let who = Who { peer: &peer, listener, client: Some(client), user };
         self.door.turned_away.note(now.instant, refusal.reason, who, refusal.why);
         link.turn_away();
         self.gateway.borrow_mut().authenticated(now, conn, Err(refusal.error));

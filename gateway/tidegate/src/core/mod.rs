@@ -2,6 +2,7 @@
 //! the gateway decides. Disk, functions, uplinks, HTTP and administration are on other threads
 //! and talk to it by bounded channels.
 
+mod asked;
 mod assembly;
 mod changes;
 mod clock;
@@ -15,6 +16,7 @@ mod links;
 mod logins;
 mod pump;
 mod requests;
+mod serial;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -84,7 +86,7 @@ impl Core {
     fn open(&self, link: Rc<Link>, since: Instant) -> ConnId {
         let conn = ConnId(self.next_conn.get());
         self.next_conn.set(conn.0 + 1);
-        let (peer, address) = (link.peer().to_string(), Some(link.place().address()));
+        let (peer, address) = (link.origin().to_string(), link.origin().address());
         self.links.borrow_mut().insert(conn, link);
         self.gateway.borrow_mut().handle_caller(
             clock::now(),

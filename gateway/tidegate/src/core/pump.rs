@@ -19,6 +19,7 @@ use super::versions::Versions;
 use super::{Core, Event, clock};
 use crate::core_handle::CoreRequest;
 use crate::guest_log::GuestLog;
+use crate::routes::{Served, ServedRoute};
 
 /// Events taken in before the gateway's decisions are carried out.
 const TURN: usize = 256;
@@ -42,6 +43,7 @@ pub(crate) struct Pump {
     pub(crate) uplinks: Vec<Driver>,
     pub(crate) news: News,
     pub(crate) pending: Requests,
+    pub(crate) routes: watch::Sender<Served>,
     pub(crate) timer: Timer,
     pub(crate) listeners: JoinSet<()>,
     pub(crate) notes: ClosingNotes,
@@ -60,6 +62,7 @@ enum Happened {
 impl Pump {
     /// Runs until the shutdown is done.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        self.show_routes();
         // What the store already holds needs nobody to ask for it: uplinks connect, functions go
         // on, and the timer is set for the first time.
         self.carry_out()?;
@@ -165,7 +168,7 @@ impl Pump {
             Output::Close(conn, why) => {
                 if let Some(link) = self.core.link(conn) {
                     if !link.is_turned_away() {
-                        self.notes.note(clock::now().instant, link.peer(), &why);
+                        self.notes.note(clock::now().instant, link.origin(), &why);
                     }
                     link.close();
                 }
@@ -176,13 +179,17 @@ impl Pump {
             Output::Disk(request) => {
                 anyhow::ensure!(self.disks.submit(request), "a disk thread died");
             }
+            Output::Answer(id, answer) => self.pending.answered(id, answer),
             Output::Call(call) => self.call(call),
             Output::Uplink(index, action) => {
                 if let Some(driver) = self.uplinks.get_mut(index) {
                     driver.submit(action);
                 }
             }
-            Output::Function(order) => self.carry_out_order(order),
+            Output::Function(order) => {
+                self.carry_out_order(order);
+                self.show_routes();
+            }
             Output::Notice(Notice::Denied { client, user, action, topic }) => {
                 let now = clock::now().instant;
                 self.notes.denied(now, &client, user.as_deref(), action, &topic);
@@ -193,6 +200,17 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// Shows which functions answer which routes now.
+    pub(crate) fn show_routes(&self) {
+        let gateway = self.core.gateway.borrow();
+        let served = gateway.http_routes().map(|(function, name, route)| ServedRoute {
+            function,
+            name: name.to_owned(),
+            route: route.clone(),
+        });
+        self.routes.send_replace(served.collect());
     }
 
     fn pause(&self, conn: tidegate_broker::ConnId, paused: bool) {
@@ -309,6 +327,9 @@ fn log(notice: Notice) {
         },
         Notice::CallFailed { function, records, failure } => {
             tracing::warn!(function, records, failure, "a call failed; it will be made again");
+        }
+        Notice::RequestFailed { function, route, failure } => {
+            tracing::warn!(function, route, failure, "the call of a request failed");
         }
         Notice::DeadLettered { function, stream, seq, reason } => {
             tracing::warn!(function, stream, seq, reason, "record moved to dead-letters");

@@ -1,10 +1,11 @@
 //! What the administration and HTTP ask of the core, answered between its other work.
 
 use tidegate_flow::attributes::Attributes;
-use tidegate_flow::{Gateway, PartitionKey};
+use tidegate_flow::{Answer, Gateway, PartitionKey, RequestId};
 use tidegate_stream::{Epoch, ReadLimit, ReadOutcome, RecordRef, Seq, StreamId};
 use tokio::sync::oneshot::Sender;
 
+use super::asked::Asked;
 use super::changes::Changes;
 use super::controls::Controls;
 use super::imports::Imports;
@@ -22,6 +23,7 @@ pub(crate) struct Requests {
     imports: Imports,
     changes: Changes,
     controls: Controls,
+    asked: Asked,
     wear: Wear,
 }
 
@@ -44,7 +46,8 @@ enum Page {
 impl Requests {
     pub(crate) fn new(wear: Wear) -> Requests {
         let (imports, changes) = (Imports::default(), Changes::default());
-        Requests { pages: Vec::new(), imports, changes, controls: Controls::default(), wear }
+        let (controls, asked) = (Controls::default(), Asked::default());
+        Requests { pages: Vec::new(), imports, changes, controls, asked, wear }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -84,6 +87,9 @@ impl Requests {
             CoreRequest::Control { order, reply } => {
                 self.controls.take(&mut core.gateway.borrow_mut(), order, reply);
             }
+            CoreRequest::Ask { request, reply } => {
+                self.asked.ask(&mut core.gateway.borrow_mut(), *request, reply);
+            }
             CoreRequest::Change { change, reply } => {
                 self.changes.take(&mut core.gateway.borrow_mut(), change, reply);
             }
@@ -117,6 +123,11 @@ impl Requests {
         let next = Seq(from.max(first.0));
         self.pages.push(Reading { stream: id, key, next, left, left_bytes, page });
         self.go_on(core);
+    }
+
+    /// A request over HTTP has its answer.
+    pub(crate) fn answered(&mut self, id: RequestId, answer: Answer) {
+        self.asked.answered(id, answer);
     }
 
     /// Goes on where the disk has delivered.

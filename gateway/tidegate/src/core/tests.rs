@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::run;
@@ -42,7 +43,8 @@ async fn start(sections: &str) -> Running {
     let receiver = shutdown.receiver();
     let (ready, is_ready) = oneshot::channel();
     let thread = thread::spawn(move || {
-        run(&settings, GuestLog::default(), requests, receiver, |addresses| {
+        let (routes, _) = watch::channel(Arc::default());
+        run(&settings, GuestLog::default(), requests, routes, receiver, |addresses| {
             drop(ready.send(addresses.to_vec()));
         })
     });

@@ -10,6 +10,7 @@ use super::{Event, clock};
 use crate::config::PackageSettings;
 use crate::guest_log::GuestLog;
 use crate::packages::{Store, compile};
+use crate::secrets::Granted;
 
 /// What threads of pushed functions are made with.
 pub(crate) struct Versions {
@@ -36,8 +37,11 @@ impl Versions {
         let load = move || {
             let contents = store.load(package)?;
             let module = compile(&contents.manifest, &contents.module)?;
-            let config = contents.manifest.config;
-            Ok(Loaded { name: own_name.clone(), module, config, log: log.clone() })
+            let manifest = contents.manifest;
+            let vault = store.vault.clone();
+            let granted = Granted::new(&own_name, &manifest.wants.secrets, vault);
+            let (name, config, log) = (own_name.clone(), manifest.config, log.clone());
+            Ok(Loaded { name, module, config, log, granted })
         };
         FunctionThreads::start_with(index, name, workers, load, &events)
             .map_err(|error| format!("cannot start a thread: {error}"))

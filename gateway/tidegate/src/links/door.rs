@@ -173,7 +173,8 @@ impl Entrance {
             }
         };
         let user = refused.user.as_deref();
-        let who = Who { peer, listener: &settings.name, client: None, user };
+        let peer = peer.to_string();
+        let who = Who { peer: &peer, listener: &settings.name, client: None, user };
         self.door.turned_away.note(Instant::now(), refused.reason, who, &refused.why);
     }
 

@@ -1,7 +1,6 @@
 //! Clients that were not let in: each is counted by reason, and logged with who and why. The log
 //! is limited, so that no client can fill it.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -87,7 +86,8 @@ impl Reason {
 /// Who was turned away.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Who<'a> {
-    pub(crate) peer: SocketAddr,
+    /// Where it is.
+    pub(crate) peer: &'a str,
     pub(crate) listener: &'a str,
     /// Client identifier, when it is known.
     pub(crate) client: Option<&'a str>,
@@ -121,7 +121,7 @@ impl TurnedAway {
         }
         let Who { peer, listener, client, user } = who;
         let reason = reason.name();
-        tracing::warn!(%peer, listener, client, user, reason, why, "MQTT client turned away");
+        tracing::warn!(peer, listener, client, user, reason, why, "MQTT client turned away");
     }
 
     /// How many for each reason that there was.
@@ -144,12 +144,7 @@ mod tests {
     #[test]
     fn every_reason_has_its_own_place_and_name() {
         let counted = TurnedAway::default();
-        let who = Who {
-            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-            listener: "mqtt",
-            client: None,
-            user: None,
-        };
+        let who = Who { peer: "127.0.0.1:1", listener: "mqtt", client: None, user: None };
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
             counted.note(Instant::now(), reason, who, "");

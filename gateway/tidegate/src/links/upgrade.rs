@@ -139,25 +139,7 @@ fn accept_key(key: &[u8]) -> String {
     let mut context = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
     context.update(GUID.as_bytes());
-    base64(context.finish().as_ref())
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let index = bits >> (18 - 6 * place) & 63;
-            text.push(if place <= three.len() {
-                char::from(ALPHABET[index as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
+    crate::base64::encode(context.finish().as_ref())
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{EventKind, Ordering};
+use tidegate_flow::{EventKind, HttpRoute, Ordering};
 
 use super::manifest::Manifest;
-use crate::config::{show_bytes, show_duration};
+use crate::config::{RouteSettings, show_bytes, show_duration};
 
 /// `[functions.allow]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct Ceiling {
     pub random: bool,
     /// What they may be told of.
     pub events: Vec<EventKind>,
+    /// Which routes they may answer.
+    pub routes: RouteSettings,
+    /// Which secrets they may read.
+    pub secrets: Vec<String>,
 }
 
 /// What a manifest is checked against beside the ceiling.
@@ -51,6 +55,8 @@ pub(crate) struct Surroundings {
     pub(crate) configured: BTreeSet<String>,
     /// Functions that were pushed.
     pub(crate) pushed: BTreeSet<String>,
+    /// Routes that are answered, and by which functions.
+    pub(crate) routes: Vec<(String, HttpRoute)>,
 }
 
 /// Everything that keeps a manifest from being installed, in words.
@@ -75,7 +81,12 @@ pub(crate) fn problems(
         }
     }
     amounts(manifest, ceiling, &mut found);
-    absent(manifest, &mut found);
+    routes(manifest, ceiling, around, &mut found);
+    for name in &manifest.wants.secrets {
+        if !ceiling.secrets.contains(name) {
+            found.push(format!("secrets: \"{name}\" is not allowed to pushed functions"));
+        }
+    }
     for name in &manifest.wants.events {
         match EventKind::named(name) {
             Some(kind) if ceiling.events.contains(&kind) => {}
@@ -109,6 +120,20 @@ fn inputs(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: 
     }
 }
 
+fn routes(manifest: &Manifest, ceiling: &Ceiling, around: &Surroundings, found: &mut Vec<String>) {
+    for route in manifest.settings().routes {
+        if !ceiling.routes.rule(&route).is_some_and(|rule| rule.pushed) {
+            found.push(format!("routes: \"{route}\" is not allowed to pushed functions"));
+        }
+        let others = around.routes.iter().filter(|(name, _)| *name != manifest.name);
+        for (name, other) in others {
+            if other.clashes_with(&route) {
+                found.push(format!("routes: function \"{name}\" answers \"{other}\" already"));
+            }
+        }
+    }
+}
+
 /// A key, what the package wants of it, what it may have, and how that is written.
 type Amount = (&'static str, u64, u64, fn(u64) -> String);
 
@@ -135,18 +160,6 @@ fn amounts(manifest: &Manifest, ceiling: &Ceiling, found: &mut Vec<String>) {
         if wanted > allowed {
             let (wanted, allowed) = (show(wanted), show(allowed));
             found.push(format!("{key}: {wanted}; pushed functions are allowed {allowed}"));
-        }
-    }
-}
-
-/// What this version of the gateway does not have.
-fn absent(manifest: &Manifest, found: &mut Vec<String>) {
-    let wants = &manifest.wants;
-    for (key, wanted) in
-        [("routes", !wants.routes.is_empty()), ("secrets", !wants.secrets.is_empty())]
-    {
-        if wanted {
-            found.push(format!("{key}: this gateway does not have it"));
         }
     }
 }
@@ -195,6 +208,8 @@ mod tests {
             clock: false,
             random: false,
             events: Vec::new(),
+            routes: RouteSettings::default(),
+            secrets: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_flow::{CanaryTerms, FunctionEntry, Install, Version, Wish};
+use tidegate_flow::{CanaryTerms, FunctionEntry, HttpRoute, Install, Version, Wish};
 use tidegate_wire::Digest;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -18,6 +18,7 @@ use super::shelf::Progress;
 use super::store::{Store, compile};
 use crate::config::Settings;
 use crate::core_handle::CoreHandle;
+use crate::secrets::{Granted, Vault};
 
 /// What the operator says of pushed functions, and where they are kept.
 #[derive(Debug)]
@@ -200,9 +201,11 @@ impl Installer {
             keyed: self.keyed.clone(),
             configured: of("configuration"),
             pushed: of("pushed"),
+            routes: answered(listed),
         };
         let mut found = problems(&contents.manifest, &self.ceiling, &around);
-        let started = off_thread(move || start(&contents)).await;
+        let vault = self.store.vault.clone();
+        let started = off_thread(move || start(&contents, vault)).await;
         found.extend(started.err());
         if found.is_empty() {
             return Ok(());
@@ -224,14 +227,25 @@ impl Installer {
 }
 
 /// Compiles the module and starts an instance of it, which goes away again.
-fn start(contents: &Contents) -> Result<(), String> {
+fn start(contents: &Contents, vault: Vault) -> Result<(), String> {
     let module = compile(&contents.manifest, &contents.module)?;
-    let started = module.instantiate(&contents.manifest.config);
+    let manifest = &contents.manifest;
+    let mut granted = Granted::new(&manifest.name, &manifest.wants.secrets, vault);
+    let started = module.instantiate_with(&manifest.config, granted.now());
     started.map(drop).map_err(|failure| format!("it cannot start: {failure}"))
 }
 
 async fn functions(core: &CoreHandle) -> Result<Vec<FunctionEntry>, String> {
     core.functions().await.map_err(|error| error.to_string())
+}
+
+/// The routes that functions answer.
+fn answered(listed: &[FunctionEntry]) -> Vec<(String, HttpRoute)> {
+    let of = |entry: &FunctionEntry| {
+        let routes = entry.routes.iter().filter_map(|text| HttpRoute::parse(text).ok());
+        routes.map(|route| (entry.name.clone(), route)).collect::<Vec<_>>()
+    };
+    listed.iter().flat_map(of).collect()
 }
 
 /// The packages of versions that run, or may be taken back.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tidegate_broker::TopicFilter;
 use tidegate_flow::{
-    Cron, EventKind, FunctionPlan, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed, Ordering, Rhythm,
-    SchedulePlan,
+    Cron, EventKind, FunctionPlan, HttpRoute, InputPlan, MAX_INPUTS, MAX_SCHEDULES, Missed,
+    Ordering, Rhythm, SchedulePlan,
 };
 use tidegate_runtime::Grants;
 use tidegate_wire::Digest;
@@ -213,15 +213,16 @@ impl Manifest {
                 clock: reader.bool()?,
                 random: reader.bool()?,
                 timers: reader.uint()?,
-                routes: reader.texts("routes")?,
+                routes: reader.routes()?,
                 secrets: reader.texts("secrets")?,
                 events: reader.texts("events")?,
             },
             schedules: if triggers { reader.schedules()? } else { Vec::new() },
         };
         reader.reader.end()?;
-        let tells = !manifest.wants.events.is_empty();
-        if manifest.inputs.is_empty() && manifest.schedules.is_empty() && !tells {
+        let wants = &manifest.wants;
+        let asked = !wants.routes.is_empty() || !wants.events.is_empty();
+        if manifest.inputs.is_empty() && manifest.schedules.is_empty() && !asked {
             return Err(wrong("input", "no stream, and nothing else that calls the function"));
         }
         match manifest.has_triggers() == triggers {
@@ -299,6 +300,14 @@ impl Manifest {
             timers: size(self.wants.timers),
             schedules: self.schedules.clone(),
             events: self.wants.events.iter().filter_map(|name| EventKind::named(name)).collect(),
+            secrets: self.wants.secrets.clone(),
+            // Decoding has refused what is none.
+            routes: self
+                .wants
+                .routes
+                .iter()
+                .filter_map(|text| HttpRoute::parse(text).ok())
+                .collect(),
         }
     }
 }
@@ -457,6 +466,15 @@ impl<'a> Fields<'a> {
 
     fn texts(&mut self, key: &'static str) -> Result<Vec<String>, ManifestError> {
         texts(self.key()?, key)
+    }
+
+    fn routes(&mut self) -> Result<Vec<String>, ManifestError> {
+        const KEY: &str = "routes";
+        let found = self.texts(KEY)?;
+        for text in &found {
+            HttpRoute::parse(text).map_err(|error| wrong(KEY, format!("\"{text}\": {error}")))?;
+        }
+        Ok(found)
     }
 
     fn filters(&mut self, key: &'static str) -> Result<Vec<TopicFilter>, ManifestError> {

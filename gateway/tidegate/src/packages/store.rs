@@ -10,12 +10,14 @@ use super::manifest::Manifest;
 use super::package::{Contents, Package};
 use super::shelf::Shelf;
 use super::signature::TrustedKeys;
+use crate::secrets::Vault;
 
 /// See the module. The core's thread and the side share it.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) shelf: Shelf,
     pub(crate) trusted: Arc<TrustedKeys>,
+    pub(crate) vault: Vault,
 }
 
 impl std::fmt::Debug for Store {

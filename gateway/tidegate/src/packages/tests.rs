@@ -232,7 +232,7 @@ fn schedules_out_of_range_are_refused() {
 #[test]
 fn values_out_of_range_are_refused_by_their_key() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 13] = [
         ("name", |m| m.name = "a b".into()),
         ("version", |m| m.version = "1 0".into()),
         ("module", |m| m.module_bytes = 0),
@@ -244,6 +244,7 @@ fn values_out_of_range_are_refused_by_their_key() {
         ("state_bytes", |m| m.state_bytes = 65 << 20),
         ("publish", |m| m.publish = vec![filter("a"); 2]),
         ("routes", |m| m.wants.routes = vec![String::new()]),
+        ("routes", |m| m.wants.routes = vec!["get /".into()]),
         ("secrets", |m| m.wants.secrets = vec!["x".repeat(2000)]),
     ];
     for (wanted, change) in changes {

@@ -289,6 +289,7 @@ impl Stage {
                 | Output::Pause(_)
                 | Output::Resume(_)
                 | Output::Function(_)
+                | Output::Answer(..)
                 | Output::Authenticate(..)
                 | Output::Uplink(..) => {}
             }
@@ -306,6 +307,7 @@ impl Stage {
             | Notice::ClientDisconnected { .. }
             | Notice::Denied { .. }
             | Notice::DeadLettered { .. }
+            | Notice::RequestFailed { .. }
             | Notice::RolledBack { .. }
             | Notice::VersionWaits { .. }
             | Notice::UplinkConnected { .. }

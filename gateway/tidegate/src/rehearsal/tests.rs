@@ -73,6 +73,8 @@ fn settings(publish: &str) -> FunctionSettings {
         fuel_per_message: 10_000,
         deadline: Duration::from_secs(1),
         state_bytes: 1 << 20,
+        routes: Vec::new(),
+        secrets: Vec::new(),
         timers: 16,
         schedules: Vec::new(),
         events: Vec::new(),

@@ -20,7 +20,7 @@ use crate::report::{Bar, Row};
 const BATCHES: [usize; 3] = [1, 16, 256];
 /// Different frames that a run goes through again and again.
 const FRAMES: usize = 64;
-/// What a record of the gauge may cost with batches of [`JUDGED_FROM`] and more.
+/// What a record may cost, without state, with batches of [`JUDGED_FROM`] and more.
 const RECORD_NS: f64 = 600.0;
 const JUDGED_FROM: usize = 16;
 /// A hysteresis needs a state: whether a sensor is above the limit.
@@ -35,12 +35,14 @@ pub(super) fn run(settings: &Settings, field: &Field) -> Result<Vec<Row>> {
         let case = Case { what: "gauge, packed", module: &field.gauge, config: b"{}", batch };
         rows.extend(case.measure::<Gauge>(Shape::Packed, bar, settings)?);
     }
-    for (what, config) in
-        [("threshold, JSON", WITHOUT_STATE), ("threshold, JSON, with state", WITH_STATE)]
-    {
+    for (what, config, judged) in [
+        ("threshold, JSON", WITHOUT_STATE, true),
+        ("threshold, JSON, with state", WITH_STATE, false),
+    ] {
         for batch in BATCHES {
+            let bar = (judged && batch >= JUDGED_FROM).then_some(Bar::UpTo(RECORD_NS));
             let case = Case { what, module: &field.threshold, config, batch };
-            rows.extend(case.measure::<Threshold>(Shape::Json, None, settings)?);
+            rows.extend(case.measure::<Threshold>(Shape::Json, bar, settings)?);
         }
     }
     Ok(rows)

@@ -141,4 +141,9 @@ fn bad_canaries_are_taken_back_by_themselves_a_good_one_is_promoted_and_nothing_
     let events = gateway.command(&["stream", "tail", "function-events", "-n", "1"]).unwrap();
     println!("{events}");
     assert!(events.contains("promoted"), "{events}");
+    // Both versions are on the gateway, and what they would have done with its records can be seen.
+    let replay = ["fn", "replay", "--function", "echo", "--version", "1.4.0"];
+    let replay = [&replay[..], &["--against-version", "1.0.0", "--batch", "256"]].concat();
+    let compared = gateway.command(&replay).unwrap();
+    assert!(compared.contains("2700 the same, 0 added, 0 missing, 0 changed"), "{compared}");
 }

@@ -32,7 +32,10 @@ impl World {
                 Output::Pause(conn) => self.pause(conn, true),
                 Output::Resume(conn) => self.pause(conn, false),
                 // Its plan asks for no logins.
-                Output::Notice(_) | Output::Authenticate(..) | Output::Function(_) => {}
+                Output::Notice(_)
+                | Output::Authenticate(..)
+                | Output::Function(_)
+                | Output::Answer(..) => {}
             }
         }
         self.watch_congestion();

@@ -1,5 +1,6 @@
 //! `tidegate fn`: what authors of functions do.
 
+mod candidate;
 mod check;
 mod control;
 mod dead;
@@ -50,7 +51,8 @@ pub(super) enum FnCommand {
     #[command(
         after_help = "Examples:\n  tidegate fn replay functions/threshold --data-dir /var/lib/tidegate --from 1000\n  \
                             tidegate fn replay --from-file telemetry.ndjson --against ../threshold-1.2\n  \
-                            tidegate fn replay --from-file telemetry.ndjson --against old.wasm --json\n\n\
+                            tidegate fn replay --from-file telemetry.ndjson --against old.wasm --json\n  \
+                            tidegate fn replay --function threshold --version 1.1.0 --against-version 1.0.0\n\n\
                             Exit code 0: no difference; 1: there are some."
     )]
     Replay(replay::ReplayArguments),

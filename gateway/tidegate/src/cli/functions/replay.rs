@@ -1,7 +1,7 @@
 //! `tidegate fn replay`
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -10,11 +10,11 @@ use tidegate_stream::{ReadOnlyDisk, Record};
 use super::super::Failure;
 use super::super::export::OfflineStore;
 use super::super::locate::Place;
+use super::candidate::Candidate;
 use super::differ::{Act, Span};
 use super::records::{End, Range, Records};
 use super::summary::{Progress, Summary};
-use super::test::load_part;
-use crate::config::{self, FUNCTION_FILE, FunctionFile, STORE_DIR};
+use crate::config::STORE_DIR;
 use crate::data_dir::LookedAt;
 use crate::disk::FileDisk;
 use crate::export::CarriedRecord;
@@ -34,20 +34,31 @@ const PATIENCE_MS: i64 = 2 * HOUR_MS;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArguments {
-    /// Folder of the function, with its function.toml
-    #[arg(value_name = "DIR", default_value = ".")]
+    /// Folder of the function, with its function.toml; or a package
+    #[arg(value_name = "DIR|PACKAGE", default_value = ".")]
     dir: PathBuf,
+    /// In place of a folder: this function, in a version that was pushed to the gateway
+    #[arg(long, value_name = "NAME", requires = "version", conflicts_with = "module")]
+    function: Option<String>,
+    /// With --function: the version, or the beginning of its package's hash
+    #[arg(long, value_name = "VERSION", requires = "function")]
+    version: Option<String>,
     /// Another module than the one in function.toml
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
-    /// Compare with this: another module with the same configuration, or the folder of a function
-    #[arg(long, value_name = "FILE|DIR")]
+    /// Compare with this: another module with the same configuration, the folder of a function, or
+    /// a package
+    #[arg(long, value_name = "FILE|DIR|PACKAGE")]
     against: Option<PathBuf>,
+    /// Compare with this version of the function, which was pushed to the gateway; or the
+    /// beginning of its package's hash
+    #[arg(long, value_name = "VERSION", conflicts_with = "against")]
+    against_version: Option<String>,
     /// The stream that has the records [default: what the function reads]
     #[arg(long, value_name = "NAME", conflicts_with = "from_file")]
     stream: Option<String>,
     /// The records of an export, in place of a gateway's
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data_dir", "offline"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "offline")]
     from_file: Option<PathBuf>,
     /// Read the data directory of a gateway that does not run, and change nothing in it
     #[arg(long)]
@@ -76,13 +87,12 @@ pub(crate) struct ReplayArguments {
 
 /// Runs a function over records, and beside it another version.
 pub(super) fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let own = config::load_function(&arguments.dir.join(FUNCTION_FILE))?;
+    let own = subject(arguments)?;
     let range = Range { from: arguments.from, to: arguments.to };
     if let Some(file) = &arguments.from_file {
         return run(arguments, &own, Records::of_file(file, range)?, out);
     }
-    let input = own.function.inputs.first().map(|input| input.stream.as_str());
-    let stream = arguments.stream.as_deref().or(input);
+    let stream = arguments.stream.as_deref().or(own.input());
     let stream = stream.context("the function reads no stream; name one with --stream")?;
     if arguments.offline {
         let data_dir = arguments.place.data_dir()?;
@@ -100,26 +110,43 @@ pub(super) fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> Result
     run(arguments, &own, Records::of_pages(pages, range), out)
 }
 
+/// The version that is looked at.
+fn subject(arguments: &ReplayArguments) -> Result<Candidate, Failure> {
+    if let (Some(name), Some(version)) = (&arguments.function, &arguments.version) {
+        return Candidate::of_gateway(&arguments.place.data_dir()?, name, version);
+    }
+    let own = Candidate::of_path(&arguments.dir)?;
+    match &arguments.module {
+        Some(module) => own.with_module(module),
+        None => Ok(own),
+    }
+}
+
+/// The version that it is compared with.
+fn other(arguments: &ReplayArguments, own: &Candidate) -> Result<Option<Candidate>, Failure> {
+    if let Some(version) = &arguments.against_version {
+        let data_dir = arguments.place.data_dir()?;
+        return Candidate::of_gateway(&data_dir, own.name(), version).map(Some);
+    }
+    arguments.against.as_ref().map(|path| own.against(path)).transpose()
+}
+
 fn run(
     arguments: &ReplayArguments,
-    own: &FunctionFile,
+    own: &Candidate,
     mut records: Records<'_>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let module = arguments.module.as_ref().unwrap_or(&own.function.module);
-    let is = cast(own, module, arguments.batch)?;
-    let was = match &arguments.against {
-        Some(path) => Some(against(own, path, arguments.batch)?),
-        None => None,
-    };
+    let is = own.cast(arguments.batch)?;
+    let was = other(arguments, own)?.map(|was| was.cast(arguments.batch)).transpose()?;
+    let compares = was.is_some();
     let first = records.next()?;
     let began = first.as_ref().map_or(0, |record| record.unix_ms);
     let mut runs = vec![Replayed::open(is, began)?];
     if let Some(was) = was {
         runs.push(Replayed::open(was, began)?);
     }
-    let mut summary =
-        Summary::new(arguments.show, arguments.tolerance, arguments.against.is_some());
+    let mut summary = Summary::new(arguments.show, arguments.tolerance, compares);
     let mut progress = Progress::new();
     let mut waiting = first;
     while let Some((span, batch)) = next_batch(&mut records, &mut waiting, arguments.batch.into())?
@@ -158,22 +185,6 @@ fn next_batch(
         batch.push(record.map_err(|why| anyhow!("record {seq}: {why}"))?);
     }
     Ok(span.map(|span| (span, batch)))
-}
-
-fn cast(own: &FunctionFile, module: &Path, batch: u16) -> Result<Cast, Failure> {
-    let part = load_part(&own.function, module)?;
-    let mut plan = own.function.plan();
-    plan.batch_records = plan.batch_records.max(batch.into());
-    Ok(Cast::alone(plan, part))
-}
-
-/// The other version: a module under the same configuration, or a folder with its own.
-fn against(own: &FunctionFile, path: &Path, batch: u16) -> Result<Cast, Failure> {
-    if !path.is_dir() {
-        return cast(own, path, batch);
-    }
-    let other = config::load_function(&path.join(FUNCTION_FILE))?;
-    cast(&other, &other.function.module.clone(), batch)
 }
 
 /// One version under replay.

@@ -276,6 +276,62 @@ fn a_replay_against_another_version_tells_what_it_changed() {
     assert_eq!(against["differences"][1]["first"], 43);
 }
 
+/// Packs the folder's module as this version; answers where the package is.
+fn packed(folder: &Folder, version: &str) -> String {
+    let key = folder.path("team.key").display().to_string();
+    if !folder.path("team.key").exists() {
+        typed(&["fn", "keygen", &key], &mut Vec::new()).unwrap();
+    }
+    let manifest = fs::read_to_string(folder.path("function.toml")).unwrap();
+    let line = manifest.lines().find(|line| line.starts_with("version")).unwrap().to_owned();
+    let manifest = manifest.replace(&line, &format!("version = \"{version}\""));
+    folder.write("function.toml", manifest.as_bytes());
+    let package = folder.path(&format!("{version}.tgpkg")).display().to_string();
+    let dir = folder.0.path().display().to_string();
+    typed(&["fn", "pack", &dir, "--key", &key, "-o", &package], &mut Vec::new()).unwrap();
+    package
+}
+
+#[test]
+fn a_replay_compares_packages_and_versions_that_a_gateway_has() {
+    let folder = Folder::new(PASSES);
+    let new = packed(&folder, "1.1.0");
+    folder.write("f.wasm", &other_guest());
+    let old = packed(&folder, "1.0.0");
+    folder.write("export.ndjson", &export(&["1", "2", "3"]));
+    let shelf = folder.path("packages");
+    fs::create_dir(&shelf).unwrap();
+    for (at, package) in [&new, &old].into_iter().enumerate() {
+        fs::copy(package, shelf.join(format!("{at}.tgpkg"))).unwrap();
+    }
+    fs::write(shelf.join("2.tgpkg"), b"damaged").unwrap();
+    fs::write(shelf.join("3.part"), b"on its way").unwrap();
+    let file = folder.path("export.ndjson").display().to_string();
+    let dir = folder.0.path().display().to_string();
+    let replay = |words: &[&str]| {
+        let mut out = Vec::new();
+        let words = [&["fn", "replay", "--from-file", &file], words].concat();
+        let result = typed(&words, &mut out);
+        (String::from_utf8(out).unwrap(), result)
+    };
+    let installed = ["--data-dir", &dir, "--function", "f", "--version", "1.1.0"];
+    for words in [
+        vec![new.as_str(), "--against", &old],
+        [&installed[..], &["--against-version", "1.0.0"]].concat(),
+        vec![new.as_str(), "--data-dir", &dir, "--against-version", "1.0.0"],
+    ] {
+        let (text, result) = replay(&words);
+        assert!(matches!(result, Err(Failure::Said)), "{text}");
+        assert!(text.contains("1 the same, 0 added, 0 missing, 2 changed"), "{text}");
+    }
+    let (text, result) = replay(&[&installed[..], &["--against-version", "1.1.0"]].concat());
+    assert!(result.is_ok(), "{text}");
+    let (_, result) = replay(&[&installed[..], &["--against-version", "2.0.0"]].concat());
+    let Err(Failure::Failed(error)) = result else { panic!("{result:?}") };
+    let error = error.to_string();
+    assert!(error.contains("has no version 2.0.0 of function \"f\"; there is: 1.0.0 ("), "{error}");
+}
+
 #[test]
 fn a_damaged_export_ends_a_replay_at_the_record() {
     let folder = Folder::new(PASSES);

@@ -116,6 +116,12 @@ pub(crate) mod allow {
         fallback: Fallback::Value("[]"),
         about: "What they may be told of.",
     };
+    pub(crate) const SECRETS: Key = Key {
+        name: "secrets",
+        kind: Kind::Words { max: crate::secrets::MAX_GRANTED },
+        fallback: Fallback::Absent("none"),
+        about: "Names of the secrets that they may read.",
+    };
     pub(crate) const SECTION: SectionKeys = SectionKeys {
         name: "functions.allow",
         form: Form::Single,
@@ -133,6 +139,7 @@ pub(crate) mod allow {
             &CLOCK,
             &RANDOM,
             &EVENTS,
+            &SECRETS,
         ],
     };
 }
@@ -158,17 +165,5 @@ pub(crate) mod package {
         kind: Kind::Count { min: 0, max: tidegate_flow::MAX_TIMERS as u64 },
         fallback: Fallback::Value("0"),
         about: "How many timers it sets.",
-    };
-    pub(crate) const ROUTES: Key = Key {
-        name: "routes",
-        kind: Kind::Words { max: 64 },
-        fallback: Fallback::Absent("none"),
-        about: "The HTTP routes that it answers.",
-    };
-    pub(crate) const SECRETS: Key = Key {
-        name: "secrets",
-        kind: Kind::Words { max: 64 },
-        fallback: Fallback::Absent("none"),
-        about: "Names of the secrets that it reads.",
     };
 }

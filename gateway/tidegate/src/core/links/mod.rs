@@ -3,10 +3,11 @@
 //! the socket, through TLS and WebSocket where a listener has them.
 
 mod session;
+mod socket;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,14 +16,14 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::CertificateDer;
 use tidegate_broker::Outbox;
 use tidegate_broker::access::CertificateFields;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc::Receiver;
 
 use super::logins::LoggedIn;
 use super::{Core, clock};
 use crate::links::{Arrival, Place, TurnedAway, Who, fields};
 use session::Session;
+use socket::Writer;
 use wire::{Sent, Wire};
 
 /// Pause after `accept` failed: out of descriptors does not get better by asking at once.
@@ -30,14 +31,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client's socket as the core's thread knows it.
 pub(crate) struct Link {
-    peer: SocketAddr,
+    origin: Origin,
     /// Index of its listener in the settings.
     listener: usize,
-    writer: OwnedWriteHalf,
+    writer: Writer,
     /// What is between the socket and MQTT; `None`: nothing.
     wire: Option<RefCell<Wire>>,
     certificate: Option<Arc<CertificateFields>>,
-    place: Place,
     /// Who it is, once it is known.
     login: RefCell<Option<LoggedIn>>,
     /// It was turned away, and the log says why.
@@ -54,18 +54,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(writer: OwnedWriteHalf, arrival: Arrived) -> Link {
-        let Arrived { peer, listener, wire, place, since: _ } = arrival;
+    fn new(writer: Writer, arrival: Arrived) -> Link {
+        let Arrived { origin, listener, wire, since: _ } = arrival;
         let chain = wire.as_ref().and_then(Wire::tls).and_then(|tls| tls.peer_certificates());
         let certificate =
             chain.and_then(|chain| chain.first()).map(|first| Arc::new(fields(first)));
         Link {
-            peer,
+            origin,
             listener,
             writer,
             wire: wire.map(RefCell::new),
             certificate,
-            place,
             login: RefCell::default(),
             turned_away: Cell::new(false),
             waker: RefCell::new(None),
@@ -83,9 +82,9 @@ impl Link {
         }
     }
 
-    /// The client's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+    /// Where the client is.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Index of its listener in the settings.
@@ -104,11 +103,6 @@ impl Link {
         let tls = wire.as_ref().and_then(|wire| wire.tls());
         let chain = tls.and_then(|tls| tls.peer_certificates()).unwrap_or_default();
         chain.iter().map(|one| one.clone().into_owned()).collect()
-    }
-
-    /// Its place among the connections of its address.
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
     }
 
     /// Who it is, once it is known.
@@ -180,12 +174,74 @@ impl Link {
     }
 }
 
+/// Where a client is.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Network {
+        peer: SocketAddr,
+        /// Its place among the connections of its address.
+        place: Place,
+    },
+    /// Behind a serial line, whose configuration says who it is.
+    Serial { line: Arc<str>, device: Arc<str> },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Network { peer, .. } => peer.fmt(f),
+            Origin::Serial { line, device } => write!(f, "serial.{line}:{device}"),
+        }
+    }
+}
+
+impl Origin {
+    /// A login failed.
+    pub(crate) fn failed(&self, now: Instant) {
+        match self {
+            Origin::Network { place, .. } => place.failed(now),
+            Origin::Serial { .. } => {}
+        }
+    }
+
+    /// Whether another login may be looked at.
+    pub(crate) fn may_log_in(&self, now: Instant) -> bool {
+        match self {
+            Origin::Network { place, .. } => place.may_log_in(now),
+            Origin::Serial { .. } => true,
+        }
+    }
+
+    /// What counts for its rates.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Origin::Network { place, .. } => Some(place.address()),
+            Origin::Serial { .. } => None,
+        }
+    }
+}
+
+/// Takes a client behind a serial line; gives the line's end of the pipe to it. The client is who
+/// the configuration says.
+pub(crate) fn connect_device(
+    core: &Rc<Core>,
+    listener: usize,
+    line: &Arc<str>,
+    device: &Arc<str>,
+) -> std::io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let origin = Origin::Serial { line: line.clone(), device: device.clone() };
+    let arrived = Arrived { origin, listener, wire: None, since: clock::now().instant };
+    tokio::task::spawn_local(Session::behind(core, ours, arrived).serve(Vec::new()));
+    Ok(theirs)
+}
+
 /// A client as it comes in.
 struct Arrived {
-    peer: SocketAddr,
+    origin: Origin,
+    /// Index of its listener in the settings, or behind those its serial line.
     listener: usize,
     wire: Option<Wire>,
-    place: Place,
     /// When its socket was accepted.
     since: Instant,
 }
@@ -200,13 +256,15 @@ pub(crate) async fn accept(core: Rc<Core>, socket: TcpListener, listener: usize,
                 let now = clock::now().instant;
                 match core.door.addresses.admit(now, peer.ip()) {
                     Ok(place) => {
-                        let arrived = Arrived { peer, listener, wire: None, place, since: now };
+                        let origin = Origin::Network { peer, place };
+                        let arrived = Arrived { origin, listener, wire: None, since: now };
                         let session = Session::new(&core, stream, arrived);
                         tokio::task::spawn_local(session.serve(Vec::new()));
                     }
                     Err(reason) => {
                         let name = core.door.listener_name(listener);
-                        let who = Who { peer, listener: name, client: None, user: None };
+                        let peer = peer.to_string();
+                        let who = Who { peer: &peer, listener: name, client: None, user: None };
                         let turned_away: &TurnedAway = &core.door.turned_away;
                         turned_away.note(now, reason, who, "the limit of its address");
                     }
@@ -235,7 +293,8 @@ pub(crate) async fn receive(core: Rc<Core>, mut arrivals: Receiver<Arrival>, max
             Ok(stream) => {
                 let has_layers = tls.is_some() || websocket;
                 let wire = has_layers.then(|| Wire::new(tls, websocket));
-                let arrived = Arrived { peer, listener, wire, place, since };
+                let origin = Origin::Network { peer, place };
+                let arrived = Arrived { origin, listener, wire, since };
                 let session = Session::new(&core, stream, arrived);
                 tokio::task::spawn_local(session.serve(early));
             }

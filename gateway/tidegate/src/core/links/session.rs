@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::Shutdown;
 use tidegate_broker::ConnId;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 
+use super::socket::{Reader, Writer, split_pipe, split_tcp};
 use super::{Arrived, Link};
 use crate::core::{Core, clock};
 
@@ -63,18 +62,26 @@ pub(super) struct Session {
     core: Rc<Core>,
     conn: ConnId,
     link: Rc<Link>,
-    reader: OwnedReadHalf,
+    reader: Reader,
     /// Rings when the client has taken nothing for [`STALL`]; set while the socket is full.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl Session {
     pub(super) fn new(core: &Rc<Core>, stream: TcpStream, arrived: Arrived) -> Session {
-        let (peer, since) = (arrived.peer, arrived.since);
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+            tracing::debug!(peer = %arrived.origin, %error, "cannot set TCP_NODELAY");
         }
-        let (reader, writer) = stream.into_split();
+        Session::of(core, split_tcp(stream), arrived)
+    }
+
+    /// A client behind a serial line.
+    pub(super) fn behind(core: &Rc<Core>, stream: UnixStream, arrived: Arrived) -> Session {
+        Session::of(core, split_pipe(stream), arrived)
+    }
+
+    fn of(core: &Rc<Core>, (reader, writer): (Reader, Writer), arrived: Arrived) -> Session {
+        let since = arrived.since;
         let link = Rc::new(Link::new(writer, arrived));
         let conn = core.open(link.clone(), since);
         Session { core: core.clone(), conn, link, reader, stall: None }
@@ -103,7 +110,7 @@ impl Session {
     /// Gives a client that is closed the time to read why. Closing with bytes of its unread would
     /// reset the connection, and it could lose the reason, or fail while it still sends.
     async fn let_read(&mut self) {
-        if rustix::net::shutdown(self.link.writer.as_ref(), Shutdown::Write).is_err() {
+        if self.link.writer.shut_down().is_err() {
             return;
         }
         let mut left = LINGER_BYTES;
@@ -156,7 +163,7 @@ impl Session {
                 return Poll::Ready("the client no longer takes data".to_owned());
             }
             if self.link.full.get()
-                && let Poll::Ready(ready) = self.link.writer.as_ref().poll_write_ready(cx)
+                && let Poll::Ready(ready) = self.link.writer.poll_write_ready(cx)
             {
                 if let Err(error) = ready {
                     return Poll::Ready(error.to_string());

@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Write};
 
 use rustls::ServerConnection;
 use tidegate_broker::Outbox;
-use tokio::net::tcp::OwnedWriteHalf;
 
+use super::socket::Writer;
 use crate::links::{Frames, frame_header};
 
 /// Bytes of an outbox that are encrypted or framed at a time: one TLS record, with the header of
@@ -86,7 +86,7 @@ impl Wire {
     /// when the socket has taken something.
     pub(crate) fn send(
         &mut self,
-        socket: &OwnedWriteHalf,
+        socket: &Writer,
         outbox: &mut Outbox,
         mut moved: impl FnMut(),
     ) -> Sent {
@@ -135,7 +135,7 @@ impl Wire {
     }
 
     /// Brings what the layers hold to the socket.
-    fn push(&mut self, socket: &OwnedWriteHalf, moved: &mut impl FnMut()) -> io::Result<()> {
+    fn push(&mut self, socket: &Writer, moved: &mut impl FnMut()) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             while !self.framed.is_empty() {
                 let sent = socket.try_write(&self.framed)?;
@@ -179,7 +179,7 @@ fn unframed(
 }
 
 /// A socket that takes what fits.
-struct Nonblocking<'a>(&'a OwnedWriteHalf);
+struct Nonblocking<'a>(&'a Writer);
 
 impl Write for Nonblocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

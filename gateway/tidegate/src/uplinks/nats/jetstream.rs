@@ -9,7 +9,6 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::base64;
 use super::lane::{Place, Stored};
 use tidegate_stream::{Epoch, Seq};
 use tidegate_uplink::{Envelope, MAX_WINDOW, RefuseReason};
@@ -305,7 +304,7 @@ pub(super) fn last(payload: &[u8]) -> Answer<Option<(u64, Vec<u8>)>> {
     }
     match answer::<Got>(payload)? {
         Ok(Got { message: Message { seq, hdrs } }) => {
-            let block = base64::decode(&hdrs).ok_or("a message's headers are not base64")?;
+            let block = crate::base64::decode(&hdrs).ok_or("a message's headers are not base64")?;
             Ok(Ok(Some((seq, block))))
         }
         Err(ApiError { err_code: NO_MESSAGE_FOUND, .. }) => Ok(Ok(None)),

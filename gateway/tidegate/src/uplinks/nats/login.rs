@@ -14,8 +14,6 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::SigningKey;
 use serde::Serialize;
 
-use super::base64;
-
 /// Longest credentials file that is read.
 const MAX_FILE: u64 = 64 * 1024;
 /// First bits of a seed, and of a user's key.
@@ -120,7 +118,7 @@ impl Login {
                 Fields {
                     nkey: jwt.is_none().then(|| public.clone()),
                     jwt: jwt.clone(),
-                    sig: Some(base64::encode_for_url(&signature)),
+                    sig: Some(crate::base64::encode_for_url(&signature)),
                     ..Fields::default()
                 }
             }

@@ -12,7 +12,6 @@
 //!
 //! Not here: retries, windows, delays (the uplink core).
 
-mod base64;
 mod complaint;
 mod driver;
 mod headers;

@@ -142,7 +142,7 @@ fn headers(seq: u64, floor: &str) -> String {
 }
 
 fn message(at: u64, headers: &str) -> Value {
-    let text = super::super::base64::encode_for_url(headers.as_bytes());
+    let text = crate::base64::encode_for_url(headers.as_bytes());
     let hdrs = text.replace('-', "+").replace('_', "/");
     json!({ "message": { "subject": "tidegate.gw.s", "seq": at, "hdrs": hdrs } })
 }

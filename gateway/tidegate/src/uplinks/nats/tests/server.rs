@@ -126,7 +126,7 @@ impl Operator {
         let mut records = Vec::new();
         for seq in info["state"]["first_seq"].as_u64().unwrap()..=last {
             let got = self.api("STREAM.MSG.GET.T", json!({ "seq": seq })).await;
-            let block = super::super::base64::decode(got["message"]["hdrs"].as_str().unwrap());
+            let block = crate::base64::decode(got["message"]["hdrs"].as_str().unwrap());
             let (_, headers) = headers::decode(&block.unwrap()).unwrap();
             let found = headers.iter().find(|(name, _)| name == "tg-seq").unwrap();
             records.push(found.1.parse().unwrap());

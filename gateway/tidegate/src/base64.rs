@@ -1,9 +1,10 @@
-//! Base64 (RFC 4648), as the server writes bytes in JSON, and as it wants signatures.
+//! Base64 (RFC 4648): logins over HTTP, the handshake of WebSocket, and what a NATS server writes
+//! in JSON and wants as signatures.
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The bytes of standard base64, with or without padding; `None` when it is none.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
     for group in digits.chunks(4) {
@@ -30,21 +31,29 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Standard base64 with padding.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut text: String = digits(bytes).map(char::from).collect();
+    text.extend(std::iter::repeat_n('=', text.len().next_multiple_of(4) - text.len()));
+    text
+}
+
 /// URL-safe base64 without padding.
-pub(super) fn encode_for_url(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
+pub(crate) fn encode_for_url(bytes: &[u8]) -> String {
+    let safe = |digit| match digit {
+        b'+' => '-',
+        b'/' => '_',
+        digit => char::from(digit),
+    };
+    digits(bytes).map(safe).collect()
+}
+
+fn digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    bytes.chunks(3).flat_map(|group| {
         let [first, second, third] = [0, 1, 2].map(|at| group.get(at).copied().unwrap_or(0));
         let bits = u32::from_be_bytes([0, first, second, third]);
-        for at in 0..=group.len() {
-            text.push(match DIGITS[(bits >> (18 - 6 * at) & 63) as usize] {
-                b'+' => '-',
-                b'/' => '_',
-                digit => char::from(digit),
-            });
-        }
-    }
-    text
+        (0..=group.len()).map(move |at| DIGITS[(bits >> (18 - 6 * at) & 63) as usize])
+    })
 }
 
 #[cfg(test)]
@@ -64,6 +73,7 @@ mod tests {
         ];
         for (plain, encoded) in vectors {
             assert_eq!(decode(encoded).unwrap(), plain.as_bytes());
+            assert_eq!(encode(plain.as_bytes()), encoded);
             assert_eq!(encode_for_url(plain.as_bytes()), encoded.trim_end_matches('='));
         }
         assert_eq!(decode("++//").unwrap(), [0xfb, 0xef, 0xff]);

@@ -1,0 +1,97 @@
+//! The commands of docs/guides/function-author.md, as they are there, for each language.
+
+use crate::progress::quietly;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, ensure};
+use std::ffi::OsString;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+/// The longest time that it may take; commands in it wait for what they show.
+const PATIENCE_S: &str = "300";
+
+/// Follows the guide in a folder below `folder`. `variables` are for `make`: they say which
+/// compilers this machine has.
+pub(crate) fn follow(
+    workspace: &Workspace,
+    folder: &Path,
+    lang: &str,
+    variables: &[OsString],
+) -> Result<()> {
+    let path = workspace.root().join("docs/guides/function-author.md");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let script = script(&text, lang)?;
+    let place = folder.join(format!("guide-{lang}"));
+    if place.exists() {
+        fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+    }
+    let bin = place.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
+    std::os::unix::fs::symlink(workspace.binary("debug", "tidegate"), bin.join("tidegate"))?;
+    let mut search = bin.into_os_string();
+    search.push(":");
+    search.push(std::env::var_os("PATH").unwrap_or_default());
+    // The variables are the arguments of the script, which it hands to `make`.
+    let mut bash = Command::new("timeout");
+    bash.args([PATIENCE_S, "bash", "-c", &script, "guide"]).args(variables);
+    bash.current_dir(&place).env("PATH", search);
+    for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "MAKEFLAGS"] {
+        bash.env_remove(flags);
+    }
+    crate::workspace::clean(&mut bash);
+    quietly(&format!("the guide for authors of functions, in {lang}"), &mut bash)?;
+    Ok(())
+}
+
+/// The commands of the guide, for another language, and for ports that are free.
+fn script(text: &str, lang: &str) -> Result<String> {
+    let mut commands = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            _ if inside => commands.extend([line, "\n"]),
+            _ => {}
+        }
+    }
+    ensure!(commands.contains("--lang c\n"), "the guide has no `tidegate fn new ... --lang c`");
+    for part in ["fn test", "fn replay", "fn pack", "fn push", "fn logs", "fn dead redrive"] {
+        ensure!(commands.contains(&format!("tidegate {part}")), "the guide has no `{part}`");
+    }
+    let commands = commands.replace("--lang c\n", &format!("--lang {lang}\n"));
+    let commands = commands.replace("1883", &free_port()?).replace("8080", &free_port()?);
+    Ok(format!(
+        "set -ex -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; tail -n 20 gateway.log || true' EXIT\n\
+         variables=(\"$@\")\nmake() {{ command make \"${{variables[@]}}\" \"$@\"; }}\n{commands}"
+    ))
+}
+
+fn free_port() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    Ok(listener.local_addr()?.port().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::script;
+
+    const GUIDE: &str = include_str!("../../../docs/guides/function-author.md");
+
+    #[test]
+    fn the_script_has_the_commands_of_the_guide_in_the_language_that_is_asked_for() {
+        let script = script(GUIDE, "rust").unwrap();
+        assert!(script.contains("\ntidegate fn new overheat --lang rust\ncd overheat\nmake\n"));
+        assert!(!script.contains("127.0.0.1:1883") && !script.contains("127.0.0.1:8080"));
+        assert!(!script.contains("static tg_result"), "only what is for a shell");
+    }
+
+    #[test]
+    fn a_guide_without_one_of_its_steps_is_refused() {
+        let error = script("```sh\ntidegate fn new f --lang c\n```\n", "c").unwrap_err();
+        assert!(error.to_string().contains("has no `fn test`"), "{error}");
+    }
+}

@@ -1,0 +1,335 @@
+//! The agent: its state, and what drives it.
+
+mod apply;
+mod hello;
+mod offer;
+mod report;
+mod resume;
+mod transfer;
+
+use embedded_storage::nor_flash::NorFlash;
+use tidegate_boot::{
+    Flash, FlashFailed, Identity, KeyStore, Layout, Ledger, Phase, Plan, StateLog, Trust,
+};
+use tidegate_wire::crypto::Crypto;
+use tidegate_wire::digest::Digest8;
+use tidegate_wire::key_set::KeySet;
+use tidegate_wire::manifest::Policy;
+use tidegate_wire::message::{Answer, Message, Reason, Refusal, Report};
+
+use crate::budget::{Budget, Left, Millis};
+use crate::decode::{Decoder, Travels};
+use crate::pages::Pages;
+use tidegate_boot::Region;
+use transfer::Loading;
+
+/// Version of this SDK, as devices say it.
+pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Whether the gateway may say when a release that waits to be asked is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obedience {
+    /// Only the application says it ([`Agent::apply`]).
+    Application,
+    /// A command of the gateway says it as well.
+    Gateway,
+}
+
+/// What an agent is built with.
+#[derive(Clone, Copy, Debug)]
+pub struct Config<'l> {
+    /// Where things are in flash.
+    pub layout: Layout<'l>,
+    /// Roots and the first key set: those of the bootloader.
+    pub trust: Trust<'l>,
+    /// What the device is.
+    pub identity: Identity,
+    /// Version of the image that the factory has put there.
+    pub factory_version: &'l str,
+    /// Bytes of a block, 32 to 1,024: 224 on a serial link with default frames, 1,024 on MQTT.
+    pub block: u16,
+    /// Blocks that may be on the way at once, 1 to 32.
+    pub window: u8,
+    /// Most bytes of a message that the transport takes.
+    pub message: u16,
+    /// Limits of a day.
+    pub budget: Budget,
+    /// Who says when.
+    pub obedience: Obedience,
+}
+
+/// What the main loop has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Call [`Agent::poll`] again soon.
+    Work,
+    /// Nothing until something comes in, or until then.
+    Wait(Option<Millis>),
+    /// Reset the device. Until that is done, this comes again.
+    Restart,
+}
+
+/// What the agent is in the middle of.
+enum Task<H> {
+    Rest,
+    Loading(Loading),
+    /// Digests are read back: of which image, how much, the hash so far.
+    Checking {
+        release: Release,
+        at: usize,
+        done: u32,
+        hash: H,
+    },
+    /// All is there and right.
+    Staged {
+        release: Release,
+        asked: bool,
+    },
+    /// The release on trial.
+    Trial(OnTrial),
+    /// The state asks the bootloader for something.
+    Restarting,
+}
+
+/// A release that was taken.
+#[derive(Clone, Copy)]
+struct Release {
+    ledger: Ledger,
+    plan: Plan,
+    manifest: Digest8,
+    sequence: u64,
+    policy: Policy,
+}
+
+#[derive(Clone, Copy)]
+struct OnTrial {
+    since: Millis,
+    policy: Policy,
+    sequence: u64,
+    floor: u64,
+    /// The manifest could not be read back: nothing can be confirmed.
+    unreadable: bool,
+}
+
+/// What is to be sent.
+#[derive(Default)]
+struct Outbox {
+    hello: bool,
+    /// When a hello that was not welcomed is said again, and the wait after that.
+    hello_again: Millis,
+    hello_wait: u64,
+    answer: Option<Answer>,
+    report: Option<Waiting>,
+    number: u32,
+}
+
+/// A report that the gateway has not received yet.
+#[derive(Clone, Copy)]
+struct Waiting {
+    report: Report,
+    due: Millis,
+    wait: u64,
+}
+
+/// The agent of a device.
+pub struct Agent<'l, C: Crypto> {
+    config: Config<'l>,
+    crypto: C,
+    log: StateLog,
+    keys: Option<KeySet>,
+    task: Task<C::Hash>,
+    decoder: Decoder,
+    pages: Pages,
+    outbox: Outbox,
+    budget: Left,
+    reason: Reason,
+    /// The application's word.
+    passed: Option<bool>,
+    may_restart: bool,
+    /// The gateway has welcomed this start.
+    contact: bool,
+    /// Seconds since 1970 at the device's start, if the gateway knew.
+    epoch: Option<u64>,
+    retries: u32,
+    bytes: u32,
+}
+
+impl<'l, C: Crypto> Agent<'l, C> {
+    /// Reads the state, and goes on with what was begun. `why` is what the device knows of its start; a trial and
+    /// a revert are known from the state.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    pub fn start<F: NorFlash>(
+        now: Millis,
+        flash: &mut F,
+        config: Config<'l>,
+        crypto: C,
+        why: Reason,
+    ) -> Result<Agent<'l, C>, FlashFailed> {
+        let mut flash = Flash::new(flash);
+        let log = StateLog::load(&mut flash, &config.layout)?;
+        let state = log.state();
+        let keys = KeyStore::load(&mut flash, &config.layout, &config.trust, state, &crypto)?;
+        let nowhere = Region { from: 0, to: 0 };
+        let mut agent = Agent {
+            config,
+            crypto,
+            log,
+            keys,
+            task: Task::Rest,
+            decoder: Decoder::new(Travels::AsItIs),
+            pages: Pages::new(nowhere, 0, 0, nowhere),
+            outbox: Outbox { hello: true, ..Outbox::default() },
+            budget: Left::new(config.budget, now),
+            reason: why,
+            passed: None,
+            may_restart: true,
+            contact: false,
+            epoch: None,
+            retries: 0,
+            bytes: 0,
+        };
+        agent.resume(now, &mut flash)?;
+        Ok(agent)
+    }
+
+    /// The application's self-test has passed, or failed. Before that, a release on trial is not confirmed.
+    pub fn self_test(&mut self, passed: bool) {
+        self.passed = Some(passed);
+    }
+
+    /// Whether the application can bear a restart now. It can, until it says otherwise.
+    pub fn allow_restart(&mut self, allowed: bool) {
+        self.may_restart = allowed;
+    }
+
+    /// Starts into a release whose policy is to ask.
+    pub fn apply(&mut self) {
+        if let Task::Staged { asked, .. } = &mut self.task {
+            *asked = true;
+        }
+    }
+
+    /// The transport has a connection: the gateway is told who is there.
+    pub fn connected(&mut self) {
+        self.outbox.hello = true;
+    }
+
+    /// Whether what runs is on trial.
+    #[must_use]
+    pub fn is_on_trial(&self) -> bool {
+        self.log.state().phase == Phase::Trial
+    }
+
+    /// The sequence of the confirmed release, and the floor.
+    #[must_use]
+    pub fn sequence(&self) -> (u64, u64) {
+        (self.log.state().sequence, self.log.state().floor)
+    }
+
+    /// A message of the gateway. What is malformed, unknown or not expected is dropped.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    pub fn handle_message<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut F,
+        message: &[u8],
+    ) -> Result<(), FlashFailed> {
+        let Ok(message) = Message::read(message) else { return Ok(()) };
+        let flash = &mut Flash::new(flash);
+        match message {
+            Message::Welcome(welcome) => {
+                self.contact = true;
+                let seconds = now.0 / 1_000;
+                self.epoch = welcome.time.map_or(self.epoch, |time| time.checked_sub(seconds));
+            }
+            Message::Offer(offer) => self.handle_offer(now, flash, &offer)?,
+            Message::Block(block) => self.handle_block(now, flash, &block)?,
+            Message::Command(command) => self.handle_command(now, flash, command)?,
+            Message::Received(received) => self.handle_received(flash, received)?,
+            Message::Hello(_)
+            | Message::Answer(_)
+            | Message::Request(_)
+            | Message::Report(_)
+            | Message::Unknown(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Does a bounded piece of work: at most a page is read, or a record written.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    pub fn poll<F: NorFlash>(&mut self, now: Millis, flash: &mut F) -> Result<Next, FlashFailed> {
+        let flash = &mut Flash::new(flash);
+        let next = match self.task {
+            Task::Rest => Next::Wait(None),
+            Task::Loading(_) => self.poll_loading(now),
+            Task::Checking { .. } => self.poll_checking(now, flash)?,
+            Task::Staged { .. } => self.poll_staged(now, flash)?,
+            Task::Trial(trial) => self.poll_trial(now, flash, trial)?,
+            Task::Restarting => Next::Restart,
+        };
+        Ok(match next {
+            Next::Wait(until) => {
+                let report = self.outbox.report.map(|waiting| waiting.due);
+                let hello = (!self.contact).then_some(self.outbox.hello_again);
+                Next::Wait([until, report, hello].into_iter().flatten().min())
+            }
+            Next::Work | Next::Restart => next,
+        })
+    }
+
+    /// Writes the next message into `out`; answers its bytes, `None` when there is none. `out` has to have
+    /// 512 bytes: what does not fit is dropped.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    pub fn poll_output<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut F,
+        out: &mut [u8],
+    ) -> Result<Option<usize>, FlashFailed> {
+        let flash = &mut Flash::new(flash);
+        if self.outbox.hello || (!self.contact && now >= self.outbox.hello_again) {
+            self.outbox.hello = false;
+            let wait = self.outbox.hello_wait.max(report::AGAIN_FIRST);
+            self.outbox.hello_again = now.after(wait);
+            self.outbox.hello_wait = (2 * wait).min(report::AGAIN_MOST);
+            return self.write_hello(flash, out);
+        }
+        let message = if let Some(answer) = self.outbox.answer.take() {
+            Some(Message::Answer(answer))
+        } else if let Some(report) = self.report_due(now) {
+            Some(Message::Report(report))
+        } else {
+            self.next_request(now).map(Message::Request)
+        };
+        Ok(message.and_then(|message| message.write(out).ok()))
+    }
+
+    /// Seconds since 1970, as far as the gateway knows.
+    fn time(&self, now: Millis) -> Option<u64> {
+        Some(self.epoch? + now.0 / 1_000)
+    }
+
+    /// Gives up what is in the middle; its ledger goes.
+    fn give_up<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        release: &Release,
+        why: Refusal,
+    ) -> Result<(), FlashFailed> {
+        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
+        Ledger::drop_from(flash, region)?;
+        self.task = Task::Rest;
+        self.outbox.hello = true;
+        self.say_failed(now, release, why);
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Offers: everything is checked before anything is erased.
+
+use embedded_storage::nor_flash::NorFlash;
+use tidegate_boot::{
+    Flash, FlashFailed, KeyStore, Ledger, Outcome, Phase, Plan, State, Taken, choose, digest_of,
+    judge,
+};
+use tidegate_wire::crypto::{Crypto, Sha256};
+use tidegate_wire::digest::{Digest, Digest8};
+use tidegate_wire::key_set::{KeySet, MAX_KEY_SET};
+use tidegate_wire::manifest::{MAX_ENVELOPE, MAX_MANIFEST, Manifest};
+use tidegate_wire::message::{Answer, Offer, Refusal, Verdict};
+
+use super::transfer::Loading;
+use super::{Agent, Release, Task};
+use crate::budget::Millis;
+
+/// When a device that is busy wants to be asked again, seconds.
+const LATER: u32 = 600;
+
+impl<C: Crypto> Agent<'_, C> {
+    pub(super) fn handle_offer<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        offer: &Offer<'_>,
+    ) -> Result<(), FlashFailed> {
+        let verdict = match self.consider(now, flash, offer)? {
+            Ok(verdict) => verdict,
+            Err(refusal) => Verdict::Reject(refusal),
+        };
+        self.outbox.answer = Some(Answer { campaign: offer.campaign, verdict });
+        Ok(())
+    }
+
+    fn consider<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        offer: &Offer<'_>,
+    ) -> Result<Result<Verdict, Refusal>, FlashFailed> {
+        if matches!(self.task, Task::Trial(_) | Task::Restarting) {
+            return Ok(Ok(Verdict::Defer(LATER)));
+        }
+        if let Some(envelope) = offer.key_set
+            && let Err(refusal) = self.take_key_set(now, flash, envelope)?
+        {
+            return Ok(Err(refusal));
+        }
+        let checked = self.check(now, flash, offer.envelope, offer.second)?;
+        let (manifest, plan, name) = match checked {
+            Ok(checked) => checked,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(busy) = self.release() {
+            if busy.manifest == name {
+                return Ok(Ok(Verdict::Accept));
+            }
+            if busy.sequence >= manifest.sequence {
+                return Ok(Ok(Verdict::Defer(LATER)));
+            }
+        }
+        let unit = flash.page();
+        let pages: u32 = plan.iter().map(|choice| choice.size.div_ceil(unit)).sum();
+        let budget = self.budget.at(now);
+        if budget.tries == 0 || budget.erases < pages + 2 {
+            return Ok(Err(Refusal::Budget));
+        }
+        self.accept(now, flash, offer, &manifest, plan, name)?;
+        Ok(Ok(Verdict::Accept))
+    }
+
+    /// Everything that must hold of a release.
+    #[allow(
+        clippy::type_complexity,
+        reason = "the flash fails, or the release is refused, or it is good"
+    )]
+    pub(super) fn check<'a, F: NorFlash>(
+        &self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        envelope: &'a [u8],
+        second: Option<&[u8]>,
+    ) -> Result<Result<(Manifest<'a>, Plan, Digest8), Refusal>, FlashFailed> {
+        if envelope.len() > MAX_ENVELOPE
+            || envelope.len() + second.map_or(0, <[u8]>::len) > Ledger::RELEASE
+        {
+            return Ok(Err(Refusal::Form));
+        }
+        let Some(keys) = &self.keys else { return Ok(Err(Refusal::KeySet)) };
+        let Ok(payload) = keys.open_manifest(envelope, second, &self.crypto) else {
+            return Ok(Err(Refusal::Signature));
+        };
+        let manifest = match Manifest::read(payload) {
+            Ok(manifest) if payload.len() <= MAX_MANIFEST => manifest,
+            Ok(_) | Err(_) => return Ok(Err(Refusal::Form)),
+        };
+        let (state, time) = (self.log.state(), self.time(now));
+        if let Err(refusal) = judge(&manifest, &self.config.identity, state, keys, time) {
+            return Ok(Err(refusal));
+        }
+        let name = C::Hash::of(payload).short();
+        let given_up = matches!(state.outcome, Outcome::Reverted | Outcome::Refused);
+        if given_up && state.manifest == name {
+            return Ok(Err(Refusal::FailedBefore));
+        }
+        let is_base = |part: usize, size: u32, digest: &Digest| {
+            let Some(region) = self.running(part).filter(|region| size <= region.length()) else {
+                return Ok(false);
+            };
+            Ok(digest_of::<F, C::Hash>(flash, region.from, size)? == *digest)
+        };
+        let plan = choose(&manifest, &self.config.identity, &self.config.layout, state, is_base)?;
+        Ok(plan.map(|plan| (manifest, plan, name)))
+    }
+
+    fn accept<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        offer: &Offer<'_>,
+        manifest: &Manifest<'_>,
+        plan: Plan,
+        name: Digest8,
+    ) -> Result<(), FlashFailed> {
+        // The record that says that nothing else is under way may be torn: it is written again
+        // before the way back is erased.
+        let state = *self.log.state();
+        self.log.store(flash, &self.config.layout, state)?;
+        self.budget.tried();
+        let taken = Taken {
+            campaign: offer.campaign,
+            from: state.sequence,
+            envelope: offer.envelope,
+            second: offer.second,
+        };
+        let region = self.config.layout.ledgers[usize::from(state.next_ledger())];
+        let ledger = Ledger::begin(flash, region, &taken)?;
+        self.budget.erased(region.length() / flash.page());
+        let (sequence, policy) = (manifest.sequence, manifest.policy);
+        let release = Release { ledger, plan, manifest: name, sequence, policy };
+        (self.retries, self.bytes) = (0, 0);
+        self.load(release, 0, 0, 0);
+        self.outbox.hello = true;
+        self.say_accepted(now, &release);
+        Ok(())
+    }
+
+    /// Takes a key set that a root has signed, if it is newer.
+    fn take_key_set<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        envelope: &[u8],
+    ) -> Result<Result<(), Refusal>, FlashFailed> {
+        let trust = &self.config.trust;
+        if envelope.len() > MAX_KEY_SET {
+            return Ok(Err(Refusal::KeySet));
+        }
+        let Ok(Ok(set)) = KeySet::open(envelope, &trust.roots, &self.crypto) else {
+            return Ok(Err(Refusal::KeySet));
+        };
+        let newest = self.keys.map_or(0, |keys| keys.version).max(self.log.state().key_set);
+        if set.version <= newest {
+            // The one that is here already is no news; an older one is an attempt.
+            return Ok(if set.version == newest { Ok(()) } else { Err(Refusal::KeySet) });
+        }
+        if self.budget.at(now).erases == 0 {
+            return Ok(Err(Refusal::Budget));
+        }
+        let state = *self.log.state();
+        KeyStore::store(flash, &self.config.layout, &state, set.version, envelope)?;
+        self.budget.erased(1);
+        let state = State { key_set: set.version, ..state };
+        self.log.store(flash, &self.config.layout, state)?;
+        self.keys = Some(set);
+        self.outbox.hello = true;
+        self.drop_revoked(now, flash)?;
+        Ok(Ok(()))
+    }
+
+    /// What is under way may have been signed by a key that is revoked now.
+    fn drop_revoked<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+    ) -> Result<(), FlashFailed> {
+        let Some(release) = self.release() else { return Ok(()) };
+        let mut buffer = [0; Ledger::RELEASE];
+        let (envelope, second) = release.ledger.release(flash, &mut buffer)?;
+        match self.check(now, flash, envelope, second)? {
+            Ok(_) => Ok(()),
+            Err(refusal) => self.give_up(now, flash, &release, refusal),
+        }
+    }
+
+    /// The release that is under way.
+    pub(super) fn release(&self) -> Option<Release> {
+        match &self.task {
+            Task::Loading(Loading { release, .. })
+            | Task::Checking { release, .. }
+            | Task::Staged { release, .. } => Some(*release),
+            Task::Rest | Task::Trial(_) | Task::Restarting => None,
+        }
+    }
+
+    /// Whether the state lets a release be loaded.
+    pub(super) fn is_idle(&self) -> bool {
+        self.log.state().phase == Phase::Idle
+    }
+}

@@ -1,0 +1,109 @@
+//! Goes on after a start.
+
+use embedded_storage::nor_flash::NorFlash;
+use tidegate_boot::{Flash, FlashFailed, Ledger, Phase};
+use tidegate_wire::crc32c::extend;
+use tidegate_wire::crypto::Crypto;
+use tidegate_wire::manifest::Manifest;
+use tidegate_wire::message::Reason;
+
+use super::{Agent, OnTrial, Release, Task};
+use crate::budget::Millis;
+
+impl<C: Crypto> Agent<'_, C> {
+    pub(super) fn resume<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+    ) -> Result<(), FlashFailed> {
+        match self.log.state().phase {
+            Phase::Idle => {
+                self.resume_outcome(now, flash)?;
+                self.resume_loading(now, flash)
+            }
+            Phase::Trial => {
+                self.reason = Reason::Trial;
+                let trial = self.on_trial(now, flash)?;
+                self.task = Task::Trial(trial);
+                self.say_trial(now, flash, trial.sequence)
+            }
+            // The bootloader has to do something first: this image should not run.
+            Phase::Staged | Phase::Swapping | Phase::Reverting => {
+                self.task = Task::Restarting;
+                Ok(())
+            }
+        }
+    }
+
+    fn on_trial<F: NorFlash>(
+        &self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+    ) -> Result<OnTrial, FlashFailed> {
+        let mut trial = OnTrial {
+            since: now,
+            policy: tidegate_wire::manifest::Policy::default(),
+            sequence: 0,
+            floor: 0,
+            unreadable: true,
+        };
+        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
+        let (Some(ledger), Some(keys)) = (Ledger::open(flash, region)?, &self.keys) else {
+            return Ok(trial);
+        };
+        let mut buffer = [0; Ledger::RELEASE];
+        let (envelope, second) = ledger.release(flash, &mut buffer)?;
+        if let Ok(payload) = keys.open_manifest(envelope, second, &self.crypto)
+            && let Ok(manifest) = Manifest::read(payload)
+        {
+            trial.policy = manifest.policy;
+            (trial.sequence, trial.floor) = (manifest.sequence, manifest.floor);
+            trial.unreadable = false;
+        }
+        Ok(trial)
+    }
+
+    /// A release whose pages are in flash in part goes on with the next one.
+    fn resume_loading<F: NorFlash>(
+        &mut self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+    ) -> Result<(), FlashFailed> {
+        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
+        let Some(mut ledger) = Ledger::open(flash, region)? else { return Ok(()) };
+        let mut buffer = [0; Ledger::RELEASE];
+        let (envelope, second) = ledger.release(flash, &mut buffer)?;
+        let Ok((manifest, plan, name)) = self.check(now, flash, envelope, second)? else {
+            return Ok(());
+        };
+        let page = flash.page();
+        let (mut at, mut image, mut travelled, mut any) = (0, 0u32, 0, false);
+        while let Some(done) = ledger.next_done(flash)? {
+            let Some(choice) = plan.iter().nth(at).copied() else { break };
+            // Records of pages that were written again, or do not follow, do not count.
+            let follows = done.part == choice.part && u32::from(done.page) * page == image;
+            let bytes = choice.size.saturating_sub(image).min(page);
+            let mut crc = 0;
+            if follows {
+                flash.each(choice.to.from + image, bytes, |piece| crc = extend(crc, piece))?;
+            }
+            if !follows || crc != done.crc || done.travelled > choice.travelling {
+                continue;
+            }
+            any = true;
+            image += bytes;
+            travelled = done.travelled;
+            if image == choice.size {
+                (at, image, travelled) = (at + 1, 0, 0);
+            }
+        }
+        // Without a page in the journal the ledger's header may be torn, and nothing is lost.
+        if !any {
+            return Ok(());
+        }
+        let (sequence, policy) = (manifest.sequence, manifest.policy);
+        let release = Release { ledger, plan, manifest: name, sequence, policy };
+        self.load(release, at, image, travelled);
+        Ok(())
+    }
+}
