@@ -222,6 +222,7 @@ impl StateLog {
         let places = flash.unit() / RECORD as u32;
         let mut log = StateLog { state: State::FACTORY, generation: 0, unit: 0, place: 0 };
         let mut used = [0; 2];
+        let mut invalid = 0;
         for unit in 0..2u32 {
             for place in 0..places {
                 let at = layout.state.from + unit * flash.unit() + place * RECORD as u32;
@@ -231,14 +232,18 @@ impl StateLog {
                     continue;
                 }
                 used[unit as usize] = place + 1;
-                if let Some((generation, state)) = State::read(&record)
-                    && generation > log.generation
-                {
-                    (log.state, log.generation, log.unit) = (state, generation, unit);
+                match State::read(&record) {
+                    Some((generation, state)) if generation > log.generation => {
+                        (log.state, log.generation, log.unit) = (state, generation, unit);
+                    }
+                    Some(_) => {}
+                    None => invalid += 1,
                 }
             }
         }
         log.place = used[log.unit as usize];
+        // A torn record may read right the next time, and has had a generation, too.
+        log.generation += invalid;
         Ok(log)
     }
 

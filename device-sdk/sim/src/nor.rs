@@ -38,13 +38,20 @@ impl NorFlashError for NorError {
     }
 }
 
+/// A word that was being written when the power went.
+#[derive(Debug, Clone, Copy)]
+struct Torn<const WORD: usize> {
+    settled: [u8; WORD],
+    /// Bits that read as 0 or 1, differently each time.
+    wavering: [u8; WORD],
+}
+
 /// A flash with words of `WORD` bytes and units of `UNIT`.
 #[derive(Debug, Clone)]
 pub struct Nor<const WORD: usize, const UNIT: usize> {
     bytes: Vec<u8>,
     written: Vec<bool>,
-    /// Torn words: what they should have become.
-    torn: BTreeMap<usize, [u8; WORD]>,
+    torn: BTreeMap<usize, Torn<WORD>>,
     random: Random,
     cut_at: Option<u64>,
     dead: bool,
@@ -85,6 +92,11 @@ impl<const WORD: usize, const UNIT: usize> Nor<WORD, UNIT> {
         &self.bytes[at..at + length]
     }
 
+    /// What is torn from now on, and how, comes from this seed.
+    pub fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed);
+    }
+
     /// The power goes in the middle of this operation, counted from 0 since the beginning.
     pub fn cut_at(&mut self, operation: u64) {
         self.cut_at = Some(operation);
@@ -112,19 +124,37 @@ impl<const WORD: usize, const UNIT: usize> Nor<WORD, UNIT> {
         Ok(self.dead)
     }
 
+    /// Half of the torn words are all but written, a quarter all but blank, the others anything between.
     fn tear(&mut self, word: usize, wanted: &[u8]) {
-        let mut target = [0; WORD];
-        target.copy_from_slice(wanted);
-        self.torn.insert(word, target);
+        let mut torn = Torn { settled: [0xff; WORD], wavering: [0; WORD] };
+        match self.random.below(4) {
+            0 | 1 => torn.settled.copy_from_slice(wanted),
+            2 => {}
+            _ => {
+                for (settled, wanted) in torn.settled.iter_mut().zip(wanted) {
+                    *settled = wanted | self.random.number() as u8;
+                }
+            }
+        }
+        // One or two of the bits that should have become 0 waver.
+        for _ in 0..1 + self.random.below(2) {
+            let at = self.random.below(WORD);
+            let bit = 1 << self.random.below(8);
+            if wanted[at] & bit == 0 {
+                torn.settled[at] &= !bit;
+                torn.wavering[at] |= bit;
+            }
+        }
+        self.torn.insert(word, torn);
         self.written[word] = true;
         self.waver();
     }
 
-    /// Torn words read as something between blank and what they should have become.
     fn waver(&mut self) {
-        for (word, target) in &self.torn {
-            for (n, wanted) in target.iter().enumerate() {
-                self.bytes[word * WORD + n] = wanted | self.random.number() as u8;
+        for (word, torn) in &self.torn {
+            for n in 0..WORD {
+                let wavers = torn.wavering[n] & self.random.number() as u8;
+                self.bytes[word * WORD + n] = torn.settled[n] | wavers;
             }
         }
     }
@@ -201,7 +231,12 @@ impl<const WORD: usize, const UNIT: usize> NorFlash for Nor<WORD, UNIT> {
         }
         let cut = self.begin()?;
         let words = bytes.len() / WORD;
-        let whole = if cut { self.random.below(words + 1) } else { words };
+        // The last word is the worst to be torn: then everything else is there.
+        let whole = match (cut, self.random.below(2)) {
+            (false, _) => words,
+            (true, 0) => words - 1,
+            (true, _) => self.random.below(words + 1),
+        };
         for (n, wanted) in bytes.chunks_exact(WORD).enumerate() {
             let word = from / WORD + n;
             if n > whole || (n == whole && cut && self.random.chance(100_000)) {
