@@ -39,6 +39,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 }
 
 /// URL-safe base64 without padding.
+#[cfg(any(feature = "sink-nats", test))]
 pub(crate) fn encode_for_url(bytes: &[u8]) -> String {
     let safe = |digit| match digit {
         b'+' => '-',
