@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-link", &["tidegate-wire"]),
     ("tidegate-boot", &["tidegate-wire"]),
     ("tidegate-agent", &["tidegate-boot", "tidegate-wire"]),
+    ("tidegate-mqtt", &["tidegate-link", "tidegate-wire"]),
     ("tidegate-patch", &[]),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
