@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-agent", &["tidegate-boot", "tidegate-wire"]),
     ("tidegate-mqtt", &["tidegate-link", "tidegate-wire"]),
     ("tidegate-patch", &[]),
+    ("tidegate-telemetry", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
     ("tidegate-fixtures", &[]),
