@@ -71,6 +71,7 @@ Examples:
   cargo xtask bench footprint --json
   cargo xtask bench streams --json
   cargo xtask bench uplink --json
+  cargo xtask bench device --json        flash and memory that devices need; runs nothing
 ";
 
 const WORLD: &str = "\

@@ -8,6 +8,7 @@ mod checks;
 mod cli;
 mod clients;
 mod debian;
+mod device;
 #[cfg(test)]
 mod graph;
 mod guide;

@@ -15,7 +15,7 @@ use tidegate_wire::crypto::Crypto;
 use tidegate_wire::digest::Digest8;
 use tidegate_wire::key_set::KeySet;
 use tidegate_wire::manifest::Policy;
-use tidegate_wire::message::{Answer, Message, Reason, Refusal, Report};
+use tidegate_wire::message::{Answer, Reason, Refusal, Report, ToDevice};
 
 use crate::budget::{Budget, Left, Millis};
 use crate::decode::{Decoder, Travels};
@@ -238,23 +238,19 @@ impl<'l, C: Crypto> Agent<'l, C> {
         flash: &mut F,
         message: &[u8],
     ) -> Result<(), FlashFailed> {
-        let Ok(message) = Message::read(message) else { return Ok(()) };
+        let Ok(message) = ToDevice::read(message) else { return Ok(()) };
         let flash = &mut Flash::new(flash);
         match message {
-            Message::Welcome(welcome) => {
+            ToDevice::Welcome(welcome) => {
                 self.contact = true;
                 let seconds = now.0 / 1_000;
                 self.epoch = welcome.time.map_or(self.epoch, |time| time.checked_sub(seconds));
             }
-            Message::Offer(offer) => self.handle_offer(now, flash, &offer)?,
-            Message::Block(block) => self.handle_block(now, flash, &block)?,
-            Message::Command(command) => self.handle_command(now, flash, command)?,
-            Message::Received(received) => self.handle_received(flash, received)?,
-            Message::Hello(_)
-            | Message::Answer(_)
-            | Message::Request(_)
-            | Message::Report(_)
-            | Message::Unknown(_) => {}
+            ToDevice::Offer(offer) => self.handle_offer(now, flash, &offer)?,
+            ToDevice::Block(block) => self.handle_block(now, flash, &block)?,
+            ToDevice::Command(command) => self.handle_command(now, flash, command)?,
+            ToDevice::Received(received) => self.handle_received(flash, received)?,
+            ToDevice::Unknown(_) => {}
         }
         Ok(())
     }
@@ -302,14 +298,16 @@ impl<'l, C: Crypto> Agent<'l, C> {
             self.outbox.hello_wait = (2 * wait).min(report::AGAIN_MOST);
             return self.write_hello(flash, out);
         }
-        let message = if let Some(answer) = self.outbox.answer.take() {
-            Some(Message::Answer(answer))
+        let written = if let Some(answer) = self.outbox.answer.take() {
+            answer.write(out)
         } else if let Some(report) = self.report_due(now) {
-            Some(Message::Report(report))
+            report.write(out)
+        } else if let Some(request) = self.next_request(now) {
+            request.write(out)
         } else {
-            self.next_request(now).map(Message::Request)
+            return Ok(None);
         };
-        Ok(message.and_then(|message| message.write(out).ok()))
+        Ok(written.ok())
     }
 
     /// Seconds since 1970, as far as the gateway knows.

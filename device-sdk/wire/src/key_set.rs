@@ -3,7 +3,7 @@
 //! Invariant: a [`KeySet`] holds one to four different keys, none of small order, and asks for no
 //! more signatures than it has keys.
 
-use crate::cbor::{Fields, FormError, Full, Reader, Writer, required};
+use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
 use crate::crypto::{Crypto, Sha256};
 use crate::ed25519::{KEY_BYTES, PublicKey, SIGNATURE_BYTES};
 use crate::sign1::{
@@ -11,7 +11,7 @@ use crate::sign1::{
 };
 
 /// Version of the table, key 0.
-const FORMAT: u64 = 1;
+const FORMAT: u32 = 1;
 /// Most release keys.
 pub const MAX_KEYS: usize = 4;
 /// Most bytes of a key set in its envelope.
@@ -69,33 +69,15 @@ impl KeySet {
     /// # Errors
     /// See [`FormError`].
     pub fn read(bytes: &[u8]) -> Result<KeySet, FormError> {
-        let (mut format, mut version, mut threshold) = (None, None, None);
-        let (mut keys, mut sequence_cap) = (None, None);
         let mut reader = Reader::new(bytes);
-        let mut fields = Fields::of(&mut reader)?;
-        while let Some(key) = fields.next_key()? {
-            match key {
-                key::FORMAT => format = Some(fields.number(FORMAT..=FORMAT)?),
-                key::VERSION => version = Some(fields.number(1..=u32::MAX)?),
-                key::THRESHOLD => threshold = Some(fields.number(1..=2u8)?),
-                key::KEYS => keys = Some(read_keys(fields.value())?),
-                key::SEQUENCE_CAP => sequence_cap = Some(fields.value().uint()?),
-                _ => fields.skip()?,
-            }
-        }
+        let [_, version, threshold, keys, sequence_cap] = Fields::read(&mut reader, &TABLE)?;
         reader.end()?;
-        required(format, key::FORMAT)?;
-        let keys = required(keys, key::KEYS)?;
-        let threshold = required(threshold, key::THRESHOLD)?;
+        let (keys, threshold) = (read_keys(keys)?, threshold.byte());
         if usize::from(threshold) > keys.iter().count() {
             return Err(FormError::Range { key: key::THRESHOLD });
         }
-        Ok(KeySet {
-            version: required(version, key::VERSION)?,
-            threshold,
-            keys,
-            sequence_cap: required(sequence_cap, key::SEQUENCE_CAP)?,
-        })
+        let (version, sequence_cap) = (version.number(), sequence_cap.long());
+        Ok(KeySet { version, threshold, keys, sequence_cap })
     }
 
     /// Writes it; answers the bytes written.
@@ -106,7 +88,7 @@ impl KeySet {
         let mut writer = Writer::new(out);
         writer.map(5)?;
         writer.uint(key::FORMAT)?;
-        writer.uint(FORMAT)?;
+        writer.uint(FORMAT.into())?;
         writer.uint(key::VERSION)?;
         writer.uint(self.version.into())?;
         writer.uint(key::THRESHOLD)?;
@@ -122,8 +104,17 @@ impl KeySet {
     }
 }
 
-fn read_keys(reader: &mut Reader<'_>) -> Result<Keys, FormError> {
+const TABLE: [Field; 5] = [
+    Field::number(key::FORMAT, FORMAT..=FORMAT).required(),
+    Field::number(key::VERSION, 1..=u32::MAX).required(),
+    Field::number(key::THRESHOLD, 1..=2).required(),
+    Field::item(key::KEYS).required(),
+    Field::long(key::SEQUENCE_CAP, 0).required(),
+];
+
+fn read_keys(mut value: Value<'_>) -> Result<Keys, FormError> {
     let refused = FormError::Range { key: key::KEYS };
+    let reader = value.item().ok_or(refused)?;
     let count = reader.array()?;
     let mut list = [None; MAX_KEYS];
     for at in 0..count {

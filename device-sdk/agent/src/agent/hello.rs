@@ -4,7 +4,7 @@ use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{BOOT_ABI, Flash, FlashFailed, Kind, Ledger, Phase};
 use tidegate_wire::crypto::Crypto;
 use tidegate_wire::manifest::{Manifest, Side};
-use tidegate_wire::message::{Hello, Installed, InstalledList, Message, PROTOCOL};
+use tidegate_wire::message::{Hello, Installed, InstalledList, PROTOCOL};
 use tidegate_wire::sign1::look_into;
 
 use super::{Agent, SDK_VERSION};
@@ -68,6 +68,6 @@ impl<C: Crypto> Agent<'_, C> {
             trial: on_trial.then_some(state.attempts),
             pending: self.release().map(|release| release.manifest),
         };
-        Ok(Message::Hello(hello).write(out).ok())
+        Ok(hello.write(out).ok())
     }
 }
