@@ -18,6 +18,7 @@ pub mod logging;
 mod metrics;
 pub mod packages;
 mod rehearsal;
+mod ring_crypto;
 pub mod routes;
 #[cfg(test)]
 mod sample;
