@@ -57,6 +57,7 @@ mod trace;
 mod uplink;
 mod verdict;
 mod versions;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -76,8 +77,9 @@ pub use letters::LetterError;
 pub use listing::{CanaryEntry, FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
     DEAD_LETTER_STREAM, EVENT_STREAM, EventKind, FUNCTION_STREAM, FunctionPlan, InputPlan,
-    LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed,
-    Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
+    LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WATCHES, MAX_WORKERS,
+    Missed, Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback, StreamPlan,
+    UplinkPlan, WatchPlan,
 };
 pub use request::{Answer, MAX_WAITING_REQUESTS, Once, Request, RequestId};
 pub use tidegate_uplink::UplinkEvent;

@@ -7,7 +7,9 @@ use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
-use crate::plan::{DEAD_LETTER_STREAM, EVENT_STREAM, FUNCTION_STREAM, LOSS_STREAM, Plan};
+use crate::plan::{
+    DEAD_LETTER_STREAM, EVENT_STREAM, FUNCTION_STREAM, FunctionPlan, LOSS_STREAM, Plan,
+};
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
 const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
@@ -69,7 +71,7 @@ impl Routes {
         routes.reserve(log, LOSS_STREAM, LOSS_BYTES, RESERVED_RETAIN)?;
         routes.reserve(log, FUNCTION_STREAM, FUNCTION_BYTES, RESERVED_RETAIN)?;
         let was_there = log.streams().any(|(_, name)| name == EVENT_STREAM);
-        if was_there || plan.functions.iter().any(|function| !function.events.is_empty()) {
+        if was_there || plan.functions.iter().any(FunctionPlan::is_told) {
             routes.reserve_events(log)?;
         }
         Ok(routes)

@@ -25,6 +25,7 @@ mod shared;
 mod tidings;
 mod timers;
 mod versions;
+mod watching;
 mod wills;
 
 use std::collections::BTreeMap;
