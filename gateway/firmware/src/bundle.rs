@@ -151,6 +151,14 @@ impl Release {
     /// # Errors
     /// See [`BundleError`].
     pub fn read<H: Sha256>(header: &[u8]) -> Result<Release, BundleError> {
+        Release::read_named(header, H::of)
+    }
+
+    /// The same, with a name that is known, or made of the manifest.
+    pub(crate) fn read_named(
+        header: &[u8],
+        name: impl FnOnce(&[u8]) -> Digest,
+    ) -> Result<Release, BundleError> {
         if !(1..=MAX_HEADER).contains(&header.len()) {
             return Err(BundleError::HeaderLength(header.len()));
         }
@@ -172,7 +180,7 @@ impl Release {
             return Err(BundleError::Size(at));
         }
         Ok(Release {
-            name: H::of(payload),
+            name: name(payload),
             sequence: manifest.sequence,
             class: (manifest.vendor, manifest.class),
             entries,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_wire::cbor::{Fields, FormError, Full, Reader, Writer, required};
-use tidegate_wire::crypto::Sha256;
 use tidegate_wire::digest::Digest;
 
 use crate::bundle::Release;
@@ -34,6 +33,7 @@ mod key {
     pub(super) const STARTED: u64 = 8;
     pub(super) const ENDED: u64 = 9;
     pub(super) const REASON: u64 = 10;
+    pub(super) const NAME: u64 = 11;
 }
 
 /// How a rollout goes about it.
@@ -172,7 +172,7 @@ impl Campaign {
             HaltAt::Percent(percent) => (key::HALT_PERCENT, u64::from(percent)),
         };
         let optional = [names > 0, self.terms.first.is_some(), self.ended_unix_ms.is_some()];
-        writer.map(7 + optional.into_iter().filter(|there| *there).count())?;
+        writer.map(8 + optional.into_iter().filter(|there| *there).count())?;
         writer.uint(key::FORMAT)?;
         writer.uint(FORMAT)?;
         writer.uint(key::BUNDLE)?;
@@ -200,15 +200,17 @@ impl Campaign {
         }
         writer.uint(key::REASON)?;
         writer.text(&self.reason)?;
+        writer.uint(key::NAME)?;
+        writer.bytes(&self.release.name().0)?;
         let length = writer.len();
         out.truncate(length);
         Ok(out)
     }
 
     /// Without its members.
-    pub(crate) fn decode<H: Sha256>(bytes: &[u8]) -> Result<Campaign, FormError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Campaign, FormError> {
         let mut reader = Reader::new(bytes);
-        let (mut format, mut bundle, mut release) = (None, None, None);
+        let (mut format, mut bundle, mut header, mut name) = (None, None, None, None);
         let (mut devices, mut first, mut halt_at) = (None, None, None);
         let (mut state, mut started, mut ended, mut reason) = (None, None, None, None);
         let mut fields = Fields::of(&mut reader)?;
@@ -216,11 +218,7 @@ impl Campaign {
             match key {
                 key::FORMAT => format = Some(fields.number(FORMAT..=FORMAT)?),
                 key::BUNDLE => bundle = Some(Digest(*fields.array()?)),
-                key::HEADER => {
-                    let header = fields.value().bytes()?;
-                    let read = Release::read::<H>(header);
-                    release = Some(read.map_err(|_| FormError::Range { key })?);
-                }
+                key::HEADER => header = Some(fields.value().bytes()?),
                 key::DEVICES => devices = Some(read_devices(&mut fields, key)?),
                 key::FIRST => first = Some(fields.number(1..=u32::MAX)?),
                 key::HALT_COUNT => halt_at = Some(HaltAt::Devices(fields.number(1..=u32::MAX)?)),
@@ -232,14 +230,17 @@ impl Campaign {
                 key::STARTED => started = Some(fields.number(0..=i64::MAX as u64)? as i64),
                 key::ENDED => ended = Some(fields.number(0..=i64::MAX as u64)? as i64),
                 key::REASON => reason = Some(fields.text(MAX_REASON)?.to_owned()),
+                key::NAME => name = Some(Digest(*fields.array()?)),
                 _ => fields.skip()?,
             }
         }
         reader.end()?;
         required(format, key::FORMAT)?;
+        let (header, name) = (required(header, key::HEADER)?, required(name, key::NAME)?);
+        let release = Release::read_named(header, |_| name);
         Ok(Campaign {
             bundle: required(bundle, key::BUNDLE)?,
-            release: required(release, key::HEADER)?,
+            release: release.map_err(|_| FormError::Range { key: key::HEADER })?,
             terms: Terms { devices, first, halt_at: required(halt_at, key::HALT_COUNT)? },
             state: required(state, key::STATE)?,
             started_unix_ms: required(started, key::STARTED)?,

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_wire::crypto::Sha256;
 use tidegate_wire::digest::{Digest, Digest8};
 use tidegate_wire::message::{Command, Message, Order, Reason};
 
@@ -141,7 +140,7 @@ impl Desk {
 
     /// A desk that goes on with what an earlier one has had put down. What cannot be read is left
     /// out, and counted.
-    pub fn restore<'e, H: Sha256>(
+    pub fn restore<'e>(
         limits: Limits,
         now: Instant,
         entries: impl Iterator<Item = (&'e [u8], &'e [u8])>,
@@ -154,7 +153,7 @@ impl Desk {
                     Ok(about) => drop(desk.devices.insert(name, Device::new(about))),
                     Err(_) => unread += 1,
                 },
-                Some(Key::Campaign(id)) => match Campaign::decode::<H>(value) {
+                Some(Key::Campaign(id)) => match Campaign::decode(value) {
                     Ok(campaign) => drop(desk.campaigns.insert(id, campaign)),
                     Err(_) => unread += 1,
                 },

@@ -5,6 +5,7 @@ use tidegate_wire::message::{Message, Received, Report};
 use crate::desk::{Desk, Moment};
 use crate::member::Stage;
 use crate::output::{Batch, Output, Topic};
+use crate::table::Key;
 
 impl Desk {
     /// Puts a report down; the device hears of it when that is done.
@@ -28,13 +29,17 @@ impl Desk {
         if is_news {
             self.put_down(id, &name, sequence, &mut batch);
         }
-        // What came before may still be on its way to the flash.
-        self.outputs.push_back(Output::Store(batch));
         if stage == Stage::Confirmed
+            && is_news
             && let Some(device) = self.devices.get_mut(&name)
         {
-            device.about.sequence = device.about.sequence.max(report.to);
+            device.about.sequence = device.about.sequence.max(sequence);
+            if let Ok(value) = device.about.encode() {
+                batch.changes.push((Key::Device(name.clone()).encode(), Some(value)));
+            }
         }
+        // What came before may still be on its way to the flash.
+        self.outputs.push_back(Output::Store(batch));
         if stage.is_end()
             && let Some(device) = self.devices.get_mut(&name)
         {

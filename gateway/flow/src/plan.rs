@@ -22,12 +22,17 @@ pub const LOSS_STREAM: &str = "losses";
 /// (`docs/formats/package.md`).
 pub const FUNCTION_STREAM: &str = "function-events";
 
+/// The stream that tells how devices come along with firmware, in every gateway
+/// (`docs/formats/firmware-campaigns.md`).
+pub const FIRMWARE_STREAM: &str = "firmware-events";
+
 /// The stream of what functions are told of, in a gateway where one wants it. Its name is
 /// reserved.
 pub const EVENT_STREAM: &str = "gateway-events";
 
 /// Names of streams that exist in every gateway and cannot be configured.
-pub const RESERVED_STREAMS: [&str; 3] = [DEAD_LETTER_STREAM, LOSS_STREAM, FUNCTION_STREAM];
+pub const RESERVED_STREAMS: [&str; 4] =
+    [DEAD_LETTER_STREAM, LOSS_STREAM, FUNCTION_STREAM, FIRMWARE_STREAM];
 
 /// A whole gateway.
 #[derive(Debug, Clone)]

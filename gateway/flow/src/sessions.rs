@@ -19,6 +19,7 @@ use tidegate_stream::{
 use crate::answers::answer_table_room;
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
+use crate::firmware::FIRMWARE_TABLE_BYTES;
 use crate::gateway::{Gateway, Notice, Output, PlantedBug};
 use crate::letters::LETTER_TABLE_BYTES;
 use crate::plan::Plan;
@@ -66,6 +67,7 @@ pub(crate) fn with_table_room(plan: &Plan) -> LogOptions {
     options.max_table_bytes += plan.broker.max_retained_bytes + SESSION_TABLE_BYTES;
     options.max_table_bytes += lane_table_room(plan.functions.len()) + LETTER_TABLE_BYTES;
     options.max_table_bytes += answer_table_room(plan.functions.len());
+    options.max_table_bytes += FIRMWARE_TABLE_BYTES;
     options
 }
 

@@ -153,7 +153,7 @@ impl Fleet {
     pub(super) fn restart_gateway(&mut self) {
         let entries = self.table.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         let now = self.moment().instant;
-        let (desk, unread) = Desk::restore::<HostHash>(self.limits, now, entries);
+        let (desk, unread) = Desk::restore(self.limits, now, entries);
         assert_eq!(unread, 0);
         self.desk = desk;
         self.events.retain(|_, event| matches!(event, Event::Wake(_)));

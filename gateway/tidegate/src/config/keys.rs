@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+mod devices;
 mod http_keys;
 mod packages;
 mod security;
 mod serial;
 mod triggers;
 
+pub(crate) use devices::firmware;
 pub(crate) use http_keys::{http, route};
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
@@ -220,6 +222,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &acl::SECTION,
     &limits::SECTION,
     &line::SECTION,
+    &firmware::SECTION,
     &http::SECTION,
     &route::SECTION,
     &log::SECTION,

@@ -301,6 +301,8 @@ impl Stage {
                 | Output::Pause(_)
                 | Output::Resume(_)
                 | Output::Function(_)
+                | Output::ReadFirmware(_)
+                | Output::Letter(_)
                 | Output::Answer(..)
                 | Output::Authenticate(..)
                 | Output::Uplink(..) => {}
@@ -327,6 +329,7 @@ impl Stage {
             | Notice::Setback { .. }
             | Notice::SessionsWait { .. }
             | Notice::LossesWait { .. }
+            | Notice::FirmwareNotKept { .. }
             | Notice::Rejected { .. } => {}
         }
     }

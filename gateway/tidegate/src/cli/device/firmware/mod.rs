@@ -4,8 +4,10 @@ mod delta;
 mod inspect;
 mod keygen;
 mod keyset;
+mod push;
 mod read;
 mod sign;
+mod status;
 #[cfg(test)]
 mod tests;
 mod uuid;
@@ -15,7 +17,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::{Failure, Place};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum FirmwareCommand {
@@ -50,6 +52,25 @@ pub(in crate::cli) enum FirmwareCommand {
     #[command(after_help = "Examples:\n  tidegate device firmware inspect app-1.1.0.tgfw\n  \
                   tidegate device firmware inspect app-1.1.0.tgfw --trust ed25519:3d40... --json")]
     Inspect(inspect::InspectArguments),
+    /// Bring a bundle to a running gateway, which offers it to devices
+    #[command(after_help = "Examples:\n  tidegate device firmware push app-1.1.0.tgfw\n  \
+                  tidegate device firmware push app-1.1.0.tgfw --first 5 --halt-at 2% --watch\n  \
+                  tidegate device firmware push app-1.1.0.tgfw --devices pump-7,pump-8\n\n\
+                  After a failure, the same command goes on where the upload ended.")]
+    Push(push::PushArguments),
+    /// Show how campaigns go
+    #[command(after_help = "Examples:\n  tidegate device firmware status\n  \
+                  tidegate device firmware status 7 --watch\n  \
+                  tidegate device firmware status --json")]
+    Status(status::StatusArguments),
+    /// End a campaign; devices that load are told to forget it
+    #[command(after_help = "Example:\n  tidegate device firmware cancel 7")]
+    Cancel {
+        /// Its number
+        campaign: u64,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 pub(super) fn execute(command: FirmwareCommand, out: &mut dyn Write) -> Result<(), Failure> {
@@ -59,5 +80,8 @@ pub(super) fn execute(command: FirmwareCommand, out: &mut dyn Write) -> Result<(
         FirmwareCommand::Sign(arguments) => sign::sign(&arguments, out),
         FirmwareCommand::Delta(arguments) => delta::delta(&arguments, out),
         FirmwareCommand::Inspect(arguments) => inspect::inspect(&arguments, out),
+        FirmwareCommand::Push(arguments) => push::push(&arguments, out),
+        FirmwareCommand::Status(arguments) => status::status(&arguments, out),
+        FirmwareCommand::Cancel { campaign, place } => status::cancel(&place, campaign, out),
     }
 }
