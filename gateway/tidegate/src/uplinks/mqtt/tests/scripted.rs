@@ -310,19 +310,36 @@ fn server_hears_a_goodbye_when_the_daemon_shuts_down() {
 }
 
 #[test]
-fn code_that_mqtt_does_not_know_for_an_acknowledgement_blames_a_message() {
+fn code_that_mqtt_does_not_know_for_an_acknowledgement_refuses_the_message_that_it_is_for() {
     on_side_thread(async {
         let (_listener, mut peer, mut driver) = connected(|_| {}).await;
-        driver.send(1, 1, payload(b"large".to_vec())).await;
+        driver.send(1, 1, payload(b"small".to_vec())).await;
+        driver.send(1, 2, payload(b"large".to_vec())).await;
+        let (first, _) = peer.publish().await;
         let (id, _) = peer.publish().await;
         let [high, low] = id.to_be_bytes();
+        // mosquitto's answer to a message that is larger than it takes.
         peer.socket.write_all(&[0x40, 3, high, low, 0x95]).await.unwrap();
+        let reason = RefuseReason::PacketTooLarge { bytes: None, max: None };
+        let refused = UplinkEvent::Refused { session: 1, token: 2, reason };
+        assert_eq!(driver.event().await, refused);
+        peer.answer(first, PubAckReason::Success).await;
+        assert_eq!(driver.event().await, UplinkEvent::Acknowledged { session: 1, token: 1 });
+    });
+}
+
+#[test]
+fn server_that_acknowledges_what_was_not_sent_is_left_with_the_packet_id_named() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) = connected(|_| {}).await;
+        peer.answer(77, PubAckReason::Success).await;
         match driver.event().await {
-            UplinkEvent::Expelled { session: 1, reason, .. } => {
-                assert_eq!(reason, RefuseReason::PacketTooLarge { bytes: None, max: None });
+            UplinkEvent::Disconnected { session: 1, why } => {
+                assert!(why.contains("acknowledged packet 77"), "{why}");
             }
             other => panic!("{other:?}"),
         }
+        peer.closed().await;
     });
 }
 
