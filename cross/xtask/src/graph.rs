@@ -20,15 +20,24 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-fixtures", &[]),
     ("tidegate-runtime", &["tidegate-abi"]),
     ("tidegate-uplink", &["tidegate-stream", "tidegate-wire"]),
+    ("tidegate-firmware", &["tidegate-wire"]),
     (
         "tidegate-flow",
-        &["tidegate-abi", "tidegate-broker", "tidegate-stream", "tidegate-uplink", "tidegate-wire"],
+        &[
+            "tidegate-abi",
+            "tidegate-broker",
+            "tidegate-firmware",
+            "tidegate-stream",
+            "tidegate-uplink",
+            "tidegate-wire",
+        ],
     ),
     (
         "tidegate-world",
         &[
             "tidegate-abi",
             "tidegate-broker",
+            "tidegate-firmware",
             "tidegate-flow",
             "tidegate-guest",
             "tidegate-stream",

@@ -9,18 +9,18 @@ mod transfer;
 
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{
-    Flash, FlashFailed, Identity, KeyStore, Layout, Ledger, Phase, Plan, StateLog, Trust,
+    Flash, FlashFailed, Identity, KeyStore, Layout, Ledger, Phase, Plan, Region, StateLog, Travels,
+    Trust,
 };
 use tidegate_wire::crypto::Crypto;
 use tidegate_wire::digest::Digest8;
 use tidegate_wire::key_set::KeySet;
 use tidegate_wire::manifest::Policy;
-use tidegate_wire::message::{Answer, Reason, Refusal, Report, ToDevice};
+use tidegate_wire::message::{self, Answer, Reason, Refusal, Report, ToDevice};
 
 use crate::budget::{Budget, Left, Millis};
-use crate::decode::{Decoder, Travels};
+use crate::decode::Decoder;
 use crate::pages::Pages;
-use tidegate_boot::Region;
 use transfer::Loading;
 
 /// Version of this SDK, as devices say it.
@@ -160,6 +160,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn start<F: NorFlash>(
         now: Millis,
         flash: &mut F,
@@ -232,6 +233,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn handle_message<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -243,7 +245,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
         match message {
             ToDevice::Welcome(welcome) => {
                 self.contact = true;
-                let seconds = now.0 / 1_000;
+                let seconds = now.seconds();
                 self.epoch = welcome.time.map_or(self.epoch, |time| time.checked_sub(seconds));
             }
             ToDevice::Offer(offer) => self.handle_offer(now, flash, &offer)?,
@@ -259,6 +261,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn poll<F: NorFlash>(&mut self, now: Millis, flash: &mut F) -> Result<Next, FlashFailed> {
         let flash = &mut Flash::new(flash);
         let next = match self.task {
@@ -284,6 +287,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn poll_output<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -312,22 +316,27 @@ impl<'l, C: Crypto> Agent<'l, C> {
 
     /// Seconds since 1970, as far as the gateway knows.
     fn time(&self, now: Millis) -> Option<u64> {
-        Some(self.epoch? + now.0 / 1_000)
+        Some(self.epoch? + now.seconds())
     }
 
-    /// Gives up what is in the middle; its ledger goes.
+    /// Gives up what is under way, if anything is; its ledger goes.
     fn give_up<F: NorFlash>(
         &mut self,
         now: Millis,
         flash: &mut Flash<'_, F>,
-        release: &Release,
         why: Refusal,
     ) -> Result<(), FlashFailed> {
-        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
-        Ledger::drop_from(flash, region)?;
+        let Some(release) = self.release() else { return Ok(()) };
+        let (ledger, sequence) = (release.ledger, release.sequence);
+        Ledger::drop_from(flash, self.ledger_at(self.log.state().next_ledger()))?;
         self.task = Task::Rest;
         self.outbox.hello = true;
-        self.say_failed(now, release, why);
+        self.say(now, &ledger, sequence, message::Phase::Failed, why.code());
         Ok(())
+    }
+
+    /// Where a ledger is.
+    fn ledger_at(&self, which: u8) -> Region {
+        self.config.layout.ledgers[usize::from(which & 1)]
     }
 }

@@ -185,18 +185,29 @@ impl<'a> From<ToDevice<'a>> for Message<'a> {
 /// The head of a message: its map, and its kind.
 fn begin(writer: &mut Writer<'_>, kind: u64, pairs: usize) -> Result<(), Full> {
     writer.map(1 + pairs)?;
-    writer.uint(0)?;
-    writer.uint(kind)
+    number(writer, 0, kind)
 }
 
-/// A key and a number.
-fn number(writer: &mut Writer<'_>, key: u64, value: impl Into<u64>) -> Result<(), Full> {
-    writer.uint(key)?;
-    writer.uint(value.into())
+/// A key and a number. The key is a byte, so that it takes one register and not two.
+fn number(writer: &mut Writer<'_>, key: u8, value: impl Into<u64>) -> Result<(), Full> {
+    long(writer, key, value.into())
+}
+
+#[inline(never)]
+fn long(writer: &mut Writer<'_>, key: u8, value: u64) -> Result<(), Full> {
+    writer.uint(key.into())?;
+    writer.uint(value)
 }
 
 /// A key and bytes.
-fn bytes(writer: &mut Writer<'_>, key: u64, value: &[u8]) -> Result<(), Full> {
-    writer.uint(key)?;
+#[inline(never)]
+fn bytes(writer: &mut Writer<'_>, key: u8, value: &[u8]) -> Result<(), Full> {
+    writer.uint(key.into())?;
     writer.bytes(value)
+}
+
+/// A key and text.
+fn text(writer: &mut Writer<'_>, key: u8, value: &str) -> Result<(), Full> {
+    writer.uint(key.into())?;
+    writer.text(value)
 }

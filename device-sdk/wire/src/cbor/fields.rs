@@ -278,8 +278,8 @@ impl<'r, 'a> Fields<'r, 'a> {
         while let Some(key) = self.next_key()? {
             let mut rows = table.iter().zip(values.iter_mut());
             match rows.find(|(field, _)| field.key() == key) {
-                Some((field, value)) => *value = self.value(field)?,
-                None => self.reader.skip(MAX_DEPTH)?,
+                Some((field, value)) => *value = self.by_table(field)?,
+                None => self.skip()?,
             }
         }
         let mut rows = table.iter().zip(values);
@@ -290,7 +290,10 @@ impl<'r, 'a> Fields<'r, 'a> {
     }
 
     /// The next key; its value has to be read, or passed over. `None` at the end of the map.
-    fn next_key(&mut self) -> Result<Option<u64>, FormError> {
+    ///
+    /// # Errors
+    /// A critical key, or one in the wrong place.
+    pub fn next_key(&mut self) -> Result<Option<u64>, FormError> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
         let key = self.reader.int()?;
@@ -302,7 +305,7 @@ impl<'r, 'a> Fields<'r, 'a> {
         Ok(Some(key))
     }
 
-    fn value(&mut self, field: &Field) -> Result<Value<'a>, FormError> {
+    fn by_table(&mut self, field: &Field) -> Result<Value<'a>, FormError> {
         let (value, size) = match field.shape {
             Shape::Number | Shape::Long => {
                 let number = self.reader.uint()?;
@@ -329,4 +332,60 @@ impl<'r, 'a> Fields<'r, 'a> {
             Err(FormError::Range { key: field.key() })
         }
     }
+}
+
+/// For who reads key by key: formats that no device reads.
+impl<'a> Fields<'_, 'a> {
+    /// Where the value is read.
+    pub fn value(&mut self) -> &mut Reader<'a> {
+        self.reader
+    }
+
+    /// Passes over the value.
+    ///
+    /// # Errors
+    /// It is not deterministic CBOR, or nested deeper than 4.
+    pub fn skip(&mut self) -> Result<(), FormError> {
+        Ok(self.reader.skip(MAX_DEPTH)?)
+    }
+
+    /// A number that has to fit a smaller type, and be in a range of the table.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn number<T: TryFrom<u64> + PartialOrd>(
+        &mut self,
+        range: RangeInclusive<T>,
+    ) -> Result<T, FormError> {
+        let key = self.last.unwrap_or(0);
+        let number = T::try_from(self.reader.uint()?).map_err(|_| FormError::Range { key })?;
+        if range.contains(&number) { Ok(number) } else { Err(FormError::Range { key }) }
+    }
+
+    /// Bytes of exactly this length.
+    ///
+    /// # Errors
+    /// They have another one.
+    pub fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], FormError> {
+        let key = self.last.unwrap_or(0);
+        self.reader.bytes()?.try_into().map_err(|_| FormError::Range { key })
+    }
+
+    /// Text of so many bytes.
+    ///
+    /// # Errors
+    /// It is longer, or no text.
+    pub fn text(&mut self, max: usize) -> Result<&'a str, FormError> {
+        let key = self.last.unwrap_or(0);
+        let text = self.reader.text()?;
+        if text.len() <= max { Ok(text) } else { Err(FormError::Range { key }) }
+    }
+}
+
+/// The value of a key that has to be there.
+///
+/// # Errors
+/// It was not.
+pub fn required<T>(value: Option<T>, key: u64) -> Result<T, FormError> {
+    value.ok_or(FormError::Missing { key })
 }

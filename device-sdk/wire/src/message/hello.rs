@@ -1,6 +1,6 @@
 //! A device says what it is and runs.
 
-use super::{begin, bytes, kind, number};
+use super::{begin, bytes, kind, number, text};
 use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
 use crate::digest::Digest8;
 use crate::manifest::{Side, Uuid};
@@ -151,8 +151,7 @@ impl<'a> Installed<'a> {
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
         writer.map(4 + usize::from(self.side.is_some()))?;
         number(writer, 0, self.id)?;
-        writer.uint(1)?;
-        writer.text(self.version)?;
+        text(writer, 1, self.version)?;
         bytes(writer, 2, &self.digest)?;
         number(writer, 3, self.room)?;
         match self.side {
@@ -216,8 +215,7 @@ impl<'a> Hello<'a> {
         let more = usize::from(self.trial.is_some()) + usize::from(self.pending.is_some());
         begin(writer, kind::HELLO, 13 + more)?;
         number(writer, 1, self.protocol)?;
-        writer.uint(2)?;
-        writer.text(self.sdk)?;
+        text(writer, 2, self.sdk)?;
         bytes(writer, 3, &self.vendor)?;
         bytes(writer, 4, &self.class)?;
         let numbers: [u64; 7] = [
