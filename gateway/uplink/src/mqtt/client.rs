@@ -118,6 +118,12 @@ impl Client {
         self.stage == Stage::Open
     }
 
+    /// How many messages are sent, or encoded, and not acknowledged.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.count()
+    }
+
     /// Takes a batch, to be answered under this token by one event. The caller bounds what is
     /// unanswered.
     pub fn send(&mut self, token: u64, batch: Batch) {

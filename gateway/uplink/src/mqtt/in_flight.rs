@@ -29,6 +29,11 @@ impl InFlight {
         self.allowed = self.ids.min(receive_maximum);
     }
 
+    /// How many messages wait.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
     /// The identifier of the next message; `None` as long as there is no room for one.
     pub(super) fn next_id(&self) -> Option<u16> {
         if self.count >= self.allowed {

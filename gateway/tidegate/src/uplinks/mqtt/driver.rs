@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use super::complaint::{self, Lost, Stage};
 use super::link::{self, Socket};
 use super::target::MqttTarget;
+use crate::core::Timer;
 use crate::uplinks::sessions::{self, After, Asked};
 
 /// Time for a DISCONNECT to leave when the daemon shuts down.
@@ -27,6 +28,13 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const TURN: usize = 1_024;
 /// Room made for each read: two thousand acknowledgements.
 const READ: usize = 8 * 1024;
+/// How long acknowledgements are left to gather in the socket after some were read, so that many are
+/// read at a time and make room for many messages. A server that takes one at a time and answers
+/// it would else wake us, and the core, for each. Much below a round trip to anywhere but this
+/// machine.
+const GATHER: Duration = Duration::from_micros(300);
+/// So many messages must be unanswered for that: with fewer, each one counts.
+const WORTH_GATHERING: usize = 4;
 
 /// See [`Target::run`](crate::uplinks::Target::run).
 pub async fn run(
@@ -68,12 +76,19 @@ async fn serve(
             return After::Idle;
         }
     };
-    let alarm = Box::pin(sleep_until(deadline));
-    let buffer = vec![0; READ].into_boxed_slice();
-    let unflushed = false;
-    Session { target, session, events, client, socket, alarm, deadline, buffer, unflushed }
-        .serve(actions)
-        .await
+    let session = Session {
+        target,
+        session,
+        events,
+        client,
+        socket,
+        alarm: Box::pin(sleep_until(deadline)),
+        deadline,
+        buffer: vec![0; READ].into_boxed_slice(),
+        unflushed: false,
+        gathering: false,
+    };
+    session.serve(actions).await
 }
 
 struct Session<'a, E> {
@@ -88,70 +103,108 @@ struct Session<'a, E> {
     buffer: Box<[u8]>,
     /// Something was written that TLS may still hold.
     unflushed: bool,
+    /// Nothing is read for a moment.
+    gathering: bool,
 }
 
-/// Why a session is over.
-enum End {
+/// What comes next in a session.
+enum Next {
+    /// Acknowledgements are to gather.
+    Gather,
+    /// It is over: the core has said so.
     Told(After),
+    /// It is over: the daemon ends.
     Farewell,
+    /// It is over: the connection is.
     Lost(Lost),
 }
 
-impl From<Lost> for End {
-    fn from(lost: Lost) -> End {
-        End::Lost(lost)
+impl From<Lost> for Next {
+    fn from(lost: Lost) -> Next {
+        Next::Lost(lost)
     }
 }
 
 impl<E: Fn(UplinkEvent)> Session<'_, E> {
     async fn serve(mut self, actions: &mut Receiver<Action>) -> After {
-        match poll_fn(|cx| self.poll(cx, actions)).await {
-            End::Told(after) => after,
-            End::Farewell => self.farewell().await,
-            End::Lost(lost) => {
-                let stage = if self.client.is_open() { Stage::Open } else { Stage::Opening };
-                (self.events)(complaint::ended(self.target, self.session, stage, &lost));
-                After::Idle
-            }
-        }
+        let lost = match Timer::new() {
+            Ok(mut timer) => loop {
+                match self.next(actions, &mut timer).await {
+                    Next::Gather => {
+                        let now = Instant::now().into();
+                        if let Err(error) = timer.set(now, now + GATHER) {
+                            break Lost::Io(error);
+                        }
+                        self.gathering = true;
+                    }
+                    Next::Told(after) => return after,
+                    Next::Farewell => return self.farewell().await,
+                    Next::Lost(lost) => break lost,
+                }
+            },
+            Err(error) => Lost::Io(error),
+        };
+        let stage = if self.client.is_open() { Stage::Open } else { Stage::Opening };
+        (self.events)(complaint::ended(self.target, self.session, stage, &lost));
+        After::Idle
     }
 
-    /// Goes on until the session is over. Nothing is lost when it is given up half-way: what was
+    async fn next(&mut self, actions: &mut Receiver<Action>, timer: &mut Timer) -> Next {
+        if self.gathering {
+            tokio::select! {
+                next = poll_fn(|cx| self.poll(cx, actions)) => return next,
+                ring = timer.ring() => if let Err(error) = ring {
+                    return Next::Lost(Lost::Io(error));
+                },
+            }
+            self.gathering = false;
+        }
+        poll_fn(|cx| self.poll(cx, actions)).await
+    }
+
+    /// Goes on until there is a next step. Nothing is lost when it is given up half-way: what was
     /// read and what is to be written lie in the client.
-    fn poll(&mut self, cx: &mut Context<'_>, actions: &mut Receiver<Action>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, actions: &mut Receiver<Action>) -> Poll<Next> {
         match self.advance(cx, actions) {
             Ok(()) => Poll::Pending,
-            Err(end) => Poll::Ready(end),
+            Err(next) => Poll::Ready(next),
         }
     }
 
     /// All that can be done before something happens that wakes `cx`.
-    fn advance(&mut self, cx: &mut Context<'_>, actions: &mut Receiver<Action>) -> Result<(), End> {
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        actions: &mut Receiver<Action>,
+    ) -> Result<(), Next> {
         self.take_actions(cx, actions)?;
         self.look_at_clock(cx)?;
-        loop {
-            let written = self.write(cx);
-            // What could not be encoded was refused meanwhile.
-            self.tell();
-            written.map_err(Lost::Io)?;
-            // What was acknowledged may have made room for more.
-            if !self.read(cx)? {
-                return Ok(());
-            }
+        self.write(cx)?;
+        if self.gathering || !self.read(cx)? {
+            return Ok(());
         }
+        // What was acknowledged may have made room for more.
+        self.write(cx)?;
+        if self.client.in_flight() >= WORTH_GATHERING {
+            return Err(Next::Gather);
+        }
+        while self.read(cx)? {
+            self.write(cx)?;
+        }
+        Ok(())
     }
 
     fn take_actions(
         &mut self,
         cx: &mut Context<'_>,
         actions: &mut Receiver<Action>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Next> {
         for _ in 0..TURN {
             let Poll::Ready(action) = actions.poll_recv(cx) else { return Ok(()) };
             match sessions::asked(self.session, action) {
                 Asked::Send(token, batch) => self.client.send(token, batch),
-                Asked::End(After::Close) if self.client.is_open() => return Err(End::Farewell),
-                Asked::End(after) => return Err(End::Told(after)),
+                Asked::End(After::Close) if self.client.is_open() => return Err(Next::Farewell),
+                Asked::End(after) => return Err(Next::Told(after)),
                 Asked::Other => {}
             }
         }
@@ -179,7 +232,14 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        let written = self.write_all(cx);
+        // What could not be encoded was refused meanwhile.
+        self.tell();
+        written.map_err(Lost::Io)
+    }
+
+    fn write_all(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
             let out = self.client.outbox();
             if out.is_empty() {

@@ -359,3 +359,29 @@ fn no_more_is_on_its_way_than_the_servers_receive_maximum() {
         assert_eq!(peer.publish().await.1, "3");
     });
 }
+
+#[test]
+fn acknowledgements_that_come_one_by_one_are_all_heard() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) = connected(|_| {}).await;
+        for token in 0..12 {
+            driver.send(1, token, payload(token.to_string().into_bytes())).await;
+        }
+        let mut ids = Vec::new();
+        for _ in 0..12 {
+            ids.push(peer.publish().await.0);
+        }
+        for id in ids {
+            peer.answer(id, PubAckReason::Success).await;
+            tokio::task::yield_now().await;
+        }
+        for token in 0..12 {
+            assert_eq!(driver.event().await, UplinkEvent::Acknowledged { session: 1, token });
+        }
+        // A message while others gather is sent at once, and the end is noticed.
+        driver.send(1, 12, payload(b"12".to_vec())).await;
+        assert_eq!(peer.publish().await.1, "12");
+        drop(peer);
+        assert!(matches!(driver.event().await, UplinkEvent::Disconnected { session: 1, .. }));
+    });
+}
