@@ -204,6 +204,7 @@ impl Broker {
             ),
             last_topic: None,
             access,
+            others_log_in: self.requires_login,
             allowed_topic: None,
             throttle: Throttle::default(),
             due: None,

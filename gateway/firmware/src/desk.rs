@@ -240,13 +240,15 @@ impl Desk {
         device.reverted = (hello.reason == Reason::Reverted).then_some(now.instant);
         device.asked.clear();
         self.consider(now, &name, true);
-        self.recall(now, &name);
+        let pending = self.devices.get(&name).and_then(|device| device.pending);
+        pending.into_iter().for_each(|pending| self.recall(&name, pending));
     }
 
     /// A device that is in the middle of a release that was ended hears of it.
-    fn recall(&mut self, _now: Moment, name: &Arc<str>) {
-        let Some(device) = self.devices.get(name) else { return };
-        let Some(pending) = device.pending.filter(|_| !device.on_trial) else { return };
+    pub(crate) fn recall(&mut self, name: &Arc<str>, pending: Digest8) {
+        if self.devices.get(name).is_none_or(|device| device.on_trial) {
+            return;
+        }
         let named = |campaign: &&Campaign| campaign.release.name().short() == pending;
         let mut campaigns = self.campaigns.iter().filter(|(_, campaign)| named(campaign));
         let Some((id, campaign)) = campaigns.next_back() else { return };
@@ -408,17 +410,25 @@ impl Desk {
         }
     }
 
-    /// Forgets a device that is gone.
+    /// Forgets a device that is gone, in campaigns too: none waits for it.
     ///
     /// # Errors
     /// It is not known.
-    pub fn forget(&mut self, device: &str) -> Result<(), String> {
+    pub fn forget(&mut self, now: Moment, device: &str) -> Result<(), String> {
         let (name, _) = self.devices.remove_entry(device).ok_or_else(|| {
             format!("no device \"{device}\" has said hello; see `tidegate device ls`")
         })?;
         self.unwritten.remove(&name);
-        let changes = vec![(Key::Device(name).encode(), None)];
+        let mut changes = vec![(Key::Device(name.clone()).encode(), None)];
+        let mut left = Vec::new();
+        for (id, campaign) in &mut self.campaigns {
+            if campaign.members.remove(&name).is_some() {
+                changes.push((Key::Member(*id, name.clone()).encode(), None));
+                left.push(*id);
+            }
+        }
         self.outputs.push_back(Output::Store(Batch { changes, ..Batch::default() }));
+        left.into_iter().for_each(|id| self.judge(now, id));
         Ok(())
     }
 

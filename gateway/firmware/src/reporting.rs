@@ -52,10 +52,14 @@ impl Desk {
     }
 
     /// The campaign that a device speaks of; where it has forgotten that, the one that brings it
-    /// this sequence.
+    /// this sequence. Numbers begin again with each data directory, so the sequence has to be right
+    /// in either case.
     fn campaign_of_report(&self, name: &str, report: &Report) -> Option<u64> {
         let is_of = |id: &u64| {
-            self.campaigns.get(id).is_some_and(|campaign| campaign.members.contains_key(name))
+            self.campaigns.get(id).is_some_and(|campaign| {
+                let sequence = campaign.release.sequence();
+                campaign.members.contains_key(name) && [0, sequence].contains(&report.to)
+            })
         };
         if is_of(&report.campaign) {
             return Some(report.campaign);

@@ -72,9 +72,12 @@ impl Asked {
 
 impl Desk {
     pub(crate) fn handle_request(&mut self, now: Moment, name: &str, request: Request) {
-        let Some(id) = self.campaign_of(name, request.manifest) else { return };
         let Some((name, device)) = self.devices.get_key_value(name) else { return };
         let name = name.clone();
+        let Some(id) = self.campaign_of(&name, request.manifest) else {
+            // It may not have heard that the campaign has ended.
+            return self.recall(&name, request.manifest);
+        };
         let Some(campaign) = self.campaigns.get(&id) else { return };
         let block = u64::from(device.about.block);
         let size = campaign.release.entries().get(usize::from(request.entry));

@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use tidegate_abi::{NackClass, Operation, properties};
 use tidegate_broker::TopicName;
+use tidegate_broker::access::is_of_devices;
 
 use crate::attributes::Attributes;
 use crate::metric::Reported;
@@ -228,6 +229,9 @@ fn answer(status: u16, media_type: &str, body: &[u8]) -> Result<Answer, String> 
 fn granted(plan: &FunctionPlan, topic: &str) -> Result<TopicName, String> {
     let name = TopicName::parse(topic)
         .map_err(|error| format!("bad output: EMIT to topic \"{topic}\": {error}"))?;
+    if is_of_devices(&name) {
+        return Err(format!("denied: \"{topic}\" is for a device and the gateway alone"));
+    }
     if plan.publish.iter().any(|filter| filter.matches(&name)) {
         return Ok(name);
     }

@@ -5,6 +5,7 @@
 //! Invariants:
 //! - who speaks on the topics of a device is that device: the broker lets nobody else publish there;
 //! - what waits for something to be on flash leaves when the log is durable through it;
+//! - while the log does not take what the desk has decided, nothing is heard: devices say it again;
 //! - as long as no device has said anything and no campaign was ever begun, there is no desk.
 //!
 //! Not here: bundles' files, which the shell reads.
@@ -39,7 +40,9 @@ const TOPIC: &str = "tidegate/firmware/";
 /// What devices say that was not heard yet: each request is some 40 bytes, and what is beyond this
 /// is dropped and said again.
 const MAX_UNHEARD: usize = 256 * 1_024;
-/// Wait before what the log did not take is tried again.
+/// Wait before what the log did not take is tried again: it is busy for moments, and full or
+/// without room in its table for longer.
+const AGAIN_SOON: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Devices that load at a time, when the operator has not said how many.
 const CONCURRENT: u32 = 16;
@@ -58,6 +61,8 @@ pub(crate) struct Firmware {
     desk: Option<Box<Desk>>,
     /// What the log did not take, and when it is tried again.
     held: Option<(Batch, Instant)>,
+    /// Why, once it was told.
+    refused: Option<String>,
     /// What leaves when the log is durable.
     waiting: VecDeque<(Position, Vec<Letter>)>,
 }
@@ -71,6 +76,7 @@ impl Firmware {
             heard: Vec::new(),
             desk: None,
             held: None,
+            refused: None,
             waiting: VecDeque::new(),
         };
         firmware.restore(log, now);
@@ -101,7 +107,8 @@ impl Firmware {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let held = self.held.as_ref().map(|(_, again)| *again);
-        let desk = self.desk.as_ref().and_then(|desk| desk.poll_timeout());
+        let desk = self.desk.as_ref().filter(|_| held.is_none());
+        let desk = desk.and_then(|desk| desk.poll_timeout());
         [held, desk].into_iter().flatten().min()
     }
 }
@@ -153,7 +160,7 @@ impl Gateway {
     /// # Errors
     /// In words: it is not known.
     pub fn forget_device(&mut self, now: Now, device: &str) -> Result<Position, String> {
-        self.firmware.desk().forget(device)?;
+        self.firmware.desk().forget(moment(now), device)?;
         self.carry_firmware(now);
         Ok(self.log.end())
     }
@@ -174,8 +181,17 @@ impl Gateway {
         desk.map_or_else(Vec::new, |desk| desk.needed().into_iter().collect())
     }
 
+    /// Whether the log has taken everything that was decided; until then a position that
+    /// [`start_campaign`](Gateway::start_campaign) and its like answered says nothing.
+    pub fn firmware_is_put_down(&self) -> bool {
+        self.firmware.held.is_none()
+    }
+
     /// A device on a serial line has said something.
     pub fn handle_firmware(&mut self, now: Now, device: &str, message: &[u8]) {
+        if self.firmware.held.is_some() {
+            return;
+        }
         self.firmware.desk().handle_message(moment(now), device, Via::Line, message);
     }
 
@@ -191,10 +207,9 @@ impl Gateway {
 
     /// The time of [`Firmware::poll_timeout`] has come.
     pub(crate) fn pass_firmware_time(&mut self, now: Now) {
-        if self.firmware.held.as_ref().is_some_and(|(_, again)| *again <= now.instant) {
-            self.carry_firmware(now);
-        }
+        self.carry_firmware(now);
         if let Some(desk) = &mut self.firmware.desk
+            && self.firmware.held.is_none()
             && desk.poll_timeout().is_some_and(|at| at <= now.instant)
         {
             desk.handle_timeout(moment(now));
@@ -203,6 +218,9 @@ impl Gateway {
 
     /// Hears what devices have said, and does what the desk wants. True when something moved.
     pub(crate) fn step_firmware(&mut self, now: Now) -> bool {
+        if self.firmware.held.is_some() {
+            return self.carry_firmware(now);
+        }
         let mut moved = false;
         for at in 0..self.firmware.heard.len() {
             while let Some(message) =
@@ -225,16 +243,22 @@ impl Gateway {
                 letters.into_iter().for_each(|letter| self.deliver_letter(now, letter));
             }
         }
-        if self.firmware.held.is_some() {
-            self.carry_firmware(now);
-        }
     }
 
+    /// Does what the desk wants. True when something moved, which a batch that the log did not
+    /// take, or is not to be tried again yet, has not.
     fn carry_firmware(&mut self, now: Now) -> bool {
         let mut moved = false;
-        if let Some((batch, _)) = self.firmware.held.take() {
-            moved = true;
-            self.put_down_firmware(now, batch);
+        match self.firmware.held.take() {
+            Some((batch, again)) if again > now.instant => {
+                self.firmware.held = Some((batch, again));
+                return false;
+            }
+            Some((batch, _)) => {
+                self.put_down_firmware(now, batch);
+                moved = self.firmware.held.is_none();
+            }
+            None => {}
         }
         while self.firmware.held.is_none() {
             let desk = self.firmware.desk.as_mut();
@@ -265,14 +289,24 @@ impl Gateway {
         if !transaction.is_empty() {
             transaction.hurry();
             match self.log.commit(now.instant, transaction) {
-                Ok(committed) => position = committed.position,
-                Err(CommitError::Append(AppendError::Busy { .. } | AppendError::DiskFull)) => {
-                    self.firmware.held = Some((batch, now.instant + AGAIN));
+                Ok(committed) => {
+                    position = committed.position;
+                    self.firmware.refused = None;
+                }
+                Err(CommitError::Append(AppendError::Busy { .. })) => {
+                    self.firmware.held = Some((batch, now.instant + AGAIN_SOON));
                     return;
                 }
                 Err(error) => {
+                    // What is decided stands: a report that was taken in must not be acknowledged
+                    // by the next batch, and is not news to it.
+                    self.firmware.held = Some((batch, now.instant + AGAIN));
                     let why = error.to_string();
-                    return self.emit(Output::Notice(Notice::FirmwareNotKept { why }));
+                    if self.firmware.refused.as_ref() != Some(&why) {
+                        self.firmware.refused = Some(why.clone());
+                        self.emit(Output::Notice(Notice::FirmwareNotKept { why }));
+                    }
+                    return;
                 }
             }
         }

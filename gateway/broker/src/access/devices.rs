@@ -1,8 +1,11 @@
 //! Topics by which devices and the gateway speak about firmware: `tg/{device}/ota/...`. Nobody
 //! speaks for a device but the device, whatever the rules allow, and nobody for the gateway.
 //!
-//! A device is the name that a client has logged in with, or its client identifier where it has
-//! none.
+//! A device is the name that a client has logged in with. Where nobody logs in it is the client
+//! identifier; where some do, a client without a login speaks for no device, as it might take the name
+//! of one that has.
+
+use crate::topic::TopicName;
 
 /// What a device says.
 const SAYS: [&str; 3] = ["state", "req", "report"];
@@ -11,7 +14,13 @@ const SAYS: [&str; 3] = ["state", "req", "report"];
 pub(super) fn may_speak(topic: &str, name: &str) -> bool {
     let Some(rest) = topic.strip_prefix("tg/") else { return true };
     let Some((device, said)) = rest.split_once("/ota/") else { return true };
-    device == name && SAYS.contains(&said)
+    !device.is_empty() && device == name && SAYS.contains(&said)
+}
+
+/// Whether a topic is one on which only a device itself speaks, or the gateway.
+pub fn is_of_devices(topic: &TopicName) -> bool {
+    let device = topic.as_str().strip_prefix("tg/");
+    device.is_some_and(|rest| rest.contains("/ota/"))
 }
 
 #[cfg(test)]

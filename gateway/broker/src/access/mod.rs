@@ -31,6 +31,7 @@ mod verdict;
 mod tests;
 
 pub(crate) use crowd::Crowds;
+pub use devices::is_of_devices;
 pub use gate::{PUBLISH_DENIED, WILL_DENIED};
 pub use login::{Credentials, LoginError, Secret};
 pub use pattern::{Pattern, PatternError};

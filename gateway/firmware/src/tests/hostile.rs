@@ -197,8 +197,8 @@ fn no_more_devices_are_known_than_the_limit() {
     // The flash is written to in rounds, a bounded number of devices each.
     fleet.run(2, |_| false);
     assert!(fleet.table.len() <= 2 * 64, "{}", fleet.table.len());
-    fleet.desk.forget("device-7").unwrap();
-    assert!(fleet.desk.forget("device-7").unwrap_err().contains("device ls"));
+    fleet.desk.forget(fleet.moment(), "device-7").unwrap();
+    assert!(fleet.desk.forget(fleet.moment(), "device-7").unwrap_err().contains("device ls"));
 }
 
 #[test]

@@ -209,3 +209,73 @@ fn a_gateway_that_no_device_has_spoken_to_has_no_desk() {
     assert!(!bench.gateway.firmware.has_desk());
     assert!(bench.gateway.campaigns().is_empty());
 }
+
+/// The disk stands still, and the log has as much to write as it takes.
+fn busy(bench: &mut Bench) {
+    bench.disk_stands_still = true;
+    let stream = bench.gateway.stream(FIRMWARE_STREAM).unwrap();
+    let record = tidegate_stream::Record {
+        unix_ms: 0,
+        topic: "t".to_owned(),
+        client: "c".to_owned(),
+        publisher: None,
+        attributes: Vec::new(),
+        payload: vec![0; 1_000],
+    };
+    loop {
+        let mut transaction = tidegate_stream::Transaction::new();
+        transaction.append(stream, record.clone());
+        if bench.gateway.log_mut().commit(bench.now.instant, transaction).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn while_the_log_takes_nothing_the_gateway_goes_on_and_nothing_is_acknowledged() {
+    let mut bench = serving(CrashDisk::new());
+    let conn = device(&mut bench, 1);
+    bench.pass(Duration::from_secs(2));
+    busy(&mut bench);
+    let start = |bench: &mut Bench| {
+        let release = (release::digest(b"bundle"), a_release());
+        bench.gateway.start_campaign(bench.now, release.0, release.1, everybody()).unwrap()
+    };
+    let (id, _) = start(&mut bench);
+    assert!(!bench.gateway.firmware_is_put_down());
+    // It comes to an end although the log stays busy.
+    bench.drain();
+    says(&mut bench, conn, "tg/pump/ota/report", &report(id, Phase::Accepted));
+    bench.pass(Duration::from_secs(5));
+    let received = |bench: &Bench| {
+        let of_report = |(_, bytes): &(String, Vec<u8>)| {
+            matches!(Message::read(bytes), Ok(Message::Received(_)))
+        };
+        heard(bench, conn).iter().any(of_report)
+    };
+    assert!(!received(&bench) && !bench.gateway.firmware_is_put_down());
+    bench.let_the_disk_go();
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.gateway.firmware_is_put_down());
+    says(&mut bench, conn, "tg/pump/ota/report", &report(id, Phase::Accepted));
+    bench.pass(Duration::from_secs(2));
+    assert!(received(&bench));
+}
+
+#[test]
+fn a_function_does_not_speak_for_a_device() {
+    let mut plan = plan();
+    let anything: tidegate_broker::TopicFilter = "#".parse().unwrap();
+    plan.functions.iter_mut().for_each(|function| function.publish = vec![anything.clone()]);
+    let guest: Guest = Box::new(|_, batch, _| {
+        let mut out = OutputWriter::new();
+        batch.iter().for_each(|message| emit(&mut out, "tg/pump/ota/report", message.payload));
+        CallVerdict::Done(out.finish())
+    });
+    let mut bench = Bench::new(plan, guest);
+    let publisher = bench.connect(1, "p");
+    bench.publish(publisher, 1, "sensors/a", "1");
+    bench.pass(Duration::from_secs(60));
+    let dead = bench.stream(crate::DEAD_LETTER_STREAM).pop().unwrap().2.dead.unwrap();
+    assert!(dead.reason.contains("is for a device and the gateway alone"), "{}", dead.reason);
+}

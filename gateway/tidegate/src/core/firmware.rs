@@ -23,7 +23,14 @@ type Reply = Sender<Result<FirmwareAnswer, String>>;
 /// Answers that wait until what they tell is on flash: as many as the administration has clients.
 #[derive(Default)]
 pub(crate) struct FirmwareDesk {
-    waiting: Vec<(Position, FirmwareAnswer, Reply)>,
+    waiting: Vec<Waiting>,
+}
+
+/// An answer, and from where on what it tells is on flash; `None` while the log has not taken it.
+struct Waiting {
+    through: Option<Position>,
+    answer: FirmwareAnswer,
+    reply: Reply,
 }
 
 impl FirmwareDesk {
@@ -34,7 +41,11 @@ impl FirmwareDesk {
     /// Does what is asked, and answers when it is on flash.
     pub(crate) fn take(&mut self, gateway: &mut Gateway, ask: FirmwareAsk, reply: Reply) {
         match done(gateway, ask) {
-            Ok((answer, position)) => self.waiting.push((position, answer, reply)),
+            Ok((answer, position)) => {
+                let changes = matches!(answer, FirmwareAnswer::Started(_) | FirmwareAnswer::Done);
+                let through = (!changes || gateway.firmware_is_put_down()).then_some(position);
+                self.waiting.push(Waiting { through, answer, reply });
+            }
             // Who asked may have given up.
             Err(why) => drop(reply.send(Err(why))),
         }
@@ -44,11 +55,13 @@ impl FirmwareDesk {
     /// Answers what is on flash.
     pub(crate) fn go_on(&mut self, gateway: &Gateway) {
         let durable = gateway.log().durable();
-        for (position, answer, reply) in std::mem::take(&mut self.waiting) {
-            if position <= durable {
-                drop(reply.send(Ok(answer)));
-            } else if !reply.is_closed() {
-                self.waiting.push((position, answer, reply));
+        let end = gateway.firmware_is_put_down().then(|| gateway.log().end());
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            waiting.through = waiting.through.or(end);
+            if waiting.through.is_some_and(|position| position <= durable) {
+                drop(waiting.reply.send(Ok(waiting.answer)));
+            } else if !waiting.reply.is_closed() {
+                self.waiting.push(waiting);
             }
         }
     }

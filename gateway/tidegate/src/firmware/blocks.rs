@@ -5,14 +5,20 @@
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use tidegate_firmware::Read;
 use tidegate_wire::Digest;
 
-use crate::packages::Shelf;
+use crate::packages::{Shelf, ShelfError};
 
 /// What is told of a block that was to be read.
 type Tell = std::sync::Arc<dyn Fn(Read, Result<Vec<u8>, String>) + Send + Sync>;
+
+/// A read that fails for want of descriptors or memory is tried again so often, so long apart: a
+/// campaign ends for good when its bundle cannot be read.
+const ATTEMPTS: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct BlockReader {
@@ -70,21 +76,28 @@ impl BlockReader {
         thread::Builder::new().name("firmware".to_owned()).spawn(move || {
             let mut whole = BTreeSet::new();
             while let Ok(read) = wanted.recv() {
-                let block = block(&shelf, &mut whole, &read);
-                tell(read, block);
+                let mut attempts = 1;
+                let block = loop {
+                    match block(&shelf, &mut whole, &read) {
+                        Err(ShelfError::Io(_)) if attempts < ATTEMPTS => thread::sleep(PAUSE),
+                        outcome => break outcome,
+                    }
+                    attempts += 1;
+                };
+                tell(read, block.map_err(|error| error.to_string()));
             }
         })?;
         Ok(sender)
     }
 }
 
-fn block(shelf: &Shelf, whole: &mut BTreeSet<Digest>, read: &Read) -> Result<Vec<u8>, String> {
+fn block(shelf: &Shelf, whole: &mut BTreeSet<Digest>, read: &Read) -> Result<Vec<u8>, ShelfError> {
     if !whole.contains(&read.bundle) {
-        shelf.check(read.bundle).map_err(|error| error.to_string())?;
+        shelf.check(read.bundle)?;
         whole.insert(read.bundle);
     }
     let mut data = vec![0; read.length.into()];
-    let length = shelf.read_at(read.bundle, read.at, &mut data);
-    data.truncate(length.map_err(|error| error.to_string())?);
+    let length = shelf.read_at(read.bundle, read.at, &mut data)?;
+    data.truncate(length);
     Ok(data)
 }

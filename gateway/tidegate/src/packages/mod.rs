@@ -27,7 +27,7 @@ pub(crate) use key_file::{KeyUse, read_key, write_key};
 pub use manifest::Wants;
 pub(crate) use manifest::{MAX_MODULE, Manifest, is_version};
 pub(crate) use package::{Contents, MAX_PACKAGE, Package, look_into, pack, sha256};
-pub(crate) use shelf::{BUNDLES, MAX_BLOCK, PACKAGES, Progress, Shelf};
+pub(crate) use shelf::{BUNDLES, MAX_BLOCK, PACKAGES, Progress, Shelf, ShelfError};
 pub use signature::TrustedKeys;
 pub(crate) use signature::{SigningKey, parse_public, show_public};
 pub use store::Store;

@@ -221,8 +221,10 @@ fn a_version_that_traps_at_start_is_refused_with_all_that_is_wrong_and_the_old_o
     let (bad, _) = author.pack("1.1.0", &traps);
     let refused = gateway.command(&["fn", "push", bad.to_str().unwrap()]).unwrap_err().to_string();
     assert!(refused.contains("it cannot start: the function trapped"), "{refused}");
-    let events = gateway.command(&["stream", "tail", "function-events", "--from", "1"]).unwrap();
-    assert!(events.contains("\"event\":\"refused\""), "{events}");
+    wait(&gateway, "the refusal is told", || {
+        let told = gateway.command(&["stream", "tail", "function-events", "--from", "1"]);
+        told.unwrap().contains("\"event\":\"refused\"")
+    });
     publish(&gateway, "p0");
     wait(&gateway, "the old version runs on", || outputs(&gateway) == readings(&["p0"]));
     let stranger = Author::new();
