@@ -13,7 +13,7 @@
 set -euo pipefail
 
 # Add a target by naming it here and giving it a case in `packages_for`.
-KNOWN_TARGETS="wasm32-unknown-unknown"
+KNOWN_TARGETS="wasm32-unknown-unknown thumbv7em-none-eabihf"
 
 fail() { printf 'debian-rust.sh: %s\n' "$*" >&2; exit 1; }
 step() { printf 'debian-rust.sh: %s (%ss)\n' "$*" "$SECONDS"; }
@@ -21,7 +21,8 @@ step() { printf 'debian-rust.sh: %s (%ss)\n' "$*" "$SECONDS"; }
 # What a target needs from Debian beside the compiler itself, as package names.
 packages_for() {
   case $1 in
-    wasm32-unknown-unknown) ;;   # rust-lld links it, and it needs no C library
+    # rust-lld links them, and they need no C library
+    wasm32-unknown-unknown | thumbv7em-none-eabihf) ;;
   esac
 }
 

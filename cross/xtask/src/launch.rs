@@ -3,6 +3,7 @@
 use crate::cli::Usage;
 use crate::clients;
 use crate::debian;
+use crate::device;
 use crate::progress::{quietly, shown};
 use crate::wasm;
 use crate::workspace::Workspace;
@@ -29,6 +30,9 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCo
 
 /// A benchmark beside a peer.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    if arguments.first().is_some_and(|name| name == "device") {
+        return become_it(sizes(workspace)?.args(&arguments[1..]));
+    }
     debian::ensure(&[("mosquitto", "mosquitto")])?;
     let functions = wasm::build(workspace)?;
     let name = arguments.first().filter(|name| !name.starts_with('-'));
@@ -56,6 +60,18 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
         command.arg("--python").arg(clients::python(workspace)?);
     }
     become_it(command.args(&arguments[usize::from(name.is_some())..]))
+}
+
+/// The sizes of programs for devices. Nothing is timed, so the program that looks at them is the one
+/// that is quicker to build.
+pub(crate) fn sizes(workspace: &Workspace) -> Result<Command> {
+    let programs = device::build(workspace)?;
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--package", "tidegate-bench", "--bins"]);
+    quietly("building tidegate-bench (debug)", &mut cargo)?;
+    let mut command = Command::new(workspace.binary("debug", "tidegate-bench"));
+    command.args(["device", "--programs"]).arg(programs);
+    Ok(command)
 }
 
 /// The seeded simulation.

@@ -3,7 +3,7 @@
 //! followed in each language.
 
 use crate::progress::quietly;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{GUEST, Toolchain};
 use crate::workspace::Workspace;
 use crate::{clients, debian, guide};
 use anyhow::{Context, Result};
@@ -23,9 +23,9 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     debian::ensure(&[("make", "make"), ("clang", "clang"), ("wasm-ld", "lld")])?;
     debian::ensure(&[("mosquitto_pub", "mosquitto-clients")])?;
     let compiler = clients::assemblyscript(workspace)?;
-    let toolchain = Toolchain::for_wasm(workspace)?;
+    let toolchain = Toolchain::find(workspace, &GUEST)?;
     let mut cargo_flags = OsString::from("CARGO_FLAGS=");
-    cargo_flags.push(toolchain.flags().join(" "));
+    cargo_flags.push(toolchain.flags(&GUEST).join(" "));
     let rust = [
         variable("CARGO", &toolchain.program()),
         cargo_flags,

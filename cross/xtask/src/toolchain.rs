@@ -1,4 +1,4 @@
-//! A compiler that has std for wasm32-unknown-unknown.
+//! Compilers for other machines: functions (wasm32-unknown-unknown) and devices (thumbv7em-none-eabihf).
 
 use crate::cli::Usage;
 use crate::debian::is_root;
@@ -9,10 +9,23 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The target of guests.
-pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+/// A machine other than this one that is compiled for.
+pub(crate) struct Target {
+    /// As the compiler calls it.
+    pub(crate) name: &'static str,
+    /// What a compiler that has only the sources of the standard library has to be told.
+    build_std: &'static [&'static str],
+}
 
-/// Who compiles guests.
+/// Functions.
+pub(crate) const GUEST: Target =
+    Target { name: "wasm32-unknown-unknown", build_std: &["-Zbuild-std=std,panic_abort"] };
+
+/// Devices: a Cortex-M4 with a floating-point unit.
+pub(crate) const DEVICE: Target =
+    Target { name: "thumbv7em-none-eabihf", build_std: &["-Zbuild-std=core"] };
+
+/// Who compiles for other machines.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Toolchain {
     /// The cargo that runs this: its compiler has the target.
@@ -22,20 +35,21 @@ pub(crate) enum Toolchain {
 }
 
 impl Toolchain {
-    /// Finds one, or sets one up, in this order: the active one; rustup, where it may install;
-    /// Debian's packages. Says what it does.
-    pub(crate) fn for_wasm(workspace: &Workspace) -> Result<Self> {
-        if has_target(workspace)? {
+    /// Finds one for a target, or sets one up, in this order: the active one; rustup, where it may
+    /// install; Debian's packages. Says what it does.
+    pub(crate) fn find(workspace: &Workspace, target: &Target) -> Result<Self> {
+        let target = target.name;
+        if has_target(workspace, target)? {
             return Ok(Self::Own);
         }
-        let add = format!("rustup target add {TARGET}");
+        let add = format!("rustup target add {target}");
         if program("rustup").is_some()
             && env::var_os("RUSTUP_AUTO_INSTALL").is_none_or(|v| v != "0")
         {
             let mut command = Command::new("rustup");
-            command.args(["target", "add", TARGET]).current_dir(workspace.root());
+            command.args(["target", "add", target]).current_dir(workspace.root());
             let output = captured(&add, &mut command)?;
-            if output.status.success() && has_target(workspace)? {
+            if output.status.success() && has_target(workspace, target)? {
                 return Ok(Self::Own);
             }
             show(&output);
@@ -48,21 +62,25 @@ impl Toolchain {
         if program("apt-get").is_some() && is_root() {
             let script = workspace.root().join("cross/debian-rust.sh");
             let mut command = Command::new(script);
-            command.arg(&folder).arg(TARGET);
-            let what = format!("setting up Debian's Rust for {TARGET} in {}", folder.display());
+            command.arg(&folder).arg(target);
+            let what = format!("setting up Debian's Rust for {target} in {}", folder.display());
             if quietly(&what, &mut command).is_ok() {
                 return Ok(Self::Debian(cargo));
             }
         }
         Err(Usage(format!(
-            "the compiler has no std for {TARGET}. Run\n    {add}\nor, on Debian 12 as root,\n    cross/debian-rust.sh {} {TARGET}\nand then this command again",
+            "the compiler has no standard library for {target}. Run\n    {add}\nor, on Debian 12 as root,\n    cross/debian-rust.sh {} {target}\nand then this command again",
             folder.display()
         ))
         .into())
     }
 
-    /// A cargo command in the workspace, and the arguments that building guests needs.
-    pub(crate) fn cargo(&self, workspace: &Workspace) -> (Command, &'static [&'static str]) {
+    /// A cargo command in the workspace, and the arguments that building for the target needs.
+    pub(crate) fn cargo(
+        &self,
+        workspace: &Workspace,
+        target: &Target,
+    ) -> (Command, &'static [&'static str]) {
         let command = match self {
             Self::Own => workspace.cargo(),
             Self::Debian(cargo) => {
@@ -72,7 +90,7 @@ impl Toolchain {
                 command
             }
         };
-        (command, self.flags())
+        (command, self.flags(target))
     }
 
     /// Flags for every crate of a guest, std included: its sources are the same wherever they lie, so
@@ -98,17 +116,17 @@ impl Toolchain {
         }
     }
 
-    /// The arguments that building guests needs.
-    pub(crate) fn flags(&self) -> &'static [&'static str] {
+    /// The arguments that building for the target needs.
+    pub(crate) fn flags(&self, target: &Target) -> &'static [&'static str] {
         match self {
             Self::Own => &[],
-            Self::Debian(_) => &["-Zbuild-std=std,panic_abort"],
+            Self::Debian(_) => target.build_std,
         }
     }
 }
 
 /// Whether the compiler that cargo uses in this workspace has the target.
-fn has_target(workspace: &Workspace) -> Result<bool> {
+fn has_target(workspace: &Workspace, target: &str) -> Result<bool> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args(["--print", "sysroot"])
@@ -116,5 +134,5 @@ fn has_target(workspace: &Workspace) -> Result<bool> {
         .output()
         .context("cannot run rustc --print sysroot")?;
     let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(PathBuf::from(sysroot).join("lib/rustlib").join(TARGET).join("lib").is_dir())
+    Ok(PathBuf::from(sysroot).join("lib/rustlib").join(target).join("lib").is_dir())
 }

@@ -1,7 +1,7 @@
 //! Builds the example functions.
 
 use crate::progress::quietly;
-use crate::toolchain::{TARGET, Toolchain};
+use crate::toolchain::{GUEST, Toolchain};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -36,7 +36,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     if stale.is_empty() {
         return Ok(folder);
     }
-    let toolchain = Toolchain::for_wasm(workspace)?;
+    let toolchain = Toolchain::find(workspace, &GUEST)?;
     for (function, module) in stale {
         let built = compile(workspace, &toolchain, &function)?;
         let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
@@ -112,10 +112,10 @@ fn compile(workspace: &Workspace, toolchain: &Toolchain, function: &Function) ->
     // A target directory of its own: the guests' compiler may be another one, and cargo would
     // look at both again with every change between them.
     let target = workspace.target().join("guest");
-    let (mut cargo, extra) = toolchain.cargo(workspace);
+    let (mut cargo, extra) = toolchain.cargo(workspace, &GUEST);
     cargo
         .args(["rustc", "--package", &function.package, "--lib", "--crate-type", "cdylib"])
-        .args(["--profile", "guest", "--target", TARGET])
+        .args(["--profile", "guest", "--target", GUEST.name])
         .args(extra)
         .args(["--", "-C", STACK, "-C", COMPRESS])
         .env("CARGO_TARGET_DIR", &target)
@@ -124,7 +124,7 @@ fn compile(workspace: &Workspace, toolchain: &Toolchain, function: &Function) ->
         .env("CARGO_ENCODED_RUSTFLAGS", toolchain.encoded_rustflags(workspace));
     quietly(&format!("building functions/{}.wasm", function.name), &mut cargo)?;
     let file = format!("{}.wasm", function.package.replace('-', "_"));
-    Ok(target.join(TARGET).join("guest").join(file))
+    Ok(target.join(GUEST.name).join("guest").join(file))
 }
 
 /// Size and declared memory within their budgets.

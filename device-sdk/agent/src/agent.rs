@@ -9,18 +9,18 @@ mod transfer;
 
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{
-    Flash, FlashFailed, Identity, KeyStore, Layout, Ledger, Phase, Plan, StateLog, Trust,
+    Flash, FlashFailed, Identity, KeyStore, Layout, Ledger, Phase, Plan, Region, StateLog, Travels,
+    Trust,
 };
 use tidegate_wire::crypto::Crypto;
 use tidegate_wire::digest::Digest8;
 use tidegate_wire::key_set::KeySet;
 use tidegate_wire::manifest::Policy;
-use tidegate_wire::message::{Answer, Message, Reason, Refusal, Report};
+use tidegate_wire::message::{self, Answer, Reason, Refusal, Report, ToDevice};
 
 use crate::budget::{Budget, Left, Millis};
-use crate::decode::{Decoder, Travels};
+use crate::decode::Decoder;
 use crate::pages::Pages;
-use tidegate_boot::Region;
 use transfer::Loading;
 
 /// Version of this SDK, as devices say it.
@@ -160,6 +160,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn start<F: NorFlash>(
         now: Millis,
         flash: &mut F,
@@ -232,29 +233,26 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn handle_message<F: NorFlash>(
         &mut self,
         now: Millis,
         flash: &mut F,
         message: &[u8],
     ) -> Result<(), FlashFailed> {
-        let Ok(message) = Message::read(message) else { return Ok(()) };
+        let Ok(message) = ToDevice::read(message) else { return Ok(()) };
         let flash = &mut Flash::new(flash);
         match message {
-            Message::Welcome(welcome) => {
+            ToDevice::Welcome(welcome) => {
                 self.contact = true;
-                let seconds = now.0 / 1_000;
+                let seconds = now.seconds();
                 self.epoch = welcome.time.map_or(self.epoch, |time| time.checked_sub(seconds));
             }
-            Message::Offer(offer) => self.handle_offer(now, flash, &offer)?,
-            Message::Block(block) => self.handle_block(now, flash, &block)?,
-            Message::Command(command) => self.handle_command(now, flash, command)?,
-            Message::Received(received) => self.handle_received(flash, received)?,
-            Message::Hello(_)
-            | Message::Answer(_)
-            | Message::Request(_)
-            | Message::Report(_)
-            | Message::Unknown(_) => {}
+            ToDevice::Offer(offer) => self.handle_offer(now, flash, &offer)?,
+            ToDevice::Block(block) => self.handle_block(now, flash, &block)?,
+            ToDevice::Command(command) => self.handle_command(now, flash, command)?,
+            ToDevice::Received(received) => self.handle_received(flash, received)?,
+            ToDevice::Unknown(_) => {}
         }
         Ok(())
     }
@@ -263,6 +261,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn poll<F: NorFlash>(&mut self, now: Millis, flash: &mut F) -> Result<Next, FlashFailed> {
         let flash = &mut Flash::new(flash);
         let next = match self.task {
@@ -288,6 +287,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn poll_output<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -302,34 +302,41 @@ impl<'l, C: Crypto> Agent<'l, C> {
             self.outbox.hello_wait = (2 * wait).min(report::AGAIN_MOST);
             return self.write_hello(flash, out);
         }
-        let message = if let Some(answer) = self.outbox.answer.take() {
-            Some(Message::Answer(answer))
+        let written = if let Some(answer) = self.outbox.answer.take() {
+            answer.write(out)
         } else if let Some(report) = self.report_due(now) {
-            Some(Message::Report(report))
+            report.write(out)
+        } else if let Some(request) = self.next_request(now) {
+            request.write(out)
         } else {
-            self.next_request(now).map(Message::Request)
+            return Ok(None);
         };
-        Ok(message.and_then(|message| message.write(out).ok()))
+        Ok(written.ok())
     }
 
     /// Seconds since 1970, as far as the gateway knows.
     fn time(&self, now: Millis) -> Option<u64> {
-        Some(self.epoch? + now.0 / 1_000)
+        Some(self.epoch? + now.seconds())
     }
 
-    /// Gives up what is in the middle; its ledger goes.
+    /// Gives up what is under way, if anything is; its ledger goes.
     fn give_up<F: NorFlash>(
         &mut self,
         now: Millis,
         flash: &mut Flash<'_, F>,
-        release: &Release,
         why: Refusal,
     ) -> Result<(), FlashFailed> {
-        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
-        Ledger::drop_from(flash, region)?;
+        let Some(release) = self.release() else { return Ok(()) };
+        let (ledger, sequence) = (release.ledger, release.sequence);
+        Ledger::drop_from(flash, self.ledger_at(self.log.state().next_ledger()))?;
         self.task = Task::Rest;
         self.outbox.hello = true;
-        self.say_failed(now, release, why);
+        self.say(now, &ledger, sequence, message::Phase::Failed, why.code());
         Ok(())
+    }
+
+    /// Where a ledger is.
+    fn ledger_at(&self, which: u8) -> Region {
+        self.config.layout.ledgers[usize::from(which & 1)]
     }
 }

@@ -7,7 +7,7 @@ mod operations;
 mod packed;
 
 use embedded_storage::nor_flash::NorFlash;
-use tidegate_boot::{FRAME, Flash, FlashFailed};
+use tidegate_boot::{FRAME, Flash, FlashFailed, Travels};
 
 use crate::pages::Pages;
 use operations::Operations;
@@ -29,14 +29,6 @@ impl From<FlashFailed> for Undecodable {
     fn from(failed: FlashFailed) -> Undecodable {
         Undecodable::Flash(failed)
     }
-}
-
-/// How an image travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Travels {
-    AsItIs,
-    Packed,
-    Changes,
 }
 
 /// Takes in what travels, byte by byte.

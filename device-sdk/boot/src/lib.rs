@@ -37,11 +37,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use flash::{Flash, FlashFailed, MAX_WORD};
+pub use flash::{Cause, Flash, FlashFailed, MAX_WORD};
 pub use keys::{KeyStore, Trust};
 pub use layout::{FRAME, Kind, Layout, LayoutError, MAX_PARTS, Part, Region};
 pub use ledger::{Ledger, PageDone, Taken};
-pub use release::{Choice, Identity, Plan, choose, digest_of, judge};
+pub use release::{Choice, Identity, Plan, Travels, choose, digest_of, judge};
 pub use start::{Started, start};
 pub use state::{Outcome, Phase, State, StateLog};
 

@@ -41,7 +41,31 @@ pub struct Choice {
     /// Its SHA-256.
     pub digest: Digest,
     /// How it travels.
-    pub encoding: Encoding,
+    pub travels: Travels,
+}
+
+/// How an image travels, as far as a device needs to know it from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Travels {
+    /// As it is.
+    AsItIs,
+    /// Compressed.
+    Packed,
+    /// As changes to the image that runs, compressed.
+    Changes {
+        /// Bytes of that image.
+        base_size: u32,
+    },
+}
+
+impl From<Encoding> for Travels {
+    fn from(encoding: Encoding) -> Travels {
+        match encoding {
+            Encoding::None => Travels::AsItIs,
+            Encoding::Heatshrink { .. } => Travels::Packed,
+            Encoding::Delta { base_size, .. } => Travels::Changes { base_size },
+        }
+    }
 }
 
 /// The images to take, one for each component of a release.
@@ -121,7 +145,7 @@ pub fn choose(
                 size: component.size,
                 travelling: component.travelling(),
                 digest: component.digest,
-                encoding: component.encoding,
+                travels: component.encoding.into(),
             });
         }
     }

@@ -4,7 +4,6 @@ use embedded_storage::nor_flash::NorFlash;
 use tidegate_wire::crypto::{Crypto, Sha256};
 use tidegate_wire::manifest::{Manifest, Side};
 use tidegate_wire::message::Refusal;
-use tidegate_wire::sign1::look_into;
 
 use crate::exchange::{self, Direction};
 use crate::flash::{Flash, FlashFailed};
@@ -216,14 +215,12 @@ fn pages<F: NorFlash>(
         of_part.map(|component| component.size).max()
     };
     let mut old = None;
-    if let Some(installed) = state.ledger
-        && let Some(ledger) = Ledger::open(flash, layout.ledgers[usize::from(installed)])?
-    {
+    if let Some(installed) = state.ledger {
         let mut buffer = [0; Ledger::RELEASE];
-        let (envelope, _) = ledger.release(flash, &mut buffer)?;
         // It was verified when it was installed; here only a size is taken from it, and bounded.
-        let payload = look_into(envelope).ok().map(|(_, payload)| payload);
-        old = payload.and_then(|payload| Manifest::read(payload).ok()).and_then(|m| size_in(&m));
+        let region = layout.ledgers[usize::from(installed)];
+        let found = Ledger::look_into(flash, region, &mut buffer)?;
+        old = found.and_then(|(_, manifest)| size_in(&manifest?));
     }
     let new = size_in(manifest).unwrap_or(0);
     let size = old.map_or(part.room(), |old| old.max(new)).min(part.room());

@@ -277,7 +277,7 @@ impl StateLog {
         let mut back = [0; RECORD];
         flash.read(at, &mut back)?;
         if back != record {
-            return Err(FlashFailed::ReadBack { at });
+            return Err(FlashFailed::read_back(at));
         }
         self.generation += 1;
         self.state = state;

@@ -19,7 +19,7 @@ mod write;
 mod tests;
 
 pub use error::{CborError, Kind};
-pub use fields::{Fields, FormError, required};
+pub use fields::{Field, Fields, FormError, Value, required};
 pub use read::Reader;
 pub use write::{Full, Writer, head_bytes};
 

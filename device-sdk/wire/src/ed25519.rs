@@ -76,6 +76,9 @@ impl fmt::Display for WeakKey {
 impl core::error::Error for WeakKey {}
 
 impl PublicKey {
+    /// No key: it has small order, so that nothing is ever read as it.
+    pub(crate) const NONE: PublicKey = PublicKey([0; KEY_BYTES]);
+
     /// Takes a key as RFC 8032 writes it.
     ///
     /// # Errors

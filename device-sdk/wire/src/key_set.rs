@@ -3,7 +3,7 @@
 //! Invariant: a [`KeySet`] holds one to four different keys, none of small order, and asks for no
 //! more signatures than it has keys.
 
-use crate::cbor::{Fields, FormError, Full, Reader, Writer, required};
+use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
 use crate::crypto::{Crypto, Sha256};
 use crate::ed25519::{KEY_BYTES, PublicKey, SIGNATURE_BYTES};
 use crate::sign1::{
@@ -11,7 +11,7 @@ use crate::sign1::{
 };
 
 /// Version of the table, key 0.
-const FORMAT: u64 = 1;
+const FORMAT: u32 = 1;
 /// Most release keys.
 pub const MAX_KEYS: usize = 4;
 /// Most bytes of a key set in its envelope.
@@ -41,25 +41,40 @@ pub struct KeySet {
 
 /// One to [`MAX_KEYS`] keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keys([Option<PublicKey>; MAX_KEYS]);
+pub struct Keys {
+    /// Those from `count` on are [`PublicKey::NONE`].
+    list: [PublicKey; MAX_KEYS],
+    count: u8,
+}
 
 impl Keys {
+    const NONE: Keys = Keys { list: [PublicKey::NONE; MAX_KEYS], count: 0 };
+
     /// `None` when they are none, too many, or one is there twice.
     #[must_use]
     pub fn new(keys: &[PublicKey]) -> Option<Keys> {
-        let mut list = [None; MAX_KEYS];
-        for (at, key) in keys.iter().enumerate() {
-            if keys.get(..at)?.contains(key) {
-                return None;
-            }
-            *list.get_mut(at)? = Some(*key);
-        }
-        list[0].map(|_| Keys(list))
+        let mut list = Keys::NONE;
+        keys.iter().try_for_each(|key| list.add(*key))?;
+        (!keys.is_empty()).then_some(list)
     }
 
     /// The keys.
     pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
-        self.0.iter().flatten()
+        self.as_slice().iter()
+    }
+
+    /// `None` when there is no room, or it is there already.
+    fn add(&mut self, key: PublicKey) -> Option<()> {
+        if self.as_slice().contains(&key) {
+            return None;
+        }
+        *self.list.get_mut(usize::from(self.count))? = key;
+        self.count += 1;
+        Some(())
+    }
+
+    fn as_slice(&self) -> &[PublicKey] {
+        self.list.get(..self.count.into()).unwrap_or_default()
     }
 }
 
@@ -69,33 +84,15 @@ impl KeySet {
     /// # Errors
     /// See [`FormError`].
     pub fn read(bytes: &[u8]) -> Result<KeySet, FormError> {
-        let (mut format, mut version, mut threshold) = (None, None, None);
-        let (mut keys, mut sequence_cap) = (None, None);
         let mut reader = Reader::new(bytes);
-        let mut fields = Fields::of(&mut reader)?;
-        while let Some(key) = fields.next_key()? {
-            match key {
-                key::FORMAT => format = Some(fields.number(FORMAT..=FORMAT)?),
-                key::VERSION => version = Some(fields.number(1..=u32::MAX)?),
-                key::THRESHOLD => threshold = Some(fields.number(1..=2u8)?),
-                key::KEYS => keys = Some(read_keys(fields.value())?),
-                key::SEQUENCE_CAP => sequence_cap = Some(fields.value().uint()?),
-                _ => fields.skip()?,
-            }
-        }
+        let [_, version, threshold, keys, sequence_cap] = Fields::read(&mut reader, &TABLE)?;
         reader.end()?;
-        required(format, key::FORMAT)?;
-        let keys = required(keys, key::KEYS)?;
-        let threshold = required(threshold, key::THRESHOLD)?;
-        if usize::from(threshold) > keys.iter().count() {
+        let (keys, threshold) = (read_keys(keys)?, threshold.byte());
+        if threshold > keys.count {
             return Err(FormError::Range { key: key::THRESHOLD });
         }
-        Ok(KeySet {
-            version: required(version, key::VERSION)?,
-            threshold,
-            keys,
-            sequence_cap: required(sequence_cap, key::SEQUENCE_CAP)?,
-        })
+        let (version, sequence_cap) = (version.number(), sequence_cap.long());
+        Ok(KeySet { version, threshold, keys, sequence_cap })
     }
 
     /// Writes it; answers the bytes written.
@@ -106,13 +103,13 @@ impl KeySet {
         let mut writer = Writer::new(out);
         writer.map(5)?;
         writer.uint(key::FORMAT)?;
-        writer.uint(FORMAT)?;
+        writer.uint(FORMAT.into())?;
         writer.uint(key::VERSION)?;
         writer.uint(self.version.into())?;
         writer.uint(key::THRESHOLD)?;
         writer.uint(self.threshold.into())?;
         writer.uint(key::KEYS)?;
-        writer.array(self.keys.iter().count())?;
+        writer.array(self.keys.count.into())?;
         for public in self.keys.iter() {
             writer.bytes(public.as_bytes())?;
         }
@@ -122,20 +119,24 @@ impl KeySet {
     }
 }
 
-fn read_keys(reader: &mut Reader<'_>) -> Result<Keys, FormError> {
+const TABLE: [Field; 5] = [
+    Field::number(key::FORMAT, FORMAT..=FORMAT).required(),
+    Field::number(key::VERSION, 1..=u32::MAX).required(),
+    Field::number(key::THRESHOLD, 1..=2).required(),
+    Field::item(key::KEYS).required(),
+    Field::long(key::SEQUENCE_CAP, 0).required(),
+];
+
+fn read_keys(mut value: Value<'_>) -> Result<Keys, FormError> {
     let refused = FormError::Range { key: key::KEYS };
-    let count = reader.array()?;
-    let mut list = [None; MAX_KEYS];
-    for at in 0..count {
+    let reader = value.item().ok_or(refused)?;
+    let mut keys = Keys::NONE;
+    for _ in 0..reader.array()? {
         let bytes: &[u8; KEY_BYTES] = reader.bytes()?.try_into().map_err(|_| refused)?;
         let key = PublicKey::new(*bytes).map_err(|_| refused)?;
-        let taken = list.get(..at).is_some_and(|before| !before.contains(&Some(key)));
-        if !taken {
-            return Err(refused);
-        }
-        *list.get_mut(at).ok_or(refused)? = Some(key);
+        keys.add(key).ok_or(refused)?;
     }
-    list[0].map(|_| Keys(list)).ok_or(refused)
+    if keys.count > 0 { Ok(keys) } else { Err(refused) }
 }
 
 /// Why a release is not to be taken.
@@ -175,7 +176,7 @@ impl KeySet {
         second: Option<&[u8]>,
         crypto: &C,
     ) -> Result<&'a [u8], ReleaseError> {
-        let trusted = Trusted { crypto, keys: || self.keys.iter() };
+        let trusted = Trusted { crypto, keys: self.keys.as_slice() };
         let first = open(envelope, Purpose::FirmwareManifest, &trusted)?;
         if self.threshold > 1 {
             let second = second.ok_or(ReleaseError::Threshold)?;
@@ -197,28 +198,23 @@ impl KeySet {
         roots: &[PublicKey],
         crypto: &C,
     ) -> Result<Result<KeySet, FormError>, EnvelopeError> {
-        let trusted = Trusted { crypto, keys: || roots.iter() };
+        let trusted = Trusted { crypto, keys: roots };
         let verified = open(envelope, Purpose::DeviceKeySet, &trusted)?;
         Ok(KeySet::read(verified.payload()))
     }
 }
 
 /// Verifies by keys that are trusted.
-struct Trusted<'c, C, K> {
+struct Trusted<'c, C> {
     crypto: &'c C,
-    keys: K,
+    keys: &'c [PublicKey],
 }
 
-impl<'k, C, K, I> Verifier for Trusted<'_, C, K>
-where
-    C: Crypto,
-    K: Fn() -> I,
-    I: Iterator<Item = &'k PublicKey>,
-{
+impl<C: Crypto> Verifier for Trusted<'_, C> {
     fn verify(&self, key: KeyId, parts: [&[u8]; 2], signature: &[u8; SIGNATURE_BYTES]) -> Verdict {
         let mut verdict = Verdict::UnknownKey;
         // Two keys may have the same id: it is a part of a hash.
-        for public in (self.keys)().filter(|public| key_id::<C::Hash>(public) == key) {
+        for public in self.keys.iter().filter(|public| key_id::<C::Hash>(public) == key) {
             if self.crypto.is_signed(public, parts, signature) {
                 return Verdict::Valid;
             }

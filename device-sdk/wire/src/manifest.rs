@@ -20,10 +20,10 @@ pub use component::{
 };
 pub use policy::{Apply, Policy};
 
-use crate::cbor::{Fields, FormError, Reader, required};
+use crate::cbor::{Field, Fields, FormError, Reader, Value};
 
 /// Version of the table, key 0.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u32 = 1;
 /// Most bytes of a manifest without its envelope.
 pub const MAX_MANIFEST: usize = 1_024;
 /// Most bytes of a manifest in its envelope.
@@ -113,6 +113,21 @@ impl<'a> Devices<'a> {
     }
 }
 
+const TABLE: [Field; 12] = [
+    Field::number(key::FORMAT, FORMAT..=FORMAT).required(),
+    Field::long(key::SEQUENCE, 1).required(),
+    Field::bytes(key::VENDOR, 16..=16).required(),
+    Field::bytes(key::CLASS, 16..=16).required(),
+    Field::bytes(key::DEVICES, 1..=(MAX_DEVICES * DEVICE_BYTES) as u32),
+    Field::long(key::FLOOR, 0).required(),
+    Field::item(key::COMPONENTS).required(),
+    Field::item(key::CURRENT),
+    Field::item(key::NEEDS),
+    Field::long(key::NOT_AFTER, 0),
+    Field::item(key::POLICY),
+    Field::text(key::LABEL, MAX_LABEL),
+];
+
 impl<'a> Manifest<'a> {
     /// Reads a manifest.
     ///
@@ -120,92 +135,47 @@ impl<'a> Manifest<'a> {
     /// See [`FormError`]; its keys are those of the manifest, of a component or of the policy.
     pub fn read(bytes: &'a [u8]) -> Result<Manifest<'a>, FormError> {
         let mut reader = Reader::new(bytes);
-        let mut found = Found::default();
-        let mut fields = Fields::of(&mut reader)?;
-        while let Some(key) = fields.next_key()? {
-            found.take(key, &mut fields)?;
-        }
+        let values = Fields::read(&mut reader, &TABLE)?;
         reader.end()?;
-        found.finish()
-    }
-}
-
-/// Values of the keys so far.
-#[derive(Default)]
-struct Found<'a> {
-    format: Option<u64>,
-    sequence: Option<u64>,
-    vendor: Option<Uuid>,
-    class: Option<Uuid>,
-    devices: Option<Devices<'a>>,
-    floor: Option<u64>,
-    components: Option<Components<'a>>,
-    current: Option<(u64, u64)>,
-    needs: Option<Needs>,
-    not_after: Option<u64>,
-    policy: Option<Policy>,
-    label: Option<&'a str>,
-}
-
-impl<'a> Found<'a> {
-    fn take(&mut self, key: u64, fields: &mut Fields<'_, 'a>) -> Result<(), FormError> {
-        match key {
-            key::FORMAT => self.format = Some(fields.number(FORMAT..=FORMAT)?),
-            key::SEQUENCE => self.sequence = Some(fields.number(1..=u64::MAX)?),
-            key::VENDOR => self.vendor = Some(*fields.array()?),
-            key::CLASS => self.class = Some(*fields.array()?),
-            key::DEVICES => {
-                let devices = Devices::new(fields.value().bytes()?);
-                self.devices = Some(devices.ok_or(FormError::Range { key })?);
-            }
-            key::FLOOR => self.floor = Some(fields.value().uint()?),
-            key::COMPONENTS => self.components = Some(Components::read(fields.value(), key)?),
-            key::CURRENT => self.current = Some(read_pair(fields.value(), key)?),
-            key::NEEDS => {
-                let (capabilities, boot_abi) = read_pair(fields.value(), key)?;
-                let boot_abi = u32::try_from(boot_abi).map_err(|_| FormError::Range { key })?;
-                self.needs = Some(Needs { capabilities, boot_abi });
-            }
-            key::NOT_AFTER => self.not_after = Some(fields.value().uint()?),
-            key::POLICY => self.policy = Some(Policy::read(fields.value())?),
-            key::LABEL => self.label = Some(fields.text(MAX_LABEL)?),
-            _ => fields.skip()?,
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Manifest<'a>, FormError> {
-        required(self.format, key::FORMAT)?;
-        let sequence = required(self.sequence, key::SEQUENCE)?;
-        let floor = required(self.floor, key::FLOOR)?;
+        let [_, sequence, vendor, class, devices, floor, components, current, needs, rest @ ..] =
+            values;
+        let [not_after, mut policy, label] = rest;
+        let (sequence, floor) = (sequence.long(), floor.long());
         // A release below its own floor could never be installed twice, nor be reverted to.
         if floor > sequence {
             return Err(FormError::Range { key: key::FLOOR });
         }
-        let current = self.current.unwrap_or((0, u64::MAX));
+        let current = read_pair(current, key::CURRENT)?.unwrap_or((0, u64::MAX));
         if current.0 > current.1 {
             return Err(FormError::Range { key: key::CURRENT });
         }
+        let (capabilities, boot_abi) = read_pair(needs, key::NEEDS)?.unwrap_or_default();
+        let boot_abi = u32::try_from(boot_abi).map_err(|_| FormError::Range { key: key::NEEDS })?;
+        let devices = match devices.bytes() {
+            Some(names) => Devices::new(names).ok_or(FormError::Range { key: key::DEVICES })?,
+            None => Devices::ALL,
+        };
         Ok(Manifest {
             sequence,
-            vendor: required(self.vendor, key::VENDOR)?,
-            class: required(self.class, key::CLASS)?,
-            devices: self.devices.unwrap_or(Devices::ALL),
+            vendor: vendor.array(),
+            class: class.array(),
+            devices,
             floor,
-            components: required(self.components, key::COMPONENTS)?,
+            components: Components::read(components, key::COMPONENTS)?,
             current,
-            needs: self.needs.unwrap_or_default(),
-            not_after: self.not_after,
-            policy: self.policy.unwrap_or_default(),
-            label: self.label.unwrap_or(""),
+            needs: Needs { capabilities, boot_abi },
+            not_after: not_after.found(),
+            policy: policy.item().map_or(Ok(Policy::default()), Policy::read)?,
+            label: label.text(),
         })
     }
 }
 
-/// A list of two numbers.
-fn read_pair(reader: &mut Reader<'_>, key: u64) -> Result<(u64, u64), FormError> {
+/// A list of two numbers, if it is there.
+fn read_pair(mut value: Value<'_>, key: u64) -> Result<Option<(u64, u64)>, FormError> {
+    let Some(reader) = value.item() else { return Ok(None) };
     if reader.array()? != 2 {
         return Err(FormError::Range { key });
     }
-    Ok((reader.uint()?, reader.uint()?))
+    Ok(Some((reader.uint()?, reader.uint()?)))
 }

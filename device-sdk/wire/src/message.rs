@@ -81,6 +81,52 @@ pub enum Message<'a> {
     Unknown(u64),
 }
 
+/// What a gateway says. A device reads this, so that nothing is linked that reads what devices say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToDevice<'a> {
+    /// See [`Message::Welcome`].
+    Welcome(Welcome),
+    /// See [`Message::Offer`].
+    Offer(Offer<'a>),
+    /// See [`Message::Block`].
+    Block(Block<'a>),
+    /// See [`Message::Command`].
+    Command(Command),
+    /// See [`Message::Received`].
+    Received(Received),
+    /// Something that a later version knows, or that devices say.
+    Unknown(u64),
+}
+
+impl<'a> ToDevice<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// See [`FormError`].
+    pub fn read(bytes: &'a [u8]) -> Result<ToDevice<'a>, FormError> {
+        let mut reader = Reader::new(bytes);
+        let mut fields = Fields::of(&mut reader)?;
+        let kind = fields.kind()?;
+        let message = ToDevice::rest(kind, &mut fields)?;
+        reader.end()?;
+        Ok(message)
+    }
+
+    fn rest(kind: u64, fields: &mut Fields<'_, 'a>) -> Result<ToDevice<'a>, FormError> {
+        Ok(match kind {
+            kind::OFFER => ToDevice::Offer(Offer::read(fields)?),
+            kind::BLOCK => ToDevice::Block(Block::read(fields)?),
+            kind::COMMAND => ToDevice::Command(Command::read(fields)?),
+            kind::RECEIVED => ToDevice::Received(Received::read(fields)?),
+            kind::WELCOME => ToDevice::Welcome(Welcome::read(fields)?),
+            unknown => {
+                fields.rest(&[])?;
+                ToDevice::Unknown(unknown)
+            }
+        })
+    }
+}
+
 impl<'a> Message<'a> {
     /// Reads a message.
     ///
@@ -89,45 +135,33 @@ impl<'a> Message<'a> {
     pub fn read(bytes: &'a [u8]) -> Result<Message<'a>, FormError> {
         let mut reader = Reader::new(bytes);
         let mut fields = Fields::of(&mut reader)?;
-        if fields.next_key()? != Some(0) {
-            return Err(FormError::Missing { key: 0 });
-        }
-        let message = match fields.value().uint()? {
+        let message = match fields.kind()? {
             kind::HELLO => Message::Hello(Hello::read(&mut fields)?),
-            kind::OFFER => Message::Offer(Offer::read(&mut fields)?),
             kind::ANSWER => Message::Answer(Answer::read(&mut fields)?),
             kind::REQUEST => Message::Request(Request::read(&mut fields)?),
-            kind::BLOCK => Message::Block(Block::read(&mut fields)?),
-            kind::COMMAND => Message::Command(Command::read(&mut fields)?),
             kind::REPORT => Message::Report(Report::read(&mut fields)?),
-            kind::RECEIVED => Message::Received(Received::read(&mut fields)?),
-            kind::WELCOME => Message::Welcome(Welcome::read(&mut fields)?),
-            unknown => {
-                while fields.next_key()?.is_some() {
-                    fields.skip()?;
-                }
-                Message::Unknown(unknown)
-            }
+            other => ToDevice::rest(other, &mut fields)?.into(),
         };
         reader.end()?;
         Ok(message)
     }
 
-    /// Writes it; answers the bytes written.
+    /// Writes it; answers the bytes written. A device writes each of its messages by their own
+    /// functions, so that nothing is linked that writes what gateways say.
     ///
     /// # Errors
     /// `out` is too small. An unknown message cannot be written: [`Full`] as well.
     pub fn write(&self, out: &mut [u8]) -> Result<usize, Full> {
         let mut writer = Writer::new(out);
         match self {
-            Message::Hello(hello) => hello.write(&mut writer)?,
+            Message::Hello(hello) => return hello.write(out),
+            Message::Answer(answer) => return answer.write(out),
+            Message::Request(request) => return request.write(out),
+            Message::Report(report) => return report.write(out),
             Message::Welcome(welcome) => welcome.write(&mut writer)?,
             Message::Offer(offer) => offer.write(&mut writer)?,
-            Message::Answer(answer) => answer.write(&mut writer)?,
-            Message::Request(request) => request.write(&mut writer)?,
             Message::Block(block) => block.write(&mut writer)?,
             Message::Command(command) => command.write(&mut writer)?,
-            Message::Report(report) => report.write(&mut writer)?,
             Message::Received(received) => received.write(&mut writer)?,
             Message::Unknown(_) => return Err(Full),
         }
@@ -135,21 +169,45 @@ impl<'a> Message<'a> {
     }
 }
 
+impl<'a> From<ToDevice<'a>> for Message<'a> {
+    fn from(message: ToDevice<'a>) -> Message<'a> {
+        match message {
+            ToDevice::Welcome(welcome) => Message::Welcome(welcome),
+            ToDevice::Offer(offer) => Message::Offer(offer),
+            ToDevice::Block(block) => Message::Block(block),
+            ToDevice::Command(command) => Message::Command(command),
+            ToDevice::Received(received) => Message::Received(received),
+            ToDevice::Unknown(kind) => Message::Unknown(kind),
+        }
+    }
+}
+
 /// The head of a message: its map, and its kind.
 fn begin(writer: &mut Writer<'_>, kind: u64, pairs: usize) -> Result<(), Full> {
     writer.map(1 + pairs)?;
-    writer.uint(0)?;
-    writer.uint(kind)
+    number(writer, 0, kind)
 }
 
-/// A key and a number.
-fn number(writer: &mut Writer<'_>, key: u64, value: impl Into<u64>) -> Result<(), Full> {
-    writer.uint(key)?;
-    writer.uint(value.into())
+/// A key and a number. The key is a byte, so that it takes one register and not two.
+fn number(writer: &mut Writer<'_>, key: u8, value: impl Into<u64>) -> Result<(), Full> {
+    long(writer, key, value.into())
+}
+
+#[inline(never)]
+fn long(writer: &mut Writer<'_>, key: u8, value: u64) -> Result<(), Full> {
+    writer.uint(key.into())?;
+    writer.uint(value)
 }
 
 /// A key and bytes.
-fn bytes(writer: &mut Writer<'_>, key: u64, value: &[u8]) -> Result<(), Full> {
-    writer.uint(key)?;
+#[inline(never)]
+fn bytes(writer: &mut Writer<'_>, key: u8, value: &[u8]) -> Result<(), Full> {
+    writer.uint(key.into())?;
     writer.bytes(value)
+}
+
+/// A key and text.
+fn text(writer: &mut Writer<'_>, key: u8, value: &str) -> Result<(), Full> {
+    writer.uint(key.into())?;
+    writer.text(value)
 }

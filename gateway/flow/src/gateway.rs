@@ -338,6 +338,8 @@ pub enum PlantedBug {
     PubrelNotAwaited,
     /// PUBCOMP leaves before it is durable that the packet identifier is free.
     PubcompNotAwaited,
+    /// Functions are told of what a call changes by a commit before that of the call.
+    ToldApart,
     /// The spool's cursor passes what clients have not acknowledged.
     SpoolPassedEarly,
 }

@@ -58,6 +58,7 @@ mod trace;
 mod uplink;
 mod verdict;
 mod versions;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -77,9 +78,9 @@ pub use letters::LetterError;
 pub use listing::{CanaryEntry, FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
     DEAD_LETTER_STREAM, EVENT_STREAM, EventKind, FIRMWARE_STREAM, FUNCTION_STREAM, FunctionPlan,
-    InputPlan, LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS,
-    Missed, Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback, StreamPlan,
-    UplinkPlan,
+    InputPlan, LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WATCHES,
+    MAX_WORKERS, Missed, Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback,
+    StreamPlan, UplinkPlan, WatchPlan,
 };
 pub use request::{Answer, MAX_WAITING_REQUESTS, Once, Request, RequestId};
 pub use tidegate_uplink::UplinkEvent;

@@ -8,7 +8,8 @@ use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
 use crate::plan::{
-    DEAD_LETTER_STREAM, EVENT_STREAM, FIRMWARE_STREAM, FUNCTION_STREAM, LOSS_STREAM, Plan,
+    DEAD_LETTER_STREAM, EVENT_STREAM, FIRMWARE_STREAM, FUNCTION_STREAM, FunctionPlan, LOSS_STREAM,
+    Plan,
 };
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
@@ -75,7 +76,7 @@ impl Routes {
         routes.reserve(log, FUNCTION_STREAM, FUNCTION_BYTES, RESERVED_RETAIN)?;
         routes.reserve(log, FIRMWARE_STREAM, FIRMWARE_BYTES, RESERVED_RETAIN)?;
         let was_there = log.streams().any(|(_, name)| name == EVENT_STREAM);
-        if was_there || plan.functions.iter().any(|function| !function.events.is_empty()) {
+        if was_there || plan.functions.iter().any(FunctionPlan::is_told) {
             routes.reserve_events(log)?;
         }
         Ok(routes)

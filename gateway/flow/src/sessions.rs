@@ -421,7 +421,11 @@ impl Gateway {
         };
         let outcome = self.log.read(now.instant, self.sessions.spool, Seq(from), SWEEP, &mut visit);
         let next = match outcome {
-            ReadOutcome::Read { next } | ReadOutcome::Lost { next } => next.0,
+            ReadOutcome::Read { next } => next.0,
+            ReadOutcome::Lost { next } => {
+                self.broker.spool_gone(from, next.0);
+                next.0
+            }
             ReadOutcome::Fetching => {
                 self.sessions.fetching = true;
                 return false;
@@ -455,7 +459,11 @@ impl Gateway {
         };
         let outcome = self.log.read(now.instant, self.sessions.spool, Seq(from), SWEEP, &mut visit);
         let next = match outcome {
-            ReadOutcome::Read { next } | ReadOutcome::Lost { next } => next.0,
+            ReadOutcome::Read { next } => next.0,
+            ReadOutcome::Lost { next } => {
+                self.broker.spool_gone(from, next.0);
+                next.0
+            }
             ReadOutcome::Fetching => {
                 self.sessions.counting = true;
                 return false;

@@ -26,6 +26,7 @@ mod shared;
 mod tidings;
 mod timers;
 mod versions;
+mod watching;
 mod wills;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ use report::{Judgement, Machine};
 mod broker;
 mod connection;
 mod contender;
+mod device;
 mod directory;
 mod elf;
 mod footprint;
@@ -72,6 +73,8 @@ enum Bench {
     Functions(FunctionsArgs),
     /// Publish, function, upstream: beside Node-RED and a Python script behind mosquitto
     Pipeline(PipelineArgs),
+    /// Flash and memory that programs for devices take; nothing is run
+    Device(DeviceArgs),
     /// One measurement of a module, for `functions`
     #[command(hide = true)]
     FunctionWorker(functions::worker::WorkerArgs),
@@ -227,6 +230,15 @@ struct PipelineArgs {
     seconds: Option<u64>,
 }
 
+#[derive(Debug, Args)]
+struct DeviceArgs {
+    /// The folder of the programs of `tests/sizes`
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
 fn publishers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1_000) => Ok(number),
@@ -249,6 +261,7 @@ fn main() -> ExitCode {
         Bench::Uplink(args) => uplink(args),
         Bench::Functions(args) => functions(args),
         Bench::Pipeline(args) => pipeline(args),
+        Bench::Device(args) => device(&args),
         Bench::FunctionWorker(args) => {
             functions::worker::run(&args).map(|()| ExitCode::SUCCESS).map_err(Failure::Bench)
         }
@@ -428,6 +441,16 @@ fn pipeline(args: PipelineArgs) -> Result<ExitCode, Failure> {
     measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
 }
 
+fn device(args: &DeviceArgs) -> Result<ExitCode, Failure> {
+    let rows = device::rows(&args.programs).map_err(Failure::Usage)?;
+    let medium = Medium::examine(args.common.dir.as_deref()).map_err(Failure::Usage)?;
+    let print = || {
+        let machine = Machine::examine(&medium, device::notes())?;
+        report::print(&machine, rows, args.common.json)
+    };
+    print().map(|judgement| args.common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
 fn list(json: bool) -> Result<ExitCode> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -441,6 +464,7 @@ fn list(json: bool) -> Result<ExitCode> {
         ("functions", "calls beside native code, starts of modules, memory of instances"),
         ("pipeline", "publish, function, upstream: beside Node-RED and a Python script"),
         ("uplink", "a backlog into each kind of sink, publish to sink, beside mosquitto's bridge"),
+        ("device", "flash and memory that programs for devices take"),
     ] {
         if json {
             writeln!(out, "{}", serde_json::json!({ "bench": name, "what": what }))?;

@@ -7,35 +7,36 @@ use tidegate_wire::manifest::Apply;
 use tidegate_wire::message::{Command, Order, Refusal};
 
 use super::{Agent, Next, Obedience, OnTrial, Task};
-use crate::budget::Millis;
+use crate::budget::{Millis, divided};
 
-const MINUTES_OF_A_DAY: u64 = 24 * 60;
+const MINUTES_OF_A_DAY: u16 = 24 * 60;
 /// How often the window is looked at, milliseconds.
 const LOOK: u64 = 60_000;
 
 impl<C: Crypto> Agent<'_, C> {
+    #[inline(never)]
     pub(super) fn handle_command<F: NorFlash>(
         &mut self,
         now: Millis,
         flash: &mut Flash<'_, F>,
         command: Command,
     ) -> Result<(), FlashFailed> {
-        let release = self.release().filter(|release| release.ledger.campaign == command.campaign);
-        match (command.order, release) {
+        let under_way = self.release();
+        let is_meant = under_way.is_some_and(|it| it.ledger.campaign == command.campaign);
+        match (command.order, is_meant) {
             (Order::Hello, _) => self.outbox.hello = true,
-            (Order::Apply, Some(_)) => match self.config.obedience {
+            (Order::Apply, true) => match self.config.obedience {
                 Obedience::Gateway => self.apply(),
                 Obedience::Application => {}
             },
-            (Order::Cancel, Some(release)) => {
-                self.give_up(now, flash, &release, Refusal::Cancelled)?;
-            }
+            (Order::Cancel, true) => self.give_up(now, flash, Refusal::Cancelled)?,
             (Order::Apply | Order::Cancel | Order::Other(_), _) => {}
         }
         Ok(())
     }
 
     /// Everything is there: starts into it as soon as that is allowed.
+    #[inline(never)]
     pub(super) fn poll_staged<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -66,6 +67,7 @@ impl<C: Crypto> Agent<'_, C> {
     }
 
     /// Waits for the application and the gateway.
+    #[inline(never)]
     pub(super) fn poll_trial<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -97,6 +99,7 @@ impl<C: Crypto> Agent<'_, C> {
     }
 
     /// There is no way back from here.
+    #[inline(never)]
     fn confirm<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -126,9 +129,10 @@ impl<C: Crypto> Agent<'_, C> {
 
 /// Whether a time, in seconds since 1970, is in a daily window.
 fn is_within(time: u64, from: u16, minutes: u16) -> bool {
-    let minute = time / 60 % MINUTES_OF_A_DAY;
-    let since = (minute + MINUTES_OF_A_DAY - u64::from(from)) % MINUTES_OF_A_DAY;
-    since < u64::from(minutes)
+    let (_, minute) = divided(divided(time, 60).0, MINUTES_OF_A_DAY);
+    let day = u32::from(MINUTES_OF_A_DAY);
+    let since = (minute + day - u32::from(from)) % day;
+    since < u32::from(minutes)
 }
 
 #[cfg(test)]

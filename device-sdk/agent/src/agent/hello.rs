@@ -3,13 +3,13 @@
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{BOOT_ABI, Flash, FlashFailed, Kind, Ledger, Phase};
 use tidegate_wire::crypto::Crypto;
-use tidegate_wire::manifest::{Manifest, Side};
-use tidegate_wire::message::{Hello, Installed, InstalledList, Message, PROTOCOL};
-use tidegate_wire::sign1::look_into;
+use tidegate_wire::manifest::Side;
+use tidegate_wire::message::{Hello, Installed, InstalledList, PROTOCOL};
 
 use super::{Agent, SDK_VERSION};
 
 impl<C: Crypto> Agent<'_, C> {
+    #[inline(never)]
     pub(super) fn write_hello<F: NorFlash>(
         &mut self,
         flash: &mut Flash<'_, F>,
@@ -20,14 +20,10 @@ impl<C: Crypto> Agent<'_, C> {
         let ledger = if on_trial { Some(state.next_ledger()) } else { state.ledger };
         let mut buffer = [0; Ledger::RELEASE];
         let mut manifest = None;
-        if let Some(ledger) = ledger
-            && let Some(ledger) =
-                Ledger::open(flash, self.config.layout.ledgers[usize::from(ledger)])?
-        {
-            let (envelope, _) = ledger.release(flash, &mut buffer)?;
+        if let Some(ledger) = ledger {
             // What runs was verified when it was taken; here it is only told.
-            let payload = look_into(envelope).ok().map(|(_, payload)| payload);
-            manifest = payload.and_then(|payload| Manifest::read(payload).ok());
+            let found = Ledger::look_into(flash, self.ledger_at(ledger), &mut buffer)?;
+            manifest = found.and_then(|(_, manifest)| manifest);
         }
         let sides = state.running_sides();
         let parts = self.config.layout.parts.iter().enumerate();
@@ -68,6 +64,6 @@ impl<C: Crypto> Agent<'_, C> {
             trial: on_trial.then_some(state.attempts),
             pending: self.release().map(|release| release.manifest),
         };
-        Ok(Message::Hello(hello).write(out).ok())
+        Ok(hello.write(out).ok())
     }
 }

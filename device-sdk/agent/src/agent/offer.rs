@@ -9,7 +9,7 @@ use tidegate_wire::crypto::{Crypto, Sha256};
 use tidegate_wire::digest::{Digest, Digest8};
 use tidegate_wire::key_set::{KeySet, MAX_KEY_SET};
 use tidegate_wire::manifest::{MAX_ENVELOPE, MAX_MANIFEST, Manifest};
-use tidegate_wire::message::{Answer, Offer, Refusal, Verdict};
+use tidegate_wire::message::{self, Answer, Offer, Refusal, Verdict};
 
 use super::transfer::Loading;
 use super::{Agent, Release, Task};
@@ -19,6 +19,7 @@ use crate::budget::Millis;
 const LATER: u32 = 600;
 
 impl<C: Crypto> Agent<'_, C> {
+    #[inline(never)]
     pub(super) fn handle_offer<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -114,6 +115,7 @@ impl<C: Crypto> Agent<'_, C> {
         Ok(plan.map(|plan| (manifest, plan, name)))
     }
 
+    #[inline(never)]
     fn accept<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -134,19 +136,20 @@ impl<C: Crypto> Agent<'_, C> {
             envelope: offer.envelope,
             second: offer.second,
         };
-        let region = self.config.layout.ledgers[usize::from(state.next_ledger())];
+        let region = self.ledger_at(state.next_ledger());
         let ledger = Ledger::begin(flash, region, &taken)?;
         self.budget.erased(region.length() / flash.page());
         let (sequence, policy) = (manifest.sequence, manifest.policy);
         let release = Release { ledger, plan, manifest: name, sequence, policy };
         (self.retries, self.bytes) = (0, 0);
-        self.load(release, 0, 0, 0);
         self.outbox.hello = true;
-        self.say_accepted(now, &release);
+        self.say(now, &ledger, sequence, message::Phase::Accepted, 0);
+        self.load(release, 0, 0, 0);
         Ok(())
     }
 
     /// Takes a key set that a root has signed, if it is newer.
+    #[inline(never)]
     fn take_key_set<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -185,21 +188,21 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
     ) -> Result<(), FlashFailed> {
-        let Some(release) = self.release() else { return Ok(()) };
+        let Some(release) = self.release().copied() else { return Ok(()) };
         let mut buffer = [0; Ledger::RELEASE];
         let (envelope, second) = release.ledger.release(flash, &mut buffer)?;
         match self.check(now, flash, envelope, second)? {
             Ok(_) => Ok(()),
-            Err(refusal) => self.give_up(now, flash, &release, refusal),
+            Err(refusal) => self.give_up(now, flash, refusal),
         }
     }
 
     /// The release that is under way.
-    pub(super) fn release(&self) -> Option<Release> {
+    pub(super) fn release(&self) -> Option<&Release> {
         match &self.task {
             Task::Loading(Loading { release, .. })
             | Task::Checking { release, .. }
-            | Task::Staged { release, .. } => Some(*release),
+            | Task::Staged { release, .. } => Some(release),
             Task::Rest | Task::Trial(_) | Task::Restarting => None,
         }
     }

@@ -3,11 +3,9 @@
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{Flash, FlashFailed, Ledger, Outcome, State};
 use tidegate_wire::crypto::Crypto;
-use tidegate_wire::manifest::Manifest;
-use tidegate_wire::message::{self, Reason, Received, Refusal, Report};
-use tidegate_wire::sign1::look_into;
+use tidegate_wire::message::{self, Reason, Received, Report};
 
-use super::{Agent, Release, Waiting};
+use super::{Agent, Waiting};
 use crate::budget::Millis;
 
 /// First and longest wait before a report, or a hello, is sent again, milliseconds.
@@ -15,18 +13,6 @@ pub(super) const AGAIN_FIRST: u64 = 5_000;
 pub(super) const AGAIN_MOST: u64 = 600_000;
 
 impl<C: Crypto> Agent<'_, C> {
-    pub(super) fn say_accepted(&mut self, now: Millis, release: &Release) {
-        self.say(now, release, message::Phase::Accepted, 0);
-    }
-
-    pub(super) fn say_staged(&mut self, now: Millis, release: &Release) {
-        self.say(now, release, message::Phase::Staged, 0);
-    }
-
-    pub(super) fn say_failed(&mut self, now: Millis, release: &Release, why: Refusal) {
-        self.say(now, release, message::Phase::Failed, why.code());
-    }
-
     pub(super) fn say_trial<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -66,6 +52,7 @@ impl<C: Crypto> Agent<'_, C> {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn handle_received<F: NorFlash>(
         &mut self,
         flash: &mut Flash<'_, F>,
@@ -100,9 +87,15 @@ impl<C: Crypto> Agent<'_, C> {
         Some(waiting.report)
     }
 
-    fn say(&mut self, now: Millis, release: &Release, phase: message::Phase, code: u8) {
-        let Ledger { campaign, from, .. } = release.ledger;
-        self.queue(now, campaign, from, release.sequence, phase, code);
+    pub(super) fn say(
+        &mut self,
+        now: Millis,
+        ledger: &Ledger,
+        sequence: u64,
+        phase: message::Phase,
+        code: u8,
+    ) {
+        self.queue(now, ledger.campaign, ledger.from, sequence, phase, code);
     }
 
     /// A newer report takes the place of one that was not received: it says more.
@@ -127,13 +120,10 @@ impl<C: Crypto> Agent<'_, C> {
         flash: &mut Flash<'_, F>,
         ledger: u8,
     ) -> Result<(u64, u64, u64), FlashFailed> {
-        let region = self.config.layout.ledgers[usize::from(ledger)];
-        let Some(ledger) = Ledger::open(flash, region)? else { return Ok((0, 0, 0)) };
         let mut buffer = [0; Ledger::RELEASE];
-        let (envelope, _) = ledger.release(flash, &mut buffer)?;
         // Only to be reported: nothing is done because of it.
-        let payload = look_into(envelope).ok().map(|(_, payload)| payload);
-        let manifest = payload.and_then(|payload| Manifest::read(payload).ok());
+        let found = Ledger::look_into(flash, self.ledger_at(ledger), &mut buffer)?;
+        let Some((ledger, manifest)) = found else { return Ok((0, 0, 0)) };
         Ok((ledger.campaign, ledger.from, manifest.map_or(0, |manifest| manifest.sequence)))
     }
 }

@@ -11,6 +11,7 @@ use super::{Agent, OnTrial, Release, Task};
 use crate::budget::Millis;
 
 impl<C: Crypto> Agent<'_, C> {
+    #[inline(never)]
     pub(super) fn resume<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -47,7 +48,7 @@ impl<C: Crypto> Agent<'_, C> {
             floor: 0,
             unreadable: true,
         };
-        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
+        let region = self.ledger_at(self.log.state().next_ledger());
         let (Some(ledger), Some(keys)) = (Ledger::open(flash, region)?, &self.keys) else {
             return Ok(trial);
         };
@@ -69,7 +70,7 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
     ) -> Result<(), FlashFailed> {
-        let region = self.config.layout.ledgers[usize::from(self.log.state().next_ledger())];
+        let region = self.ledger_at(self.log.state().next_ledger());
         let Some(mut ledger) = Ledger::open(flash, region)? else { return Ok(()) };
         let mut buffer = [0; Ledger::RELEASE];
         let (envelope, second) = ledger.release(flash, &mut buffer)?;

@@ -1,14 +1,13 @@
 //! Asks for blocks, and puts them into flash.
 
 use embedded_storage::nor_flash::NorFlash;
-use tidegate_boot::{Choice, Flash, FlashFailed, PageDone, Region};
+use tidegate_boot::{Choice, Flash, FlashFailed, PageDone, Region, Travels};
 use tidegate_wire::crypto::Crypto;
-use tidegate_wire::manifest::Encoding;
-use tidegate_wire::message::{Block, MAX_TAG, Refusal, Request};
+use tidegate_wire::message::{self, Block, MAX_TAG, Refusal, Request};
 
 use super::{Agent, Next, Release, Task};
 use crate::budget::Millis;
-use crate::decode::{Decoder, Out, Travels, Undecodable};
+use crate::decode::{Decoder, Out, Undecodable};
 use crate::pages::Pages;
 
 /// First and longest wait for a block, milliseconds: at most 288 requests a day to a gateway that does not
@@ -64,12 +63,7 @@ impl<C: Crypto> Agent<'_, C> {
             self.task = Task::Checking { release, at: 0, done: 0, hash };
             return;
         };
-        let travels = match choice.encoding {
-            Encoding::None => Travels::AsItIs,
-            Encoding::Heatshrink { .. } => Travels::Packed,
-            Encoding::Delta { .. } => Travels::Changes,
-        };
-        self.decoder = Decoder::new(travels);
+        self.decoder = Decoder::new(choice.travels);
         self.pages = Pages::new(choice.to, choice.size, image, self.base(&choice));
         let mut loading = Loading::new(release, at, travelled);
         loading.asked = travelled / u32::from(self.config.block);
@@ -78,9 +72,9 @@ impl<C: Crypto> Agent<'_, C> {
 
     fn base(&self, choice: &Choice) -> Region {
         let nowhere = Region { from: 0, to: 0 };
-        match choice.encoding {
-            Encoding::None | Encoding::Heatshrink { .. } => nowhere,
-            Encoding::Delta { base_size, .. } => {
+        match choice.travels {
+            Travels::AsItIs | Travels::Packed => nowhere,
+            Travels::Changes { base_size } => {
                 self.running(choice.part.into()).map_or(nowhere, |region| Region {
                     from: region.from,
                     to: (region.from + base_size).min(region.to),
@@ -99,6 +93,7 @@ impl<C: Crypto> Agent<'_, C> {
         })
     }
 
+    #[inline(never)]
     pub(super) fn handle_block<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -130,7 +125,7 @@ impl<C: Crypto> Agent<'_, C> {
         match self.take(flash, choice, data) {
             Ok(()) => Ok(()),
             Err(Undecodable::Flash(failed)) => Err(failed),
-            Err(Undecodable::Content) => self.content_failed(now, flash),
+            Err(Undecodable::Content) => self.give_up(now, flash, Refusal::Content),
         }
     }
 
@@ -162,20 +157,6 @@ impl<C: Crypto> Agent<'_, C> {
             self.load(release, at, 0, 0);
         }
         Ok(())
-    }
-
-    fn content_failed<F: NorFlash>(
-        &mut self,
-        now: Millis,
-        flash: &mut Flash<'_, F>,
-    ) -> Result<(), FlashFailed> {
-        match &self.task {
-            Task::Loading(Loading { release, .. }) | Task::Checking { release, .. } => {
-                let release = *release;
-                self.give_up(now, flash, &release, Refusal::Content)
-            }
-            Task::Rest | Task::Staged { .. } | Task::Trial(_) | Task::Restarting => Ok(()),
-        }
     }
 
     /// Decides what to ask for next.
@@ -236,6 +217,7 @@ impl<C: Crypto> Agent<'_, C> {
     }
 
     /// Reads a page of an image back.
+    #[inline(never)]
     pub(super) fn poll_checking<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -249,7 +231,7 @@ impl<C: Crypto> Agent<'_, C> {
             let release = *release;
             self.task = Task::Staged { release, asked: false };
             self.outbox.hello = true;
-            self.say_staged(now, &release);
+            self.say(now, &release.ledger, release.sequence, message::Phase::Staged, 0);
             return Ok(Next::Work);
         };
         let piece = flash.page().min(choice.size - *done);
@@ -259,7 +241,7 @@ impl<C: Crypto> Agent<'_, C> {
             let digest = core::mem::take(hash).finish();
             (*at, *done) = (*at + 1, 0);
             if digest != choice.digest {
-                self.content_failed(now, flash)?;
+                self.give_up(now, flash, Refusal::Content)?;
             }
         }
         Ok(Next::Work)

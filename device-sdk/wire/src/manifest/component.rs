@@ -1,6 +1,6 @@
 //! One image of a release, and how it travels.
 
-use crate::cbor::{Fields, FormError, Full, Reader, Writer, required};
+use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
 use crate::digest::Digest;
 
 /// Most entries of a manifest. Several of one id are alternatives.
@@ -42,6 +42,11 @@ impl Side {
             Side::A => Side::B,
             Side::B => Side::A,
         }
+    }
+
+    /// 0 or 1, if it is there.
+    pub(crate) fn read(value: &Value<'_>) -> Option<Side> {
+        value.found().map(|second| if second == 1 { Side::B } else { Side::A })
     }
 }
 
@@ -98,12 +103,37 @@ impl<'a> Component<'a> {
     }
 
     fn read(reader: &mut Reader<'a>) -> Result<Component<'a>, FormError> {
-        let mut found = Found::default();
-        let mut fields = Fields::of(reader)?;
-        while let Some(key) = fields.next_key()? {
-            found.take(key, &mut fields)?;
+        let [id, version, size, digest, encoding, more @ .., side] = Fields::read(reader, &TABLE)?;
+        // Of the keys from 5 to 8 an encoding has none, two or all.
+        let wanted = 2 * usize::from(encoding.byte());
+        for (n, value) in more.iter().enumerate() {
+            match (n < wanted, value.is_there()) {
+                (true, true) | (false, false) => {}
+                (true, false) => {
+                    return Err(FormError::Missing { key: key::ENCODED_SIZE + n as u64 });
+                }
+                (false, true) => return Err(FormError::Range { key: key::ENCODING }),
+            }
         }
-        found.finish()
+        let [encoded_size, encoded_digest, base_size, base] = more;
+        let (travelling, encoded) = (encoded_size.number(), Digest(encoded_digest.array()));
+        Ok(Component {
+            id: id.byte(),
+            version: version.text(),
+            size: size.number(),
+            digest: Digest(digest.array()),
+            encoding: match encoding.byte() {
+                0 => Encoding::None,
+                1 => Encoding::Heatshrink { size: travelling, digest: encoded },
+                _ => Encoding::Delta {
+                    size: travelling,
+                    digest: encoded,
+                    base_size: base_size.number(),
+                    base: Digest(base.array()),
+                },
+            },
+            side: Side::read(&side),
+        })
     }
 
     /// Writes it.
@@ -150,76 +180,18 @@ impl<'a> Component<'a> {
     }
 }
 
-/// Values of the keys so far.
-#[derive(Default)]
-struct Found<'a> {
-    id: Option<u8>,
-    version: Option<&'a str>,
-    size: Option<u32>,
-    digest: Option<Digest>,
-    encoding: Option<u8>,
-    encoded_size: Option<u32>,
-    encoded_digest: Option<Digest>,
-    base_size: Option<u32>,
-    base_digest: Option<Digest>,
-    side: Option<Side>,
-}
-
-impl<'a> Found<'a> {
-    fn take(&mut self, key: u64, fields: &mut Fields<'_, 'a>) -> Result<(), FormError> {
-        match key {
-            key::ID => self.id = Some(fields.number(0..=MAX_ID)?),
-            key::VERSION => self.version = Some(fields.text(MAX_VERSION)?),
-            key::SIZE => self.size = Some(fields.number(1..=MAX_IMAGE)?),
-            key::DIGEST => self.digest = Some(Digest(*fields.array()?)),
-            key::ENCODING => self.encoding = Some(fields.number(0..=2)?),
-            key::ENCODED_SIZE => self.encoded_size = Some(fields.number(1..=MAX_IMAGE)?),
-            key::ENCODED_DIGEST => self.encoded_digest = Some(Digest(*fields.array()?)),
-            key::BASE_SIZE => self.base_size = Some(fields.number(1..=MAX_IMAGE)?),
-            key::BASE_DIGEST => self.base_digest = Some(Digest(*fields.array()?)),
-            key::SIDE => {
-                let second = fields.number(0..=1u8)? == 1;
-                self.side = Some(if second { Side::B } else { Side::A });
-            }
-            _ => fields.skip()?,
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Component<'a>, FormError> {
-        let encoding = match required(self.encoding, key::ENCODING)? {
-            0 => Encoding::None,
-            1 => Encoding::Heatshrink {
-                size: required(self.encoded_size, key::ENCODED_SIZE)?,
-                digest: required(self.encoded_digest, key::ENCODED_DIGEST)?,
-            },
-            _ => Encoding::Delta {
-                size: required(self.encoded_size, key::ENCODED_SIZE)?,
-                digest: required(self.encoded_digest, key::ENCODED_DIGEST)?,
-                base_size: required(self.base_size, key::BASE_SIZE)?,
-                base: required(self.base_digest, key::BASE_DIGEST)?,
-            },
-        };
-        let allowed = match encoding {
-            Encoding::None => [false, false],
-            Encoding::Heatshrink { .. } => [true, false],
-            Encoding::Delta { .. } => [true, true],
-        };
-        let encoded = self.encoded_size.is_some() || self.encoded_digest.is_some();
-        let based = self.base_size.is_some() || self.base_digest.is_some();
-        if (encoded && !allowed[0]) || (based && !allowed[1]) {
-            return Err(FormError::Range { key: key::ENCODING });
-        }
-        Ok(Component {
-            id: required(self.id, key::ID)?,
-            version: required(self.version, key::VERSION)?,
-            size: required(self.size, key::SIZE)?,
-            digest: required(self.digest, key::DIGEST)?,
-            encoding,
-            side: self.side,
-        })
-    }
-}
+const TABLE: [Field; 10] = [
+    Field::number(key::ID, 0..=MAX_ID as u32).required(),
+    Field::text(key::VERSION, MAX_VERSION).required(),
+    Field::number(key::SIZE, 1..=MAX_IMAGE).required(),
+    Field::bytes(key::DIGEST, 32..=32).required(),
+    Field::number(key::ENCODING, 0..=2).required(),
+    Field::number(key::ENCODED_SIZE, 1..=MAX_IMAGE),
+    Field::bytes(key::ENCODED_DIGEST, 32..=32),
+    Field::number(key::BASE_SIZE, 1..=MAX_IMAGE),
+    Field::bytes(key::BASE_DIGEST, 32..=32),
+    Field::number(key::SIDE, 0..=1),
+];
 
 /// The images of a release. Several entries of one id are alternatives, best first: a device takes
 /// the first that it can use.
@@ -270,7 +242,8 @@ impl<'a> Components<'a> {
         })
     }
 
-    pub(super) fn read(reader: &mut Reader<'a>, key: u64) -> Result<Components<'a>, FormError> {
+    pub(super) fn read(mut value: Value<'a>, key: u64) -> Result<Components<'a>, FormError> {
+        let reader = value.item().ok_or(FormError::Missing { key })?;
         let count = reader.array()?;
         if !(1..=MAX_COMPONENTS).contains(&count) {
             return Err(FormError::Range { key });

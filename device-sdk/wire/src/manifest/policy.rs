@@ -1,6 +1,6 @@
 //! How a release is taken in.
 
-use crate::cbor::{Fields, FormError, Full, Reader, Writer};
+use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
 
 const MINUTES_OF_A_DAY: u16 = 24 * 60;
 
@@ -11,6 +11,14 @@ mod key {
     pub(super) const ATTEMPTS: u64 = 3;
     pub(super) const WINDOW: u64 = 4;
 }
+
+const TABLE: [Field; 5] = [
+    Field::number(key::APPLY, 0..=2),
+    Field::number(key::SELF_TEST, 1..=Policy::MAX_DEADLINE),
+    Field::number(key::CONTACT, 1..=Policy::MAX_DEADLINE),
+    Field::number(key::ATTEMPTS, 1..=Policy::MAX_ATTEMPTS as u32),
+    Field::item(key::WINDOW),
+];
 
 /// When a device that has everything may start into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,28 +56,23 @@ impl Policy {
     pub const MAX_DEADLINE: u32 = 30 * 24 * 3_600;
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Policy, FormError> {
-        let mut policy = Policy::default();
-        let mut apply = 0;
-        let mut window = None;
-        let mut fields = Fields::of(reader)?;
-        while let Some(key) = fields.next_key()? {
-            match key {
-                key::APPLY => apply = fields.number(0..=2u8)?,
-                key::SELF_TEST => policy.self_test = fields.number(1..=Policy::MAX_DEADLINE)?,
-                key::CONTACT => policy.contact = fields.number(1..=Policy::MAX_DEADLINE)?,
-                key::ATTEMPTS => policy.attempts = fields.number(1..=Policy::MAX_ATTEMPTS)?,
-                key::WINDOW => window = Some(read_window(fields.value())?),
-                _ => fields.skip()?,
-            }
-        }
-        policy.apply = match (apply, window) {
+        let [apply, self_test, contact, attempts, window] = Fields::read(reader, &TABLE)?;
+        let default = Policy::default();
+        let or =
+            |value: &Value<'_>, default| if value.is_there() { value.number() } else { default };
+        let apply = match (apply.byte(), read_window(window)?) {
             (0, None) => Apply::Auto,
             (1, None) => Apply::Ask,
             (2, Some(window)) => window,
             (2, None) => return Err(FormError::Missing { key: key::WINDOW }),
             _ => return Err(FormError::Range { key: key::WINDOW }),
         };
-        Ok(policy)
+        Ok(Policy {
+            apply,
+            self_test: or(&self_test, default.self_test),
+            contact: or(&contact, default.contact),
+            attempts: or(&attempts, default.attempts.into()) as u8,
+        })
     }
 
     /// Writes it.
@@ -101,15 +104,13 @@ impl Policy {
     }
 }
 
-fn read_window(reader: &mut Reader<'_>) -> Result<Apply, FormError> {
-    let refused = FormError::Range { key: key::WINDOW };
-    let (from, minutes) = super::read_pair(reader, key::WINDOW)?;
-    let from = u16::try_from(from).map_err(|_| refused)?;
-    let minutes = u16::try_from(minutes).map_err(|_| refused)?;
-    if from >= MINUTES_OF_A_DAY || !(1..=MINUTES_OF_A_DAY).contains(&minutes) {
-        return Err(refused);
+fn read_window(value: Value<'_>) -> Result<Option<Apply>, FormError> {
+    let Some((from, minutes)) = super::read_pair(value, key::WINDOW)? else { return Ok(None) };
+    let day = u64::from(MINUTES_OF_A_DAY);
+    if from >= day || !(1..=day).contains(&minutes) {
+        return Err(FormError::Range { key: key::WINDOW });
     }
-    Ok(Apply::Window { from, minutes })
+    Ok(Some(Apply::Window { from: from as u16, minutes: minutes as u16 }))
 }
 
 impl Default for Policy {

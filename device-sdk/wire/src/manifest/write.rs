@@ -25,7 +25,7 @@ impl Manifest<'_> {
         let mut writer = Writer::new(out);
         writer.map(6 + optional.into_iter().filter(|there| *there).count())?;
         writer.uint(key::FORMAT)?;
-        writer.uint(FORMAT)?;
+        writer.uint(FORMAT.into())?;
         writer.uint(key::SEQUENCE)?;
         writer.uint(self.sequence)?;
         writer.uint(key::VENDOR)?;

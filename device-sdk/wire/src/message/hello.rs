@@ -1,7 +1,7 @@
 //! A device says what it is and runs.
 
-use super::{begin, bytes, kind, number};
-use crate::cbor::{Fields, FormError, Full, Reader, Writer, required};
+use super::{begin, bytes, kind, number, text};
+use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
 use crate::digest::Digest8;
 use crate::manifest::{Side, Uuid};
 
@@ -116,8 +116,9 @@ impl<'a> InstalledList<'a> {
         self.0.iter().flatten()
     }
 
-    fn read(reader: &mut Reader<'a>, key: u64) -> Result<InstalledList<'a>, FormError> {
+    fn read(mut value: Value<'a>, key: u64) -> Result<InstalledList<'a>, FormError> {
         let refused = FormError::Range { key };
+        let reader = value.item().ok_or(refused)?;
         let count = reader.array()?;
         let mut list = [None; MAX_INSTALLED];
         for at in 0..count {
@@ -128,37 +129,29 @@ impl<'a> InstalledList<'a> {
 }
 
 impl<'a> Installed<'a> {
+    const TABLE: [Field; 5] = [
+        Field::number(0, 0..=crate::manifest::MAX_ID as u32).required(),
+        Field::text(1, MAX_VERSION).required(),
+        Field::bytes(2, 8..=8).required(),
+        Field::number(3, 0..=u32::MAX).required(),
+        Field::number(4, 0..=1),
+    ];
+
     fn read(reader: &mut Reader<'a>) -> Result<Installed<'a>, FormError> {
-        let (mut id, mut version, mut digest) = (None, None, None);
-        let (mut room, mut side) = (None, None);
-        let mut fields = Fields::of(reader)?;
-        while let Some(key) = fields.next_key()? {
-            match key {
-                0 => id = Some(fields.number(0..=crate::manifest::MAX_ID)?),
-                1 => version = Some(fields.text(MAX_VERSION)?),
-                2 => digest = Some(*fields.array()?),
-                3 => room = Some(fields.number(0..=u32::MAX)?),
-                4 => {
-                    let second = fields.number(0..=1u8)? == 1;
-                    side = Some(if second { Side::B } else { Side::A });
-                }
-                _ => fields.skip()?,
-            }
-        }
+        let [id, version, digest, room, side] = Fields::read(reader, &Installed::TABLE)?;
         Ok(Installed {
-            id: required(id, 0)?,
-            version: required(version, 1)?,
-            digest: required(digest, 2)?,
-            room: required(room, 3)?,
-            side,
+            id: id.byte(),
+            version: version.text(),
+            digest: digest.array(),
+            room: room.number(),
+            side: Side::read(&side),
         })
     }
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
         writer.map(4 + usize::from(self.side.is_some()))?;
         number(writer, 0, self.id)?;
-        writer.uint(1)?;
-        writer.text(self.version)?;
+        text(writer, 1, self.version)?;
         bytes(writer, 2, &self.digest)?;
         number(writer, 3, self.room)?;
         match self.side {
@@ -169,90 +162,74 @@ impl<'a> Installed<'a> {
     }
 }
 
-/// Values of the keys so far.
-#[derive(Default)]
-struct Found<'a> {
-    protocol: Option<u8>,
-    sdk: Option<&'a str>,
-    vendor: Option<Uuid>,
-    class: Option<Uuid>,
-    message: Option<u16>,
-    block: Option<u16>,
-    capabilities: Option<u64>,
-    boot_abi: Option<u32>,
-    sequence: Option<u64>,
-    floor: Option<u64>,
-    key_set: Option<u32>,
-    components: Option<InstalledList<'a>>,
-    reason: Option<Reason>,
-    trial: Option<u8>,
-    pending: Option<Digest8>,
-}
-
-impl<'a> Found<'a> {
-    fn take(&mut self, key: u64, fields: &mut Fields<'_, 'a>) -> Result<(), FormError> {
-        match key {
-            1 => self.protocol = Some(fields.number(1..=u8::MAX)?),
-            2 => self.sdk = Some(fields.text(MAX_VERSION)?),
-            3 => self.vendor = Some(*fields.array()?),
-            4 => self.class = Some(*fields.array()?),
-            5 => self.message = Some(fields.number(64..=u16::MAX)?),
-            6 => self.block = Some(fields.number(32..=1_024)?),
-            7 => self.capabilities = Some(fields.value().uint()?),
-            8 => self.boot_abi = Some(fields.number(0..=u32::MAX)?),
-            9 => self.sequence = Some(fields.value().uint()?),
-            10 => self.floor = Some(fields.value().uint()?),
-            11 => self.key_set = Some(fields.number(0..=u32::MAX)?),
-            12 => self.components = Some(InstalledList::read(fields.value(), key)?),
-            13 => self.reason = Some(Reason::of(fields.number(0..=u8::MAX)?)),
-            14 => self.trial = Some(fields.number(0..=u8::MAX)?),
-            15 => self.pending = Some(*fields.array()?),
-            _ => fields.skip()?,
-        }
-        Ok(())
-    }
-}
-
 impl<'a> Hello<'a> {
+    const TABLE: [Field; 15] = [
+        Field::number(1, 1..=u8::MAX as u32).required(),
+        Field::text(2, MAX_VERSION).required(),
+        Field::bytes(3, 16..=16).required(),
+        Field::bytes(4, 16..=16).required(),
+        Field::number(5, 64..=u16::MAX as u32).required(),
+        Field::number(6, 32..=1_024).required(),
+        Field::long(7, 0).required(),
+        Field::number(8, 0..=u32::MAX).required(),
+        Field::long(9, 0).required(),
+        Field::long(10, 0).required(),
+        Field::number(11, 0..=u32::MAX).required(),
+        Field::item(12).required(),
+        Field::number(13, 0..=u8::MAX as u32).required(),
+        Field::number(14, 0..=u8::MAX as u32),
+        Field::bytes(15, 8..=8),
+    ];
+
     pub(super) fn read(fields: &mut Fields<'_, 'a>) -> Result<Hello<'a>, FormError> {
-        let mut found = Found::default();
-        while let Some(key) = fields.next_key()? {
-            found.take(key, fields)?;
-        }
+        let [protocol, sdk, vendor, class, message, block, more @ ..] =
+            fields.rest(&Hello::TABLE)?;
+        let [capabilities, boot_abi, sequence, floor, key_set, components, reason, trial, pending] =
+            more;
         Ok(Hello {
-            protocol: required(found.protocol, 1)?,
-            sdk: required(found.sdk, 2)?,
-            vendor: required(found.vendor, 3)?,
-            class: required(found.class, 4)?,
-            message: required(found.message, 5)?,
-            block: required(found.block, 6)?,
-            capabilities: required(found.capabilities, 7)?,
-            boot_abi: required(found.boot_abi, 8)?,
-            sequence: required(found.sequence, 9)?,
-            floor: required(found.floor, 10)?,
-            key_set: required(found.key_set, 11)?,
-            components: required(found.components, 12)?,
-            reason: required(found.reason, 13)?,
-            trial: found.trial,
-            pending: found.pending,
+            protocol: protocol.byte(),
+            sdk: sdk.text(),
+            vendor: vendor.array(),
+            class: class.array(),
+            message: message.number() as u16,
+            block: block.number() as u16,
+            capabilities: capabilities.long(),
+            boot_abi: boot_abi.number(),
+            sequence: sequence.long(),
+            floor: floor.long(),
+            key_set: key_set.number(),
+            components: InstalledList::read(components, 12)?,
+            reason: Reason::of(reason.byte()),
+            trial: trial.is_there().then(|| trial.byte()),
+            pending: pending.is_there().then(|| pending.array()),
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+    /// Writes it as a message; answers the bytes written.
+    ///
+    /// # Errors
+    /// `out` is too small.
+    pub fn write(&self, out: &mut [u8]) -> Result<usize, Full> {
+        let mut writer = Writer::new(out);
+        let writer = &mut writer;
         let more = usize::from(self.trial.is_some()) + usize::from(self.pending.is_some());
         begin(writer, kind::HELLO, 13 + more)?;
         number(writer, 1, self.protocol)?;
-        writer.uint(2)?;
-        writer.text(self.sdk)?;
+        text(writer, 2, self.sdk)?;
         bytes(writer, 3, &self.vendor)?;
         bytes(writer, 4, &self.class)?;
-        number(writer, 5, self.message)?;
-        number(writer, 6, self.block)?;
-        number(writer, 7, self.capabilities)?;
-        number(writer, 8, self.boot_abi)?;
-        number(writer, 9, self.sequence)?;
-        number(writer, 10, self.floor)?;
-        number(writer, 11, self.key_set)?;
+        let numbers: [u64; 7] = [
+            self.message.into(),
+            self.block.into(),
+            self.capabilities,
+            self.boot_abi.into(),
+            self.sequence,
+            self.floor,
+            self.key_set.into(),
+        ];
+        for (key, value) in (5..).zip(numbers) {
+            number(writer, key, value)?;
+        }
         writer.uint(12)?;
         writer.array(self.components.iter().count())?;
         for component in self.components.iter() {
@@ -265,7 +242,7 @@ impl<'a> Hello<'a> {
         if let Some(pending) = self.pending {
             bytes(writer, 15, &pending)?;
         }
-        Ok(())
+        Ok(writer.len())
     }
 }
 
@@ -279,16 +256,11 @@ pub struct Welcome {
 }
 
 impl Welcome {
+    const TABLE: [Field; 2] = [Field::number(1, 1..=u8::MAX as u32).required(), Field::long(2, 0)];
+
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Result<Welcome, FormError> {
-        let (mut protocol, mut time) = (None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => protocol = Some(fields.number(1..=u8::MAX)?),
-                2 => time = Some(fields.value().uint()?),
-                _ => fields.skip()?,
-            }
-        }
-        Ok(Welcome { protocol: required(protocol, 1)?, time })
+        let [protocol, time] = fields.rest(&Welcome::TABLE)?;
+        Ok(Welcome { protocol: protocol.byte(), time: time.found() })
     }
 
     pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {

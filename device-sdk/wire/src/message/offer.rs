@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{begin, bytes, kind, number};
-use crate::cbor::{Fields, FormError, Full, Writer, required};
+use crate::cbor::{Field, Fields, FormError, Full, Writer};
 
 /// The gateway has a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,23 +19,20 @@ pub struct Offer<'a> {
 }
 
 impl<'a> Offer<'a> {
+    const TABLE: [Field; 4] = [
+        Field::long(1, 0).required(),
+        Field::bytes(2, 0..=u32::MAX).required(),
+        Field::bytes(3, 0..=u32::MAX),
+        Field::bytes(4, 0..=u32::MAX),
+    ];
+
     pub(super) fn read(fields: &mut Fields<'_, 'a>) -> Result<Offer<'a>, FormError> {
-        let (mut campaign, mut envelope) = (None, None);
-        let (mut second, mut key_set) = (None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => campaign = Some(fields.value().uint()?),
-                2 => envelope = Some(fields.value().bytes()?),
-                3 => second = Some(fields.value().bytes()?),
-                4 => key_set = Some(fields.value().bytes()?),
-                _ => fields.skip()?,
-            }
-        }
+        let [campaign, envelope, second, key_set] = fields.rest(&Offer::TABLE)?;
         Ok(Offer {
-            campaign: required(campaign, 1)?,
-            envelope: required(envelope, 2)?,
-            second,
-            key_set,
+            campaign: campaign.long(),
+            envelope: envelope.bytes().unwrap_or_default(),
+            second: second.bytes(),
+            key_set: key_set.bytes(),
         })
     }
 
@@ -199,41 +196,43 @@ pub struct Answer {
 }
 
 impl Answer {
+    const TABLE: [Field; 4] = [
+        Field::long(1, 0).required(),
+        Field::number(2, 0..=2).required(),
+        Field::number(3, 0..=u32::MAX),
+        Field::number(4, 1..=u8::MAX as u32),
+    ];
+
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Result<Answer, FormError> {
-        let (mut campaign, mut verdict) = (None, None);
-        let (mut seconds, mut code) = (None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => campaign = Some(fields.value().uint()?),
-                2 => verdict = Some(fields.number(0..=2u8)?),
-                3 => seconds = Some(fields.number(0..=u32::MAX)?),
-                4 => code = Some(fields.number(1..=u8::MAX)?),
-                _ => fields.skip()?,
-            }
-        }
-        let verdict = match required(verdict, 2)? {
-            0 => Verdict::Accept,
-            1 => Verdict::Defer(required(seconds, 3)?),
-            _ => Verdict::Reject(Refusal::of(required(code, 4)?)),
+        let [campaign, verdict, seconds, code] = fields.rest(&Answer::TABLE)?;
+        let verdict = match (verdict.byte(), seconds.is_there(), code.is_there()) {
+            (0, ..) => Verdict::Accept,
+            (1, true, _) => Verdict::Defer(seconds.number()),
+            (1, false, _) => return Err(FormError::Missing { key: 3 }),
+            (_, _, true) => Verdict::Reject(Refusal::of(code.byte())),
+            (_, _, false) => return Err(FormError::Missing { key: 4 }),
         };
-        Ok(Answer { campaign: required(campaign, 1)?, verdict })
+        Ok(Answer { campaign: campaign.long(), verdict })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        let more = usize::from(self.verdict != Verdict::Accept);
-        begin(writer, kind::ANSWER, 2 + more)?;
-        number(writer, 1, self.campaign)?;
-        match self.verdict {
-            Verdict::Accept => number(writer, 2, 0u8),
-            Verdict::Defer(seconds) => {
-                number(writer, 2, 1u8)?;
-                number(writer, 3, seconds)
-            }
-            Verdict::Reject(refusal) => {
-                number(writer, 2, 2u8)?;
-                number(writer, 4, refusal.code())
-            }
+    /// Writes it as a message; answers the bytes written.
+    ///
+    /// # Errors
+    /// `out` is too small.
+    pub fn write(&self, out: &mut [u8]) -> Result<usize, Full> {
+        let (verdict, more) = match self.verdict {
+            Verdict::Accept => (0u8, None),
+            Verdict::Defer(seconds) => (1, Some((3, seconds))),
+            Verdict::Reject(refusal) => (2, Some((4, refusal.code().into()))),
+        };
+        let mut writer = Writer::new(out);
+        begin(&mut writer, kind::ANSWER, 2 + usize::from(more.is_some()))?;
+        number(&mut writer, 1, self.campaign)?;
+        number(&mut writer, 2, verdict)?;
+        if let Some((key, value)) = more {
+            number(&mut writer, key, value)?;
         }
+        Ok(writer.len())
     }
 }
 
@@ -260,23 +259,18 @@ pub struct Command {
 }
 
 impl Command {
+    const TABLE: [Field; 2] =
+        [Field::long(1, 0).required(), Field::number(2, 1..=u8::MAX as u32).required()];
+
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Result<Command, FormError> {
-        let (mut campaign, mut order) = (None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => campaign = Some(fields.value().uint()?),
-                2 => {
-                    order = Some(match fields.number(1..=u8::MAX)? {
-                        1 => Order::Apply,
-                        2 => Order::Cancel,
-                        3 => Order::Hello,
-                        other => Order::Other(other),
-                    });
-                }
-                _ => fields.skip()?,
-            }
-        }
-        Ok(Command { campaign: required(campaign, 1)?, order: required(order, 2)? })
+        let [campaign, order] = fields.rest(&Command::TABLE)?;
+        let order = match order.byte() {
+            1 => Order::Apply,
+            2 => Order::Cancel,
+            3 => Order::Hello,
+            other => Order::Other(other),
+        };
+        Ok(Command { campaign: campaign.long(), order })
     }
 
     pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {

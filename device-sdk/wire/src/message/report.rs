@@ -1,7 +1,7 @@
 //! How far a device is with a release.
 
 use super::{begin, kind, number};
-use crate::cbor::{Fields, FormError, Full, Writer, required};
+use crate::cbor::{Field, Fields, FormError, Full, Writer};
 
 /// How far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,47 +71,53 @@ pub struct Report {
 }
 
 impl Report {
+    const TABLE: [Field; 8] = [
+        Field::number(1, 0..=u32::MAX).required(),
+        Field::long(2, 0).required(),
+        Field::long(3, 0).required(),
+        Field::long(4, 0).required(),
+        Field::number(5, 1..=u8::MAX as u32).required(),
+        Field::number(6, 0..=u8::MAX as u32).required(),
+        Field::number(7, 0..=u32::MAX).required(),
+        Field::number(8, 0..=u32::MAX).required(),
+    ];
+
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Result<Report, FormError> {
-        let mut values = [None; 6];
-        let (mut phase, mut code) = (None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 | 7 | 8 => {
-                    let at = if key == 1 { 0 } else { key as usize - 3 };
-                    values[at] = Some(fields.number(0..=u32::MAX)?.into());
-                }
-                2..=4 => values[key as usize - 1] = Some(fields.value().uint()?),
-                5 => phase = Some(Phase::of(fields.number(1..=u8::MAX)?)),
-                6 => code = Some(fields.number(0..=u8::MAX)?),
-                _ => fields.skip()?,
-            }
-        }
-        let small = |value: Option<u64>, key| {
-            // Read as a `u32` above.
-            required(value, key).map(|value: u64| value as u32)
-        };
+        let [number, campaign, from, to, phase, code, retries, bytes] =
+            fields.rest(&Report::TABLE)?;
         Ok(Report {
-            number: small(values[0], 1)?,
-            campaign: required(values[1], 2)?,
-            from: required(values[2], 3)?,
-            to: required(values[3], 4)?,
-            phase: required(phase, 5)?,
-            code: required(code, 6)?,
-            retries: small(values[4], 7)?,
-            bytes: small(values[5], 8)?,
+            number: number.number(),
+            campaign: campaign.long(),
+            from: from.long(),
+            to: to.long(),
+            phase: Phase::of(phase.byte()),
+            code: code.byte(),
+            retries: retries.number(),
+            bytes: bytes.number(),
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        begin(writer, kind::REPORT, 8)?;
-        number(writer, 1, self.number)?;
-        number(writer, 2, self.campaign)?;
-        number(writer, 3, self.from)?;
-        number(writer, 4, self.to)?;
-        number(writer, 5, self.phase.code())?;
-        number(writer, 6, self.code)?;
-        number(writer, 7, self.retries)?;
-        number(writer, 8, self.bytes)
+    /// Writes it as a message; answers the bytes written.
+    ///
+    /// # Errors
+    /// `out` is too small.
+    pub fn write(&self, out: &mut [u8]) -> Result<usize, Full> {
+        let mut writer = Writer::new(out);
+        begin(&mut writer, kind::REPORT, 8)?;
+        let numbers: [u64; 8] = [
+            self.number.into(),
+            self.campaign,
+            self.from,
+            self.to,
+            self.phase.code().into(),
+            self.code.into(),
+            self.retries.into(),
+            self.bytes.into(),
+        ];
+        for (key, value) in (1..).zip(numbers) {
+            number(&mut writer, key, value)?;
+        }
+        Ok(writer.len())
     }
 }
 
@@ -123,15 +129,11 @@ pub struct Received {
 }
 
 impl Received {
+    const TABLE: [Field; 1] = [Field::number(1, 0..=u32::MAX).required()];
+
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Result<Received, FormError> {
-        let mut report = None;
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => report = Some(fields.number(0..=u32::MAX)?),
-                _ => fields.skip()?,
-            }
-        }
-        Ok(Received { number: required(report, 1)? })
+        let [number] = fields.rest(&Received::TABLE)?;
+        Ok(Received { number: number.number() })
     }
 
     pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {

@@ -1,14 +1,14 @@
 //! Blocks, and what asks for them.
 
 use super::{begin, bytes, kind, number};
-use crate::cbor::{Fields, FormError, Full, Writer, required};
+use crate::cbor::{Field, Fields, FormError, Full, Writer};
 use crate::digest::Digest8;
 use crate::manifest::MAX_COMPONENTS;
 
 /// Greatest tag: it travels in one byte.
 pub const MAX_TAG: u8 = 23;
 /// Most bytes of a block.
-const MAX_BLOCK: usize = 1_024;
+const MAX_BLOCK: u32 = 1_024;
 
 /// The device wants these blocks, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,38 +28,42 @@ pub struct Request {
 }
 
 impl Request {
+    const TABLE: [Field; 6] = [
+        Field::bytes(1, 8..=8).required(),
+        Field::number(2, 0..=MAX_COMPONENTS as u32 - 1).required(),
+        Field::number(3, 0..=u32::MAX).required(),
+        Field::number(4, 1..=u32::MAX).required(),
+        Field::number(5, 1..=32).required(),
+        Field::number(6, 0..=MAX_TAG as u32).required(),
+    ];
+
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Result<Request, FormError> {
-        let (mut manifest, mut entry, mut base) = (None, None, None);
-        let (mut bitmap, mut credit, mut tag) = (None, None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => manifest = Some(*fields.array()?),
-                2 => entry = Some(fields.number(0..=MAX_COMPONENTS as u8 - 1)?),
-                3 => base = Some(fields.number(0..=u32::MAX)?),
-                4 => bitmap = Some(fields.number(1..=u32::MAX)?),
-                5 => credit = Some(fields.number(1..=32)?),
-                6 => tag = Some(fields.number(0..=MAX_TAG)?),
-                _ => fields.skip()?,
-            }
-        }
+        let [manifest, entry, base, bitmap, credit, tag] = fields.rest(&Request::TABLE)?;
         Ok(Request {
-            manifest: required(manifest, 1)?,
-            entry: required(entry, 2)?,
-            base: required(base, 3)?,
-            bitmap: required(bitmap, 4)?,
-            credit: required(credit, 5)?,
-            tag: required(tag, 6)?,
+            manifest: manifest.array(),
+            entry: entry.byte(),
+            base: base.number(),
+            bitmap: bitmap.number(),
+            credit: credit.byte(),
+            tag: tag.byte(),
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
-        begin(writer, kind::REQUEST, 6)?;
-        bytes(writer, 1, &self.manifest)?;
-        number(writer, 2, self.entry)?;
-        number(writer, 3, self.base)?;
-        number(writer, 4, self.bitmap)?;
-        number(writer, 5, self.credit)?;
-        number(writer, 6, self.tag)
+    /// Writes it as a message; answers the bytes written.
+    ///
+    /// # Errors
+    /// `out` is too small.
+    pub fn write(&self, out: &mut [u8]) -> Result<usize, Full> {
+        let mut writer = Writer::new(out);
+        begin(&mut writer, kind::REQUEST, 6)?;
+        bytes(&mut writer, 1, &self.manifest)?;
+        let small = |byte: u8| u32::from(byte);
+        let numbers =
+            [small(self.entry), self.base, self.bitmap, small(self.credit), small(self.tag)];
+        for (key, value) in (2..).zip(numbers) {
+            number(&mut writer, key, value)?;
+        }
+        Ok(writer.len())
     }
 }
 
@@ -75,23 +79,16 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
+    const TABLE: [Field; 3] = [
+        Field::number(1, 0..=MAX_TAG as u32).required(),
+        Field::number(2, 0..=u32::MAX).required(),
+        Field::bytes(3, 1..=MAX_BLOCK).required(),
+    ];
+
     pub(super) fn read(fields: &mut Fields<'_, 'a>) -> Result<Block<'a>, FormError> {
-        let (mut tag, mut index, mut data) = (None, None, None);
-        while let Some(key) = fields.next_key()? {
-            match key {
-                1 => tag = Some(fields.number(0..=MAX_TAG)?),
-                2 => index = Some(fields.number(0..=u32::MAX)?),
-                3 => {
-                    let block = fields.value().bytes()?;
-                    if !(1..=MAX_BLOCK).contains(&block.len()) {
-                        return Err(FormError::Range { key });
-                    }
-                    data = Some(block);
-                }
-                _ => fields.skip()?,
-            }
-        }
-        Ok(Block { tag: required(tag, 1)?, index: required(index, 2)?, data: required(data, 3)? })
+        let [tag, index, data] = fields.rest(&Block::TABLE)?;
+        let data = data.bytes().unwrap_or_default();
+        Ok(Block { tag: tag.byte(), index: index.number(), data })
     }
 
     pub(super) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {

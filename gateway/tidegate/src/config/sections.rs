@@ -25,6 +25,7 @@ use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
 use super::{
     events, files, inputs, json, package, partition_key, routes, schedules, serial, uplinks,
+    watches,
 };
 use crate::secrets::Vault;
 
@@ -294,6 +295,7 @@ impl<'a> Reader<'a> {
             }
             functions.push(settings);
         }
+        watches::check(self, &functions, out);
         functions
     }
 
@@ -328,6 +330,7 @@ impl<'a> Reader<'a> {
             timers: size(section.count(&function::TIMERS, out)),
             schedules: schedules::read(section, out),
             events: events::read(section, &trigger::EVENTS, out),
+            watches: watches::read(section, out),
             routes: routes::of_function(section, out),
             secrets: package::secrets(section, out),
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{EventKind, HttpRoute, InputPlan, Ordering, PartitionKey, SchedulePlan};
+use tidegate_flow::{
+    EventKind, HttpRoute, InputPlan, Ordering, PartitionKey, SchedulePlan, WatchPlan,
+};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
@@ -202,6 +204,8 @@ pub struct FunctionSettings {
     pub schedules: Vec<SchedulePlan>,
     /// What it is told of.
     pub events: Vec<EventKind>,
+    /// Whose state it is told of when that changes.
+    pub watches: Vec<WatchPlan>,
     /// The HTTP routes that it answers.
     pub routes: Vec<HttpRoute>,
     /// The secrets that it may read.

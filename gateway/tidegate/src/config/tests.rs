@@ -677,7 +677,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"input = { stream = "telemetry" }"#,
         "",
-        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...], routes = ..."#,
+        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...], watch = ..., routes = ..."#,
     ),
     (
         r#"input = { stream = "telemetry" }"#,
@@ -875,9 +875,14 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[mqtt]",
         "[weather]\n[mqtt]",
-        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [http], [[http.route]], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
+        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [firmware], [http], [[http.route]], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
+    (
+        "[mqtt]",
+        "[firmware]\nconcurrent = 0\n[mqtt]",
+        "7: firmware.concurrent = 0: out of range; allowed: 1 to 4096",
+    ),
     // storage
     (
         "[mqtt]",

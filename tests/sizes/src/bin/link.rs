@@ -1,0 +1,41 @@
+//! A serial link alone: sends back what comes in.
+#![no_std]
+#![no_main]
+
+use tidegate_link::{Config, Link, Micros, Role};
+use tidegate_sizes::board::Board;
+use tidegate_sizes::place::Place;
+
+static LINK: Place<Link<256, 4, 1280>> = Place::new();
+
+#[unsafe(no_mangle)]
+extern "C" fn main() -> ! {
+    let mut board = Board::take();
+    let link = LINK.put(Link::new(Config::new(Role::Device, 1), board.clock.millis()));
+    loop {
+        let now = Micros(board.clock.millis() * 1_000);
+        while let Some(byte) = board.port.read() {
+            link.handle_input(now, &[byte]);
+        }
+        let mut copy = [0; 64];
+        let mut answer = None;
+        if let Some(message) = link.receive() {
+            let length = message.bytes.len().min(copy.len());
+            copy[..length].copy_from_slice(&message.bytes[..length]);
+            answer = Some((message.channel, length));
+        }
+        if let Some((channel, length)) = answer {
+            let _ = link.send(channel, &copy[..length]); // Without a session it is lost.
+        }
+        let mut line = [0; 300];
+        loop {
+            let length = link.poll_output(now, &mut line);
+            if length == 0 {
+                break;
+            }
+            for byte in &line[..length] {
+                board.port.write(*byte);
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A device on a serial line that takes firmware, with the curve and hash of a library.
+
+use tidegate_agent::{Agent, Millis, Next};
+use tidegate_link::{Config, Link, Micros, Role};
+use tidegate_wire::crypto::Crypto;
+use tidegate_wire::message::{CHANNEL, Reason};
+
+use crate::board::Board;
+use crate::device;
+
+/// The link of these programs.
+pub type Serial = Link<256, 4, 1280>;
+
+/// The link, without a session.
+#[must_use]
+pub fn link(board: &Board) -> Serial {
+    Link::new(Config::new(Role::Device, 1), board.clock.millis())
+}
+
+/// The agent, gone on with what was begun.
+pub fn agent<C: Crypto>(board: &mut Board, crypto: C) -> Option<Agent<'static, C>> {
+    let now = Millis(board.clock.millis());
+    let config = device::config(device::trust()?);
+    Agent::start(now, &mut board.nor, config, crypto, Reason::Power).ok()
+}
+
+/// Carries messages until the device has to start again, or its flash has failed.
+pub fn run<C: Crypto>(board: &mut Board, link: &mut Serial, agent: &mut Agent<'static, C>) {
+    agent.self_test(true);
+    let mut line = [0; 300];
+    loop {
+        let millis = board.clock.millis();
+        let now = Micros(millis * 1_000);
+        while let Some(byte) = board.port.read() {
+            link.handle_input(now, &[byte]);
+        }
+        if let Some(message) = link.receive()
+            && message.channel == CHANNEL
+            && agent.handle_message(Millis(millis), &mut board.nor, message.bytes).is_err()
+        {
+            return;
+        }
+        if let Ok(Some(length)) = agent.poll_output(Millis(millis), &mut board.nor, &mut line) {
+            let _ = link.send(CHANNEL, &line[..length]); // What is lost is said again.
+        }
+        match agent.poll(Millis(millis), &mut board.nor) {
+            Ok(Next::Work | Next::Wait(_)) => {}
+            Ok(Next::Restart) | Err(_) => return,
+        }
+        loop {
+            let length = link.poll_output(now, &mut line);
+            if length == 0 {
+                break;
+            }
+            for byte in line.get(..length).unwrap_or_default() {
+                board.port.write(*byte);
+            }
+        }
+    }
+}
