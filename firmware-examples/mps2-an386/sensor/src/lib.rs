@@ -120,11 +120,13 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
         }
         queue.flush(&mut client, TELEMETRY, Qos::AtLeastOnce);
         log.flush(&mut client, LOGS);
+        let mut said = false;
         if link.is_up()
             && let Some(room) = firmware.room()
             && let Ok(Some(length)) = agent.poll_output(millis, &mut board.nor, room)
         {
             firmware.put(CHANNEL, length);
+            said = true;
         }
         firmware.send(&mut link);
         let next = agent.poll(millis, &mut board.nor);
@@ -137,6 +139,7 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
         }
         match next {
             Ok(Next::Work) => {}
+            Ok(Next::Restart) if said => {} // What it says of it goes out first.
             Ok(Next::Wait(_)) => board.sleep(),
             Ok(Next::Restart) | Err(_) => restart(),
         }

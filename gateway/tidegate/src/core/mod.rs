@@ -35,6 +35,7 @@ use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
 
 pub use assembly::run;
+pub(crate) use timer::Timer;
 
 use crate::links::{Checked, News};
 use firmware::Mailboxes;
