@@ -2,7 +2,7 @@
 
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
-use crate::{clients, debian, device, emulator, templates, wasm};
+use crate::{clients, debian, device, emulator, guide, templates, wasm};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::path::Path;
@@ -65,6 +65,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
     check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
+    guide::follow_firmware(workspace)?;
     let templates = as_root(templates::build(workspace), "no templates of functions")?;
     // As root they must be there; for others, the tests of devices are skipped.
     let firmware = as_root(device::firmware(workspace), "no firmware of the examples")?;

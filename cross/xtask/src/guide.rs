@@ -1,4 +1,5 @@
-//! The commands of docs/guides/function-author.md, as they are there, for each language.
+//! The commands of guides, as they are there: docs/guides/function-author.md for each language, and
+//! docs/guides/firmware-engineer.md.
 
 use crate::progress::quietly;
 use crate::workspace::Workspace;
@@ -12,6 +13,13 @@ use std::process::Command;
 /// The longest time that it may take; commands in it wait for what they show.
 const PATIENCE_S: &str = "300";
 
+/// Follows the guide for firmware in a folder below `target`.
+pub(crate) fn follow_firmware(workspace: &Workspace) -> Result<()> {
+    let text = read(workspace, "firmware-engineer.md")?;
+    let place = workspace.target().join("guides/firmware");
+    run(workspace, &place, "the guide for firmware", &firmware_script(&text)?, &[])
+}
+
 /// Follows the guide in a folder below `folder`. `variables` are for `make`: they say which
 /// compilers this machine has.
 pub(crate) fn follow(
@@ -20,13 +28,26 @@ pub(crate) fn follow(
     lang: &str,
     variables: &[OsString],
 ) -> Result<()> {
-    let path = workspace.root().join("docs/guides/function-author.md");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let script = script(&text, lang)?;
-    let place = folder.join(format!("guide-{lang}"));
+    let script = script(&read(workspace, "function-author.md")?, lang)?;
+    let what = format!("the guide for authors of functions, in {lang}");
+    run(workspace, &folder.join(format!("guide-{lang}")), &what, &script, variables)
+}
+
+fn read(workspace: &Workspace, guide: &str) -> Result<String> {
+    let path = workspace.root().join("docs/guides").join(guide);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Runs the commands in an empty folder, with the gateway's debug build in the path.
+fn run(
+    workspace: &Workspace,
+    place: &Path,
+    what: &str,
+    script: &str,
+    variables: &[OsString],
+) -> Result<()> {
     if place.exists() {
-        fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+        fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
     }
     let bin = place.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
@@ -36,18 +57,18 @@ pub(crate) fn follow(
     search.push(std::env::var_os("PATH").unwrap_or_default());
     // The variables are the arguments of the script, which it hands to `make`.
     let mut bash = Command::new("timeout");
-    bash.args([PATIENCE_S, "bash", "-c", &script, "guide"]).args(variables);
-    bash.current_dir(&place).env("PATH", search);
+    bash.args([PATIENCE_S, "bash", "-c", script, "guide"]).args(variables);
+    bash.current_dir(place).env("PATH", search);
     for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "MAKEFLAGS"] {
         bash.env_remove(flags);
     }
     crate::workspace::clean(&mut bash);
-    quietly(&format!("the guide for authors of functions, in {lang}"), &mut bash)?;
+    quietly(what, &mut bash)?;
     Ok(())
 }
 
-/// The commands of the guide, for another language, and for ports that are free.
-fn script(text: &str, lang: &str) -> Result<String> {
+/// What a guide has for a shell.
+fn commands(text: &str) -> String {
     let mut commands = String::new();
     let mut inside = false;
     for line in text.lines() {
@@ -58,6 +79,26 @@ fn script(text: &str, lang: &str) -> Result<String> {
             _ => {}
         }
     }
+    commands
+}
+
+/// The commands of the guide for firmware, for ports that are free.
+fn firmware_script(text: &str) -> Result<String> {
+    let commands = commands(text);
+    for part in ["keygen", "keyset", "sign", "delta", "inspect", "push", "status", "cancel"] {
+        let command = format!("tidegate device firmware {part} ");
+        ensure!(commands.contains(&command), "the guide has no `{part}`");
+    }
+    let commands = commands.replace("1883", &free_port()?).replace("8080", &free_port()?);
+    Ok(format!(
+        "set -ex -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; tail -n 20 gateway.log || true' EXIT\n\
+         {commands}"
+    ))
+}
+
+/// The commands of the guide, for another language, and for ports that are free.
+fn script(text: &str, lang: &str) -> Result<String> {
+    let commands = commands(text);
     ensure!(commands.contains("--lang c\n"), "the guide has no `tidegate fn new ... --lang c`");
     for part in ["fn test", "fn replay", "fn pack", "fn push", "fn logs", "fn dead redrive"] {
         ensure!(commands.contains(&format!("tidegate {part}")), "the guide has no `{part}`");
@@ -77,7 +118,7 @@ fn free_port() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::script;
+    use super::{firmware_script, script};
 
     const GUIDE: &str = include_str!("../../../docs/guides/function-author.md");
 
@@ -87,6 +128,15 @@ mod tests {
         assert!(script.contains("\ntidegate fn new overheat --lang rust\ncd overheat\nmake\n"));
         assert!(!script.contains("127.0.0.1:1883") && !script.contains("127.0.0.1:8080"));
         assert!(!script.contains("static tg_result"), "only what is for a shell");
+    }
+
+    #[test]
+    fn the_guide_for_firmware_has_every_command_and_is_run_as_it_stands() {
+        let guide = include_str!("../../../docs/guides/firmware-engineer.md");
+        let script = firmware_script(guide).unwrap();
+        assert!(script.contains("\ntidegate device firmware keygen root.key\n"));
+        assert!(!script.contains("127.0.0.1:1883") && !script.contains("127.0.0.1:8080"));
+        assert!(firmware_script("```sh\ntidegate device firmware keygen a\n```\n").is_err());
     }
 
     #[test]

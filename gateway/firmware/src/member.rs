@@ -151,6 +151,12 @@ impl Member {
         busy && matches!(self.stage, Stage::Waiting | Stage::Accepted)
     }
 
+    /// It wants to be asked later.
+    pub(crate) fn defer(&mut self, again: Instant) {
+        self.again = Some(again);
+        (self.busy_until, self.offers) = (None, 0);
+    }
+
     /// Takes in a report; false when it says nothing new, or too much was said.
     pub(crate) fn take(&mut self, stage: Stage, report: &Report, unix_ms: i64) -> bool {
         let most = if stage.is_end() { MAX_ENDINGS } else { MAX_REPORTS };

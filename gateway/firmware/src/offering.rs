@@ -20,6 +20,8 @@ const AGAIN_FIRST: Duration = Duration::from_secs(30);
 const AGAIN_MOST: Duration = Duration::from_secs(1_800);
 /// What a device that has taken a release back needs to report it.
 const REPORTS_WITHIN: Duration = Duration::from_secs(60);
+/// Wait before an offer is made again to a device that has written enough for a day.
+const BUDGET_AGAIN: Duration = Duration::from_secs(6 * 3_600);
 /// Longest time between two rounds while a campaign has devices to wait for.
 const ROUND_MOST: Duration = Duration::from_secs(60);
 
@@ -155,10 +157,11 @@ impl Desk {
             }
             Verdict::Defer(seconds) => {
                 let wait = Duration::from_secs(seconds.clamp(1, 7 * 86_400).into());
-                member.again = Some(now.instant + wait);
-                (member.busy_until, member.offers) = (None, 0);
+                member.defer(now.instant + wait);
                 self.wake(now.instant);
             }
+            // Tomorrow it may write again.
+            Verdict::Reject(Refusal::Budget) => member.defer(now.instant + BUDGET_AGAIN),
             Verdict::Reject(refusal) => {
                 self.set_stage(now, id, &name, Stage::Rejected, refusal.code());
             }

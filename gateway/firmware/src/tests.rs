@@ -1,5 +1,6 @@
 //! The desk against the agents of the device SDK, in simulated time.
 
+mod cable;
 mod fleet;
 mod hostile;
 mod rollout;

@@ -14,6 +14,7 @@ use tidegate_device_sim::release::{self, CLASS, VENDOR};
 use tidegate_wire::digest::Digest;
 use tidegate_wire::message::{Message, Reason, capability};
 
+use super::cable::Cable;
 use crate::*;
 
 pub(super) const A: Region = Region { from: 0x6000, to: 0xe000 };
@@ -60,6 +61,10 @@ enum Event {
     Up(Arc<str>, Vec<u8>),
     Down(Arc<str>, Vec<u8>),
     Wake(Arc<str>),
+    /// A frame reaches one end of a device's serial line: the device's, or the gateway's.
+    Frame(Arc<str>, bool, Vec<u8>),
+    /// Something on the line is due.
+    Line(Arc<str>),
 }
 
 /// See the module.
@@ -78,6 +83,8 @@ pub(super) struct Fleet {
     random: Random,
     /// Bytes that the gateway has sent, by device.
     pub(super) sent: BTreeMap<Arc<str>, u64>,
+    /// Devices that are on serial lines; all of them when there are any. What is lost then are frames.
+    pub(super) cables: BTreeMap<Arc<str>, Cable>,
     /// What was put down.
     pub(super) table: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) notes: Vec<Note>,
@@ -110,6 +117,7 @@ impl Fleet {
             loss: 0,
             random: Random::new(1),
             sent: BTreeMap::new(),
+            cables: BTreeMap::new(),
             table: BTreeMap::new(),
             notes: Vec::new(),
             trust: Trust { roots, factory: Vec::leak(factory) },
@@ -218,6 +226,17 @@ impl Fleet {
 
     fn happens(&mut self, event: Event) {
         match event {
+            Event::Frame(name, at_device, frame) => {
+                if let Some(cable) = self.cables.get_mut(&name) {
+                    cable.take(self.ms, at_device, &frame);
+                }
+                self.line(&name);
+            }
+            Event::Line(name) => {
+                if self.cables.get_mut(&name).is_some_and(|cable| cable.is_due(self.ms)) {
+                    self.line(&name);
+                }
+            }
             Event::Up(name, bytes) => {
                 if matches!(Message::read(&bytes), Ok(Message::Request(_))) {
                     self.asked.insert(name.clone(), self.ms);
@@ -271,8 +290,37 @@ impl Fleet {
 
     fn send(&mut self, letter: Letter, delay: u64) {
         *self.sent.entry(letter.device.clone()).or_default() += letter.bytes.len() as u64;
+        if let Some(cable) = self.cables.get_mut(&letter.device) {
+            cable.say(false, letter.bytes);
+            self.put(self.ms + delay - DELAY, Event::Frame(letter.device, false, Vec::new()));
+            return;
+        }
         if !self.random.chance(self.loss) {
             self.put(self.ms + delay, Event::Down(letter.device, letter.bytes));
+        }
+    }
+
+    /// Lets a line carry what there is, and hands over what came through.
+    fn line(&mut self, name: &Arc<str>) {
+        let Some(cable) = self.cables.get_mut(name) else { return };
+        let frames = cable.frames(self.ms);
+        let (heard, due) = (cable.heard(), cable.next_due(self.ms));
+        for (to_device, frame) in frames {
+            if !self.random.chance(self.loss) {
+                self.put(self.ms + DELAY, Event::Frame(name.clone(), to_device, frame));
+            }
+        }
+        if let Some(due) = due {
+            self.put(due, Event::Line(name.clone()));
+        }
+        for (to_device, message) in heard {
+            if to_device {
+                self.put(self.ms, Event::Down(name.clone(), message));
+            } else {
+                let now = self.moment();
+                self.desk.handle_message(now, name, Via::Line, &message);
+                self.carry_out();
+            }
         }
     }
 
@@ -301,6 +349,14 @@ impl Fleet {
         };
         if matches!(agent.poll(now, nor), Ok(Next::Restart)) {
             device.agent = None;
+        }
+        if let Some(cable) = self.cables.get_mut(name) {
+            says.into_iter().for_each(|bytes| cable.say(true, bytes));
+            self.put(self.ms, Event::Frame(name.clone(), true, Vec::new()));
+            if let Some(at) = next {
+                self.put(at, Event::Wake(name.clone()));
+            }
+            return;
         }
         let says: Vec<_> = says.into_iter().filter(|_| !self.random.chance(self.loss)).collect();
         for bytes in says {

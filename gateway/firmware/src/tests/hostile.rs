@@ -96,6 +96,21 @@ fn requests_out_of_range_get_nothing() {
 }
 
 #[test]
+fn a_device_that_has_written_enough_for_a_day_is_asked_again_and_is_no_failure() {
+    let (mut fleet, id, _) = desk();
+    let full = Verdict::Reject(Refusal::Budget);
+    assert!(
+        blocks(&mut fleet, &Message::Answer(Answer { campaign: id, verdict: full })).is_empty()
+    );
+    assert_eq!(fleet.campaign(id).devices[0].stage, "waiting");
+    let offers = fleet.sent["evil"];
+    fleet.run(5 * 3_600, |_| false);
+    assert_eq!(fleet.sent["evil"], offers, "not yet");
+    fleet.run(2 * 3_600, |_| false);
+    assert!(fleet.sent["evil"] > offers, "again");
+}
+
+#[test]
 fn blocks_of_a_size_that_is_none_are_not_sent() {
     let (mut fleet, _, manifest) = desk();
     for block in [32, 1_024] {

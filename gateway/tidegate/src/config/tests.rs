@@ -878,6 +878,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [firmware], [http], [[http.route]], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
+    (
+        "[mqtt]",
+        "[firmware]\nconcurrent = 0\n[mqtt]",
+        "7: firmware.concurrent = 0: out of range; allowed: 1 to 4096",
+    ),
     // storage
     (
         "[mqtt]",

@@ -10,6 +10,7 @@ mod chain;
 mod clients;
 mod control;
 mod emulated;
+mod firmware;
 mod hostile;
 mod hostile_layers;
 mod https_sink;

@@ -1,6 +1,6 @@
 //! Devices on serial lines, with the real daemon at the other end of a pseudo-terminal.
 
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

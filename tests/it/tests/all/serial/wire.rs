@@ -16,33 +16,41 @@ use tidegate_link::{Config, Event, Micros, Role, Turns};
 use crate::setup::PATIENCE;
 
 /// The link as a small device has it.
-pub(super) type DeviceLink = tidegate_link::Link<256, 4, 1280>;
+pub(crate) type DeviceLink = tidegate_link::Link<256, 4, 1280>;
 
 const MQTT: u8 = 2;
+const FIRMWARE: u8 = 1;
 
 /// One device.
-pub(super) struct Device {
-    pub(super) link: DeviceLink,
-    /// What is to be sent on the MQTT channel, message by message.
-    out: VecDeque<Vec<u8>>,
+pub(crate) struct Device {
+    pub(crate) link: DeviceLink,
+    /// What is to be sent, message by message, with its channel.
+    out: VecDeque<(u8, Vec<u8>)>,
     /// What came in on the MQTT channel and is no whole packet yet.
     unread: Vec<u8>,
     /// Packets that came in: first byte and what follows the length.
-    pub(super) packets: VecDeque<(u8, Vec<u8>)>,
+    pub(crate) packets: VecDeque<(u8, Vec<u8>)>,
+    /// Messages about firmware that came in.
+    pub(crate) firmware: VecDeque<Vec<u8>>,
     /// How often the gateway has ended the MQTT connection.
-    pub(super) ends: usize,
-    pub(super) ups: usize,
+    pub(crate) ends: usize,
+    pub(crate) ups: usize,
 }
 
 impl Device {
     /// Says something in MQTT.
-    pub(super) fn say(&mut self, packet: &[u8]) {
-        self.out.extend(packet.chunks(200).map(<[u8]>::to_vec));
+    pub(crate) fn say(&mut self, packet: &[u8]) {
+        self.out.extend(packet.chunks(200).map(|part| (MQTT, part.to_vec())));
     }
 
     /// Ends the MQTT connection from this side.
-    pub(super) fn end(&mut self) {
-        self.out.push_back(Vec::new());
+    pub(crate) fn end(&mut self) {
+        self.out.push_back((MQTT, Vec::new()));
+    }
+
+    /// Says something about firmware.
+    pub(crate) fn say_firmware(&mut self, message: &[u8]) {
+        self.out.push_back((FIRMWARE, message.to_vec()));
     }
 
     fn exchange(&mut self) {
@@ -52,6 +60,10 @@ impl Device {
             self.unread.clear();
         }
         while let Some(message) = self.link.receive() {
+            if message.channel == FIRMWARE {
+                self.firmware.push_back(message.bytes.to_vec());
+                continue;
+            }
             assert_eq!(message.channel, MQTT);
             self.ends += usize::from(message.bytes.is_empty());
             self.unread.extend_from_slice(message.bytes);
@@ -59,8 +71,8 @@ impl Device {
         while let Some(packet) = first_packet(&mut self.unread) {
             self.packets.push_back(packet);
         }
-        while let Some(message) = self.out.front_mut() {
-            match self.link.send(MQTT, message) {
+        while let Some((channel, message)) = self.out.front_mut() {
+            match self.link.send(*channel, message) {
                 Ok(count) if count == message.len() => drop(self.out.pop_front()),
                 Ok(0) => return,
                 Ok(count) => drop(message.drain(..count)),
@@ -90,17 +102,17 @@ fn first_packet(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
 }
 
 /// The cable, and the devices at its end.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     /// The end of the devices; `None` while it is unplugged.
     end: Option<OwnedFd>,
     path: PathBuf,
     began: Instant,
-    pub(super) devices: Vec<Device>,
+    pub(crate) devices: Vec<Device>,
 }
 
 impl Wire {
     /// A cable whose other end is at `path`, with a device at each address.
-    pub(super) fn new(path: &Path, addresses: &[u8]) -> Wire {
+    pub(crate) fn new(path: &Path, addresses: &[u8]) -> Wire {
         let turns = if addresses.len() > 1 { Turns::Shared } else { Turns::Free };
         let device = |address: &u8| Device {
             link: DeviceLink::new(
@@ -110,6 +122,7 @@ impl Wire {
             out: VecDeque::new(),
             unread: Vec::new(),
             packets: VecDeque::new(),
+            firmware: VecDeque::new(),
             ends: 0,
             ups: 0,
         };
@@ -120,7 +133,7 @@ impl Wire {
     }
 
     /// Puts the plug in.
-    pub(super) fn plug(&mut self) {
+    pub(crate) fn plug(&mut self) {
         let end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&end).unwrap();
         unlockpt(&end).unwrap();
@@ -142,7 +155,7 @@ impl Wire {
     }
 
     /// Pulls it.
-    pub(super) fn unplug(&mut self) {
+    pub(crate) fn unplug(&mut self) {
         self.end = None;
         std::fs::remove_file(&self.path).unwrap();
     }
@@ -152,7 +165,7 @@ impl Wire {
     }
 
     /// Lets the devices run until `done`, or for as long as anything may take.
-    pub(super) fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Wire) -> bool) {
+    pub(crate) fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Wire) -> bool) {
         let give_up = Instant::now() + PATIENCE;
         while !done(self) {
             let links = || self.devices.iter().map(|one| (one.ups, one.link.counters()));
@@ -162,7 +175,7 @@ impl Wire {
     }
 
     /// One round: everything that is there is read and written; then waits for a little.
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let now = self.now();
         let mut frame = [0; DeviceLink::MAX_OUTPUT];
         for at in 0..self.devices.len() {

@@ -14,7 +14,6 @@ use tidegate_wire::sign1::look_into;
 
 use super::sign::{side, way};
 use super::{Failure, read};
-use crate::cli::table::Table;
 use crate::packages::{TrustedKeys, sha256, show_public};
 use crate::ring_crypto::{Ring, RingSha256};
 
@@ -59,9 +58,12 @@ pub(super) fn inspect(arguments: &InspectArguments, out: &mut dyn Write) -> Resu
         writeln!(out, "{shown}")?;
         return Ok(());
     }
-    let mut table = Table::new();
-    rows(&mut table, "", &shown);
-    table.write(out)?;
+    let mut lines = Vec::new();
+    rows(&mut lines, "", &shown);
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in lines {
+        writeln!(out, "{name:<width$}  {value}")?;
+    }
     Ok(())
 }
 
@@ -101,7 +103,7 @@ fn bundle(release: &Release, hash: Digest, verified: bool) -> Value {
         "vendor": show_uuid(&manifest.vendor),
         "class": show_uuid(&manifest.class),
         "devices": if manifest.devices == Devices::ALL { "all" } else { "listed" },
-        "from": [manifest.current.0, manifest.current.1],
+        "from": (manifest.current != (0, u64::MAX)).then_some([manifest.current.0, manifest.current.1]),
         "not_after": manifest.not_after,
         "label": manifest.label,
         "policy": policy(&manifest),
@@ -159,24 +161,25 @@ fn key_set(envelope: &[u8], set: &KeySet, verified: bool) -> Value {
 }
 
 /// The same for people: a line for each member.
-fn rows(table: &mut Table, within: &str, value: &Value) {
+fn rows(lines: &mut Vec<(String, String)>, within: &str, value: &Value) {
     let Value::Object(members) = value else { return };
     for (key, value) in members {
         let name = format!("{within}{}", key.replace('_', " "));
         match value {
             Value::Null => {}
-            Value::Object(_) => rows(table, &format!("{name}: "), value),
+            Value::String(text) if text.is_empty() => {}
+            Value::Object(_) => rows(lines, &format!("{name}: "), value),
             Value::Array(list) if list.iter().any(Value::is_object) => {
                 for (at, one) in list.iter().enumerate() {
-                    rows(table, &format!("{name} {at}: "), one);
+                    rows(lines, &format!("{name} {at}: "), one);
                 }
             }
             Value::Array(list) => {
                 let texts: Vec<String> = list.iter().map(plain).collect();
-                table.row([name.as_str(), &texts.join(" ")]);
+                lines.push((name, texts.join(" ")));
             }
             Value::String(_) | Value::Bool(_) | Value::Number(_) => {
-                table.row([name.as_str(), &plain(value)]);
+                lines.push((name, plain(value)));
             }
         }
     }
