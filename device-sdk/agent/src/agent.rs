@@ -155,29 +155,18 @@ pub struct Agent<'l, C: Crypto> {
 }
 
 impl<'l, C: Crypto> Agent<'l, C> {
-    /// Reads the state, and goes on with what was begun. `why` is what the device knows of its start; a trial and
-    /// a revert are known from the state.
-    ///
-    /// # Errors
-    /// The flash has failed.
+    /// An agent that has not looked at the flash yet: [`Agent::begin`] has to follow, and until then it
+    /// takes nothing. In two steps, so that it can be built where it stays; as the result of one call it would be
+    /// on the stack too, with everything that call needs. `why` is what the device knows of its start; a trial
+    /// and a revert are known from the state.
     #[inline(never)]
-    pub fn start<F: NorFlash>(
-        now: Millis,
-        flash: &mut F,
-        config: Config<'l>,
-        crypto: C,
-        why: Reason,
-    ) -> Result<Agent<'l, C>, FlashFailed> {
-        let mut flash = Flash::new(flash);
-        let log = StateLog::load(&mut flash, &config.layout)?;
-        let state = log.state();
-        let keys = KeyStore::load(&mut flash, &config.layout, &config.trust, state, &crypto)?;
+    pub fn new(now: Millis, config: Config<'l>, crypto: C, why: Reason) -> Agent<'l, C> {
         let nowhere = Region { from: 0, to: 0 };
-        let mut agent = Agent {
+        Agent {
             config,
             crypto,
-            log,
-            keys,
+            log: StateLog::FACTORY,
+            keys: None,
             task: Task::Rest,
             decoder: Decoder::new(Travels::AsItIs),
             pages: Pages::new(nowhere, 0, 0, nowhere),
@@ -190,8 +179,35 @@ impl<'l, C: Crypto> Agent<'l, C> {
             epoch: None,
             retries: 0,
             bytes: 0,
-        };
-        agent.resume(now, &mut flash)?;
+        }
+    }
+
+    /// Reads the state, and goes on with what was begun. Call it once, before anything else.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    #[inline(never)]
+    pub fn begin<F: NorFlash>(&mut self, now: Millis, flash: &mut F) -> Result<(), FlashFailed> {
+        let flash = &mut Flash::new(flash);
+        let Config { layout, trust, .. } = &self.config;
+        self.log = StateLog::load(flash, layout)?;
+        self.keys = KeyStore::load(flash, layout, trust, self.log.state(), &self.crypto)?;
+        self.resume(now, flash)
+    }
+
+    /// [`Agent::new`] and [`Agent::begin`], where the stack is large.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    pub fn start<F: NorFlash>(
+        now: Millis,
+        flash: &mut F,
+        config: Config<'l>,
+        crypto: C,
+        why: Reason,
+    ) -> Result<Agent<'l, C>, FlashFailed> {
+        let mut agent = Agent::new(now, config, crypto, why);
+        agent.begin(now, flash)?;
         Ok(agent)
     }
 

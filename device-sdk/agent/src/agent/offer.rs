@@ -83,15 +83,33 @@ impl<C: Crypto> Agent<'_, C> {
         envelope: &'a [u8],
         second: Option<&[u8]>,
     ) -> Result<Result<(Manifest<'a>, Plan, Digest8), Refusal>, FlashFailed> {
-        if envelope.len() > MAX_ENVELOPE
-            || envelope.len() + second.map_or(0, <[u8]>::len) > Ledger::RELEASE
-        {
-            return Ok(Err(Refusal::Form));
+        match self.open(envelope, second) {
+            Ok(payload) => self.check_payload(now, flash, payload),
+            Err(refusal) => Ok(Err(refusal)),
         }
+    }
+
+    /// What is signed. A function of its own, so that nothing else is on the stack with the curve.
+    #[inline(never)]
+    fn open<'a>(&self, envelope: &'a [u8], second: Option<&[u8]>) -> Result<&'a [u8], Refusal> {
+        let length = envelope.len() + second.map_or(0, <[u8]>::len);
+        if envelope.len() > MAX_ENVELOPE || length > Ledger::RELEASE {
+            return Err(Refusal::Form);
+        }
+        let keys = self.keys.as_ref().ok_or(Refusal::KeySet)?;
+        let opened = keys.open_manifest(envelope, second, &self.crypto);
+        opened.map_err(|_| Refusal::Signature)
+    }
+
+    #[allow(clippy::type_complexity, reason = "as above")]
+    #[inline(never)]
+    fn check_payload<'a, F: NorFlash>(
+        &self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        payload: &'a [u8],
+    ) -> Result<Result<(Manifest<'a>, Plan, Digest8), Refusal>, FlashFailed> {
         let Some(keys) = &self.keys else { return Ok(Err(Refusal::KeySet)) };
-        let Ok(payload) = keys.open_manifest(envelope, second, &self.crypto) else {
-            return Ok(Err(Refusal::Signature));
-        };
         let manifest = match Manifest::read(payload) {
             Ok(manifest) if payload.len() <= MAX_MANIFEST => manifest,
             Ok(_) | Err(_) => return Ok(Err(Refusal::Form)),

@@ -36,6 +36,7 @@ impl<C: Crypto> Agent<'_, C> {
         }
     }
 
+    #[inline(never)]
     fn on_trial<F: NorFlash>(
         &self,
         now: Millis,
@@ -65,6 +66,7 @@ impl<C: Crypto> Agent<'_, C> {
     }
 
     /// A release whose pages are in flash in part goes on with the next one.
+    #[inline(never)]
     fn resume_loading<F: NorFlash>(
         &mut self,
         now: Millis,
