@@ -44,6 +44,10 @@ fn leave_out_unwinding(root: &Path) {
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
         println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+        if is("CARGO_CFG_TARGET_ENV", "gnu") {
+            // glibc reads it from 2.36 on; musl in Debian 12 does not.
+            println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        }
     }
 }
 

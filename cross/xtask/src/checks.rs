@@ -2,7 +2,7 @@
 
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
-use crate::{clients, debian, templates, wasm};
+use crate::{clients, debian, device, emulator, templates, wasm};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::path::Path;
@@ -65,15 +65,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
     check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
-    let templates = match templates::build(workspace) {
-        Ok(folder) => Some(folder),
-        Err(error) if debian::is_root() => return Err(error),
-        Err(error) => {
-            eprintln!("no templates of functions: {error:#}");
-            None
-        }
-    };
+    let templates = as_root(templates::build(workspace), "no templates of functions")?;
+    // As root they must be there; for others, the tests of devices are skipped.
+    let firmware = as_root(device::firmware(workspace), "no firmware of the examples")?;
+    let emulator = as_root(emulator::find(workspace), "no emulator of devices")?;
     let mut command = tests(workspace, &functions, &clients, arguments);
+    if let (Some(firmware), Some(emulator)) = (firmware, emulator) {
+        command.env("TIDEGATE_FIRMWARE", firmware).env("TIDEGATE_QEMU", emulator);
+    }
     if let Some(folder) = templates {
         command.env("TIDEGATE_TEMPLATES", folder);
     }
@@ -92,6 +91,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     println!("{count}");
     Ok(if failed.is_empty() && count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What root can always have, and others may do without.
+fn as_root<T>(found: Result<T>, without: &str) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if debian::is_root() => Err(error),
+        Err(error) => {
+            eprintln!("{without}: {error:#}");
+            Ok(None)
+        }
+    }
 }
 
 /// The tests find the daemon, the functions and the clients by variables, so that they build none.

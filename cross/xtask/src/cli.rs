@@ -11,14 +11,16 @@ pub(crate) enum Command {
     Bench,
     World,
     Wasm,
+    Firmware,
 }
 
-const COMMANDS: [(&str, Command, &str); 5] = [
+const COMMANDS: [(&str, Command, &str); 6] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
+    ("firmware", Command::Firmware, FIRMWARE),
 ];
 
 const OVERVIEW: &str = "\
@@ -31,6 +33,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   bench   side-by-side benchmarks against a peer
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
+  firmware  build the firmware of the examples
 
 Examples:
   cargo xtask demo --seconds 60 --json
@@ -98,6 +101,17 @@ Usage: cargo xtask wasm
 
 Example:
   cargo xtask wasm
+";
+
+const FIRMWARE: &str = "\
+Builds the firmware under firmware-examples and prints the folder that it is in. Needs the core library for
+thumbv7em-none-eabihf: of the active toolchain, else by rustup, else from Debian's Rust packages, unpacked
+under target/toolchain.
+
+Usage: cargo xtask firmware
+
+Example:
+  cargo xtask firmware
 ";
 
 /// What the command line says.
@@ -193,7 +207,7 @@ mod tests {
         let error = parse(&words("dmeo")).unwrap_err().to_string();
         assert_eq!(error, "there is no command `dmeo`; did you mean `demo`?");
         let error = parse(&words("deploy-all")).unwrap_err().to_string();
-        assert!(error.ends_with("known are demo, test, bench, world, wasm"), "{error}");
+        assert!(error.ends_with("known are demo, test, bench, world, wasm, firmware"), "{error}");
     }
 
     #[test]

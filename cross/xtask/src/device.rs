@@ -1,4 +1,4 @@
-//! Builds the programs for microcontrollers whose size is measured.
+//! Builds programs for microcontrollers: those whose size is measured, and the firmware of the examples.
 
 use crate::progress::quietly;
 use crate::toolchain::{DEVICE, Toolchain};
@@ -6,11 +6,23 @@ use crate::workspace::Workspace;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Where they are: a workspace of its own.
+/// Programs whose size is measured: a workspace of its own.
 const PROGRAMS: &str = "tests/sizes";
+/// Firmware that runs: another one.
+const FIRMWARE: &str = "firmware-examples";
 
-/// Builds them, and returns the folder that they are in.
+/// Builds what is measured, and returns the folder that it is in.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    build_in(workspace, PROGRAMS, "building the programs for devices")
+}
+
+/// Builds the examples' firmware, and returns the folder that it is in. What is over the budget of its
+/// `memory.x` does not link.
+pub(crate) fn firmware(workspace: &Workspace) -> Result<PathBuf> {
+    build_in(workspace, FIRMWARE, "building the firmware of the examples")
+}
+
+fn build_in(workspace: &Workspace, folder: &str, what: &str) -> Result<PathBuf> {
     let toolchain = Toolchain::find(workspace, &DEVICE)?;
     // A target directory of its own: the compiler may be another one.
     let target = workspace.target().join("device");
@@ -18,11 +30,11 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     cargo
         .args(["build", "--locked", "--release", "--bins", "--target", DEVICE.name])
         .args(extra)
-        .current_dir(workspace.root().join(PROGRAMS))
+        .current_dir(workspace.root().join(folder))
         .env("CARGO_TARGET_DIR", &target)
         // Flags for the machine's own binaries are not for devices.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    quietly("building the programs for devices", &mut cargo)?;
+    quietly(what, &mut cargo)?;
     Ok(target.join(DEVICE.name).join("release"))
 }

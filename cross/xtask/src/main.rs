@@ -1,4 +1,4 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm`.
+//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware`.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
@@ -9,6 +9,7 @@ mod cli;
 mod clients;
 mod debian;
 mod device;
+mod emulator;
 #[cfg(test)]
 mod graph;
 mod guide;
@@ -48,6 +49,10 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match command {
         Command::Wasm => wasm::build(&workspace).map(|_| ExitCode::SUCCESS),
+        Command::Firmware => {
+            println!("{}", device::firmware(&workspace)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),

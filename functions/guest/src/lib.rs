@@ -53,6 +53,7 @@ extern crate alloc;
 extern crate std;
 
 mod batch;
+mod change;
 pub mod decimal;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
@@ -84,6 +85,7 @@ use ffi::Host;
 use native::Host;
 
 pub use batch::{Batch, Message};
+pub use change::Change;
 pub use function::{Config, Error, Function};
 pub use out::{Emit, Nack, Out};
 pub use state::{State, Value};

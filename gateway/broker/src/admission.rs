@@ -102,6 +102,7 @@ impl Broker {
         self.drop_denied_subscriptions(session, &access);
         self.screen(session, &access, Screened::All);
         self.write_session(now, session);
+        self.write_what_is_released(session);
         let waits = self.awaits_disk(session, before);
         let opening = Opening { connect, client, session, will, keep_alive, access, connack };
         match waits {

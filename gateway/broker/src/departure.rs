@@ -121,7 +121,8 @@ impl Broker {
         session.detached_at = Some(now);
         session.ends_at = now.checked_add(session.expiry);
         if session.kept.is_some() {
-            self.queued_bytes -= session.forget_messages();
+            let ticket = self.durable.as_ref().map_or_else(Default::default, |d| d.next_ticket);
+            self.queued_bytes -= session.forget_messages(ticket);
             if let Some(durable) = &mut self.durable {
                 durable.behind.remove(&open.session);
                 durable.dirty.insert(open.session);

@@ -37,10 +37,13 @@ impl Broker {
             }
             ack::PUBREC => self.handle_pubrec(slot, session, ack.id)?,
             _ => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.inflight.complete(ack.id)?;
+                let Some(owner) = self.sessions.get_mut(session) else { return Ok(()) };
+                if owner.answers_doubt(ack.id) {
+                    self.settle_doubts(session);
+                } else {
+                    owner.inflight.complete(ack.id)?;
+                    self.note_progress(session);
                 }
-                self.note_progress(session);
             }
         }
         self.pump(now, session);

@@ -61,7 +61,8 @@ pub(crate) enum Receipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WrongStep;
 
-const IDS: u64 = 65_535;
+/// Packet identifiers, from 1 on.
+pub(crate) const IDS: u64 = 65_535;
 
 /// The packet identifier of the message with this number.
 pub(crate) fn id_of(number: u64) -> u16 {
@@ -170,6 +171,16 @@ impl Inflight {
             }
             Step::Published(_) | Step::Done => Err(WrongStep),
         }
+    }
+
+    /// Whether something is under way under this identifier.
+    pub(crate) fn is_in_use(&self, id: u16) -> bool {
+        self.find(id).is_some()
+    }
+
+    /// Whether PUBCOMP is outstanding under this identifier.
+    pub(crate) fn awaits_completion(&self, id: u16) -> bool {
+        self.find(id).is_some_and(|at| matches!(self.places[at].step, Step::Released))
     }
 
     /// The message cannot be sent to this client at all.

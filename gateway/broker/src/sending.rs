@@ -99,6 +99,7 @@ impl Broker {
         loop {
             let attempt = match self.sessions.get(slot) {
                 Some(session) if session.connection.is_none() => return,
+                Some(session) if self.has_doubts(session) => self.send_doubts(slot),
                 Some(session) if session.inflight.has_unsent() => self.send_again(now, slot),
                 Some(session) if !session.queue.is_empty() => self.send_queued(now, slot),
                 Some(session) if !session.replays.is_empty() => self.send_retained(now, slot),
@@ -120,6 +121,20 @@ impl Broker {
             return None;
         }
         connection.open().map(|open| open.window)
+    }
+
+    /// PUBRELs of what is gone go before everything else.
+    fn has_doubts(&self, session: &Session) -> bool {
+        let (Some(durable), Some(kept)) = (&self.durable, &session.kept) else { return false };
+        kept.doubts.are_to_be_asked(durable.persisted)
+    }
+
+    fn send_doubts(&mut self, slot: u32) -> Attempt {
+        if self.with_room(slot).is_none() {
+            return Attempt::Wait;
+        }
+        self.ask_about_doubts(slot);
+        Attempt::Done
     }
 
     /// Repeats the next PUBLISH of an earlier connection, with DUP [MQTT-3.3.1-1] and its
@@ -173,7 +188,8 @@ impl Broker {
         }
         let Phase::Open(open) = &connection.phase else { return Attempt::Wait };
         let window = open.window;
-        if !session.inflight.is_open(window, number) {
+        let in_doubt = session.kept.as_ref().is_some_and(|kept| kept.doubts.hold(number));
+        if in_doubt || !session.inflight.is_open(window, number) {
             return Attempt::Wait;
         }
         let qos = first.qos();
@@ -207,9 +223,7 @@ impl Broker {
     fn drop_first(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(delivery) = session.queue.pop_front() else { return };
-        if session.kept.is_some() {
-            session.inflight.skip(delivery.seq);
-        }
+        let begun = session.pass_over(delivery.seq, delivery.qos());
         session.dropped += 1;
         session.choked = false;
         session.held_bytes -= delivery.bytes();
@@ -217,6 +231,9 @@ impl Broker {
         self.spool_done(slot, delivery.seq, delivery.bytes());
         self.note_taken(slot, delivery.bytes());
         self.note_progress(slot);
+        if begun {
+            self.say_released(slot, [delivery.seq]);
+        }
     }
 
     /// A message under way to a session is done with, if `finish` finds it.

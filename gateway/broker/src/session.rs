@@ -142,6 +142,14 @@ impl Session {
         }
     }
 
+    /// The spool record at which it reads, unless it reads live.
+    pub(crate) fn reads_from(&self) -> Option<u64> {
+        match self.kept.as_ref()?.reads {
+            Reads::From(at) => Some(at),
+            Reads::Live => None,
+        }
+    }
+
     /// Whether something waits for the client.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.queue.is_empty()

@@ -16,7 +16,7 @@ use crate::timers::{Fired, MAX_NAME, MAX_SPAN_MS, TimerSet};
 use crate::trace::{Carried, Room};
 
 /// A record that has passed this many functions is dead-lettered: it runs in a circle.
-const MAX_HOPS: u8 = 16;
+pub(crate) const MAX_HOPS: u8 = 16;
 
 /// What a valid output asks for.
 #[derive(Default)]
@@ -41,6 +41,8 @@ pub(crate) struct Effects {
     /// The request that the call was for: it is done with the commit.
     pub(crate) done: Option<Box<Done>>,
     pub(crate) logs: Vec<(u8, String)>,
+    /// Functions that what comes of it has passed.
+    pub(crate) hops: u8,
     /// For the trace contexts that outputs carry on.
     pub(crate) room: Room,
     pub(crate) traces_dropped: u64,

@@ -15,6 +15,7 @@ use tidegate_stream::{DefineError, Log, TableId, Transaction};
 use crate::clock::{ClockQuality, Now};
 use crate::function::NO_ROOM_PAUSE;
 use crate::gateway::Gateway;
+use crate::watching::{Change, MAX_TOLD_BYTES};
 
 /// Name of the table, one for all functions.
 const TABLE: &str = "function-expiries";
@@ -191,14 +192,19 @@ impl Gateway {
     /// the clock their time.
     pub(crate) fn expire(&mut self, now: Now, index: usize) -> Expired {
         let run = &self.functions[index];
-        let changes = run.expiries.due(now, self.notes.max_bytes());
+        let mut changes = run.expiries.due(now, self.notes.max_bytes());
         if changes.is_empty() {
             return Expired::None;
         }
         let mut transaction = Transaction::new();
-        let mut freed = 0;
+        let (mut freed, mut told, mut done) = (0, 0, 0);
         let held = self.log.table_entries(run.table);
         for change in &changes {
+            // As much as one commit may tell; the rest comes with the next.
+            if told > MAX_TOLD_BYTES / 2 {
+                break;
+            }
+            done += 1;
             let entry = [&run.expiries.prefix[..], &change.key].concat();
             if let Some(expiry) = change.new {
                 transaction.put(run.expiries.table, entry, expiry.encode());
@@ -209,8 +215,12 @@ impl Gateway {
             if let Some(value) = held.get(&change.key) {
                 freed += change.key.len() + value.len();
                 transaction.delete(run.table, change.key.clone());
+                let gone = Change { key: &change.key, old: Some(value), new: None };
+                let (name, gone) = (&run.plan.name, std::iter::once(gone));
+                told += self.stage_told(now, name, 0, gone, &mut transaction);
             }
         }
+        changes.truncate(done);
         let committed = self.log.commit(now.instant, transaction);
         let run = &mut self.functions[index];
         if let Err(error) = committed {

@@ -27,6 +27,7 @@ use crate::call::{Call, CallId, CallResult};
 use crate::clock::Now;
 use crate::events::Allowance;
 use crate::figures::FIGURES_EVERY;
+use crate::firmware::Firmware;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
 use crate::import::Imports;
@@ -79,6 +80,10 @@ pub enum Output {
     Uplink(usize, Action),
     /// Start or stop what takes the calls of a function.
     Function(FunctionOrder),
+    /// Read this block of a bundle and hand it to [`Gateway::handle_firmware_read`].
+    ReadFirmware(tidegate_firmware::Read),
+    /// Send this to a device on a serial line.
+    Letter(tidegate_firmware::Letter),
     /// Something an operator should read.
     Notice(Notice),
 }
@@ -200,6 +205,11 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// The log does not take what has become of firmware.
+    FirmwareNotKept {
+        /// Why.
+        why: String,
+    },
     /// The stream `losses` does not take what the ledger says; it is told later.
     LossesWait {
         /// Why.
@@ -250,6 +260,7 @@ pub struct Gateway {
     /// Calls begun so far.
     pub(crate) calls: u64,
     pub(crate) versions: Versions,
+    pub(crate) firmware: Firmware,
     /// Requests without an answer.
     pub(crate) open: Open,
     pub(crate) uplinks: Vec<UplinkRun>,
@@ -327,6 +338,8 @@ pub enum PlantedBug {
     PubrelNotAwaited,
     /// PUBCOMP leaves before it is durable that the packet identifier is free.
     PubcompNotAwaited,
+    /// Functions are told of what a call changes by a commit before that of the call.
+    ToldApart,
     /// The spool's cursor passes what clients have not acknowledged.
     SpoolPassedEarly,
 }
@@ -365,6 +378,7 @@ impl Gateway {
         let imports = Imports::define(&mut log)?;
         let sessions = Sessions::define(&mut log, &plan)?;
         let versions = Versions::define(&mut log, &routes, &plan)?;
+        let firmware = Firmware::define(&mut log, &routes, now)?;
         drop_unplanned_readers(&mut log, &functions, &versions, &uplinks, sessions.reader);
         notes.forget(&mut log, now.instant, |log, note| {
             versions.has_function(log, note.function) || is_of_use(log, &functions, note)
@@ -394,6 +408,7 @@ impl Gateway {
             letters,
             calls: 0,
             versions,
+            firmware,
             open: Open::default(),
             uplinks,
             losses,
@@ -520,6 +535,9 @@ impl Gateway {
             self.judge_trials(now);
             self.judge_canaries(now);
         }
+        if !self.stopping {
+            self.pass_firmware_time(now);
+        }
         if self.open.poll_timeout().is_some_and(|at| at <= now.instant) {
             self.answer_late(now);
         }
@@ -538,10 +556,12 @@ impl Gateway {
         let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
         let trials = self.versions.poll_timeout().filter(|_| served);
         let requests = self.open.poll_timeout();
+        let firmware = self.firmware.poll_timeout().filter(|_| served);
         [self.broker.poll_timeout(), self.log.poll_timeout(), self.retry_held_at, trials, requests]
             .into_iter()
             .flatten()
             .chain(functions)
+            .chain(firmware)
             .chain(uplinks)
             .fold(self.next_trim, Instant::min)
     }
@@ -622,6 +642,7 @@ impl Gateway {
         if !self.stopping {
             moved |= self.sweep(now);
             moved |= self.count_spool(now);
+            moved |= self.step_firmware(now);
             for index in 0..self.functions.len() {
                 moved |= self.step_function(now, index);
             }
@@ -645,6 +666,7 @@ impl Gateway {
             }
         }
         self.release_seals();
+        self.release_firmware(now);
         self.release_sessions(now);
         self.standstill.round_ended();
         self.wake_readers();

@@ -11,7 +11,7 @@ use crate::attributes::Attributes;
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
 use crate::notes::Notes;
-use crate::plan::{EVENT_STREAM, FunctionPlan, InputPlan, Ordering};
+use crate::plan::{EVENT_STREAM, EventKind, FunctionPlan, InputPlan, Ordering};
 use crate::progress::{MAX_AHEAD, Progress};
 use crate::queue::{InputRecord, Key, Queue, Tries};
 use crate::route::Routes;
@@ -98,13 +98,15 @@ impl Intake {
         notes: Notes,
         plan: &FunctionPlan,
     ) -> Result<Option<Intake>, BuildError> {
-        if plan.events.is_empty() {
+        if !plan.is_told() {
             return Ok(None);
         }
         let stream = routes.required(EVENT_STREAM, &format!("function \"{}\"", plan.name))?;
         let name = format!("fn/{}", plan.name);
         let is_new = !log.readers().any(|(_, of, known)| of == stream && known == name);
-        let topics = plan.events.iter().filter_map(|kind| TopicFilter::parse(kind.name()).ok());
+        let state = (!plan.watches.is_empty()).then_some(EventKind::State);
+        let kinds = plan.events.iter().copied().chain(state);
+        let topics = kinds.filter_map(|kind| TopicFilter::parse(kind.name()).ok());
         let input = InputPlan { stream: EVENT_STREAM.to_owned(), topics: topics.collect() };
         if is_new {
             let reader = log.reader(stream, &name)?;

@@ -16,6 +16,7 @@ mod events;
 mod expiry;
 mod figures;
 mod firing;
+mod firmware;
 mod foreign;
 mod function;
 mod gateway;
@@ -57,6 +58,7 @@ mod trace;
 mod uplink;
 mod verdict;
 mod versions;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -75,9 +77,10 @@ pub use late::{LATE_SUFFIX, LateLimits};
 pub use letters::LetterError;
 pub use listing::{CanaryEntry, FailedEntry, FunctionEntry, Metering, VersionEntry};
 pub use plan::{
-    DEAD_LETTER_STREAM, EVENT_STREAM, EventKind, FUNCTION_STREAM, FunctionPlan, InputPlan,
-    LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WORKERS, Missed,
-    Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback, StreamPlan, UplinkPlan,
+    DEAD_LETTER_STREAM, EVENT_STREAM, EventKind, FIRMWARE_STREAM, FUNCTION_STREAM, FunctionPlan,
+    InputPlan, LOSS_STREAM, MAX_CAUGHT_UP, MAX_INPUTS, MAX_SCHEDULES, MAX_TIMERS, MAX_WATCHES,
+    MAX_WORKERS, Missed, Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback,
+    StreamPlan, UplinkPlan, WatchPlan,
 };
 pub use request::{Answer, MAX_WAITING_REQUESTS, Once, Request, RequestId};
 pub use tidegate_uplink::UplinkEvent;

@@ -22,12 +22,17 @@ pub const LOSS_STREAM: &str = "losses";
 /// (`docs/formats/package.md`).
 pub const FUNCTION_STREAM: &str = "function-events";
 
+/// The stream that tells how devices come along with firmware, in every gateway
+/// (`docs/formats/firmware-campaigns.md`).
+pub const FIRMWARE_STREAM: &str = "firmware-events";
+
 /// The stream of what functions are told of, in a gateway where one wants it. Its name is
 /// reserved.
 pub const EVENT_STREAM: &str = "gateway-events";
 
 /// Names of streams that exist in every gateway and cannot be configured.
-pub const RESERVED_STREAMS: [&str; 3] = [DEAD_LETTER_STREAM, LOSS_STREAM, FUNCTION_STREAM];
+pub const RESERVED_STREAMS: [&str; 4] =
+    [DEAD_LETTER_STREAM, LOSS_STREAM, FUNCTION_STREAM, FIRMWARE_STREAM];
 
 /// A whole gateway.
 #[derive(Debug, Clone)]
@@ -88,6 +93,9 @@ pub const MAX_INPUTS: usize = 16;
 /// Most schedules of a function, each with a note of some 100 bytes.
 pub const MAX_SCHEDULES: usize = 16;
 
+/// Most watches of a function: each is looked at for each key that a commit changes.
+pub const MAX_WATCHES: usize = 16;
+
 /// Most runs that [`Missed::All`] makes up for at once; older ones are counted only.
 pub const MAX_CAUGHT_UP: u64 = 1000;
 
@@ -123,8 +131,19 @@ pub struct FunctionPlan {
     pub schedules: Vec<SchedulePlan>,
     /// What it is told of (each kind once).
     pub events: Vec<EventKind>,
+    /// Whose state it is told of when that changes (at most [`MAX_WATCHES`]).
+    pub watches: Vec<WatchPlan>,
     /// The HTTP routes that it answers.
     pub routes: Vec<HttpRoute>,
+}
+
+/// Keys of another function's state of which a function is told when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchPlan {
+    /// The other function's name.
+    pub function: String,
+    /// What the keys begin with; empty: all keys.
+    pub prefix: String,
 }
 
 /// What a function can be told of (`docs/formats/abi-tg1.md`, Events).
@@ -144,11 +163,13 @@ pub enum EventKind {
     Disconnected,
     /// What the log holds has risen above a level, or fallen below it.
     Disk,
+    /// A key of a state that it watches has changed.
+    State,
 }
 
 impl EventKind {
-    /// All of them.
-    pub const ALL: [EventKind; 7] = [
+    /// Those that are told to who names them; [`EventKind::State`] comes with a watch.
+    pub const NAMED: [EventKind; 7] = [
         EventKind::Start,
         EventKind::Stop,
         EventKind::Online,
@@ -169,13 +190,14 @@ impl EventKind {
             EventKind::Connected => "connected",
             EventKind::Disconnected => "disconnected",
             EventKind::Disk => "disk",
+            EventKind::State => "state",
         }
     }
 
-    /// The kind of this name.
+    /// The kind of this name, of [`EventKind::NAMED`].
     #[must_use]
     pub fn named(name: &str) -> Option<EventKind> {
-        EventKind::ALL.into_iter().find(|kind| kind.name() == name)
+        EventKind::NAMED.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -254,8 +276,22 @@ impl FunctionPlan {
             timers: 16,
             schedules: Vec::new(),
             events: Vec::new(),
+            watches: Vec::new(),
             routes: Vec::new(),
         }
+    }
+
+    /// Whether it is told of anything beside records.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.events.is_empty() || !self.watches.is_empty()
+    }
+
+    /// Whether it is told of this key in the state of a function.
+    pub(crate) fn watches(&self, function: &str, key: &[u8]) -> bool {
+        let fits = |watch: &WatchPlan| {
+            watch.function == function && key.starts_with(watch.prefix.as_bytes())
+        };
+        self.watches.iter().any(fits)
     }
 }
 

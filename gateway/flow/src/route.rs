@@ -7,7 +7,10 @@ use tidegate_stream::{Log, Overflow, StreamConfig, StreamId};
 
 use crate::gateway::BuildError;
 use crate::key::PartitionKey;
-use crate::plan::{DEAD_LETTER_STREAM, EVENT_STREAM, FUNCTION_STREAM, LOSS_STREAM, Plan};
+use crate::plan::{
+    DEAD_LETTER_STREAM, EVENT_STREAM, FIRMWARE_STREAM, FUNCTION_STREAM, FunctionPlan, LOSS_STREAM,
+    Plan,
+};
 
 /// Most bytes that dead letters keep; the oldest go first, into the loss ledger.
 const DEAD_LETTER_BYTES: u64 = 16 * 1024 * 1024;
@@ -17,6 +20,9 @@ const LOSS_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Most bytes that events of functions keep: some thousand of them.
 const FUNCTION_BYTES: u64 = 1024 * 1024;
+
+/// Quota of the stream that tells of firmware: some 10,000 events.
+const FIRMWARE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Most bytes of events that functions have not handled: some 10,000 of them.
 const EVENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -68,8 +74,9 @@ impl Routes {
         routes.reserve(log, DEAD_LETTER_STREAM, DEAD_LETTER_BYTES, RESERVED_RETAIN)?;
         routes.reserve(log, LOSS_STREAM, LOSS_BYTES, RESERVED_RETAIN)?;
         routes.reserve(log, FUNCTION_STREAM, FUNCTION_BYTES, RESERVED_RETAIN)?;
+        routes.reserve(log, FIRMWARE_STREAM, FIRMWARE_BYTES, RESERVED_RETAIN)?;
         let was_there = log.streams().any(|(_, name)| name == EVENT_STREAM);
-        if was_there || plan.functions.iter().any(|function| !function.events.is_empty()) {
+        if was_there || plan.functions.iter().any(FunctionPlan::is_told) {
             routes.reserve_events(log)?;
         }
         Ok(routes)

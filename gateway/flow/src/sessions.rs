@@ -19,6 +19,7 @@ use tidegate_stream::{
 use crate::answers::answer_table_room;
 use crate::attributes::{self, Attributes};
 use crate::clock::{ClockQuality, Now};
+use crate::firmware::FIRMWARE_TABLE_BYTES;
 use crate::gateway::{Gateway, Notice, Output, PlantedBug};
 use crate::letters::LETTER_TABLE_BYTES;
 use crate::plan::Plan;
@@ -66,6 +67,7 @@ pub(crate) fn with_table_room(plan: &Plan) -> LogOptions {
     options.max_table_bytes += plan.broker.max_retained_bytes + SESSION_TABLE_BYTES;
     options.max_table_bytes += lane_table_room(plan.functions.len()) + LETTER_TABLE_BYTES;
     options.max_table_bytes += answer_table_room(plan.functions.len());
+    options.max_table_bytes += FIRMWARE_TABLE_BYTES;
     options
 }
 
@@ -419,7 +421,11 @@ impl Gateway {
         };
         let outcome = self.log.read(now.instant, self.sessions.spool, Seq(from), SWEEP, &mut visit);
         let next = match outcome {
-            ReadOutcome::Read { next } | ReadOutcome::Lost { next } => next.0,
+            ReadOutcome::Read { next } => next.0,
+            ReadOutcome::Lost { next } => {
+                self.broker.spool_gone(from, next.0);
+                next.0
+            }
             ReadOutcome::Fetching => {
                 self.sessions.fetching = true;
                 return false;
@@ -453,7 +459,11 @@ impl Gateway {
         };
         let outcome = self.log.read(now.instant, self.sessions.spool, Seq(from), SWEEP, &mut visit);
         let next = match outcome {
-            ReadOutcome::Read { next } | ReadOutcome::Lost { next } => next.0,
+            ReadOutcome::Read { next } => next.0,
+            ReadOutcome::Lost { next } => {
+                self.broker.spool_gone(from, next.0);
+                next.0
+            }
             ReadOutcome::Fetching => {
                 self.sessions.counting = true;
                 return false;

@@ -10,6 +10,7 @@ mod edges;
 mod epochs;
 mod events;
 mod expiry;
+mod firmware;
 mod imports;
 mod lanes;
 mod letters;
@@ -25,6 +26,7 @@ mod shared;
 mod tidings;
 mod timers;
 mod versions;
+mod watching;
 mod wills;
 
 use std::collections::BTreeMap;
@@ -70,6 +72,9 @@ struct Bench {
     held_disk: Vec<tidegate_stream::DiskRequest>,
     /// Calls end when the test says so.
     calls_take_time: bool,
+    /// Blocks of firmware that are to be read, and what goes to devices on serial lines.
+    reads: Vec<tidegate_firmware::Read>,
+    letters: Vec<tidegate_firmware::Letter>,
     held_calls: Vec<Call>,
     upstream_holds: Vec<tidegate_uplink::Held>,
     /// The newest session that was asked for.
@@ -100,6 +105,8 @@ impl Bench {
             since_ms: Duration::ZERO,
             guest,
             calls: 0,
+            reads: Vec::new(),
+            letters: Vec::new(),
             sent: Vec::new(),
             batches: Vec::new(),
             ranges: Vec::new(),
@@ -222,6 +229,8 @@ impl Bench {
                 Output::Uplink(index, action) => self.upstream(index, action),
                 Output::Function(order) => self.orders.push(order),
                 Output::Answer(id, answer) => self.answers.push((id, answer)),
+                Output::ReadFirmware(read) => self.reads.push(read),
+                Output::Letter(letter) => self.letters.push(letter),
                 Output::Authenticate(conn, _) => {
                     let access = self.access.clone().expect("a plan without logins");
                     self.gateway.authenticated(self.now, conn, Ok(access));

@@ -47,7 +47,7 @@ enum For {
 }
 
 /// Members of the JSON beside those that all events have.
-type Members<'a> = &'a [(&'a str, String)];
+pub(crate) type Members<'a> = &'a [(&'a str, String)];
 
 impl Gateway {
     /// What an MQTT client has done, if functions are told of that.
@@ -184,7 +184,7 @@ impl Gateway {
             return self.set_mode(now, index, Mode::Paused);
         };
         let (client, why) = (addressee(&run.plan.name), [("why", quoted("paused"))]);
-        let record = event_record(now, &self.name, client, EventKind::Stop, &why);
+        let record = event_record(now, &self.name, client, EventKind::Stop, &why, 0);
         let mode = Mode::Draining(vec![(stream, self.log.next_seq(stream).plus(1))]);
         self.set_mode_with(now, index, mode, Some((stream, record)))
     }
@@ -230,7 +230,7 @@ impl Gateway {
             For::All => CLIENT.to_owned(),
             For::One(index) => addressee(&self.functions[index].plan.name),
         };
-        let record = event_record(now, &self.name, client, kind, members);
+        let record = event_record(now, &self.name, client, kind, members, 0);
         let seq = self.log.next_seq(stream);
         let mut transaction = Transaction::new();
         transaction.append(stream, record);
@@ -258,16 +258,19 @@ pub(crate) fn addressee(function: &str) -> String {
     format!("fn/{function}")
 }
 
-fn event_record(
+/// An event as a record; what led to it has passed so many functions (`hops`).
+pub(crate) fn event_record(
     now: Now,
     gateway: &str,
     client: String,
     kind: EventKind,
     members: Members<'_>,
+    hops: u8,
 ) -> Record {
     let attributes = Attributes {
         clock: now.clock,
         qos: 0,
+        hops,
         content_type: Some("application/json".to_owned()),
         payload_utf8: true,
         ..Attributes::default()

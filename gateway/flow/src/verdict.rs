@@ -200,6 +200,7 @@ impl Gateway {
         let mut transaction = Transaction::new();
         let staged = self.stage_emits(now, index, effects, &mut transaction);
         let state = self.stage_state(now, index, effects, &mut transaction);
+        self.stage_told_of_call(now, index, effects, &mut transaction);
         let run = &self.functions[index];
         let fired = effects.fired.as_ref();
         let timers = run.timers.stage(now, fired, &effects.timers, &mut transaction);
@@ -218,7 +219,7 @@ impl Gateway {
         let changes = if self.planted == Some(PlantedBug::CursorApart) {
             let mut apart = Transaction::new();
             let changes = self.stage_done(run, done, &mut apart);
-            self.commit_cursor_apart(now, apart);
+            self.commit_apart(now, apart);
             changes
         } else {
             self.stage_done(run, done, &mut transaction)
@@ -482,8 +483,28 @@ impl Gateway {
         }
     }
 
-    /// The mistake that [`PlantedBug::CursorApart`] stands for.
-    fn commit_cursor_apart(&mut self, now: Now, alone: Transaction) {
+    /// What those are told who watch what the call changes.
+    fn stage_told_of_call(
+        &mut self,
+        now: Now,
+        index: usize,
+        effects: &Effects,
+        into: &mut Transaction,
+    ) {
+        let (name, changes) = (&self.functions[index].plan.name, self.changes(index, effects));
+        if self.planted == Some(PlantedBug::ToldApart) {
+            let mut apart = Transaction::new();
+            self.stage_told(now, name, effects.hops, changes, &mut apart);
+            if !apart.is_empty() {
+                self.commit_apart(now, apart);
+            }
+            return;
+        }
+        self.stage_told(now, name, effects.hops, changes, into);
+    }
+
+    /// The mistake that [`PlantedBug::CursorApart`] and [`PlantedBug::ToldApart`] stand for.
+    fn commit_apart(&mut self, now: Now, alone: Transaction) {
         if self.log.commit(now.instant, alone).is_ok() {
             self.log.flush(now.instant);
             while let Some(request) = self.log.poll_disk(now.instant) {
@@ -523,6 +544,9 @@ impl Gateway {
         for operation in reader.iter() {
             effects.take(&run.plan, batch, hops, &operation)?;
         }
+        effects.hops = hops;
+        self.break_circle(index, batch.len(), &mut effects);
+        self.check_told(now, index, &effects)?;
         let bytes = self.stage_state(now, index, &effects, &mut Transaction::new()).bytes;
         if bytes > run.plan.state_bytes {
             return Err(format!(

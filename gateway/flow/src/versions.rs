@@ -485,7 +485,7 @@ impl Gateway {
             return Err(VersionError::Slots);
         }
         let refused = |error: BuildError| VersionError::Refused(error.to_string());
-        if !plan.events.is_empty() {
+        if plan.is_told() {
             self.routes.reserve_events(&mut self.log).map_err(refused)?;
         }
         let (notes, seed) = (self.notes, self.versions.seed);

@@ -9,6 +9,7 @@
 //! client at a time [`MAX_IMPORT`]; a client that is idle for [`IDLE`] or does not read its answer for as long is dropped.
 
 mod control;
+mod firmware;
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -28,12 +29,14 @@ use tokio::time::timeout;
 
 use crate::core_handle::{CoreHandle, ExportPage, TailPage};
 use crate::export::{CarriedRecord, MAX_ID, Origin};
+use crate::firmware::Bundles;
 use crate::guest_log::GuestLog;
 use crate::hex;
 use crate::packages::{Canary, Installed, Installer};
 use crate::shutdown::Shutdown;
 
 pub use control::{Control, Controlled, MAX_LETTERS, MAX_LOG_PAGE};
+pub use firmware::{Firmware, FirmwareTold, Halt};
 
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
@@ -156,6 +159,8 @@ pub enum Request {
     },
     /// Something else about a function.
     Control(Control),
+    /// Something about devices and their firmware.
+    Firmware(Firmware),
 }
 
 /// What is answered.
@@ -194,6 +199,8 @@ pub enum Answer {
     },
     /// To [`Request::Control`].
     Control(Controlled),
+    /// To [`Request::Firmware`].
+    Firmware(FirmwareTold),
     /// The request is wrong, or the core does not answer.
     Error(String),
 }
@@ -205,6 +212,8 @@ pub struct AdminSocket {
     path: PathBuf,
     /// Takes packages.
     installer: Option<Arc<Installer>>,
+    /// Takes bundles of firmware.
+    bundles: Option<Arc<Bundles>>,
     /// What functions say.
     log: GuestLog,
 }
@@ -225,8 +234,8 @@ impl AdminSocket {
             }
         }
         let listener = UnixListener::bind(&unnamed)?;
-        let (installer, log) = (None, GuestLog::default());
-        let socket = Self { listener, path: path.to_owned(), installer, log };
+        let (installer, bundles, log) = (None, None, GuestLog::default());
+        let socket = Self { listener, path: path.to_owned(), installer, bundles, log };
         socket.listener.set_nonblocking(true)?;
         fs::set_permissions(&unnamed, Permissions::from_mode(0o600))?;
         fs::rename(&unnamed, path)?;
@@ -237,6 +246,13 @@ impl AdminSocket {
     #[must_use]
     pub fn with_installer(mut self, installer: Installer) -> Self {
         self.installer = Some(Arc::new(installer));
+        self
+    }
+
+    /// The same, for a gateway that firmware can be pushed to.
+    #[must_use]
+    pub fn with_bundles(mut self, bundles: Bundles) -> Self {
+        self.bundles = Some(Arc::new(bundles));
         self
     }
 
@@ -265,9 +281,10 @@ impl AdminSocket {
                 Ok((stream, _)) => {
                     let (core, shutdown, long) = (core.clone(), shutdown.clone(), long.clone());
                     let (installer, log) = (self.installer.clone(), self.log.clone());
+                    let bundles = self.bundles.clone();
                     tokio::spawn(async move {
                         tokio::select! {
-                            ended = client(stream, &core, (installer.as_deref(), &log), &long) => if let Err(error) = ended {
+                            ended = client(stream, &core, (installer.as_deref(), bundles.as_deref(), &log), &long) => if let Err(error) = ended {
                                 tracing::debug!(%error, "administration client ended");
                             },
                             () = shutdown.wait() => {}
@@ -295,7 +312,7 @@ impl Drop for AdminSocket {
 async fn client(
     stream: tokio::net::UnixStream,
     core: &CoreHandle,
-    behind: (Option<&Installer>, &GuestLog),
+    behind: (Option<&Installer>, Option<&Bundles>, &GuestLog),
     long: &Semaphore,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -332,7 +349,7 @@ async fn client(
 async fn answer(
     line: &[u8],
     core: &CoreHandle,
-    (installer, log): (Option<&Installer>, &GuestLog),
+    (installer, bundles, log): (Option<&Installer>, Option<&Bundles>, &GuestLog),
 ) -> Answer {
     let request = match parse(line) {
         Ok(request) => request,
@@ -358,6 +375,10 @@ async fn answer(
         Request::Functions => core.functions().await.map(Answer::Functions),
         Request::Control(order) => {
             return control::control(order, core, log).await.unwrap_or_else(Answer::Error);
+        }
+        Request::Firmware(request) => {
+            let told = firmware::firmware(request, core, bundles).await;
+            return told.unwrap_or_else(Answer::Error);
         }
         request @ (Request::PushBegin { .. }
         | Request::PushBlock { .. }
@@ -404,7 +425,8 @@ async fn change(
         | Request::Imported { .. }
         | Request::Import { .. }
         | Request::Functions
-        | Request::Control(_) => Err("this changes no function".to_owned()),
+        | Request::Control(_)
+        | Request::Firmware(_) => Err("this changes no function".to_owned()),
     }
 }
 
@@ -716,6 +738,7 @@ impl AdminClient {
             Answer::Installed(_) => "a version",
             Answer::Removed { .. } => "a removed function",
             Answer::Control(_) => "an order that was carried out",
+            Answer::Firmware(_) => "something about firmware",
             Answer::Error(_) => "an error",
         };
         AdminError::Unknown { path: self.path.clone(), text: format!("{text} to another question") }

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidegate_firmware::{CampaignStatus, DeviceStatus, Release, Terms};
 use tidegate_flow::status::{LossReport, Status};
 use tidegate_flow::{Answer, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version};
+use tidegate_wire::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -105,6 +107,13 @@ pub enum CoreRequest {
         /// Takes the answer.
         reply: oneshot::Sender<Answer>,
     },
+    /// Something about devices and their firmware.
+    Firmware {
+        /// What.
+        ask: FirmwareAsk,
+        /// Takes the answer, once what it tells is on flash, or why nothing has changed.
+        reply: oneshot::Sender<Result<FirmwareAnswer, String>>,
+    },
     /// A pushed function is to come, change or go.
     Change {
         /// What is to happen.
@@ -112,6 +121,45 @@ pub enum CoreRequest {
         /// Takes the end of it, once it is on flash, or why nothing has changed.
         reply: oneshot::Sender<Result<(), String>>,
     },
+}
+
+/// What is asked about devices and their firmware.
+#[derive(Debug)]
+pub enum FirmwareAsk {
+    /// Begin to bring a release to devices.
+    Start {
+        /// The bundle, whose file is there.
+        bundle: Digest,
+        /// What is in it.
+        release: Box<Release>,
+        /// How to go about it.
+        terms: Terms,
+    },
+    /// End a campaign.
+    Cancel(u64),
+    /// Forget a device.
+    Forget(String),
+    /// All campaigns.
+    Campaigns,
+    /// All devices.
+    Devices,
+    /// The bundles that campaigns need.
+    Needed,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub enum FirmwareAnswer {
+    /// The campaign's number.
+    Started(u64),
+    /// It is done.
+    Done,
+    /// All campaigns.
+    Campaigns(Vec<CampaignStatus>),
+    /// All devices.
+    Devices(Vec<DeviceStatus>),
+    /// The bundles that campaigns need.
+    Needed(Vec<Digest>),
 }
 
 /// What an operator orders of a function.
@@ -423,6 +471,15 @@ impl CoreHandle {
     /// As [`CoreHandle::install`].
     pub async fn control(&self, order: ControlOrder) -> Result<ControlDone, AskError> {
         let request = |reply| CoreRequest::Control { order, reply };
+        self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
+    }
+
+    /// Asks about devices and their firmware; answers when what it tells is on flash.
+    ///
+    /// # Errors
+    /// As [`CoreHandle::install`].
+    pub async fn firmware(&self, ask: FirmwareAsk) -> Result<FirmwareAnswer, AskError> {
+        let request = |reply| CoreRequest::Firmware { ask, reply };
         self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
     }
 

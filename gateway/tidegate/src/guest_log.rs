@@ -172,6 +172,7 @@ impl GuestLog {
             | Notice::Setback { .. }
             | Notice::SessionsWait { .. }
             | Notice::LossesWait { .. }
+            | Notice::FirmwareNotKept { .. }
             | Notice::Rejected { .. } => {}
         }
     }

@@ -9,6 +9,7 @@ pub mod core_handle;
 pub mod data_dir;
 pub mod disk;
 pub mod export;
+pub mod firmware;
 pub mod guest_log;
 mod hex;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod logging;
 mod metrics;
 pub mod packages;
 mod rehearsal;
+mod ring_crypto;
 pub mod routes;
 #[cfg(test)]
 mod sample;

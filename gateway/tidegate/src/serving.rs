@@ -6,7 +6,9 @@ use tidegate_flow::status::Status;
 use tidegate_stream::Record;
 use tokio::sync::watch;
 
-use crate::core_handle::{ControlDone, CoreHandle, CoreRequest, ExportPage, TailPage, TailRecord};
+use crate::core_handle::{
+    ControlDone, CoreHandle, CoreRequest, ExportPage, FirmwareAnswer, TailPage, TailRecord,
+};
 use crate::export::{Blob, CarriedRecord, Publisher};
 use crate::sample;
 
@@ -72,6 +74,9 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                 }
                 (Answers::Status(_), CoreRequest::Ask { request, reply }) => {
                     let _ = reply.send(retold(&request));
+                }
+                (Answers::Status(_), CoreRequest::Firmware { reply, .. }) => {
+                    let _ = reply.send(Ok(FirmwareAnswer::Done));
                 }
                 (Answers::Status(_), CoreRequest::Change { reply, .. }) => {
                     let _ = reply.send(Ok(()));

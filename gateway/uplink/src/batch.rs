@@ -54,8 +54,17 @@ pub(crate) struct Collecting {
 }
 
 impl Collecting {
-    pub(crate) fn new(now: Instant, epoch: Epoch, sealed: Option<SeqRange>) -> Collecting {
-        Collecting { epoch, records: Vec::new(), bytes: 0, since: now, sealed }
+    /// A batch of at most `most` records.
+    pub(crate) fn new(
+        now: Instant,
+        epoch: Epoch,
+        sealed: Option<SeqRange>,
+        most: usize,
+    ) -> Collecting {
+        // A list that grows begins with room for four: for one record by itself that is a kilobyte
+        // to ask for and to give back.
+        let records = if most == 1 { Vec::with_capacity(1) } else { Vec::new() };
+        Collecting { epoch, records, bytes: 0, since: now, sealed }
     }
 
     pub(crate) fn push(&mut self, record: OutboundRecord) {

@@ -136,46 +136,53 @@ impl Envelope<'_> {
         payload_is_text: bool,
     ) -> OutboundMessage {
         let mut headers = Vec::with_capacity(12 + self.user.len());
-        let mut put = |name: &str, value: String| headers.push((name.to_owned(), value));
-        put(names::VERSION, Decimal::new(ENVELOPE_VERSION).to_string());
-        put(names::GATEWAY, self.gateway.to_owned());
-        put(names::EPOCH, self.epoch.0.to_string());
-        put(names::STREAM, self.stream.to_owned());
-        put(names::SEQ, self.seq.0.to_string());
-        put(names::TOPIC, self.topic.to_owned());
-        put(names::CLIENT, self.client.to_owned());
-        put(names::TIME, self.unix_ms.to_string());
-        put(names::CLOCK, self.clock.to_string());
+        self.each_header(|name, value| headers.push((name.to_owned(), value.to_owned())));
+        let topic = upstream_topic(self.gateway, self.stream);
+        OutboundMessage { topic, payload, headers, content_type, payload_is_text }
+    }
+
+    /// Each header in its place: name and value.
+    pub(crate) fn each_header(&self, mut put: impl FnMut(&str, &str)) {
+        put(names::VERSION, Decimal::new(ENVELOPE_VERSION).as_str());
+        put(names::GATEWAY, self.gateway);
+        put(names::EPOCH, Decimal::new(u64::from(self.epoch.0)).as_str());
+        put(names::STREAM, self.stream);
+        put(names::SEQ, Decimal::new(self.seq.0).as_str());
+        put(names::TOPIC, self.topic);
+        put(names::CLIENT, self.client);
+        match u64::try_from(self.unix_ms) {
+            Ok(since) => put(names::TIME, Decimal::new(since).as_str()),
+            Err(_) => put(names::TIME, &self.unix_ms.to_string()),
+        }
+        put(names::CLOCK, self.clock.name());
         if let Some(key) = self.key {
-            put(names::KEY, key.to_owned());
+            put(names::KEY, key);
         }
         if let Some(publisher) = self.publisher {
-            put(names::PUB_BOOT, publisher.boot.to_string());
-            put(names::PUB_SEQ, publisher.seq.to_string());
+            put(names::PUB_BOOT, Decimal::new(publisher.boot).as_str());
+            put(names::PUB_SEQ, Decimal::new(publisher.seq).as_str());
         }
         if self.retain {
-            put(names::RETAIN, "1".to_owned());
+            put(names::RETAIN, "1");
         }
         if let Some(expiry) = self.expiry_s {
-            put(names::EXPIRY, expiry.to_string());
+            put(names::EXPIRY, Decimal::new(u64::from(expiry)).as_str());
         }
         if let Some(topic) = self.response_topic {
-            put(names::RESPONSE_TOPIC, topic.to_owned());
+            put(names::RESPONSE_TOPIC, topic);
         }
         if let Some(correlation) = &self.correlation {
-            put(names::CORRELATION, hex(correlation));
+            put(names::CORRELATION, &hex(correlation));
         }
         for (name, value) in &self.user {
             // The publisher's identity is above already.
             let identity = *name == names::PUB_BOOT || *name == names::PUB_SEQ;
             if names::is_reserved(name) && !(identity && self.publisher.is_some()) {
-                put(&format!("{}{name}", names::ESCAPE), (*value).to_owned());
+                put(&format!("{}{name}", names::ESCAPE), value);
             } else if !names::is_reserved(name) {
-                put(name, (*value).to_owned());
+                put(name, value);
             }
         }
-        let topic = upstream_topic(self.gateway, self.stream);
-        OutboundMessage { topic, payload, headers, content_type, payload_is_text }
     }
 }
 
@@ -348,12 +355,18 @@ fn unhex(text: &str) -> Result<Vec<u8>, EnvelopeError> {
         .ok_or_else(wrong)
 }
 
-impl fmt::Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Clock {
+    fn name(self) -> &'static str {
+        match self {
             Clock::Synced => names::CLOCK_SYNCED,
             Clock::Unsynced => names::CLOCK_UNSYNCED,
-        })
+        }
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -51,6 +51,7 @@ mod boundaries;
 pub mod envelope;
 mod flights;
 mod lane;
+pub mod mqtt;
 mod options;
 mod rate;
 mod record;

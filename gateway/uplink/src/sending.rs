@@ -139,7 +139,9 @@ impl Uplink {
         if !fits {
             self.close(now, at);
         }
-        let open = self.collecting[at].get_or_insert_with(|| Collecting::new(now, epoch, sealed));
+        let most = self.options.batch_records;
+        let open =
+            self.collecting[at].get_or_insert_with(|| Collecting::new(now, epoch, sealed, most));
         open.push(record);
         let full = if open.sealed.is_some() {
             open.is_sealed_full()

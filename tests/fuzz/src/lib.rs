@@ -1,4 +1,4 @@
-//! Fuzz targets for the MQTT broker core and the runtime of functions. A target is a function of bytes that panics at a
+//! Fuzz targets for the MQTT broker core, the MQTT client of the uplink and the runtime of functions. A target is a function of bytes that panics at a
 //! finding, so that any fuzzer can drive it; the program beside it mutates the committed corpus
 //! (`corpus/TARGET`) without knowledge of coverage, on the stable compiler and reproducibly.
 //!
@@ -7,6 +7,8 @@
 //!   when everybody has gone.
 //! - `machine`: the bytes are read as steps of several clients: packets valid and invalid, lost
 //!   connections, time. A reference model of MQTT delivery says who must get what.
+//! - `uplink`: bytes from a server at the MQTT client of the uplink. Whatever they are, no batch is
+//!   answered twice, memory keeps its bounds, and what it writes is valid for the broker core.
 //! - `modules`: changes to modules of functions, which are installed, started and called. Whatever
 //!   they are, that ends, within the limits.
 //! - `hostcalls`: imports of functions called with any arguments. A model says what they return and
@@ -23,6 +25,7 @@ pub mod modules;
 pub mod mutate;
 mod owner;
 pub mod packets;
+pub mod uplink;
 
 pub use owner::TRACE;
 
@@ -36,9 +39,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "packets", run: packets::run },
     Target { name: "machine", run: machine::run },
+    Target { name: "uplink", run: uplink::run },
     Target { name: "modules", run: modules::run },
     Target { name: "hostcalls", run: hostcalls::run },
 ];
@@ -85,6 +89,12 @@ mod tests {
     fn delivery_is_what_the_reference_model_says() {
         run("machine", 4_000);
     }
+
+    #[test]
+    fn no_bytes_of_a_server_break_the_uplinks_client() {
+        run("uplink", 20_000);
+    }
+
     #[test]
     fn no_module_gets_past_its_limits() {
         run("modules", 3_000);

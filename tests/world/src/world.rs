@@ -227,7 +227,10 @@ impl World {
         if self.stopping || self.wants_more() || !self.publishers.iter().all(Publisher::is_done) {
             return false;
         }
-        if self.subscribers.iter().any(|subscriber| subscriber.subscribed_at.is_none()) {
+        let waits = |subscriber: &Subscriber| {
+            subscriber.subscribed_at.is_none() || subscriber.unreleased().next().is_some()
+        };
+        if self.subscribers.iter().any(waits) {
             return false;
         }
         let Some(gateway) = self.gateway.as_ref().filter(|gateway| gateway.is_settled()) else {

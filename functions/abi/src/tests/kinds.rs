@@ -98,6 +98,21 @@ fn events_come_by_name_with_a_json_object() {
 }
 
 #[test]
+fn a_change_of_state_says_whose_and_what_was_there_and_is_there() {
+    let event = |seq, payload| MessageRef {
+        seq,
+        ts_ns: 1_700_000_000_123_000_000,
+        topic: "state",
+        payload,
+        ..MessageRef::default()
+    };
+    let changed = br#"{"v":1,"gateway":"gw-01","event":"state","unix_ms":1700000000123,"function":"limits","key":"limit/g3","old":"30","new":"35"}"#;
+    let gone = br#"{"v":1,"gateway":"gw-01","event":"state","unix_ms":1700000000123,"function":"limits","key_hex":"ff00","old_bytes":5000}"#;
+    let entries = [event(3, changed), event(4, gone)];
+    check_input(golden!("input-state"), Kind::Event, &entries);
+}
+
+#[test]
 fn a_frame_without_entries_is_a_frame() {
     check_input(golden!("input-empty"), Kind::Messages, &[]);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::devices::may_speak;
 use super::{Access, Action, LoginError, Screened};
 use crate::broker::Broker;
 use crate::connection::{Candidate, Open, Phase};
@@ -152,7 +153,8 @@ impl Broker {
         access: &Access,
     ) -> Result<(), Refusal> {
         let Some(will) = &candidate.connect.will else { return Ok(()) };
-        if access.may_publish(&will.topic) {
+        let name = access.user().unwrap_or(&candidate.client);
+        if access.may_publish(&will.topic) && may_speak(will.topic.as_str(), name) {
             return Ok(());
         }
         self.counters.denied_publishes += 1;
@@ -181,7 +183,13 @@ impl Open {
     /// Whether the client may publish to `topic`. Publishers tend to stay with their topic, whose
     /// verdict is remembered.
     pub(crate) fn may_publish(&mut self, topic: &TopicName) -> bool {
-        if self.access.is_everything() || self.allowed_topic.as_ref() == Some(topic) {
+        if self.allowed_topic.as_ref() == Some(topic) {
+            return true;
+        }
+        if !may_speak(topic.as_str(), self.access.user().unwrap_or(&self.client)) {
+            return false;
+        }
+        if self.access.is_everything() {
             return true;
         }
         let allowed = self.access.may_publish(topic);

@@ -17,6 +17,7 @@
 
 mod coverage;
 mod crowd;
+mod devices;
 mod gate;
 mod login;
 mod pattern;

@@ -35,14 +35,15 @@ impl Broker {
         let mut denied = session
             .inflight
             .give_up_all(screened, |delivery| !access.may_receive(&delivery.message().topic));
+        let mut begun = Vec::new();
         let waiting = std::mem::take(&mut session.queue);
         for delivery in waiting {
             if access.may_receive(&delivery.message().topic) {
                 session.queue.push_back(delivery);
                 continue;
             }
-            if session.kept.is_some() {
-                session.inflight.skip(delivery.seq);
+            if session.pass_over(delivery.seq, delivery.qos()) {
+                begun.push(delivery.seq);
             }
             denied.push(delivery);
         }
@@ -57,6 +58,7 @@ impl Broker {
             self.deny_delivery(slot, access.user(), delivery.message());
         }
         self.note_progress(slot);
+        self.say_released(slot, begun);
     }
 
     /// Whether the spool record `seq` is one that its session may not have any more; then it is
@@ -80,11 +82,13 @@ impl Broker {
             return false;
         }
         let user = open.access.user().cloned();
-        if let Some(session) = self.sessions.get_mut(slot) {
-            session.inflight.skip(seq);
-        }
+        let session = self.sessions.get_mut(slot);
+        let begun = session.is_some_and(|session| session.pass_over(seq, target.qos));
         self.deny_delivery(slot, user.as_ref(), message);
         self.note_progress(slot);
+        if begun {
+            self.say_released(slot, [seq]);
+        }
         true
     }
 

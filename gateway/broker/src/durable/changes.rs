@@ -43,6 +43,10 @@ impl Broker {
         for slot in holding {
             self.release_held(now, slot);
         }
+        let doubtful = self.durable.as_mut().map(|durable| std::mem::take(&mut durable.doubtful));
+        for slot in doubtful.into_iter().flatten() {
+            self.pump(now, slot);
+        }
     }
 
     /// Sends what waited for the disk on this connection, or lets its client in.
@@ -211,6 +215,7 @@ impl Broker {
         durable.urgent.remove(&slot);
         durable.dirty.remove(&slot);
         durable.behind.remove(&slot);
+        durable.doubtful.remove(&slot);
         // Without this the rest means nothing, should it be cut off.
         durable.delete(format::key(format::SESSION, number, &[]));
         for filter in session.subscriptions.keys() {
@@ -237,6 +242,7 @@ pub(super) fn place_value(session: &Session, head: u64) -> Option<PlaceValue> {
         sent_through: kept.sent_through.max(first),
         floor,
         owed,
+        in_doubt: kept.doubts.ranges().to_vec(),
         settled: session.inflight.settled().filter(said).collect(),
     })
 }

@@ -75,6 +75,7 @@ impl Estate {
         PlaceValue {
             first: self.next,
             sent_through: self.sent_through.max(self.next),
+            in_doubt: Vec::new(),
             floor: self.next,
             owed: Amount::default(),
             settled: self.settled.range(self.next..).map(|seq| (*seq, false)).collect(),

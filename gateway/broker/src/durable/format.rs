@@ -1,5 +1,6 @@
 //! The bytes of keys and values, as drawn in docs/formats/sessions.md.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::backlog::Amount;
@@ -28,6 +29,8 @@ pub(super) const VERSION: u8 = 1;
 const VERSION_SHARED: u8 = 2;
 /// Version of a place with a floor above its first record.
 const FLOOR_VERSION: u8 = 2;
+/// Version of a place with records in doubt; it says its floor too.
+const DOUBT_VERSION: u8 = 3;
 
 /// Who gets a message of the spool, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub(crate) struct PlaceValue {
     pub(crate) floor: u64,
     /// What was under way before it, and is given up if this is read back.
     pub(crate) owed: Amount,
+    /// Records that are gone and may have been sent with QoS 2, in order.
+    pub(crate) in_doubt: Vec<Range<u64>>,
     /// Later records that are finished (false), or that the client has confirmed with PUBREC
     /// (true), in order.
     pub(crate) settled: Vec<(u64, bool)>,
@@ -179,14 +184,27 @@ pub(crate) fn decode_subscription(key: &[u8], value: &[u8]) -> Option<(TopicFilt
 
 impl PlaceValue {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let has_floor = self.floor > self.first;
-        let mut out = vec![if has_floor { FLOOR_VERSION } else { VERSION }];
+        let version = match (self.in_doubt.is_empty(), self.floor > self.first) {
+            (false, _) => DOUBT_VERSION,
+            (true, true) => FLOOR_VERSION,
+            (true, false) => VERSION,
+        };
+        let mut out = vec![version];
         put(&mut out, self.first);
         put(&mut out, self.sent_through.saturating_sub(self.first));
-        if has_floor {
+        if version >= FLOOR_VERSION {
             put(&mut out, self.floor - self.first);
             put(&mut out, self.owed.messages);
             put(&mut out, self.owed.bytes);
+        }
+        if version >= DOUBT_VERSION {
+            put(&mut out, self.in_doubt.len() as u64);
+            let mut end = 0;
+            for range in &self.in_doubt {
+                put(&mut out, range.start - end);
+                put(&mut out, range.end - range.start);
+                end = range.end;
+            }
         }
         let mut before = self.first;
         for (seq, received) in &self.settled {
@@ -198,20 +216,24 @@ impl PlaceValue {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<PlaceValue> {
         let (version, rest) = bytes.split_first()?;
-        let has_floor = match *version {
-            VERSION => false,
-            FLOOR_VERSION => true,
-            _ => return None,
-        };
+        let version = *version;
+        if !(VERSION..=DOUBT_VERSION).contains(&version) {
+            return None;
+        }
         let mut reader = Reader(rest);
         let first = reader.number()?;
         let sent_through = first.checked_add(reader.number()?)?;
         let (mut floor, mut owed) = (first, Amount::default());
-        if has_floor {
+        if version >= FLOOR_VERSION {
             floor = first.checked_add(reader.number()?)?;
             owed = Amount { messages: reader.number()?, bytes: reader.number()? };
         }
-        let mut place = PlaceValue { first, sent_through, floor, owed, settled: Vec::new() };
+        let in_doubt = match version {
+            DOUBT_VERSION => read_ranges(&mut reader)?,
+            _ => Vec::new(),
+        };
+        let mut place =
+            PlaceValue { first, sent_through, floor, owed, in_doubt, settled: Vec::new() };
         let mut before = first;
         while !reader.0.is_empty() {
             let entry = reader.number()?;
@@ -220,6 +242,16 @@ impl PlaceValue {
         }
         Some(place)
     }
+}
+
+fn read_ranges(reader: &mut Reader<'_>) -> Option<Vec<Range<u64>>> {
+    let (mut ranges, mut end) = (Vec::new(), 0_u64);
+    for _ in 0..reader.number()? {
+        let start = end.checked_add(reader.number()?)?;
+        end = start.checked_add(reader.number()?)?;
+        ranges.push(start..end);
+    }
+    Some(ranges)
 }
 
 pub(crate) fn loss_key(reason: u8, client: &str) -> Vec<u8> {

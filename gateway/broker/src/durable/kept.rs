@@ -1,7 +1,7 @@
 //! What a session has that is kept on the disk.
 
-use super::PersistTicket;
 use super::backlog::{Amount, Backlog};
+use super::{Doubts, PersistTicket};
 use crate::delivery::Delivery;
 use crate::losses::SessionLossReason;
 use crate::message::QoS;
@@ -53,6 +53,8 @@ pub(crate) struct Kept {
     pub(crate) halfway: Vec<u64>,
     /// Records before this one are given up, except those that are under way.
     pub(crate) floor: u64,
+    /// What is gone and may have been sent with QoS 2.
+    pub(crate) doubts: Doubts,
 }
 
 /// Where a session reads the spool.
@@ -82,6 +84,7 @@ impl Kept {
             offered: None,
             halfway: Vec::new(),
             floor: 0,
+            doubts: Doubts::default(),
         }
     }
 }
@@ -129,10 +132,17 @@ impl Session {
     /// Messages before `below` are given up: of those that an earlier connection was sent with
     /// QoS 2 the client may have said PUBREC, and the identifier is in use there until it gets a
     /// PUBREL. Answers their numbers.
-    pub(crate) fn release_given_up(&mut self, below: u64) -> Vec<u64> {
+    pub(crate) fn release_given_up(&mut self, below: u64, ticket: PersistTicket) -> Vec<u64> {
         let Some(kept) = &mut self.kept else { return Vec::new() };
         let (inflight, queue) = (&mut self.inflight, &self.queue);
         let mut released = Vec::new();
+        if kept.halfway.len() == MAX_HALFWAY
+            && let Some(last) = kept.halfway.last()
+        {
+            // What came behind them has not been noted.
+            let end = below.min(kept.sent_through);
+            kept.doubts.add(last + 1..end, ticket);
+        }
         kept.halfway.retain(|seq| {
             if *seq >= below || queue.binary_search_by_key(seq, |delivery| delivery.seq).is_ok() {
                 return true;
@@ -158,6 +168,38 @@ impl Session {
         kept.halfway.truncate(MAX_HALFWAY);
     }
 
+    /// A message is not sent on this connection, nor later. Whether an earlier one may have been
+    /// sent it with QoS 2: then the identifier is free after a PUBREL only.
+    pub(crate) fn pass_over(&mut self, seq: u64, qos: QoS) -> bool {
+        let begun = self.is_begun(seq, qos);
+        if begun {
+            self.inflight.release(seq);
+        } else if self.kept.is_some() {
+            self.inflight.skip(seq);
+        }
+        begun
+    }
+
+    /// Forgets what is queued before `below`: how many bytes. Adds those to `released` that an
+    /// earlier connection may have been sent with QoS 2.
+    pub(crate) fn drop_queued(&mut self, below: u64, released: &mut Vec<u64>) -> usize {
+        let mut bytes = 0;
+        while let Some(first) = self.queue.pop_front_if(|first| first.seq < below) {
+            bytes += first.bytes();
+            if self.is_begun(first.seq, first.qos()) {
+                self.inflight.release(first.seq);
+                released.push(first.seq);
+            }
+        }
+        self.held_bytes -= bytes;
+        bytes
+    }
+
+    fn is_begun(&self, seq: u64, qos: QoS) -> bool {
+        let before = self.kept.as_ref().is_some_and(|kept| seq < kept.dup_below);
+        before && qos == QoS::ExactlyOnce
+    }
+
     /// Whether a message may come into memory for it.
     pub(crate) fn has_memory(&self) -> bool {
         self.queue.len() < KEPT_MESSAGES && self.held_bytes < KEPT_BYTES
@@ -165,19 +207,20 @@ impl Session {
 
     /// Forgets what is in memory of the spool; it is read again for the next connection.
     /// Returns the bytes that this frees.
-    pub(crate) fn forget_messages(&mut self) -> usize {
+    pub(crate) fn forget_messages(&mut self, ticket: PersistTicket) -> usize {
         let unread = self.unread_from();
         self.note_halfway(unread);
         self.give_up_under_way();
         let dropped = self.inflight.drop_published();
         self.queue.clear();
         let floor = self.kept.as_ref().map_or(0, |kept| kept.floor);
-        self.release_given_up(floor);
+        self.release_given_up(floor, ticket);
         let Some(kept) = &mut self.kept else { return 0 };
         if let Some(next) = [unread, dropped].into_iter().flatten().min() {
             kept.reads = Reads::From(next.max(kept.floor));
         }
         kept.dup_below = kept.sent_through;
+        kept.doubts.disconnected();
         std::mem::take(&mut self.held_bytes)
     }
 

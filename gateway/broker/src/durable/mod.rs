@@ -17,6 +17,7 @@
 
 pub(crate) mod backlog;
 mod changes;
+mod doubts;
 mod estate;
 pub(crate) mod format;
 mod kept;
@@ -31,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 pub use backlog::Amount;
+use doubts::Doubts;
 use estate::Estates;
 pub use format::SpoolTarget;
 pub(crate) use kept::{Kept, Reads};
@@ -91,6 +93,8 @@ pub(crate) struct Durable {
     pub(crate) dirty: BTreeSet<u32>,
     /// Sessions with a connection that have not read the spool to its head.
     pub(crate) behind: BTreeSet<u32>,
+    /// Sessions whose client is asked about identifiers when the changes are durable.
+    pub(crate) doubtful: BTreeSet<u32>,
     /// Connections with something that waits for the disk.
     pub(crate) holding: BTreeSet<u32>,
     /// A moment and its time of day, if that can be trusted.
@@ -122,6 +126,7 @@ impl Durable {
             urgent: BTreeSet::new(),
             dirty: BTreeSet::new(),
             behind: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             holding: BTreeSet::new(),
             clock: None,
             unix_now: 0,

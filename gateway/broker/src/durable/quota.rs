@@ -96,6 +96,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let counted = |seq: u64| !durable.is_uncounted(seq);
         let (mut from, mut stays) = (below, Amount::default());
+        let mut released = Vec::new();
         for (seq, one) in session.under_way(below).filter(|(seq, _)| counted(*seq)) {
             from = from.min(seq);
             stays = stays.plus(one);
@@ -110,16 +111,19 @@ impl Broker {
                 }
             }
             SessionLossReason::SessionQuota | SessionLossReason::SlowSubscriber => {
-                while let Some(first) = session.queue.pop_front_if(|first| first.seq < below) {
-                    session.held_bytes -= first.bytes();
-                    self.queued_bytes -= first.bytes();
-                }
+                self.queued_bytes -= session.drop_queued(below, &mut released);
                 if let Some(kept) = &mut session.kept {
                     kept.floor = kept.floor.max(below);
                 }
             }
         }
-        let released = session.release_given_up(below);
+        released.extend(session.release_given_up(below, durable.next_ticket));
+        if let (Some(Uncounted { next, end }), Some(from)) =
+            (durable.uncounted, session.reads_from())
+        {
+            // Nobody has looked at these.
+            session.doubt(from.max(next)..below.min(end), durable.next_ticket);
+        }
         let Some(kept) = &mut session.kept else { return };
         let gone = kept.backlog.give_up(below, durable.head, (from, stays));
         if let Reads::From(at) = kept.reads
@@ -130,13 +134,22 @@ impl Broker {
         session.lost.add(reason, gone);
         session.dropped += gone.messages;
         self.counters.dropped_spooled += gone.messages;
-        if let Some(connection) = session.connection {
-            for seq in released {
-                let pubrel = ack::success(ack::PUBREL, id_of(seq));
-                self.send_when_durable(connection, slot, &pubrel);
-            }
-        }
         self.note_progress(slot);
+        self.say_released(slot, released);
+        self.write_doubts(slot);
+    }
+
+    /// Says PUBREL of these messages of QoS 2, which are given up after they were sent, once it is
+    /// durable that they are. Without a connection that is said on the next.
+    pub(crate) fn say_released(&mut self, slot: u32, released: impl IntoIterator<Item = u64>) {
+        let connection = self.sessions.get(slot).and_then(|session| session.connection);
+        let Some(connection) = connection else { return };
+        for seq in released {
+            if let Some(durable) = &mut self.durable {
+                durable.urgent.insert(slot);
+            }
+            self.send_when_durable(connection, slot, &ack::success(ack::PUBREL, id_of(seq)));
+        }
     }
 
     /// The spool record from which on records from before the start are still to be counted: the

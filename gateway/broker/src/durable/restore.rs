@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::format::{self, PlaceValue, Presence, RetainedValue, SessionValue};
 use super::quota::Uncounted;
-use super::{Change, Kept, Reads};
+use super::{Change, Doubts, Kept, PersistTicket, Reads};
 use crate::broker::Broker;
 use crate::losses::SessionLossReason;
 use crate::message::Message;
@@ -170,6 +170,7 @@ impl Broker {
                 let place = PlaceValue::decode(value)?;
                 let kept = session.kept.as_mut()?;
                 kept.reads = Reads::Live;
+                kept.doubts = Doubts::restored(place.in_doubt);
                 if place.first < head {
                     if place.floor < head {
                         kept.reads = Reads::From(place.floor);
@@ -178,10 +179,15 @@ impl Broker {
                     session.lost.add(SessionLossReason::SessionQuota, place.owed);
                     kept.sent_through = kept.sent_through.max(place.sent_through);
                     kept.dup_below = kept.sent_through;
+                    let owed = !place.owed.is_nothing();
                     // Behind the head is what damage has taken: those sequences come again.
                     for (seq, received) in place.settled.into_iter().filter(|(seq, _)| *seq < head)
                     {
                         session.inflight.restore(seq, received);
+                    }
+                    if owed {
+                        let ticket = PersistTicket::default();
+                        session.doubt(place.first..place.floor.min(head), ticket);
                     }
                 }
             }

@@ -247,17 +247,36 @@ impl Broker {
     pub fn spool_lost(&mut self, first: u64) {
         let Some(durable) = &mut self.durable else { return };
         durable.estates_lost(first);
-        let Some(durable) = &self.durable else { return };
-        let lagging = |slot: &&u32| {
-            let kept = self.sessions.get(**slot).and_then(|session| session.kept.as_ref());
-            kept.is_some_and(|kept| matches!(kept.reads, Reads::From(at) if at < first))
-        };
-        let lagging: Vec<u32> = durable.by_number.values().filter(lagging).copied().collect();
-        for slot in lagging {
-            self.give_up(slot, first, SessionLossReason::SpoolQuota);
-        }
-        self.counted_through(first);
+        self.spool_gone(0, first);
         self.catch_up();
+    }
+
+    /// The records from `from` to before `next` were found to be gone as they were to be read. To
+    /// be called before [`read_through`](Broker::read_through) or
+    /// [`counted_through`](Broker::counted_through).
+    pub fn spool_gone(&mut self, from: u64, next: u64) {
+        let Some(durable) = &self.durable else { return };
+        let (uncounted, ticket) = (durable.uncounted, durable.next_ticket);
+        let slots: Vec<u32> = durable.by_number.values().copied().collect();
+        for slot in slots {
+            let Some(session) = self.sessions.get_mut(slot) else { continue };
+            match session.reads_from() {
+                Some(at) if (from..next).contains(&at) => {
+                    self.give_up(slot, next, SessionLossReason::SpoolQuota);
+                }
+                // It still reads what is before them.
+                Some(at) if at < from => {
+                    if let Some(range) = uncounted {
+                        session.doubt(from.max(range.next)..next.min(range.end), ticket);
+                        self.write_doubts(slot);
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        if self.uncounted_from().is_some_and(|at| at >= from) {
+            self.counted_through(next);
+        }
     }
 
     /// A message that was to be appended for this target only cannot be in the spool: its session

@@ -10,6 +10,7 @@ use super::Failure;
 use super::table::Table;
 use crate::config::{
     self, FunctionSettings, ListenerSettings, Settings, schedules, show_bytes, show_duration,
+    watches,
 };
 
 /// Reports every mistake of a configuration, or what would run.
@@ -60,9 +61,15 @@ fn summary(settings: &Settings) -> Table {
             true => String::new(),
             false => format!(", is told {}", events.join(" ")),
         };
+        let watches: String = function
+            .watches
+            .iter()
+            .map(|one| format!(", watches {}", watches::show(one)))
+            .collect();
         let ordering = ordering(function);
-        let text =
-            format!("{module}, reads {inputs}{ordering}{schedules}{told}, may publish {publish}");
+        let text = format!(
+            "{module}, reads {inputs}{ordering}{schedules}{told}{watches}, may publish {publish}"
+        );
         row("function", &function.name, text);
     }
     for uplink in &settings.uplinks {

@@ -2,6 +2,7 @@
 //! standard output, errors to standard error.
 
 mod check;
+mod device;
 mod export;
 mod functions;
 mod import;
@@ -77,6 +78,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look after devices, and the firmware that they run
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
     /// Write, test and look after functions
     #[command(subcommand)]
     Fn(functions::FnCommand),
@@ -311,6 +315,7 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Init { dir } => init::init(&dir, out),
         Command::Status { json, place } => status::show(&place, json, out),
         Command::Verify { data_dir, json } => verify::verify(&data_dir, json, out),
+        Command::Device(command) => device::execute(command, out),
         Command::Fn(command) => functions::execute(command, out),
         Command::Http(HttpCommand::Token { name, file, remove }) => {
             token::token(&name, &file, remove, out)

@@ -16,6 +16,7 @@ use crate::config::{self, Settings};
 use crate::core;
 use crate::core_handle::CoreHandle;
 use crate::data_dir::DataDir;
+use crate::firmware::Bundles;
 use crate::guest_log::GuestLog;
 use crate::http::HttpListener;
 use crate::logging;
@@ -76,7 +77,8 @@ impl Side {
         let path = settings.admin_socket();
         let admin = AdminSocket::bind(&path)
             .with_context(|| format!("cannot make the administration socket {}", path.display()))?;
-        let admin = admin.with_installer(Installer::new(settings)?).with_log(log);
+        let admin = admin.with_installer(Installer::new(settings)?);
+        let admin = admin.with_bundles(Bundles::new(settings)?).with_log(log);
         let bind = |address| {
             HttpListener::bind(address).with_context(|| {
                 format!(

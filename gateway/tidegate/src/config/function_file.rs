@@ -59,6 +59,7 @@ const SECTION: SectionKeys = SectionKeys {
         &function::STATE_BYTES,
         &trigger::SCHEDULE,
         &trigger::EVENTS,
+        &trigger::WATCH,
         &function::ROUTES,
         &function::SECRETS,
         &package::CLOCK,

@@ -14,7 +14,7 @@ use super::value::expected;
 /// What is wrong with a function that nothing calls.
 const NO_TRIGGER: &str = "missing; write, for example, input = { stream = \"telemetry\" }, or let \
                           something else call the function: schedule = ..., \
-                          events = [...], routes = ...";
+                          events = [...], watch = ..., routes = ...";
 /// Most topic filters of an input.
 const MAX_TOPICS: usize = 64;
 
@@ -25,7 +25,7 @@ pub(super) fn read(
     out: &mut Mistakes,
 ) -> Vec<InputPlan> {
     let Some(spot) = section.spot(&function::INPUT) else {
-        let triggers = [&trigger::SCHEDULE, &trigger::EVENTS, &function::ROUTES];
+        let triggers = [&trigger::SCHEDULE, &trigger::EVENTS, &trigger::WATCH, &function::ROUTES];
         if triggers.iter().all(|key| section.spot(key).is_none()) {
             section.wrong_absent(function::INPUT.name, out, NO_TRIGGER);
         }

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+mod devices;
 mod http_keys;
 mod packages;
 mod security;
 mod serial;
 mod triggers;
 
+pub(crate) use devices::firmware;
 pub(crate) use http_keys::{http, route};
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
@@ -126,6 +128,10 @@ pub(crate) enum Kind {
     },
     /// A list of what functions can be told of.
     Events,
+    /// A table with a function and a prefix of keys, or a list of such tables.
+    Watch {
+        max: usize,
+    },
     /// A list of texts.
     Words {
         max: usize,
@@ -180,9 +186,12 @@ impl Kind {
             Kind::Json { max } => format!("table, at most {} as JSON", show_bytes(*max as u64)),
             Kind::Addresses { max } => format!("list of 1 to {max} IP addresses"),
             Kind::Patterns { max } => format!("list of 1 to {max} topic filters with variables"),
+            Kind::Watch { max } => format!(
+                "{{ function = \"NAME\" }}, with prefix = \"...\" or without, or a list of at most {max}"
+            ),
             Kind::Events => {
                 let names =
-                    tidegate_flow::EventKind::ALL.map(|kind| format!("\"{}\"", kind.name()));
+                    tidegate_flow::EventKind::NAMED.map(|kind| format!("\"{}\"", kind.name()));
                 format!("list of {}", names.join(", "))
             }
             Kind::Words { max } => format!("list of 1 to {max} texts"),
@@ -213,6 +222,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &acl::SECTION,
     &limits::SECTION,
     &line::SECTION,
+    &firmware::SECTION,
     &http::SECTION,
     &route::SECTION,
     &log::SECTION,
@@ -514,7 +524,7 @@ pub(crate) mod function {
         name: "input",
         kind: Kind::Input { max: tidegate_flow::MAX_INPUTS },
         fallback: Fallback::Absent(
-            "required, unless something else calls the function: `schedule`, `events`, `routes`",
+            "required, unless something else calls the function: `schedule`, `events`, `watch`, `routes`",
         ),
         about: "The streams that the function reads. With topics it gets records of those alone and passes the others.",
     };
@@ -643,6 +653,7 @@ pub(crate) mod function {
             &TIMERS,
             &super::trigger::SCHEDULE,
             &super::trigger::EVENTS,
+            &super::trigger::WATCH,
             &ROUTES,
             &SECRETS,
         ],

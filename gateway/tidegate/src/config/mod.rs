@@ -28,6 +28,7 @@ mod tests;
 mod units;
 mod uplinks;
 mod value;
+pub(crate) mod watches;
 
 use std::fs::File;
 use std::io::Read;

@@ -150,6 +150,7 @@ fn function_plan(function: &FunctionSettings) -> FunctionPlan {
         timers: function.timers,
         schedules: function.schedules.clone(),
         events: function.events.clone(),
+        watches: function.watches.clone(),
         routes: function.routes.clone(),
     }
 }

@@ -4,24 +4,28 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{DEAD_LETTER_STREAM, EVENT_STREAM, FUNCTION_STREAM, LOSS_STREAM, PartitionKey};
+use tidegate_firmware::Limits;
+use tidegate_flow::{
+    DEAD_LETTER_STREAM, EVENT_STREAM, FIRMWARE_STREAM, FUNCTION_STREAM, LOSS_STREAM, PartitionKey,
+};
 use tidegate_stream::{Compression, Overflow};
 use toml::de::{DeTable, DeValue};
 
 use super::document::{Section, Source, Spot, report_unknown_sections};
 use super::keys::{
-    Key, Kind, MAX_NAME, function, gateway, http, log, mqtt, storage, stream, trigger,
+    Key, Kind, MAX_NAME, firmware, function, gateway, http, log, mqtt, storage, stream, trigger,
 };
 use super::mistakes::Mistakes;
 use super::security::{self, SecuritySettings};
 use super::settings::{
-    ADMIN_SOCKET, FunctionSettings, LogFormat, LogLevel, LogSettings, MqttSettings, Settings,
-    StorageSettings, StreamSettings,
+    ADMIN_SOCKET, FirmwareSettings, FunctionSettings, LogFormat, LogLevel, LogSettings,
+    MqttSettings, Settings, StorageSettings, StreamSettings,
 };
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
 use super::{
     events, files, inputs, json, package, partition_key, routes, schedules, serial, uplinks,
+    watches,
 };
 use crate::secrets::Vault;
 
@@ -51,6 +55,7 @@ pub(super) fn read(
     let (gateway, data_dir) = reader.gateway(out);
     let (mqtt, security) = reader.mqtt(out);
     let serial = serial::read(&reader, out);
+    let firmware = reader.firmware(out);
     let http = reader.http(&mqtt.addresses(), out);
     let log = reader.log(out);
     let storage = reader.storage(out);
@@ -69,6 +74,7 @@ pub(super) fn read(
         mqtt,
         security,
         serial,
+        firmware,
         http,
         routes,
         log,
@@ -264,6 +270,16 @@ impl<'a> Reader<'a> {
         streams
     }
 
+    fn firmware(&self, out: &mut Mistakes) -> FirmwareSettings {
+        let section = Section::single(self.source, self.root, &firmware::SECTION, out);
+        let bytes_per_second = uplinks::limit(&section, &firmware::MAX_BYTES_PER_SECOND, out);
+        let concurrent = small(section.count(&firmware::CONCURRENT, out));
+        FirmwareSettings {
+            max_bundle_bytes: section.bytes(&firmware::MAX_BUNDLE_BYTES, out),
+            limits: Limits { concurrent, bytes_per_second },
+        }
+    }
+
     fn functions(&self, streams: &[StreamSettings], out: &mut Mistakes) -> Vec<FunctionSettings> {
         let sections = Section::several(self.source, self.root, &function::SECTION, out);
         let mut functions = Vec::new();
@@ -279,6 +295,7 @@ impl<'a> Reader<'a> {
             }
             functions.push(settings);
         }
+        watches::check(self, &functions, out);
         functions
     }
 
@@ -313,6 +330,7 @@ impl<'a> Reader<'a> {
             timers: size(section.count(&function::TIMERS, out)),
             schedules: schedules::read(section, out),
             events: events::read(section, &trigger::EVENTS, out),
+            watches: watches::read(section, out),
             routes: routes::of_function(section, out),
             secrets: package::secrets(section, out),
         }
@@ -362,6 +380,7 @@ pub(super) fn reserved(name: &str) -> Option<&'static str> {
         DEAD_LETTER_STREAM => Some("the records that functions gave up"),
         LOSS_STREAM => Some("what the loss ledger says"),
         FUNCTION_STREAM => Some("what becomes of pushed functions"),
+        FIRMWARE_STREAM => Some("how devices come along with firmware"),
         EVENT_STREAM => Some("what functions are told of"),
         _ => None,
     }

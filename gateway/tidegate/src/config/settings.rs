@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidegate_broker::TopicFilter;
-use tidegate_flow::{EventKind, HttpRoute, InputPlan, Ordering, PartitionKey, SchedulePlan};
+use tidegate_flow::{
+    EventKind, HttpRoute, InputPlan, Ordering, PartitionKey, SchedulePlan, WatchPlan,
+};
 use tidegate_stream::{Compression, Overflow};
 
 use super::listeners::ListenerSettings;
 use super::routes::RouteSettings;
 use super::security::SecuritySettings;
 use super::serial::SerialSettings;
-use crate::packages::{Ceiling, Shelf, Store, TrustedKeys};
+use crate::packages::{BUNDLES, Ceiling, PACKAGES, Shelf, Store, TrustedKeys};
 use crate::secrets::Vault;
 use crate::uplinks::Target;
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub security: SecuritySettings,
     /// `[serial.NAME]`, in the order of the file.
     pub serial: Vec<SerialSettings>,
+    /// `[firmware]`
+    pub firmware: FirmwareSettings,
     /// Where HTTP listens; `None` when it is off.
     pub http: Option<SocketAddr>,
     /// `[[http.route]]`, and where the routes of functions are served.
@@ -200,6 +204,8 @@ pub struct FunctionSettings {
     pub schedules: Vec<SchedulePlan>,
     /// What it is told of.
     pub events: Vec<EventKind>,
+    /// Whose state it is told of when that changes.
+    pub watches: Vec<WatchPlan>,
     /// The HTTP routes that it answers.
     pub routes: Vec<HttpRoute>,
     /// The secrets that it may read.
@@ -217,6 +223,15 @@ pub struct PackageSettings {
     pub trial: Duration,
     /// What pushed functions may have.
     pub ceiling: Ceiling,
+}
+
+/// `[firmware]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareSettings {
+    /// Most bytes of bundles on the disk.
+    pub max_bundle_bytes: u64,
+    /// How many devices load at a time, and how fast all of them together.
+    pub limits: tidegate_firmware::Limits,
 }
 
 /// `[uplink.NAME]`
@@ -280,10 +295,20 @@ impl Settings {
     /// Their directory cannot be made.
     pub fn store(&self) -> anyhow::Result<Store> {
         let path = self.data_dir.join(PACKAGES_DIR);
-        let shelf = Shelf::open(&path, self.packages.max_bytes)
+        let shelf = Shelf::open(&path, &PACKAGES, self.packages.max_bytes)
             .with_context(|| format!("cannot use the directory of packages {}", path.display()))?;
         let (trusted, vault) = (Arc::new(self.packages.trusted.clone()), self.vault());
         Ok(Store { shelf, trusted, vault })
+    }
+
+    /// The bundles of firmware that are kept here.
+    ///
+    /// # Errors
+    /// Their directory cannot be made.
+    pub(crate) fn bundles(&self) -> anyhow::Result<Shelf> {
+        let path = self.data_dir.join(BUNDLES_DIR);
+        Shelf::open(&path, &BUNDLES, self.firmware.max_bundle_bytes)
+            .with_context(|| format!("cannot use the directory of firmware {}", path.display()))
     }
 
     /// The secrets of functions.
@@ -303,5 +328,7 @@ pub const LOCK_FILE: &str = "tidegate.lock";
 pub const STORE_DIR: &str = "log";
 /// Name of the directory of packages in the data directory.
 pub const PACKAGES_DIR: &str = "packages";
+/// Name of the directory of firmware bundles in the data directory.
+const BUNDLES_DIR: &str = "firmware";
 /// Name of the administration socket in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -677,7 +677,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         r#"input = { stream = "telemetry" }"#,
         "",
-        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...], routes = ..."#,
+        r#"15: function.threshold.input: missing; write, for example, input = { stream = "telemetry" }, or let something else call the function: schedule = ..., events = [...], watch = ..., routes = ..."#,
     ),
     (
         r#"input = { stream = "telemetry" }"#,

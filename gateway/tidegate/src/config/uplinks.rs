@@ -139,7 +139,7 @@ fn refuse_batches(section: &Section<'_>, out: &mut Mistakes) {
 }
 
 /// A limit that holds only when it is written.
-fn limit(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<u64> {
+pub(super) fn limit(section: &Section<'_>, key: &Key, out: &mut Mistakes) -> Option<u64> {
     section.spot(key)?;
     match key.kind {
         Kind::Bytes { .. } => Some(section.bytes(key, out)),

@@ -290,6 +290,7 @@ mod tests {
                 | Kind::Input { .. }
                 | Kind::Schedule { .. }
                 | Kind::Events
+                | Kind::Watch { .. }
                 | Kind::Devices { .. }
                 | Kind::Addresses { .. }
                 | Kind::Patterns { .. }

@@ -29,6 +29,7 @@ use super::{Core, Event, clock, descriptors, links, serial, uplinks};
 use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
+use crate::firmware::BlockReader;
 use crate::guest_log::GuestLog;
 use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, Rates, needs_handshake};
 use crate::routes::Served;
@@ -73,6 +74,8 @@ pub fn run(
         .context("cannot start the core's runtime")?;
     LocalSet::new().block_on(&runtime, async {
         let (events, receiver) = unbounded_channel();
+        let mut gateway = gateway;
+        gateway.serve_firmware(clock::now(), settings.firmware.limits);
         let keys = Keys::load(&settings.security);
         let core = Core::new(gateway, doorkeeper(settings, &events, keys.clone())?);
         let functions = start_functions(settings, &log, &core, &events)?;
@@ -81,6 +84,11 @@ pub fn run(
         let (drivers, news) =
             uplinks::start(sinks(settings, &core)).context("cannot start the uplinks' thread")?;
         let tell = events.clone();
+        // The core's thread is gone only when everything ends.
+        let told = events.clone();
+        let blocks = BlockReader::new(settings.bundles()?, move |read, data| {
+            drop(told.send(Event::Block(read, data)));
+        });
         let mut pump = Pump {
             core: core.clone(),
             events: receiver,
@@ -88,6 +96,7 @@ pub fn run(
             disks: Disks::start(disk, events.clone()).context("cannot start the disk threads")?,
             functions,
             versions,
+            blocks,
             log,
             uplinks: drivers,
             news,

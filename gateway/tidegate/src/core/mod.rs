@@ -10,6 +10,7 @@ mod closing_notes;
 mod controls;
 mod descriptors;
 mod disks;
+mod firmware;
 mod functions;
 mod imports;
 mod links;
@@ -34,8 +35,10 @@ use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
 
 pub use assembly::run;
+pub(crate) use timer::Timer;
 
 use crate::links::{Checked, News};
+use firmware::Mailboxes;
 use links::Link;
 use logins::Doorkeeper;
 
@@ -51,6 +54,8 @@ pub(crate) enum Event {
     Checked(Checked),
     /// Certificates, users or rules have changed.
     News(Box<News>),
+    /// A block of firmware has been read, or cannot be.
+    Block(tidegate_firmware::Read, Result<Vec<u8>, String>),
 }
 
 /// The gateway and the sockets around it, shared by the tasks of the core thread.
@@ -58,6 +63,8 @@ pub(crate) struct Core {
     gateway: RefCell<Gateway>,
     links: RefCell<BTreeMap<ConnId, Rc<Link>>>,
     door: Doorkeeper,
+    /// The way to devices on serial lines.
+    mailboxes: Mailboxes,
     /// There may be something to carry out.
     work: Notify,
     buffer: RefCell<Vec<u8>>,
@@ -74,6 +81,7 @@ impl Core {
             gateway: RefCell::new(gateway),
             links: RefCell::new(BTreeMap::new()),
             door,
+            mailboxes: Mailboxes::default(),
             work: Notify::new(),
             buffer: RefCell::new(Vec::new()),
             next_conn: Cell::new(1),

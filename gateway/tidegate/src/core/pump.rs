@@ -18,6 +18,7 @@ use super::uplinks::{Driver, News};
 use super::versions::Versions;
 use super::{Core, Event, clock};
 use crate::core_handle::CoreRequest;
+use crate::firmware::BlockReader;
 use crate::guest_log::GuestLog;
 use crate::routes::{Served, ServedRoute};
 
@@ -39,6 +40,7 @@ pub(crate) struct Pump {
     /// By index in the plan; `None` for a function that could not be loaded.
     pub(crate) functions: Vec<Option<FunctionThreads>>,
     pub(crate) versions: Versions,
+    pub(crate) blocks: BlockReader,
     pub(crate) log: GuestLog,
     pub(crate) uplinks: Vec<Driver>,
     pub(crate) news: News,
@@ -115,6 +117,11 @@ impl Pump {
                 Event::NotStarted(function, why) => self.not_started(function, why),
                 Event::Checked(checked) => core.password_checked(&checked),
                 Event::News(news) => core.take_news(*news),
+                Event::Block(read, data) => {
+                    self.blocks.is_read();
+                    let data = data.as_deref().map_err(String::as_str);
+                    core.gateway.borrow_mut().handle_firmware_read(now, &read, data);
+                }
             }
             left -= 1;
             next = if left > 0 { self.events.try_recv().ok() } else { None };
@@ -144,6 +151,9 @@ impl Pump {
         }
         for driver in &mut self.uplinks {
             driver.drain();
+        }
+        if self.blocks.is_idle() && self.core.gateway.borrow().needed_bundles().is_empty() {
+            self.blocks.rest();
         }
         self.watch_congestion();
         let at = self.core.gateway.borrow().poll_timeout();
@@ -190,6 +200,8 @@ impl Pump {
                 self.carry_out_order(order);
                 self.show_routes();
             }
+            Output::ReadFirmware(read) => self.blocks.read(read),
+            Output::Letter(letter) => self.core.mailboxes.post(letter),
             Output::Notice(Notice::Denied { client, user, action, topic }) => {
                 let now = clock::now().instant;
                 self.notes.denied(now, &client, user.as_deref(), action, &topic);
@@ -356,6 +368,9 @@ fn log(notice: Notice) {
             why,
             "MQTT sessions cannot be written yet; clients that connect, subscribe or use QoS 2 wait"
         ),
+        Notice::FirmwareNotKept { why } => {
+            tracing::error!(why, "what has become of firmware is not kept");
+        }
         Notice::LossesWait { why } => {
             tracing::warn!(why, "the stream losses cannot tell the newest losses yet");
         }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot::Sender;
 use super::asked::Asked;
 use super::changes::Changes;
 use super::controls::Controls;
+use super::firmware::FirmwareDesk;
 use super::imports::Imports;
 use super::{Core, clock};
 use crate::core_handle::{CoreRequest, DeadLetterNote, ExportPage, TailPage, TailRecord};
@@ -23,6 +24,7 @@ pub(crate) struct Requests {
     imports: Imports,
     changes: Changes,
     controls: Controls,
+    firmware: FirmwareDesk,
     asked: Asked,
     wear: Wear,
 }
@@ -47,7 +49,8 @@ impl Requests {
     pub(crate) fn new(wear: Wear) -> Requests {
         let (imports, changes) = (Imports::default(), Changes::default());
         let (controls, asked) = (Controls::default(), Asked::default());
-        Requests { pages: Vec::new(), imports, changes, controls, asked, wear }
+        let firmware = FirmwareDesk::default();
+        Requests { pages: Vec::new(), imports, changes, controls, firmware, asked, wear }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -89,6 +92,9 @@ impl Requests {
             }
             CoreRequest::Ask { request, reply } => {
                 self.asked.ask(&mut core.gateway.borrow_mut(), *request, reply);
+            }
+            CoreRequest::Firmware { ask, reply } => {
+                self.firmware.take(&mut core.gateway.borrow_mut(), ask, reply);
             }
             CoreRequest::Change { change, reply } => {
                 self.changes.take(&mut core.gateway.borrow_mut(), change, reply);
@@ -148,6 +154,9 @@ impl Requests {
         }
         if !self.changes.is_empty() {
             self.changes.go_on(&mut core.gateway.borrow_mut());
+        }
+        if !self.firmware.is_empty() {
+            self.firmware.go_on(&core.gateway.borrow());
         }
         if !self.controls.is_empty() {
             self.controls.go_on(&mut core.gateway.borrow_mut());

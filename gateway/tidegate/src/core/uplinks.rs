@@ -17,7 +17,7 @@ const QUEUE: usize = 64;
 /// The way to an uplink's driver.
 pub(crate) struct Driver {
     actions: Sender<Action>,
-    /// What the driver's queue had no room for: at most the uplink's window, because nothing
+    /// What this turn has brought and what the driver's queue had no room for: at most the uplink's window, because nothing
     /// more is sent before that is answered, and what a closed session left is taken out.
     waiting: VecDeque<Action>,
 }
@@ -65,17 +65,17 @@ fn tell(news: UnboundedSender<(usize, UplinkEvent)>, uplink: usize) -> impl Fn(U
 }
 
 impl Driver {
-    /// Hands an action over, in order, now or when there is room.
+    /// Takes an action, to be handed over in order by [`drain`](Self::drain).
     pub(crate) fn submit(&mut self, action: Action) {
         if let Action::Disconnect { session: ended, .. } = action {
             self.waiting
                 .retain(|old| !matches!(old, Action::Send { session, .. } if *session == ended));
         }
         self.waiting.push_back(action);
-        self.drain();
     }
 
-    /// Hands over what waits.
+    /// Hands over what waits, as far as there is room: at the end of each turn of the core, so that
+    /// the drivers' thread wakes up once for all of it.
     pub(crate) fn drain(&mut self) {
         while let Some(action) = self.waiting.pop_front() {
             match self.actions.try_send(action) {

@@ -1,14 +1,20 @@
 //! The HTTP request that opens a WebSocket (RFC 6455, section 4.2).
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::origin::Pages;
 
 /// Longest request, headers and all.
 const MAX_REQUEST: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Bytes that are still read after a refusal, and for how long: a socket that is closed with
+/// something unread in it takes back what it has sent, the refusal too.
+const LINGER_BYTES: usize = 64 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 /// What RFC 6455 appends to the client's key.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -39,8 +45,22 @@ where
     };
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await?;
+    if opened.is_err() {
+        linger(stream).await;
+    }
     opened?;
     Ok(bytes.split_off(used))
+}
+
+/// Waits until the client has closed too, within limits.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let closed = async {
+        stream.shutdown().await?;
+        let mut unread = stream.take(LINGER_BYTES as u64);
+        tokio::io::copy(&mut unread, &mut tokio::io::sink()).await
+    };
+    // Whether it has or not, the connection ends now, and why is known.
+    drop(timeout(LINGER, closed).await);
 }
 
 /// Why there is no WebSocket.
@@ -188,6 +208,27 @@ mod tests {
             let response = response.unwrap_err().response();
             assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{text}: {response}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_arrives_also_when_the_client_has_sent_more_than_was_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client =
+            tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let more = format!("{}{}", request("/other", ""), "x".repeat(3 * MAX_REQUEST));
+        client.write_all(more.as_bytes()).await.unwrap();
+        let refused = tokio::spawn(async move {
+            // Nothing but the first bytes is there when it is refused.
+            let outcome = accept(&mut server, "/mqtt", NO_PAGES).await;
+            drop(server);
+            outcome.is_err()
+        });
+        let mut answer = Vec::new();
+        client.shutdown().await.unwrap();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 404 "));
+        assert!(refused.await.unwrap());
     }
 
     #[test]

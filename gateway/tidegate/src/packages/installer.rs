@@ -258,7 +258,8 @@ fn needed(listed: &[FunctionEntry]) -> BTreeSet<Digest> {
 }
 
 /// Waits for work that blocks.
-async fn off_thread<T: Send + 'static>(
+/// Does work that blocks, such as on a disk.
+pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     spawn_blocking(work).await.map_err(|error| error.to_string())?

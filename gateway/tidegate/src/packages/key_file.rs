@@ -16,18 +16,37 @@ const MARK: &str = "tidegate-signing-key-1 ";
 /// Largest file.
 const MAX_FILE: u64 = 4096;
 
+/// What a key signs; the file says it to people, and nothing else keeps to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyUse {
+    /// Function packages.
+    Functions,
+    /// Firmware releases, or the key sets of devices.
+    Firmware,
+}
+
+impl KeyUse {
+    fn who_trusts(self) -> &'static str {
+        match self {
+            KeyUse::Functions => "gateway",
+            KeyUse::Firmware => "device",
+        }
+    }
+}
+
 /// Makes a key and writes it; a file that is there already stays.
 ///
 /// # Errors
 /// The file is there, or cannot be written.
-pub(crate) fn write_key(file: &Path) -> io::Result<SigningKey> {
+pub(crate) fn write_key(file: &Path, used: KeyUse) -> io::Result<SigningKey> {
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let key = SigningKey::of_seed(&seed).map_err(io::Error::other)?;
     let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     let text = format!(
-        "# Keep this file secret: who has it can sign for every gateway that trusts\n# {}\n\
+        "# Keep this file secret: who has it can sign for every {} that trusts\n# {}\n\
          {MARK}{}\n",
+        used.who_trusts(),
         show_public(key.public()),
         hex::encode(&seed)
     );
@@ -58,7 +77,9 @@ pub(crate) fn read_key(file: &Path) -> Result<SigningKey, String> {
     let seed = seed.and_then(|digits| hex::decode(digits.trim()));
     match (seed, lines.next()) {
         (Some(seed), None) if seed.len() == 32 => SigningKey::of_seed(&seed),
-        _ => Err("is not a signing key; make one with `tidegate fn keygen`".to_owned()),
+        _ => Err("is not a signing key; make one with `tidegate fn keygen` or `tidegate device \
+                   firmware keygen`"
+            .to_owned()),
     }
 }
 
@@ -73,12 +94,12 @@ mod tests {
     fn a_new_key_is_closed_to_others_read_again_and_never_overwritten() {
         let scratch = Scratch::new();
         let file = scratch.path().join("team.key");
-        let key = write_key(&file).unwrap();
+        let key = write_key(&file, KeyUse::Functions).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_key(&file).unwrap().public(), key.public());
-        let again = write_key(&file).unwrap_err();
+        let again = write_key(&file, KeyUse::Functions).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        let other = write_key(&scratch.path().join("other.key")).unwrap();
+        let other = write_key(&scratch.path().join("other.key"), KeyUse::Functions).unwrap();
         assert_ne!(other.public(), key.public());
     }
 
@@ -86,7 +107,7 @@ mod tests {
     fn a_key_that_others_may_read_is_refused() {
         let scratch = Scratch::new();
         let file = scratch.path().join("team.key");
-        write_key(&file).unwrap();
+        write_key(&file, KeyUse::Functions).unwrap();
         for mode in [0o644, 0o660, 0o602, 0o640] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             let refused = read_key(&file).unwrap_err();
@@ -98,7 +119,7 @@ mod tests {
     fn what_is_no_key_is_refused_without_showing_it() {
         let scratch = Scratch::new();
         let file = scratch.path().join("team.key");
-        write_key(&file).unwrap();
+        write_key(&file, KeyUse::Functions).unwrap();
         let good = fs::read_to_string(&file).unwrap();
         for bad in [
             String::new(),
@@ -108,7 +129,7 @@ mod tests {
         ] {
             fs::write(&file, &bad).unwrap();
             let refused = read_key(&file).unwrap_err();
-            assert_eq!(refused, "is not a signing key; make one with `tidegate fn keygen`");
+            assert!(refused.starts_with("is not a signing key; make one with"), "{refused}");
         }
     }
 }

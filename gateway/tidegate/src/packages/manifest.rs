@@ -301,6 +301,8 @@ impl Manifest {
             schedules: self.schedules.clone(),
             events: self.wants.events.iter().filter_map(|name| EventKind::named(name)).collect(),
             secrets: self.wants.secrets.clone(),
+            // See `pack`.
+            watches: Vec::new(),
             // Decoding has refused what is none.
             routes: self
                 .wants

@@ -21,13 +21,14 @@ mod store;
 mod tests;
 
 pub use ceiling::Ceiling;
+pub(crate) use installer::off_thread;
 pub use installer::{Canary, Installed, Installer};
-pub(crate) use key_file::{read_key, write_key};
+pub(crate) use key_file::{KeyUse, read_key, write_key};
 pub use manifest::Wants;
 pub(crate) use manifest::{MAX_MODULE, Manifest, is_version};
 pub(crate) use package::{Contents, MAX_PACKAGE, Package, look_into, pack, sha256};
-pub(crate) use shelf::{MAX_BLOCK, Shelf};
+pub(crate) use shelf::{BUNDLES, MAX_BLOCK, PACKAGES, Progress, Shelf};
 pub use signature::TrustedKeys;
-pub(crate) use signature::{parse_public, show_public};
+pub(crate) use signature::{SigningKey, parse_public, show_public};
 pub use store::Store;
 pub(crate) use store::compile;

@@ -1,8 +1,9 @@
-//! The packages on the disk: a directory with one file a package, called by its hash, and with
-//! what has arrived so far of those that are on their way.
+//! What was pushed, on the disk: packages of functions, and in a directory of their own bundles of firmware.
+//! A directory has one file for each, called by its hash, and what has arrived so far of those that are
+//! on their way.
 //!
 //! Invariants:
-//! - a file called `HASH.tgpkg` is complete and has that hash: it gets its name when its content
+//! - a file called `HASH.tgpkg` (or `.tgfw`) is complete and has that hash: it gets its name when its content
 //!   is on flash, so a power cut leaves it whole or leaves a `HASH.part`;
 //! - all files together take at most the quota; what no function needs goes first.
 
@@ -13,23 +14,65 @@ use std::sync::Arc;
 
 use tidegate_stream::Disk;
 use tidegate_wire::Digest;
+use tidegate_wire::crypto::Sha256;
 
 use super::package::{MAX_PACKAGE, sha256};
 use crate::disk::FileDisk;
+use crate::ring_crypto::RingSha256;
 
-/// Endings of the names.
-const WHOLE: &str = ".tgpkg";
+/// Ending of the names of what is not whole.
 const PART: &str = ".part";
+/// Bytes that are hashed at a time, of what is too large for memory.
+const PIECE: usize = 64 * 1_024;
 /// Largest block of an upload, in bytes.
 pub(crate) const MAX_BLOCK: usize = 24 * 1024;
 /// What an upload leaves free on the disk for the log.
 const RESERVE: u64 = 16 << 20;
 
+/// What is on a shelf.
+#[derive(Debug)]
+pub(crate) struct Goods {
+    /// Ending of the names of what is whole.
+    whole: &'static str,
+    /// Most bytes of one.
+    max: u64,
+    /// What one is called.
+    what: &'static str,
+    /// The key of the quota, and what needs them.
+    quota: &'static str,
+    users: &'static str,
+}
+
+/// Packages of functions.
+pub(crate) static PACKAGES: Goods = Goods {
+    whole: ".tgpkg",
+    max: MAX_PACKAGE,
+    what: "package",
+    quota: "functions.max_package_bytes, or remove functions with `tidegate fn rm`",
+    users: "functions",
+};
+
+/// Bundles of firmware.
+pub(crate) static BUNDLES: Goods = Goods {
+    whole: ".tgfw",
+    max: tidegate_firmware::MAX_BUNDLE,
+    what: "bundle",
+    quota: "firmware.max_bundle_bytes, or end campaigns with `tidegate device firmware cancel`",
+    users: "campaigns",
+};
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
+    goods: &'static Goods,
     max_bytes: u64,
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shelf").field("goods", self.goods).finish_non_exhaustive()
+    }
 }
 
 /// How far an upload is.
@@ -44,35 +87,35 @@ pub(crate) struct Progress {
 /// Why a package is not taken or not found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShelfError {
-    #[error("a package of {0} bytes; allowed: 1 to {MAX_PACKAGE}")]
-    Size(u64),
+    #[error("a {} of {size} bytes; allowed: 1 to {}", .goods.what, .goods.max)]
+    Size { goods: &'static Goods, size: u64 },
     #[error(
-        "no room for {size} bytes: packages may take {max} and functions need {used} of them; raise \
-         functions.max_package_bytes, or remove functions with `tidegate fn rm`"
+        "no room for {size} bytes: {}s may take {max} and {} need {used} of them; raise {}",
+        .goods.what, .goods.users, .goods.quota
     )]
-    Quota { size: u64, max: u64, used: u64 },
-    #[error("the disk has {free} bytes left, and the package would not leave the log enough")]
+    Quota { goods: &'static Goods, size: u64, max: u64, used: u64 },
+    #[error("the disk has {free} bytes left, and what was pushed would not leave the log enough")]
     DiskFull { free: u64 },
     #[error("the upload has {have} bytes; go on there")]
     Elsewhere { have: u64 },
-    #[error("a block of {0} bytes; allowed: 1 to {MAX_BLOCK}, within the package")]
+    #[error("a block of {0} bytes; allowed: 1 to {MAX_BLOCK}, within the whole")]
     Block(usize),
     #[error("what arrived has another hash: it was damaged on its way; push it again")]
     Damaged,
-    #[error("the package {0} is not on this gateway any more; push it again")]
-    Missing(Digest),
-    #[error("cannot use the directory of packages: {0}")]
+    #[error("the {} {hash} is not on this gateway any more; push it again", .goods.what)]
+    Missing { goods: &'static Goods, hash: Digest },
+    #[error("cannot use the directory of what was pushed: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Shelf {
     /// Opens the directory, and makes it when it is not there.
-    pub(crate) fn open(path: &Path, max_bytes: u64) -> io::Result<Shelf> {
-        Ok(Shelf::on(Arc::new(FileDisk::open(path)?), max_bytes))
+    pub(crate) fn open(path: &Path, goods: &'static Goods, max_bytes: u64) -> io::Result<Shelf> {
+        Ok(Shelf::on(Arc::new(FileDisk::open(path)?), goods, max_bytes))
     }
 
-    pub(crate) fn on(disk: Arc<dyn Disk>, max_bytes: u64) -> Shelf {
-        Shelf { disk, max_bytes }
+    pub(crate) fn on(disk: Arc<dyn Disk>, goods: &'static Goods, max_bytes: u64) -> Shelf {
+        Shelf { disk, goods, max_bytes }
     }
 
     /// Begins an upload, or finds where it goes on. `needed` are the packages that functions need.
@@ -82,10 +125,10 @@ impl Shelf {
         size: u64,
         needed: &BTreeSet<Digest>,
     ) -> Result<Progress, ShelfError> {
-        if !(1..=MAX_PACKAGE).contains(&size) {
-            return Err(ShelfError::Size(size));
+        if !(1..=self.goods.max).contains(&size) {
+            return Err(ShelfError::Size { goods: self.goods, size });
         }
-        let have = match (self.length(&whole(package))?, self.length(&part(package))?) {
+        let have = match (self.length(&self.whole(package))?, self.length(&part(package))?) {
             (Some(have), _) => return Ok(Progress { have, whole: true }),
             (None, Some(have)) if have <= size => have,
             (None, _) => {
@@ -109,7 +152,7 @@ impl Shelf {
             return Err(ShelfError::Elsewhere { have });
         }
         let end = offset + block.len() as u64;
-        if block.is_empty() || block.len() > MAX_BLOCK || end > MAX_PACKAGE {
+        if block.is_empty() || block.len() > MAX_BLOCK || end > self.goods.max {
             return Err(ShelfError::Block(block.len()));
         }
         self.disk.write_at(&part(package), offset, block)?;
@@ -118,7 +161,7 @@ impl Shelf {
 
     /// Puts a package that has arrived on the shelf, for good, and answers its bytes.
     pub(crate) fn finish(&self, package: Digest) -> Result<Vec<u8>, ShelfError> {
-        if self.length(&whole(package))?.is_some() {
+        if self.length(&self.whole(package))?.is_some() {
             return self.read(package);
         }
         let bytes = self.bytes(&part(package), package)?;
@@ -127,17 +170,17 @@ impl Shelf {
             return Err(ShelfError::Damaged);
         }
         self.disk.sync(&part(package))?;
-        self.disk.rename(&part(package), &whole(package))?;
+        self.disk.rename(&part(package), &self.whole(package))?;
         self.disk.sync_dir()?;
         Ok(bytes)
     }
 
     /// The bytes of a package, as they were when it was put on the shelf.
     pub(crate) fn read(&self, package: Digest) -> Result<Vec<u8>, ShelfError> {
-        let bytes = self.bytes(&whole(package), package)?;
+        let bytes = self.bytes(&self.whole(package), package)?;
         if sha256(&bytes) != package {
             // Bad flash. It is no package any more, and in the way of a new upload.
-            self.disk.remove(&whole(package))?;
+            self.disk.remove(&self.whole(package))?;
             return Err(ShelfError::Damaged);
         }
         Ok(bytes)
@@ -146,12 +189,76 @@ impl Shelf {
     /// Removes packages that no function needs.
     pub(crate) fn collect(&self, needed: &BTreeSet<Digest>) -> Result<(), ShelfError> {
         for name in self.disk.list()? {
-            let package = name.strip_suffix(WHOLE).and_then(Digest::parse);
+            let package = name.strip_suffix(self.goods.whole).and_then(Digest::parse);
             if package.is_some_and(|package| !needed.contains(&package)) {
                 self.disk.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// Puts what has arrived on the shelf, for good, without having it in memory.
+    pub(crate) fn settle(&self, goods: Digest) -> Result<(), ShelfError> {
+        if self.length(&self.whole(goods))?.is_some() {
+            return self.check(goods);
+        }
+        if self.hash(&part(goods), goods)? != goods {
+            self.disk.remove(&part(goods))?;
+            return Err(ShelfError::Damaged);
+        }
+        self.disk.sync(&part(goods))?;
+        self.disk.rename(&part(goods), &self.whole(goods))?;
+        self.disk.sync_dir()?;
+        Ok(())
+    }
+
+    /// Holds what is on the shelf against its name.
+    pub(crate) fn check(&self, goods: Digest) -> Result<(), ShelfError> {
+        if self.hash(&self.whole(goods), goods)? != goods {
+            // Bad flash, as in [`Shelf::read`].
+            self.disk.remove(&self.whole(goods))?;
+            return Err(ShelfError::Damaged);
+        }
+        Ok(())
+    }
+
+    /// Bytes of what is on the shelf.
+    pub(crate) fn bytes_of(&self, goods: Digest) -> Result<u64, ShelfError> {
+        self.length(&self.whole(goods))?.ok_or(self.missing(goods))
+    }
+
+    /// A part of what is on the shelf; answers the bytes that are there.
+    pub(crate) fn read_at(
+        &self,
+        goods: Digest,
+        at: u64,
+        piece: &mut [u8],
+    ) -> Result<usize, ShelfError> {
+        Ok(self.disk.read_at(&self.whole(goods), at, piece)?)
+    }
+
+    fn hash(&self, name: &str, goods: Digest) -> Result<Digest, ShelfError> {
+        let length = self.length(name)?.ok_or(self.missing(goods))?;
+        let mut hash = RingSha256::default();
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < length {
+            let read = self.disk.read_at(name, at, &mut piece)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(piece.get(..read).unwrap_or_default());
+            at += read as u64;
+        }
+        Ok(hash.finish())
+    }
+
+    fn missing(&self, hash: Digest) -> ShelfError {
+        ShelfError::Missing { goods: self.goods, hash }
+    }
+
+    fn whole(&self, goods: Digest) -> String {
+        format!("{goods}{}", self.goods.whole)
     }
 
     fn make_room(
@@ -164,7 +271,7 @@ impl Shelf {
         let mut spare = Vec::new();
         for name in self.disk.list()? {
             let bytes = self.disk.len(&name)?;
-            let found = name.strip_suffix(WHOLE).and_then(Digest::parse);
+            let found = name.strip_suffix(self.goods.whole).and_then(Digest::parse);
             if found.is_some_and(|found| needed.contains(&found)) {
                 used += bytes;
             } else if name != part(package) {
@@ -172,7 +279,8 @@ impl Shelf {
             }
         }
         if used + size > self.max_bytes {
-            return Err(ShelfError::Quota { size, max: self.max_bytes, used });
+            let (goods, max) = (self.goods, self.max_bytes);
+            return Err(ShelfError::Quota { goods, size, max, used });
         }
         let mut all = used + spare.iter().map(|(_, bytes)| bytes).sum::<u64>();
         while all + size > self.max_bytes {
@@ -188,9 +296,9 @@ impl Shelf {
     }
 
     fn bytes(&self, name: &str, package: Digest) -> Result<Vec<u8>, ShelfError> {
-        let length = self.length(name)?.ok_or(ShelfError::Missing(package))?;
-        if length > MAX_PACKAGE {
-            return Err(ShelfError::Size(length));
+        let length = self.length(name)?.ok_or(self.missing(package))?;
+        if length > self.goods.max {
+            return Err(ShelfError::Size { goods: self.goods, size: length });
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         let read = self.disk.read_at(name, 0, &mut bytes)?;
@@ -207,10 +315,6 @@ impl Shelf {
     }
 }
 
-fn whole(package: Digest) -> String {
-    format!("{package}{WHOLE}")
-}
-
 fn part(package: Digest) -> String {
     format!("{package}{PART}")
 }
@@ -222,7 +326,7 @@ mod tests {
     use super::*;
 
     fn shelf(disk: &CrashDisk) -> Shelf {
-        Shelf::on(Arc::new(disk.clone()), 256 << 10)
+        Shelf::on(Arc::new(disk.clone()), &PACKAGES, 256 << 10)
     }
 
     fn package(seed: u8, bytes: usize) -> (Vec<u8>, Digest) {
@@ -278,9 +382,9 @@ mod tests {
         shelf(&disk).append(hash, 0, &[&bytes[..2_999], &[!bytes[2_999]]].concat()).unwrap();
         assert!(matches!(shelf(&disk).finish(hash), Err(ShelfError::Damaged)));
         upload(&shelf(&disk), &bytes, hash, &none).unwrap();
-        disk.damage(&whole(hash), 100, 1);
+        disk.damage(&shelf(&disk).whole(hash), 100, 1);
         assert!(matches!(shelf(&disk).read(hash), Err(ShelfError::Damaged)));
-        assert!(matches!(shelf(&disk).read(hash), Err(ShelfError::Missing(_))));
+        assert!(matches!(shelf(&disk).read(hash), Err(ShelfError::Missing { .. })));
     }
 
     #[test]
@@ -295,12 +399,12 @@ mod tests {
         upload(&shelf, &second, two, &needed).unwrap();
         upload(&shelf, &third, three, &needed).unwrap();
         assert_eq!(shelf.read(one).unwrap(), first);
-        assert!(matches!(shelf.read(two), Err(ShelfError::Missing(_))), "it made room");
+        assert!(matches!(shelf.read(two), Err(ShelfError::Missing { .. })), "it made room");
         let both = BTreeSet::from([one, three]);
         let full = shelf.begin(two, 100 << 10, &both).unwrap_err().to_string();
         assert!(full.contains("functions need 204800 of them"), "{full}");
         shelf.collect(&needed).unwrap();
-        assert!(matches!(shelf.read(three), Err(ShelfError::Missing(_))));
+        assert!(matches!(shelf.read(three), Err(ShelfError::Missing { .. })));
     }
 
     #[test]
@@ -309,7 +413,7 @@ mod tests {
         let (_, hash) = package(1, 10);
         let none = BTreeSet::new();
         for size in [0, MAX_PACKAGE + 1] {
-            assert!(matches!(shelf.begin(hash, size, &none), Err(ShelfError::Size(_))));
+            assert!(matches!(shelf.begin(hash, size, &none), Err(ShelfError::Size { .. })));
         }
         shelf.begin(hash, 10, &none).unwrap();
         for block in [&[][..], &[0; MAX_BLOCK + 1]] {
@@ -335,7 +439,7 @@ mod tests {
                 let disk = disk.crash(seed);
                 match shelf(&disk).read(hash) {
                     Ok(found) => assert_eq!(found, bytes),
-                    Err(ShelfError::Missing(_)) => {}
+                    Err(ShelfError::Missing { .. }) => {}
                     Err(error) => panic!("operation {operation}, seed {seed}: {error}"),
                 }
                 // A part whose end never reached the flash is found out by its hash.

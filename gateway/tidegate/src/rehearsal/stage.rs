@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use tidegate_fixtures::{Dead, Event, Output as Published};
+use tidegate_fixtures::{Change, Dead, Event, Output as Published};
 use tidegate_flow::{
     ClockQuality, EventKind, Gateway, ImportBatch, ImportError, Notice, Now, Output,
 };
@@ -109,12 +109,24 @@ impl Stage {
 
     /// Tells functions of an event.
     pub(crate) fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
-        let names = EventKind::ALL.map(EventKind::name).join(", ");
+        if event.name == EventKind::State.name() {
+            return self.tell_of_change(event);
+        }
+        let names = EventKind::NAMED.map(EventKind::name).join(", ");
         let kind = EventKind::named(&event.name)
             .ok_or_else(|| anyhow!("there is no event \"{}\"; there are: {names}", event.name))?;
         let members: Vec<(&str, String)> =
             event.members.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         self.gateway.tell_functions(self.now, kind, &members).map_err(anyhow::Error::msg)?;
+        self.settle()
+    }
+
+    /// Tells functions of a change in a state as if it had happened.
+    fn tell_of_change(&mut self, event: &Event) -> anyhow::Result<()> {
+        let change = Change::read(event).map_err(anyhow::Error::msg)?;
+        let values = (change.old.as_deref(), change.new.as_deref());
+        let told = self.gateway.tell_of_change(self.now, &change.function, &change.key, values);
+        told.map_err(anyhow::Error::msg)?;
         self.settle()
     }
 
@@ -289,6 +301,8 @@ impl Stage {
                 | Output::Pause(_)
                 | Output::Resume(_)
                 | Output::Function(_)
+                | Output::ReadFirmware(_)
+                | Output::Letter(_)
                 | Output::Answer(..)
                 | Output::Authenticate(..)
                 | Output::Uplink(..) => {}
@@ -315,6 +329,7 @@ impl Stage {
             | Notice::Setback { .. }
             | Notice::SessionsWait { .. }
             | Notice::LossesWait { .. }
+            | Notice::FirmwareNotKept { .. }
             | Notice::Rejected { .. } => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_abi::{Operation, OutputWriter, Qos};
 use tidegate_broker::TopicFilter;
 use tidegate_fixtures::{Case, Options, Verdict, check};
-use tidegate_flow::{EventKind, InputPlan, Missed, Ordering, Rhythm, SchedulePlan};
+use tidegate_flow::{EventKind, InputPlan, Missed, Ordering, Rhythm, SchedulePlan, WatchPlan};
 use tidegate_runtime::{Limits, Module};
 
 use super::*;
@@ -78,6 +78,7 @@ fn settings(publish: &str) -> FunctionSettings {
         timers: 16,
         schedules: Vec::new(),
         events: Vec::new(),
+        watches: Vec::new(),
     }
 }
 
@@ -111,6 +112,30 @@ fn the_clock_and_events_call_a_function_that_reads_nothing() {
         (r#"{"topic":"a"}"#, "the function reads no stream"),
     ] {
         let failures = shown(&run_with(&settings, step, 1));
+        assert!(failures.contains(why), "{failures}");
+    }
+}
+
+#[test]
+fn a_change_in_another_s_state_calls_a_function_that_watches_it() {
+    let (function, prefix) = ("limits".to_owned(), "limit/".to_owned());
+    let watches = vec![WatchPlan { function, prefix }];
+    let settings = FunctionSettings { inputs: Vec::new(), watches, ..settings("out") };
+    let failures = |text: &str| -> String {
+        let verdict = run_with(&settings, text, 1);
+        verdict.failures.iter().map(|failure| failure.text("case")).collect()
+    };
+    let text = r#"{"event":"state","function":"limits","key":"limit/a","new":"1"}
+{"expect":{"payload":{"first":true}}}
+{"event":"state","function":"limits","key_hex":"6c696d69742f","old_hex":"ff","new":"2"}
+{"expect":{"payload":{"first":false}}}"#;
+    assert_eq!(failures(text), "");
+    for (step, why) in [
+        (r#"{"event":"state","function":"limits","key":"other","new":"1"}"#, "no `watch` names it"),
+        (r#"{"event":"state","function":"limits","key":"limit/a"}"#, "nothing has changed"),
+        (r#"{"event":"state","key":"limit/a"}"#, "needs `function`"),
+    ] {
+        let failures = failures(step);
         assert!(failures.contains(why), "{failures}");
     }
 }

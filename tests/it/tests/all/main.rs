@@ -9,6 +9,7 @@ mod carried;
 mod chain;
 mod clients;
 mod control;
+mod emulated;
 mod hostile;
 mod hostile_layers;
 mod https_sink;

@@ -35,6 +35,8 @@ impl World {
                 Output::Notice(_)
                 | Output::Authenticate(..)
                 | Output::Function(_)
+                | Output::ReadFirmware(_)
+                | Output::Letter(_)
                 | Output::Answer(..) => {}
             }
         }

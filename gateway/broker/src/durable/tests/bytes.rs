@@ -20,6 +20,9 @@ macro_rules! golden {
     (v2 $name:literal) => {
         include_bytes!(concat!("../../../../../tests/golden/sessions/v2/", $name))
     };
+    (v3 $name:literal) => {
+        include_bytes!(concat!("../../../../../tests/golden/sessions/v3/", $name))
+    };
 }
 
 fn session() -> SessionValue {
@@ -42,7 +45,14 @@ fn subscription() -> Subscription {
 
 fn place() -> PlaceValue {
     let settled = vec![(1_001, true), (1_002, false), (1_500, true)];
-    PlaceValue { first: 1_000, sent_through: 1_501, floor: 1_000, owed: Amount::default(), settled }
+    PlaceValue {
+        first: 1_000,
+        sent_through: 1_501,
+        floor: 1_000,
+        owed: Amount::default(),
+        in_doubt: vec![],
+        settled,
+    }
 }
 
 fn retained() -> RetainedValue {
@@ -108,6 +118,10 @@ fn place_with_a_floor() -> PlaceValue {
     PlaceValue { floor: 1_400, owed, ..place() }
 }
 
+fn place_with_doubts() -> PlaceValue {
+    PlaceValue { in_doubt: vec![100..140, 700..900], ..place_with_a_floor() }
+}
+
 fn row() -> Row {
     Row {
         lost: Amount { messages: 1_200, bytes: 240_000 },
@@ -120,6 +134,8 @@ fn row() -> Row {
 fn frozen_values_of_later_versions_are_written_and_read() {
     assert_eq!(place_with_a_floor().encode(), golden!(v2 "place.bin"));
     assert_eq!(PlaceValue::decode(golden!(v2 "place.bin")), Some(place_with_a_floor()));
+    assert_eq!(place_with_doubts().encode(), golden!(v3 "place.bin"));
+    assert_eq!(PlaceValue::decode(golden!(v3 "place.bin")), Some(place_with_doubts()));
     assert_eq!(encode_loss(&row()), golden!("loss.bin"));
     assert_eq!(decode_loss(golden!("loss.bin")), Some(row()));
     assert_eq!(loss_key(3, "pump-7"), b"l\x03pump-7");
@@ -171,7 +187,7 @@ proptest! {
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {
-            *first = 1 + *first % 2;
+            *first = 1 + *first % 3;
         }
         let _ = SessionValue::decode(&bytes);
         let _ = decode_subscription(b"a", &bytes);
@@ -183,7 +199,15 @@ proptest! {
 
     #[test]
     fn places_come_back(first in 1..u64::MAX / 4, ahead in 0..5_000u64, floor in 0..3_000u64,
-                        steps in prop::collection::vec((1..2_000u64, any::<bool>()), 0..50)) {
+                        steps in prop::collection::vec((1..2_000u64, any::<bool>()), 0..50),
+                        doubts in prop::collection::vec((1..90u64, 1..900u64), 0..9)) {
+        let mut end = 0;
+        let in_doubt = doubts.into_iter().map(|(gap, long)| {
+            let start = end + gap;
+            end = start + long;
+            start..end
+        });
+        let in_doubt = in_doubt.collect();
         let mut at = first;
         let settled = steps.into_iter().map(|(step, received)| { at += step; (at, received) });
         let place = PlaceValue {
@@ -191,6 +215,7 @@ proptest! {
             sent_through: first + ahead,
             floor: first + floor,
             owed: if floor > 0 { Amount { messages: ahead, bytes: floor } } else { Amount::default() },
+            in_doubt,
             settled: settled.collect(),
         };
         prop_assert_eq!(PlaceValue::decode(&place.encode()), Some(place));

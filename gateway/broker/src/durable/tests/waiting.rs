@@ -10,22 +10,22 @@ use crate::{Answer, BrokerEvent, Change, ConnId, Message, PersistTicket, QoS, Sp
 const NOTHING: [Got; 0] = [];
 
 /// A world whose owner has a disk that is asked to sync by hand.
-struct Owner {
-    world: World,
-    table: BTreeMap<Vec<u8>, Vec<u8>>,
+pub(super) struct Owner {
+    pub(super) world: World,
+    pub(super) table: BTreeMap<Vec<u8>, Vec<u8>>,
     tickets: Vec<PersistTicket>,
     taken: usize,
 }
 
 impl Owner {
-    fn new() -> Owner {
+    pub(super) fn new() -> Owner {
         let mut world = World::new();
         world.broker.keep_sessions();
         Owner { world, table: BTreeMap::new(), tickets: Vec::new(), taken: 0 }
     }
 
     /// Carries out the changes that have been asked for.
-    fn write(&mut self) {
+    pub(super) fn write(&mut self) {
         let events = self.world.events[self.taken..].to_vec();
         self.taken = self.world.events.len();
         for event in events {
@@ -36,7 +36,7 @@ impl Owner {
         }
     }
 
-    fn change(&mut self, Change { key, value }: Change) {
+    pub(super) fn change(&mut self, Change { key, value }: Change) {
         match value {
             Some(value) => self.table.insert(key, value),
             None => self.table.remove(&key),
@@ -44,7 +44,7 @@ impl Owner {
     }
 
     /// All of it is on the disk.
-    fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         self.write();
         for ticket in std::mem::take(&mut self.tickets) {
             self.world.broker.persisted(self.world.now, ticket);
@@ -56,7 +56,7 @@ impl Owner {
         self.table.keys().map(|key| char::from(key[0])).collect()
     }
 
-    fn got(&mut self, conn: ConnId) -> Vec<Got> {
+    pub(super) fn got(&mut self, conn: ConnId) -> Vec<Got> {
         self.world.got(conn)
     }
 
@@ -68,7 +68,7 @@ impl Owner {
         conn
     }
 
-    fn subscriber(&mut self, client: &'static str, level: u8) -> ConnId {
+    pub(super) fn subscriber(&mut self, client: &'static str, level: u8) -> ConnId {
         let conn = self.client(client);
         let version = crate::Version::V5;
         self.world.send(conn, &subscribe(version, 1, &[("t", qos(level))], vec![]));
@@ -78,7 +78,7 @@ impl Owner {
     }
 
     /// A message through the spool: `seq` becomes durable at once.
-    fn spooled(&mut self, seq: u64, payload: &str) -> Vec<SpoolTarget> {
+    pub(super) fn spooled(&mut self, seq: u64, payload: &str) -> Vec<SpoolTarget> {
         let topic = "t".parse().unwrap();
         let message = Arc::new(Message::new(topic, payload.to_owned(), QoS::ExactlyOnce));
         assert_eq!(self.world.broker.find(&message), 1);

@@ -20,6 +20,14 @@ pub(super) fn pack(
 ) -> Result<(), Failure> {
     let file = if manifest.is_dir() { manifest.join(FUNCTION_FILE) } else { manifest.to_owned() };
     let function = load_function(&file)?;
+    if !function.function.watches.is_empty() {
+        let text = format!(
+            "{}: watch: a pushed function cannot be told of another's state; leave it out, or put \
+             the function into the gateway's configuration",
+            file.display()
+        );
+        return Err(Failure::Wrong(text));
+    }
     let module = function.function.module.clone();
     let manifest = Manifest::of(function);
     let signing =
@@ -119,6 +127,20 @@ mod tests {
         let stranger = shown.split('"').nth(1).unwrap();
         let refused = type_in(&["fn", "inspect", &package, "--trust", stranger]).unwrap_err();
         assert!(refused.contains("is not trusted"), "{refused}");
+    }
+
+    #[test]
+    fn a_function_that_watches_another_is_not_packed() {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("function.toml");
+        std::fs::write(&file, format!("{MANIFEST}\nwatch = {{ function = \"limits\" }}\n"))
+            .unwrap();
+        let refused =
+            type_in(&["fn", "pack", file.to_str().unwrap(), "--key", "none"]).unwrap_err();
+        assert!(
+            refused.contains("a pushed function cannot be told of another's state"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -22,4 +22,10 @@ pub(crate) mod trigger {
         fallback: Fallback::Value("[]"),
         about: "What the function is told of, see above.",
     };
+    pub(crate) const WATCH: Key = Key {
+        name: "watch",
+        kind: Kind::Watch { max: tidegate_flow::MAX_WATCHES },
+        fallback: Fallback::Absent("none"),
+        about: "Keys of another function's state whose changes call the function, see above.",
+    };
 }

@@ -2,19 +2,26 @@
 //!
 //! MQTT's bytes are a stream on channel 2, in messages of at most one frame. An empty message ends
 //! a connection; the other side answers with one of its own, and drops what came before it.
+//!
+//! Channel 1 has the messages about firmware, which do not go through the broker.
 
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tidegate_link::{Event, SendError};
 use tokio::net::UnixStream;
 
+use crate::core::firmware::Mailbox;
+
 /// Frames of up to 1,024 bytes and a window of 8: a device says how much less it takes. 22 KB each.
 pub(super) type Link = tidegate_link::Link<1024, 8, 4096>;
 
 /// The channel of MQTT's bytes.
 const MQTT: u8 = 2;
+/// The channel of the messages about firmware.
+const FIRMWARE: u8 = tidegate_wire::message::CHANNEL;
 
 /// See the module documentation.
 pub(super) struct Device {
@@ -26,6 +33,10 @@ pub(super) struct Device {
     down: Vec<u8>,
     /// The device is to be told that the connection has ended.
     ends: bool,
+    /// What is said to the device about firmware, and what the link has not taken yet of the message
+    /// that is under way.
+    mailbox: Rc<Mailbox>,
+    letter: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -38,9 +49,9 @@ enum Connection {
 }
 
 impl Device {
-    pub(super) fn new(name: Arc<str>) -> Device {
-        let (up, down) = (Vec::new(), Vec::new());
-        Device { name, connection: Connection::None, up, down, ends: false }
+    pub(super) fn new(name: Arc<str>, mailbox: Rc<Mailbox>) -> Device {
+        let (up, down, letter) = (Vec::new(), Vec::new(), Vec::new());
+        Device { name, connection: Connection::None, up, down, ends: false, mailbox, letter }
     }
 
     /// Moves bytes both ways as far as the link and the broker take them.
@@ -49,6 +60,7 @@ impl Device {
         link: &mut Link,
         line: &str,
         connect: impl Fn(&Arc<str>) -> io::Result<UnixStream>,
+        firmware: impl Fn(&str, &[u8]),
     ) {
         while let Some(event) = link.take_event() {
             let device = &*self.name;
@@ -57,11 +69,17 @@ impl Device {
                 Event::Down(why) => tracing::info!(line, device, ?why, "serial device is lost"),
             }
             // In each session everything begins anew.
-            *self = Device::new(self.name.clone());
+            self.mailbox.clear();
+            *self = Device::new(self.name.clone(), self.mailbox.clone());
         }
         if link.is_up() {
-            self.carry_up(link, &connect);
+            self.carry_up(link, &connect, &firmware);
+            self.carry_letters(link);
             self.carry_down(link);
+            self.carry_letters(link);
+        } else {
+            // What was said to nobody is said again when somebody is there.
+            self.mailbox.clear();
         }
     }
 
@@ -69,12 +87,17 @@ impl Device {
         &mut self,
         link: &mut Link,
         connect: &impl Fn(&Arc<str>) -> io::Result<UnixStream>,
+        firmware: &impl Fn(&str, &[u8]),
     ) {
         loop {
             if !self.write_up() {
                 return;
             }
             let Some(message) = link.receive() else { return };
+            if message.channel == FIRMWARE {
+                firmware(&self.name, message.bytes);
+                continue;
+            }
             if message.channel != MQTT {
                 continue; // Of a later version, or of nobody here.
             }
@@ -117,6 +140,22 @@ impl Device {
         true
     }
 
+    fn carry_letters(&mut self, link: &mut Link) {
+        loop {
+            if self.letter.is_empty() {
+                match self.mailbox.take() {
+                    Some(letter) => self.letter = letter,
+                    None => return,
+                }
+            }
+            match link.send(FIRMWARE, &self.letter) {
+                Ok(0) | Err(SendError::Unfinished | SendError::NoRoom) => return,
+                Ok(count) => drop(self.letter.drain(..count)),
+                Err(SendError::Down | SendError::Channel) => self.letter.clear(),
+            }
+        }
+    }
+
     fn carry_down(&mut self, link: &mut Link) {
         loop {
             if !self.down.is_empty() {
@@ -156,6 +195,9 @@ impl Device {
 
     /// Ready when the broker has bytes that the link could be given, or takes those that wait.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.letter.is_empty() && self.mailbox.poll_fresh(cx).is_ready() {
+            return Poll::Ready(());
+        }
         let Connection::Open(pipe) = &self.connection else { return Poll::Pending };
         let reads = self.down.is_empty() && pipe.poll_read_ready(cx).is_ready();
         let writes = !self.up.is_empty() && pipe.poll_write_ready(cx).is_ready();

@@ -116,7 +116,11 @@ impl<'a> Line<'a> {
             listener,
             port,
             links: settings.devices.iter().map(link).collect(),
-            devices: settings.devices.iter().map(|(_, name)| Device::new(name.clone())).collect(),
+            devices: settings
+                .devices
+                .iter()
+                .map(|(_, name)| Device::new(name.clone(), core.mailboxes.of(name)))
+                .collect(),
             bus: settings.shared.then(|| Bus::new(turn)),
             began: Instant::now(),
             timer: Box::pin(sleep(Duration::ZERO)),
@@ -178,7 +182,8 @@ impl<'a> Line<'a> {
         for (link, device) in self.links.iter_mut().zip(&mut self.devices) {
             link.set_wall(ahead, trusted);
             let (core, line) = (self.core, &self.settings.name);
-            device.exchange(link, line, |name| connect_device(core, self.listener, line, name));
+            let connect = |name: &_| connect_device(core, self.listener, line, name);
+            device.exchange(link, line, connect, |name, said| core.firmware_said(name, said));
         }
     }
 

@@ -1,78 +1,40 @@
-//! The MQTT driver: one connection at a time, QoS 1, acknowledgements as they come; for both
-//! versions of the protocol.
+//! The MQTT driver: one connection at a time, QoS 1, acknowledgements as they come. Moves bytes
+//! between the socket and the client of `tidegate_uplink::mqtt`, as many as there are at a time.
 //!
-//! rumqttc keeps unacknowledged messages and sends them again when it reconnects. The uplink core
-//! does that, from the log; so each session gets a client and an event loop of its own, which die
-//! with it, sockets included.
-//!
-//! Which message an acknowledgement is for: rumqttc takes requests in the order in which they
-//! were handed over and reports each packet id in that same order (`Outgoing::Publish`), so the
-//! tokens wait in a queue until their packet id is known.
-//!
-//! Not here: retries, windows, delays and timeouts other than the keep-alive (the uplink core);
-//! what differs between the versions (`v5.rs`, `v311.rs`).
+//! Not here: packets and which acknowledgement is for which message (that client); retries,
+//! windows, delays and timeouts other than the keep-alive (the uplink core).
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tidegate_uplink::{Action, Batch, OutboundRecord, RefuseReason, SeqRange, UplinkEvent};
+use tidegate_uplink::mqtt::{Client, ClientEvent};
+use tidegate_uplink::{Action, UplinkEvent};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use super::complaint::Stage;
-use super::target::{MAX_PACKET, MqttTarget, Version};
-use super::v5::V5;
-use super::v311::V311;
+use super::complaint::{self, Lost, Stage};
+use super::link::{self, Socket};
+use super::target::MqttTarget;
+use crate::core::Timer;
 use crate::uplinks::sessions::{self, After, Asked};
 
 /// Time for a DISCONNECT to leave when the daemon shuts down.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// A version of MQTT, by rumqttc's client for it.
-pub(super) trait Protocol {
-    type Client;
-    type EventLoop;
-    type Error;
-
-    /// A client, with room for so many messages that are not written yet, and its connection.
-    fn client(target: &MqttTarget, room: usize) -> (Self::Client, Self::EventLoop);
-
-    /// The next thing that happens on the connection. Not cancel safe: a PUBLISH may be lost
-    /// half-way into the socket's buffer.
-    async fn poll(
-        target: &MqttTarget,
-        event_loop: &mut Self::EventLoop,
-    ) -> Result<Heard, Self::Error>;
-
-    /// Hands a batch over, encoded as one message. A batch of several records is left as it was.
-    fn publish(
-        target: &MqttTarget,
-        client: &Self::Client,
-        batch: &mut Batch,
-        max_packet: u32,
-    ) -> Result<(), RefuseReason>;
-
-    /// Asks for a DISCONNECT; false when there is no room for one.
-    fn leave(client: &Self::Client) -> bool;
-
-    /// What the end of a connection means.
-    fn ended(target: &MqttTarget, session: u64, stage: Stage, error: &Self::Error) -> UplinkEvent;
-}
-
-/// What happened on a connection.
-pub(super) enum Heard {
-    /// The server takes messages, of at most so many bytes where it says so.
-    Opened { max_packet: Option<u32> },
-    /// A message was written under this packet id.
-    Sent(u16),
-    /// The server has the message, or refuses it.
-    Answered(u16, Option<RefuseReason>),
-    /// DISCONNECT was written.
-    Left,
-    /// Nothing that matters here.
-    Other,
-}
+/// Actions taken before the socket gets its turn again.
+const TURN: usize = 1_024;
+/// Room made for each read: two thousand acknowledgements.
+const READ: usize = 8 * 1024;
+/// How long acknowledgements are left to gather in the socket after some were read, so that many are
+/// read at a time and make room for many messages. A server that takes one at a time and answers
+/// it would else wake us, and the core, for each. Much below a round trip to anywhere but this
+/// machine.
+const GATHER: Duration = Duration::from_micros(300);
+/// So many messages must be unanswered for that: with fewer, each one counts.
+const WORTH_GATHERING: usize = 4;
 
 /// See [`Target::run`](crate::uplinks::Target::run).
 pub async fn run(
@@ -80,215 +42,268 @@ pub async fn run(
     actions: Receiver<Action>,
     events: impl Fn(UplinkEvent),
 ) {
-    let serve = async |target: &MqttTarget, session, actions: &mut Receiver<Action>| match target
-        .version()
-    {
-        Version::V5 => Session::<V5, _>::new(target, session, &events).serve(actions).await,
-        Version::V311 => Session::<V311, _>::new(target, session, &events).serve(actions).await,
+    let serve = async |target: &MqttTarget, session, actions: &mut Receiver<Action>| {
+        serve(target, session, actions, &events).await
     };
     sessions::run(&servers, actions, &events, serve).await;
 }
 
-struct Session<'a, P: Protocol, E> {
+async fn serve(
+    target: &MqttTarget,
+    session: u64,
+    actions: &mut Receiver<Action>,
+    events: &impl Fn(UplinkEvent),
+) -> After {
+    let deadline = Instant::now() + target.connect_timeout();
+    let mut client = Client::new(target.client_options());
+    let opened = {
+        let mut opening = pin!(timeout_at(deadline, link::open(target)));
+        loop {
+            tokio::select! {
+                opened = &mut opening => break opened.unwrap_or(Err(Lost::Unanswered)),
+                action = actions.recv() => match sessions::asked(session, action) {
+                    Asked::Send(token, batch) => client.send(token, batch),
+                    Asked::End(after) => return after,
+                    Asked::Other => {}
+                },
+            }
+        }
+    };
+    let socket = match opened {
+        Ok(socket) => socket,
+        Err(lost) => {
+            events(complaint::ended(target, session, Stage::Opening, &lost));
+            return After::Idle;
+        }
+    };
+    let session = Session {
+        target,
+        session,
+        events,
+        client,
+        socket,
+        alarm: Box::pin(sleep_until(deadline)),
+        deadline,
+        buffer: vec![0; READ].into_boxed_slice(),
+        unflushed: false,
+        gathering: false,
+    };
+    session.serve(actions).await
+}
+
+struct Session<'a, E> {
     target: &'a MqttTarget,
     session: u64,
     events: &'a E,
-    client: P::Client,
-    stage: Stage,
-    /// Largest packet that the server takes.
-    max_packet: u32,
-    /// Handed to rumqttc, packet id not known yet.
-    queued: VecDeque<u64>,
-    /// Waiting for their PUBACK, by packet id.
-    sent: BTreeMap<u16, u64>,
-    /// Batches that did not fit into one message, by token.
-    split: BTreeMap<u64, Split>,
-    event_loop: Option<P::EventLoop>,
+    client: Client,
+    socket: Box<dyn Socket>,
+    alarm: Pin<Box<Sleep>>,
+    /// For CONNACK.
+    deadline: Instant,
+    buffer: Box<[u8]>,
+    /// Something was written that TLS may still hold.
+    unflushed: bool,
+    /// Nothing is read for a moment.
+    gathering: bool,
 }
 
-impl<'a, P: Protocol, E: Fn(UplinkEvent)> Session<'a, P, E> {
-    fn new(target: &'a MqttTarget, session: u64, events: &'a E) -> Session<'a, P, E> {
-        // The core never has more than its window in flight: this never fills up.
-        let room = target.window().max(1) + 1;
-        let (client, event_loop) = P::client(target, room);
-        Session {
-            target,
-            session,
-            events,
-            client,
-            stage: Stage::Opening,
-            max_packet: target.max_message().unwrap_or(MAX_PACKET),
-            queued: VecDeque::new(),
-            sent: BTreeMap::new(),
-            split: BTreeMap::new(),
-            event_loop: Some(event_loop),
-        }
-    }
+/// What comes next in a session.
+enum Next {
+    /// Acknowledgements are to gather.
+    Gather,
+    /// It is over: the core has said so.
+    Told(After),
+    /// It is over: the daemon ends.
+    Farewell,
+    /// It is over: the connection is.
+    Lost(Lost),
+}
 
+impl From<Lost> for Next {
+    fn from(lost: Lost) -> Next {
+        Next::Lost(lost)
+    }
+}
+
+impl<E: Fn(UplinkEvent)> Session<'_, E> {
     async fn serve(mut self, actions: &mut Receiver<Action>) -> After {
-        let Some(mut event_loop) = self.event_loop.take() else { return After::Idle };
+        let lost = match Timer::new() {
+            Ok(mut timer) => loop {
+                match self.next(actions, &mut timer).await {
+                    Next::Gather => {
+                        let now = Instant::now().into();
+                        if let Err(error) = timer.set(now, now + GATHER) {
+                            break Lost::Io(error);
+                        }
+                        self.gathering = true;
+                    }
+                    Next::Told(after) => return after,
+                    Next::Farewell => return self.farewell().await,
+                    Next::Lost(lost) => break lost,
+                }
+            },
+            Err(error) => Lost::Io(error),
+        };
+        let stage = if self.client.is_open() { Stage::Open } else { Stage::Opening };
+        (self.events)(complaint::ended(self.target, self.session, stage, &lost));
+        After::Idle
+    }
+
+    async fn next(&mut self, actions: &mut Receiver<Action>, timer: &mut Timer) -> Next {
+        if self.gathering {
+            tokio::select! {
+                next = poll_fn(|cx| self.poll(cx, actions)) => return next,
+                ring = timer.ring() => if let Err(error) = ring {
+                    return Next::Lost(Lost::Io(error));
+                },
+            }
+            self.gathering = false;
+        }
+        poll_fn(|cx| self.poll(cx, actions)).await
+    }
+
+    /// Goes on until there is a next step. Nothing is lost when it is given up half-way: what was
+    /// read and what is to be written lie in the client.
+    fn poll(&mut self, cx: &mut Context<'_>, actions: &mut Receiver<Action>) -> Poll<Next> {
+        match self.advance(cx, actions) {
+            Ok(()) => Poll::Pending,
+            Err(next) => Poll::Ready(next),
+        }
+    }
+
+    /// All that can be done before something happens that wakes `cx`.
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        actions: &mut Receiver<Action>,
+    ) -> Result<(), Next> {
+        self.take_actions(cx, actions)?;
+        self.look_at_clock(cx)?;
+        self.write(cx)?;
+        if self.gathering || !self.read(cx)? {
+            return Ok(());
+        }
+        // What was acknowledged may have made room for more.
+        self.write(cx)?;
+        if self.client.in_flight() >= WORTH_GATHERING {
+            return Err(Next::Gather);
+        }
+        while self.read(cx)? {
+            self.write(cx)?;
+        }
+        Ok(())
+    }
+
+    fn take_actions(
+        &mut self,
+        cx: &mut Context<'_>,
+        actions: &mut Receiver<Action>,
+    ) -> Result<(), Next> {
+        for _ in 0..TURN {
+            let Poll::Ready(action) = actions.poll_recv(cx) else { return Ok(()) };
+            match sessions::asked(self.session, action) {
+                Asked::Send(token, batch) => self.client.send(token, batch),
+                Asked::End(After::Close) if self.client.is_open() => return Err(Next::Farewell),
+                Asked::End(after) => return Err(Next::Told(after)),
+                Asked::Other => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn look_at_clock(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
         loop {
-            let polled = {
-                // Polling is not cancel safe, so one poll goes on across any number of actions.
-                let mut poll = std::pin::pin!(P::poll(self.target, &mut event_loop));
-                loop {
-                    tokio::select! {
-                        polled = &mut poll => break Some(polled),
-                        action = actions.recv() => match self.take(action) {
-                            Next::Go => {}
-                            Next::End(after) => return after,
-                            Next::Farewell => break None,
-                        },
-                    }
-                }
+            let next = match self.client.poll_timeout() {
+                Some(at) => at.into(),
+                None if self.client.is_open() => return Ok(()),
+                None => self.deadline,
             };
-            match polled {
-                None => return self.farewell(event_loop).await,
-                Some(Ok(heard)) => self.hear(heard),
-                Some(Err(error)) => {
-                    let (target, session) = (self.target, self.session);
-                    (self.events)(P::ended(target, session, self.stage, &error));
-                    return After::Idle;
-                }
+            if self.alarm.deadline() != next {
+                self.alarm.as_mut().reset(next);
             }
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            if !self.client.is_open() {
+                return Err(Lost::Unanswered);
+            }
+            self.client.handle_timeout(Instant::now().into())?;
         }
     }
 
-    fn take(&mut self, action: Option<Action>) -> Next {
-        match sessions::asked(self.session, action) {
-            Asked::Send(token, batch) => {
-                self.send(token, batch);
-                Next::Go
-            }
-            Asked::End(After::Close) if self.stage == Stage::Open => Next::Farewell,
-            Asked::End(after) => Next::End(after),
-            Asked::Other => Next::Go,
-        }
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        let written = self.write_all(cx);
+        // What could not be encoded was refused meanwhile.
+        self.tell();
+        written.map_err(Lost::Io)
     }
 
-    /// Sends a batch, in as many messages as it takes: were it refused for its size, a smaller one
-    /// behind it would overtake it.
-    fn send(&mut self, token: u64, mut batch: Batch) {
-        match P::publish(self.target, &self.client, &mut batch, self.max_packet) {
-            Ok(()) => self.queued.push_back(token),
-            Err(RefuseReason::PacketTooLarge { .. }) if batch.records.len() > 1 => {
-                self.send_split(token, batch);
+    fn write_all(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            let out = self.client.outbox();
+            if out.is_empty() {
+                break;
             }
-            Err(reason) => self.refuse(token, reason),
+            match Pin::new(&mut self.socket).poll_write(cx, out)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => self.client.written(count),
+                Poll::Pending => return Ok(()),
+            }
+            self.unflushed = true;
         }
+        if self.unflushed && Pin::new(&mut self.socket).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(())
     }
 
-    fn send_split(&mut self, token: u64, batch: Batch) {
-        let mut split = Split { unanswered: 0, refusal: None };
-        let mut rest = halves(batch).to_vec();
-        rest.reverse();
-        while let Some(mut batch) = rest.pop() {
-            match P::publish(self.target, &self.client, &mut batch, self.max_packet) {
-                Ok(()) => {
-                    self.queued.push_back(token);
-                    split.unanswered += 1;
-                }
-                Err(RefuseReason::PacketTooLarge { .. }) if batch.records.len() > 1 => {
-                    rest.extend(halves(batch).into_iter().rev());
-                }
-                // What comes behind it is sent all the same, and so in its turn.
-                Err(reason) => split.refusal = Some(reason),
+    /// Whether anything was there to read.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Lost> {
+        let mut anything = false;
+        // Where the server does not read, the write above wakes us.
+        while self.client.wants_input() {
+            let mut buffer = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer).map_err(Lost::Io)? {
+                Poll::Pending => break,
+                Poll::Ready(()) if buffer.filled().is_empty() => return Err(Lost::Closed),
+                Poll::Ready(()) => {}
+            }
+            anything = true;
+            let was_open = self.client.is_open();
+            let taken = self.client.handle_input(Instant::now().into(), buffer.filled());
+            self.tell();
+            taken?;
+            if !was_open {
+                // From now on the alarm is the keep-alive's.
+                self.look_at_clock(cx)?;
             }
         }
-        match split {
-            Split { unanswered: 0, refusal: Some(reason) } => self.refuse(token, reason),
-            split => {
-                self.split.insert(token, split);
-            }
-        }
+        Ok(anything)
     }
 
-    fn refuse(&self, token: u64, reason: RefuseReason) {
-        (self.events)(UplinkEvent::Refused { session: self.session, token, reason });
-    }
-
-    fn hear(&mut self, heard: Heard) {
-        match heard {
-            Heard::Opened { max_packet } => {
-                self.max_packet = self.max_packet.min(max_packet.unwrap_or(MAX_PACKET));
-                self.stage = Stage::Open;
-                (self.events)(UplinkEvent::Connected { session: self.session, held: Vec::new() });
-            }
-            Heard::Sent(packet_id) => {
-                if let Some(token) = self.queued.pop_front() {
-                    self.sent.insert(packet_id, token);
+    fn tell(&mut self) {
+        let session = self.session;
+        while let Some(event) = self.client.poll_event() {
+            (self.events)(match event {
+                ClientEvent::Opened => UplinkEvent::Connected { session, held: Vec::new() },
+                ClientEvent::Acknowledged { token } => UplinkEvent::Acknowledged { session, token },
+                ClientEvent::Refused { token, reason } => {
+                    UplinkEvent::Refused { session, token, reason }
                 }
-            }
-            Heard::Answered(packet_id, refusal) => {
-                let Some(token) = self.sent.remove(&packet_id) else { return };
-                let mut refusal = refusal;
-                if let Entry::Occupied(mut split) = self.split.entry(token) {
-                    let split_now = split.get_mut();
-                    split_now.refusal = split_now.refusal.take().or(refusal);
-                    split_now.unanswered -= 1;
-                    if split_now.unanswered > 0 {
-                        return;
-                    }
-                    refusal = split.remove().refusal;
-                }
-                match refusal {
-                    Some(reason) => self.refuse(token, reason),
-                    None => {
-                        let session = self.session;
-                        (self.events)(UplinkEvent::Acknowledged { session, token });
-                    }
-                }
-            }
-            Heard::Left | Heard::Other => {}
+            });
         }
     }
 
     /// Sends DISCONNECT, so that the server does not take the shutdown for a broken link.
-    async fn farewell(self, mut event_loop: P::EventLoop) -> After {
+    async fn farewell(mut self) -> After {
+        self.client.leave();
         let left = async {
-            if !P::leave(&self.client) {
-                return;
-            }
-            while let Ok(heard) = P::poll(self.target, &mut event_loop).await {
-                if matches!(heard, Heard::Left) {
-                    return;
-                }
-            }
+            self.socket.write_all(self.client.outbox()).await?;
+            self.socket.shutdown().await
         };
         // Late or not, the daemon ends now.
         let _ = timeout(FAREWELL, left).await;
         After::Close
     }
-}
-
-/// A batch that went in several messages: it is answered when all of them are.
-struct Split {
-    unanswered: usize,
-    /// Why part of it was not taken.
-    refusal: Option<RefuseReason>,
-}
-
-/// The records in two batches, of which neither is empty if there are two records or more.
-fn halves(mut batch: Batch) -> [Batch; 2] {
-    let records = batch.records.split_off(batch.records.len() / 2);
-    let range = |records: &[OutboundRecord], range: SeqRange| SeqRange {
-        first: records.first().map_or(range.first, |record| record.seq),
-        last: records.last().map_or(range.last, |record| record.seq),
-    };
-    let second = Batch {
-        lane: batch.lane,
-        stream: batch.stream.clone(),
-        epoch: batch.epoch,
-        range: range(&records, batch.range),
-        records,
-    };
-    batch.range = range(&batch.records, batch.range);
-    [batch, second]
-}
-
-/// What to do after an action.
-enum Next {
-    Go,
-    End(After),
-    Farewell,
 }

@@ -3,10 +3,8 @@
 
 mod complaint;
 mod driver;
-mod packet;
+mod link;
 mod target;
-mod v311;
-mod v5;
 
 #[cfg(test)]
 mod tests;

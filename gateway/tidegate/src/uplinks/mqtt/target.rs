@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::v5::MqttOptions;
-use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use tidegate_uplink::BodyFormat;
+pub use tidegate_uplink::mqtt::Version;
+use tidegate_uplink::mqtt::{ClientOptions, MAX_PACKET, MAX_TEXT};
 
 use super::super::tls::{Authorities, client_config};
 use super::super::url::{Scheme, Shape, Url, masked};
@@ -23,14 +23,12 @@ const SHAPE: Shape = Shape {
     example: "write \"mqtt://HOST:PORT\" or \"mqtts://USER:PASSWORD@HOST:PORT\"",
 };
 
-/// rumqttc refuses shorter ones; shorter ones also mostly cost traffic.
+/// Shorter ones mostly cost traffic.
 const MIN_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The field in CONNECT has 16 bits of seconds.
 const MAX_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
 /// Smallest Maximum Packet Size worth announcing.
 const MIN_PACKET: u32 = 1_024;
-/// Largest packet that MQTT can express.
-pub(super) const MAX_PACKET: u32 = 268_435_455;
 
 /// The settings of one MQTT uplink besides its URL.
 #[derive(Clone, Debug)]
@@ -39,8 +37,7 @@ pub struct TargetOptions {
     pub tls: TlsFiles,
     /// Time without traffic after which the server is asked whether it is there. Default 30 s.
     pub keep_alive: Duration,
-    /// Time for name resolution, TCP, TLS and the answer to CONNECT, rounded up to seconds.
-    /// Default 10 s.
+    /// Time for name resolution, TCP, TLS and the answer to CONNECT together. Default 10 s.
     pub connect_timeout: Duration,
     /// Largest packet taken from the server, in bytes; announced to it. Default 256 KiB.
     pub max_packet: u32,
@@ -53,15 +50,6 @@ pub struct TargetOptions {
     pub packing: Option<BodyFormat>,
     /// Largest packet sent, where the server does not say; `None`: what MQTT can express.
     pub max_message: Option<u32>,
-}
-
-/// A version of MQTT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// MQTT 5.
-    V5,
-    /// MQTT 3.1.1.
-    V311,
 }
 
 impl Default for TargetOptions {
@@ -110,6 +98,11 @@ impl MqttTarget {
                 return Err(mistakes);
             }
         };
+        let login = url.login.iter().flat_map(|(user, password)| [user, password]);
+        if login.into_iter().any(|text| text.len() > MAX_TEXT) {
+            let why = format!("user name and password may have {MAX_TEXT} bytes each in MQTT");
+            mistakes.push(TargetError { key: "url", value: url.to_string(), why, later: false });
+        }
         let tls = if url.scheme.tls {
             if url.host.starts_with('[') {
                 let why = "mqtts needs a host name or an IPv4 address, not an IPv6 address";
@@ -136,30 +129,19 @@ impl MqttTarget {
         format!("{}:{}", self.url.host, self.url.port)
     }
 
-    pub(super) fn gateway(&self) -> &str {
-        &self.gateway
+    /// The host without the brackets of an IPv6 address, and the port.
+    pub(super) fn host_and_port(&self) -> (&str, u16) {
+        let host = &*self.url.host;
+        let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        (inside.unwrap_or(host), self.url.port)
+    }
+
+    pub(super) fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.clone()
     }
 
     pub(super) fn version(&self) -> Version {
         self.options.version
-    }
-
-    /// How batches are written; `None`: one record a message.
-    pub(super) fn packing(&self) -> Option<BodyFormat> {
-        self.options.packing
-    }
-
-    /// The same where there is no other way.
-    pub(super) fn packing_311(&self) -> BodyFormat {
-        self.options.packing.unwrap_or(BodyFormat::Ndjson)
-    }
-
-    pub(super) fn max_message(&self) -> Option<u32> {
-        self.options.max_message
-    }
-
-    pub(super) fn window(&self) -> usize {
-        self.options.window
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {
@@ -170,49 +152,23 @@ impl MqttTarget {
         self.options.keep_alive
     }
 
-    /// Options for one connection: clean start, nothing carried over from an earlier one.
-    pub(super) fn mqtt_options(&self) -> MqttOptions {
-        let mut mqtt = MqttOptions::new(&self.client_id, &self.url.host, self.url.port);
-        mqtt.set_keep_alive(self.options.keep_alive);
-        mqtt.set_clean_start(true);
-        mqtt.set_connection_timeout(self.connect_seconds());
-        mqtt.set_max_packet_size(Some(self.options.max_packet));
-        mqtt.set_outgoing_inflight_upper_limit(self.packet_ids());
-        if let Some((user, password)) = &self.url.login {
-            mqtt.set_credentials(user, password);
+    /// What one connection is like.
+    pub(super) fn client_options(&self) -> ClientOptions {
+        ClientOptions {
+            version: self.options.version,
+            gateway: self.gateway.clone(),
+            client_id: self.client_id.clone(),
+            login: self.url.login.clone(),
+            keep_alive: self.options.keep_alive,
+            max_packet: self.options.max_packet,
+            max_message: self.options.max_message,
+            packet_ids: self.packet_ids(),
+            packing: self.options.packing,
         }
-        if let Some(tls) = &self.tls {
-            let config = TlsConfiguration::Rustls(Arc::clone(tls));
-            mqtt.set_transport(Transport::tls_with_config(config));
-        }
-        mqtt
     }
 
-    /// The same for MQTT 3.1.1: a clean session.
-    pub(super) fn mqtt_311_options(&self) -> rumqttc::MqttOptions {
-        let mut mqtt = rumqttc::MqttOptions::new(&self.client_id, &self.url.host, self.url.port);
-        mqtt.set_keep_alive(self.options.keep_alive);
-        mqtt.set_clean_session(true);
-        mqtt.set_max_packet_size(self.options.max_packet as usize, MAX_PACKET as usize);
-        mqtt.set_inflight(self.packet_ids());
-        if let Some((user, password)) = &self.url.login {
-            mqtt.set_credentials(user, password);
-        }
-        if let Some(tls) = &self.tls {
-            let config = TlsConfiguration::Rustls(Arc::clone(tls));
-            mqtt.set_transport(Transport::tls_with_config(config));
-        }
-        mqtt
-    }
-
-    /// Rounded up.
-    pub(super) fn connect_seconds(&self) -> u64 {
-        let seconds = self.options.connect_timeout.as_millis().div_ceil(1_000).max(1);
-        u64::try_from(seconds).unwrap_or(u64::MAX)
-    }
-
-    /// Packet ids go round at this limit. Twice the window, so that one late acknowledgement
-    /// does not hold up the next round; not more, because a slot each is allocated.
+    /// Packet ids go round at this limit. Twice the window, so that an acknowledgement which comes
+    /// twice does not meet the next message; not more, because each has a place in memory.
     fn packet_ids(&self) -> u16 {
         self.options.window.saturating_mul(2).clamp(16, 4_096) as u16
     }

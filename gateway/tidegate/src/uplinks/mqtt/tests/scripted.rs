@@ -310,19 +310,36 @@ fn server_hears_a_goodbye_when_the_daemon_shuts_down() {
 }
 
 #[test]
-fn code_that_mqtt_does_not_know_for_an_acknowledgement_blames_a_message() {
+fn code_that_mqtt_does_not_know_for_an_acknowledgement_refuses_the_message_that_it_is_for() {
     on_side_thread(async {
         let (_listener, mut peer, mut driver) = connected(|_| {}).await;
-        driver.send(1, 1, payload(b"large".to_vec())).await;
+        driver.send(1, 1, payload(b"small".to_vec())).await;
+        driver.send(1, 2, payload(b"large".to_vec())).await;
+        let (first, _) = peer.publish().await;
         let (id, _) = peer.publish().await;
         let [high, low] = id.to_be_bytes();
+        // mosquitto's answer to a message that is larger than it takes.
         peer.socket.write_all(&[0x40, 3, high, low, 0x95]).await.unwrap();
+        let reason = RefuseReason::PacketTooLarge { bytes: None, max: None };
+        let refused = UplinkEvent::Refused { session: 1, token: 2, reason };
+        assert_eq!(driver.event().await, refused);
+        peer.answer(first, PubAckReason::Success).await;
+        assert_eq!(driver.event().await, UplinkEvent::Acknowledged { session: 1, token: 1 });
+    });
+}
+
+#[test]
+fn server_that_acknowledges_what_was_not_sent_is_left_with_the_packet_id_named() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) = connected(|_| {}).await;
+        peer.answer(77, PubAckReason::Success).await;
         match driver.event().await {
-            UplinkEvent::Expelled { session: 1, reason, .. } => {
-                assert_eq!(reason, RefuseReason::PacketTooLarge { bytes: None, max: None });
+            UplinkEvent::Disconnected { session: 1, why } => {
+                assert!(why.contains("acknowledged packet 77"), "{why}");
             }
             other => panic!("{other:?}"),
         }
+        peer.closed().await;
     });
 }
 
@@ -340,5 +357,31 @@ fn no_more_is_on_its_way_than_the_servers_receive_maximum() {
         assert!(more.is_err(), "{more:?}");
         peer.answer(first, PubAckReason::Success).await;
         assert_eq!(peer.publish().await.1, "3");
+    });
+}
+
+#[test]
+fn acknowledgements_that_come_one_by_one_are_all_heard() {
+    on_side_thread(async {
+        let (_listener, mut peer, mut driver) = connected(|_| {}).await;
+        for token in 0..12 {
+            driver.send(1, token, payload(token.to_string().into_bytes())).await;
+        }
+        let mut ids = Vec::new();
+        for _ in 0..12 {
+            ids.push(peer.publish().await.0);
+        }
+        for id in ids {
+            peer.answer(id, PubAckReason::Success).await;
+            tokio::task::yield_now().await;
+        }
+        for token in 0..12 {
+            assert_eq!(driver.event().await, UplinkEvent::Acknowledged { session: 1, token });
+        }
+        // A message while others gather is sent at once, and the end is noticed.
+        driver.send(1, 12, payload(b"12".to_vec())).await;
+        assert_eq!(peer.publish().await.1, "12");
+        drop(peer);
+        assert!(matches!(driver.event().await, UplinkEvent::Disconnected { session: 1, .. }));
     });
 }

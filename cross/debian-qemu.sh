@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Unpacks Debian's qemu-system-arm into a private directory. It is not installed, because its packages
+# want another version of qemu-utils than a machine may have, and nothing is removed or upgraded here:
+# only shared libraries that it needs and the machine lacks are added with apt-get.
+#
+# Usage:  cross/debian-qemu.sh DIR
+# Leaves: DIR/qemu-system-arm, a wrapper
+set -euo pipefail
+
+fail() { printf 'debian-qemu.sh: %s\n' "$*" >&2; exit 1; }
+
+[[ $# -eq 1 && $1 != -* ]] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
+for tool in apt-get dpkg-deb ldd; do
+  command -v $tool >/dev/null || fail "$tool is missing: this works on Debian only"
+done
+mkdir -p "$1"
+DIR=$(cd "$1" && pwd)
+DEBS=$(mktemp -d "$DIR/debs.XXXXXX")
+trap 'rm -rf "$DEBS"' EXIT
+
+[[ $(id -u) -ne 0 ]] || apt-get update -qq -o DPkg::Lock::Timeout=300 || fail "apt-get update failed"
+PACKAGES=(qemu-system-arm qemu-system-common qemu-system-data)
+(cd "$DEBS" && apt-get download -qq -o APT::Sandbox::User=root "${PACKAGES[@]}") ||
+  fail "cannot download ${PACKAGES[*]}"
+
+# The shared libraries that the packages depend on, and that are not installed. Those of displays and sound
+# belong to modules that nothing here loads, but the package names them all.
+missing=()
+for library in $(for deb in "$DEBS"/qemu-system-arm_*.deb; do dpkg-deb -f "$deb" Depends; done |
+  tr ',|' '\n\n' | sed 's/^ *//; s/[ :(].*//' | grep '^lib' | sort -u); do
+  [[ $(dpkg-query -W -f '${db:Status-Status}' "$library" 2>/dev/null) == installed ]] || missing+=("$library")
+done
+if [[ ${#missing[@]} -gt 0 ]]; then
+  install="apt-get install -y --no-remove --no-upgrade --no-install-recommends ${missing[*]}"
+  [[ $(id -u) -eq 0 ]] || fail "run this as root first: $install"
+  DEBIAN_FRONTEND=noninteractive $install -qq -o DPkg::Lock::Timeout=300 >/dev/null ||
+    fail "apt-get did not install ${missing[*]}"
+fi
+
+for deb in "$DEBS"/*.deb; do dpkg-deb -x "$deb" "$DIR" || fail "cannot unpack $deb"; done
+lacking=$(ldd "$DIR/usr/bin/qemu-system-arm" | sed -n 's/ => not found//p')
+[[ -z $lacking ]] || fail "qemu-system-arm lacks" $lacking
+cat >"$DIR/qemu-system-arm" <<'WRAPPER'
+#!/bin/sh
+# Written by cross/debian-qemu.sh.
+here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+exec "$here/usr/bin/qemu-system-arm" -L "$here/usr/share/qemu" "$@"
+WRAPPER
+chmod +x "$DIR/qemu-system-arm"
+"$DIR/qemu-system-arm" --version >/dev/null || fail "$DIR/qemu-system-arm does not run"

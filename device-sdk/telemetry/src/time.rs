@@ -1,0 +1,60 @@
+//! When something was, and how well that is known.
+
+use tidegate_link::{Clock, Micros, TimeQuality};
+
+/// A moment by the gateway's clock, if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(Option<(u64, TimeQuality)>);
+
+impl Time {
+    /// Without a clock.
+    #[must_use]
+    pub const fn unknown() -> Time {
+        Time(None)
+    }
+
+    /// A moment of the device's own clock, by the link's.
+    #[must_use]
+    pub fn of(clock: &Clock, at: Micros) -> Time {
+        Time(clock.now(at))
+    }
+
+    /// Milliseconds since 1970; `None` when it is not known, or the gateway does not trust its clock.
+    #[must_use]
+    pub fn millis(&self) -> Option<u64> {
+        let (micros, quality) = self.0?;
+        quality.trusted.then_some(micros / 1_000)
+    }
+
+    /// How far it may be off, as long as the gateway's clock is right.
+    #[must_use]
+    pub fn error(&self) -> Option<Micros> {
+        self.0.map(|(_, quality)| quality.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_link::{Config, Link, Role};
+
+    #[test]
+    fn it_is_known_once_the_gateway_has_answered_and_trusts_its_clock() {
+        for trusted in [false, true] {
+            let mut device: Link<64, 2, 64> = Link::new(Config::new(Role::Device, 1), 1);
+            let mut gateway: Link<64, 2, 64> = Link::new(Config::new(Role::Gateway, 1), 2);
+            gateway.set_wall(1_700_000_000_000_000, trusted);
+            assert_eq!(Time::of(device.clock(), Micros(0)), Time::unknown());
+            let mut frame = [0; 80];
+            for now in (0..100).map(|n| Micros(n * 1_000)) {
+                let up = device.poll_output(now, &mut frame);
+                gateway.handle_input(now, &frame[..up]);
+                let down = gateway.poll_output(now, &mut frame);
+                device.handle_input(now, &frame[..down]);
+            }
+            let time = Time::of(device.clock(), Micros(100_000));
+            assert_eq!(time.millis(), trusted.then_some(1_700_000_000_100));
+            assert!(time.error() < Some(Micros(2_000)));
+        }
+    }
+}

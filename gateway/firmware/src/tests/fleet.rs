@@ -1,0 +1,341 @@
+//! A gateway and many devices: real agents on simulated flash, messages that take time and get
+//! lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_agent::{Agent, Budget, Config, Millis, Next, Obedience};
+use tidegate_boot::{Identity, Kind, Layout, Part, Region, Trust, start};
+use tidegate_device_sim::crypto::{Host, HostHash, Key};
+use tidegate_device_sim::nor::Nor;
+use tidegate_device_sim::random::Random;
+use tidegate_device_sim::release::{self, CLASS, VENDOR};
+use tidegate_wire::digest::Digest;
+use tidegate_wire::message::{Message, Reason, capability};
+
+use crate::*;
+
+pub(super) const A: Region = Region { from: 0x6000, to: 0xe000 };
+const B: Region = Region { from: 0xe000, to: 0x1_7000 };
+const UNITS: usize = 0x17;
+static PARTS: [Part; 1] = [Part { id: 0, kind: Kind::Swapped, a: A, b: B }];
+/// Bytes of the images: most of what fits.
+pub(super) const IMAGE: usize = 31_000;
+/// Time that a message is under way, milliseconds.
+const DELAY: u64 = 10;
+/// Time of a restart.
+const RESTART: u64 = 500;
+pub(super) const RELEASE: u8 = 3;
+
+fn layout() -> Layout<'static> {
+    let region = |from, to| Region { from, to };
+    Layout {
+        state: region(0, 0x2000),
+        keys: region(0x2000, 0x4000),
+        ledgers: [region(0x4000, 0x5000), region(0x5000, 0x6000)],
+        parts: &PARTS,
+    }
+}
+
+/// A release of sequence 5 as it is, whose image behaves as its first bytes say.
+pub(super) fn bundle(sequence: u64, behaves: &[u8; 4]) -> Vec<u8> {
+    let mut image = release::image(sequence, IMAGE);
+    image[..4].copy_from_slice(behaves);
+    let part = release::component(0, &image, None);
+    let manifest = release::signed(&release::manifest(sequence, &[part]), &Key::new(RELEASE));
+    [write_head(&manifest, None, None).unwrap(), image].concat()
+}
+
+/// One device.
+pub(super) struct Device {
+    nor: Nor<8, 4_096>,
+    agent: Option<Agent<'static, Host>>,
+    /// Whether the self-test of what is new passes here.
+    passes: bool,
+    pub(super) starts: u32,
+}
+
+enum Event {
+    Up(Arc<str>, Vec<u8>),
+    Down(Arc<str>, Vec<u8>),
+    Wake(Arc<str>),
+}
+
+/// See the module.
+pub(super) struct Fleet {
+    pub(super) desk: Desk,
+    pub(super) limits: Limits,
+    start: Instant,
+    pub(super) ms: u64,
+    pub(super) devices: BTreeMap<Arc<str>, Device>,
+    /// Bundles by their hashes.
+    files: BTreeMap<Digest, Vec<u8>>,
+    events: BTreeMap<(u64, u64), Event>,
+    number: u64,
+    /// Messages lost, in a million, each way.
+    pub(super) loss: u32,
+    random: Random,
+    /// Bytes that the gateway has sent, by device.
+    pub(super) sent: BTreeMap<Arc<str>, u64>,
+    /// What was put down.
+    pub(super) table: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) notes: Vec<Note>,
+    trust: Trust<'static>,
+    old: Vec<u8>,
+    next_tick: Option<u64>,
+    /// Most devices that loaded at a time, by the requests of the last two seconds.
+    pub(super) asked: BTreeMap<Arc<str>, u64>,
+    pub(super) most_at_a_time: usize,
+}
+
+impl Fleet {
+    pub(super) fn new(limits: Limits) -> Fleet {
+        let key = Key::new(RELEASE);
+        let factory = release::key_set(1, 1, &[&key], 1_000, &Key::new(1));
+        let roots = [Key::new(1).public(), Key::new(2).public()];
+        let mut old = release::image(1, IMAGE);
+        old[..4].copy_from_slice(b"GOOD");
+        #[expect(clippy::disallowed_methods, reason = "tests need some instant to start from")]
+        let start = Instant::now();
+        Fleet {
+            desk: Desk::new(limits),
+            limits,
+            start,
+            ms: 0,
+            devices: BTreeMap::new(),
+            files: BTreeMap::new(),
+            events: BTreeMap::new(),
+            number: 0,
+            loss: 0,
+            random: Random::new(1),
+            sent: BTreeMap::new(),
+            table: BTreeMap::new(),
+            notes: Vec::new(),
+            trust: Trust { roots, factory: Vec::leak(factory) },
+            old,
+            next_tick: None,
+            asked: BTreeMap::new(),
+            most_at_a_time: 0,
+        }
+    }
+
+    /// A device that is switched on now.
+    pub(super) fn add(&mut self, name: &str, passes: bool) {
+        let mut nor = Nor::new(UNITS, self.devices.len() as u64);
+        nor.put(A.from as usize, &self.old);
+        let name: Arc<str> = name.into();
+        let device = Device { nor, agent: None, passes, starts: 0 };
+        self.devices.insert(name.clone(), device);
+        let at = self.ms + self.random.below(1_000) as u64;
+        self.put(at, Event::Wake(name));
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            instant: self.start + Duration::from_millis(self.ms),
+            unix_ms: 1_700_000_000_000 + self.ms as i64,
+            is_trusted: true,
+        }
+    }
+
+    pub(super) fn push(&mut self, file: &[u8], terms: Terms) -> Result<u64, DeskError> {
+        let release = Release::of_bundle::<HostHash>(file).unwrap();
+        let hash = release::digest(file);
+        self.files.insert(hash, file.to_vec());
+        let now = self.moment();
+        let started = self.desk.start(now, hash, release, terms);
+        self.carry_out();
+        started
+    }
+
+    /// The gateway is killed, and started again: what was put down is all that it has.
+    pub(super) fn restart_gateway(&mut self) {
+        let entries = self.table.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let now = self.moment().instant;
+        let (desk, unread) = Desk::restore(self.limits, now, entries);
+        assert_eq!(unread, 0);
+        self.desk = desk;
+        self.events.retain(|_, event| matches!(event, Event::Wake(_)));
+        // Their connections are new.
+        for (name, device) in &mut self.devices {
+            if let Some(agent) = &mut device.agent {
+                agent.connected();
+            }
+            self.number += 1;
+            self.events.insert((self.ms + 5, self.number), Event::Wake(name.clone()));
+        }
+        self.carry_out();
+    }
+
+    pub(super) fn campaign(&self, id: u64) -> CampaignStatus {
+        let statuses = self.desk.campaign_statuses();
+        statuses.into_iter().find(|status| status.campaign == id).unwrap()
+    }
+
+    pub(super) fn sequence(&self, name: &str) -> u64 {
+        let agent = self.devices[name].agent.as_ref();
+        agent.map_or(0, |agent| agent.sequence().0)
+    }
+
+    /// The image that a device would start.
+    pub(super) fn image(&self, name: &str) -> &[u8] {
+        self.devices[name].nor.look(A.from as usize, IMAGE)
+    }
+
+    /// Goes on until this holds, or for so many seconds.
+    pub(super) fn run(&mut self, seconds: u64, mut done: impl FnMut(&Fleet) -> bool) -> bool {
+        let end = self.ms + seconds * 1_000;
+        let mut looked = 0;
+        loop {
+            // To look at all of it after each message would take longer than all of it.
+            if self.ms >= looked {
+                looked = self.ms + 200;
+                if done(self) {
+                    return true;
+                }
+            }
+            let event = self.events.first_key_value().map(|((at, _), _)| *at);
+            let Some(at) = [event, self.next_tick].into_iter().flatten().min() else {
+                return done(self);
+            };
+            if at > end {
+                self.ms = end;
+                return done(self);
+            }
+            self.ms = self.ms.max(at);
+            if event == Some(at) {
+                if let Some((_, event)) = self.events.pop_first() {
+                    self.happens(event);
+                }
+            } else {
+                let now = self.moment();
+                self.desk.handle_timeout(now);
+                self.carry_out();
+            }
+        }
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Up(name, bytes) => {
+                if matches!(Message::read(&bytes), Ok(Message::Request(_))) {
+                    self.asked.insert(name.clone(), self.ms);
+                    let since = self.ms.saturating_sub(1_000);
+                    self.asked.retain(|_, at| *at >= since);
+                    self.most_at_a_time = self.most_at_a_time.max(self.asked.len());
+                }
+                let now = self.moment();
+                self.desk.handle_message(now, &name, Via::Mqtt, &bytes);
+                self.carry_out();
+            }
+            Event::Down(name, bytes) => self.device(&name, Some(&bytes)),
+            Event::Wake(name) => self.device(&name, None),
+        }
+    }
+
+    fn put(&mut self, at: u64, event: Event) {
+        self.number += 1;
+        self.events.insert((at, self.number), event);
+    }
+
+    /// Does what the desk wants.
+    pub(super) fn carry_out(&mut self) {
+        let now = self.moment();
+        while let Some(output) = self.desk.poll_output(now) {
+            match output {
+                Output::Send(letter) => self.send(letter, DELAY),
+                Output::Read(read) => {
+                    let from = read.at as usize;
+                    let data = &self.files[&read.bundle][from..from + usize::from(read.length)];
+                    let letter = read.letter(data).unwrap();
+                    self.desk.handle_read(now, &read, Ok(()));
+                    self.send(letter, DELAY);
+                }
+                Output::Store(batch) => {
+                    for (key, value) in batch.changes {
+                        match value {
+                            Some(value) => drop(self.table.insert(key, value)),
+                            None => drop(self.table.remove(&key)),
+                        }
+                    }
+                    self.notes.extend(batch.notes);
+                    // It takes a moment until it is on flash.
+                    batch.then.into_iter().for_each(|letter| self.send(letter, DELAY + 5));
+                }
+            }
+        }
+        let ms = |at: Instant| at.saturating_duration_since(self.start).as_millis() as u64 + 1;
+        self.next_tick = self.desk.poll_timeout().map(ms);
+    }
+
+    fn send(&mut self, letter: Letter, delay: u64) {
+        *self.sent.entry(letter.device.clone()).or_default() += letter.bytes.len() as u64;
+        if !self.random.chance(self.loss) {
+            self.put(self.ms + delay, Event::Down(letter.device, letter.bytes));
+        }
+    }
+
+    /// Lets a device run, with a message for it.
+    fn device(&mut self, name: &Arc<str>, message: Option<&[u8]>) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let now = Millis(self.ms);
+        if device.agent.is_none() {
+            device.switch_on(now, name, self.trust);
+        }
+        let Device { nor, agent: Some(agent), .. } = device else { return };
+        if let Some(message) = message {
+            agent.handle_message(now, nor, message).unwrap();
+        }
+        let mut says = Vec::new();
+        let next = loop {
+            let mut out = [0; 512];
+            while let Some(length) = agent.poll_output(now, nor, &mut out).unwrap() {
+                says.push(out[..length].to_vec());
+            }
+            match agent.poll(now, nor).unwrap() {
+                Next::Work => {}
+                Next::Restart => break Some(self.ms + RESTART),
+                Next::Wait(until) => break until.map(|until| until.0.max(self.ms + 1)),
+            }
+        };
+        if matches!(agent.poll(now, nor), Ok(Next::Restart)) {
+            device.agent = None;
+        }
+        let says: Vec<_> = says.into_iter().filter(|_| !self.random.chance(self.loss)).collect();
+        for bytes in says {
+            self.put(self.ms + DELAY, Event::Up(name.clone(), bytes));
+        }
+        // One wake of a device is enough: each looks again when the next is.
+        if let Some(at) = next {
+            self.put(at, Event::Wake(name.clone()));
+        }
+    }
+}
+
+impl Device {
+    fn switch_on(&mut self, now: Millis, name: &str, trust: Trust<'static>) {
+        self.starts += 1;
+        let started = start(&mut self.nor, &layout(), &trust, &Host, &mut || ()).unwrap();
+        let image = self.nor.look(started.entry as usize, 4);
+        let passes = image == b"GOOD" && (self.passes || self.starts == 1);
+        let mut identity = [0; 16];
+        identity.copy_from_slice(&release::digest(name.as_bytes()).0[..16]);
+        let capabilities = capability::HEATSHRINK | capability::DELTA | capability::KEY_SETS;
+        let config = Config {
+            layout: layout(),
+            trust,
+            identity: Identity { vendor: VENDOR, class: CLASS, device: identity, capabilities },
+            factory_version: "1.0.0",
+            block: 224,
+            window: 8,
+            message: 1_280,
+            budget: Budget { erases: 100, tries: 8 },
+            obedience: Obedience::Gateway,
+        };
+        let agent = Agent::start(now, &mut self.nor, config, Host, Reason::Power);
+        let mut agent = agent.unwrap();
+        agent.self_test(passes);
+        self.agent = Some(agent);
+    }
+}

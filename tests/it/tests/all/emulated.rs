@@ -1,0 +1,172 @@
+//! Real firmware in QEMU: a sensor on a serial line of a real gateway, and upgrades with the power cut.
+//! Needs `TIDEGATE_FIRMWARE` (`cargo xtask firmware`) and `TIDEGATE_QEMU`; skipped without.
+
+mod device;
+mod upgrades;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use tidegate_rig::gateway::Gateway;
+use tidegate_rig::scratch::Scratch;
+
+use self::device::{Device, Firmware};
+use crate::binaries;
+use crate::setup::{PATIENCE, beside_others, explain, threshold, wait};
+
+const CONFIG: &str = r##"[gateway]
+id = "gw-it"
+data_dir = "{data}"
+
+[mqtt]
+listen = "{mqtt}"
+
+[http]
+listen = "{http}"
+
+[[mqtt.acl]]
+topics = ["sensors/${username}/telemetry", "commands/${username}/#", "logs/${username}", "replies/#"]
+
+[[mqtt.acl]]
+topics = ["#"]
+listeners = ["mqtt"]
+
+[serial.plant]
+device = "PORT"
+devices = { "pump-7" = 1 }
+
+[stream.telemetry]
+topics = ["sensors/+/telemetry"]
+retain = "1h"
+
+[stream.alerts]
+topics = ["alerts/#"]
+retain = "1h"
+"##;
+
+/// A subscriber that somebody else wrote; its lines are `TOPIC PAYLOAD`.
+struct Subscriber(Child, Receiver<String>);
+
+impl Subscriber {
+    fn new(gateway: &Gateway) -> Subscriber {
+        let port = gateway.mqtt().port().to_string();
+        let mut child = Command::new("mosquitto_sub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", "5", "-q", "1", "-v"])
+            .args(["-t", "sensors/#", "-t", "alerts/#", "-t", "replies/#", "-t", "logs/#"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("apt-get install mosquitto-clients");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (send, receive) = channel();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| send.send(line))
+        });
+        Subscriber(child, receive)
+    }
+
+    /// The payload of the next message below a topic that is as wanted.
+    fn next(&self, gateway: &Gateway, topic: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let give_up = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.1.recv_timeout(give_up.saturating_duration_since(Instant::now()))
+        {
+            if let Some(payload) = line.strip_prefix(topic).and_then(|rest| rest.strip_prefix(' '))
+                && wanted(payload)
+            {
+                return payload.to_owned();
+            }
+            seen.push(line);
+        }
+        panic!("no such message on {topic}; seen: {seen:#?}\n{}", explain(gateway));
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // It has ended by itself otherwise.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn field(payload: &str, name: &str) -> serde_json::Value {
+    let reading: serde_json::Value = serde_json::from_str(payload).unwrap();
+    reading[name].clone()
+}
+
+#[test]
+fn a_sensor_in_qemu_raises_an_alert_and_takes_the_command_that_answers_it() {
+    let Some(firmware) = Firmware::find() else { return };
+    let _machine = beside_others();
+    let scratch = Scratch::new("emulated").unwrap();
+    let mut device = Device::new(&firmware, &scratch, "sensor-1");
+    let port = device.port();
+    let config = CONFIG.replace("PORT", &port.display().to_string()) + "\n" + &threshold("");
+    let folder = Scratch::new("emulated-gateway").unwrap();
+    let mut gateway = Gateway::new(&binaries::tidegate(), folder, &config).unwrap();
+    gateway.start().unwrap();
+    let messages = Subscriber::new(&gateway);
+    device.start();
+
+    let first = messages.next(&gateway, "sensors/pump-7/telemetry", |_| true);
+    assert_eq!(field(&first, "firmware"), "1.0.0");
+    // Without its fan it gets hotter, until the function raises an alert.
+    let alert = messages.next(&gateway, "alerts/pump-7", |_| true);
+    assert!(field(&alert, "value").as_f64() > Some(30.0), "{alert}");
+    // The time is the gateway's, once the link has measured it.
+    let timed = messages
+        .next(&gateway, "sensors/pump-7/telemetry", |payload| field(payload, "time").is_u64());
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    let time = field(&timed, "time").as_u64().unwrap();
+    assert!(now.abs_diff(time) < 60_000, "{time} at {now}");
+
+    let at = gateway.mqtt().port().to_string();
+    let command = |payload: &str| {
+        let sent = Command::new("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &at, "-V", "5", "-q", "1"])
+            .args(["-D", "publish", "response-topic", "replies/desk"])
+            .args(["-D", "publish", "correlation-data", "17"])
+            .args(["-t", "commands/pump-7/fan", "-m", payload])
+            .status();
+        assert!(sent.expect("apt-get install mosquitto-clients").success());
+    };
+    command("on");
+    assert_eq!(messages.next(&gateway, "replies/desk", |_| true), "done");
+    let cooling =
+        messages.next(&gateway, "sensors/pump-7/telemetry", |payload| payload.contains("true"));
+    let cooler = messages.next(&gateway, "sensors/pump-7/telemetry", |payload| {
+        field(payload, "value").as_f64() < field(&cooling, "value").as_f64()
+    });
+    assert_eq!(field(&cooler, "fan"), true);
+
+    // The gateway dies and comes back: the device goes on, with nothing lost in between.
+    gateway.kill().unwrap();
+    gateway.start().unwrap();
+    let again = Subscriber::new(&gateway);
+    let after = again.next(&gateway, "sensors/pump-7/telemetry", |payload| {
+        field(payload, "id").as_u64() > field(&cooler, "id").as_u64()
+    });
+    let last = field(&after, "id").as_u64().unwrap();
+    wait(&gateway, "all readings are in the stream", || {
+        let ids = stored_ids(&gateway);
+        (0..=last).all(|id| ids.contains(&id))
+    });
+    command("nonsense");
+    // The first command, or its reply, may come once more.
+    again.next(&gateway, "replies/desk", |payload| payload == "there is no such command");
+}
+
+fn stored_ids(gateway: &Gateway) -> std::collections::BTreeSet<u64> {
+    let file = gateway.directory().join("stored.ndjson");
+    let name = file.to_str().unwrap();
+    gateway.command(&["stream", "export", "telemetry", "-o", name]).unwrap();
+    let exported = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let id = |line: &str| {
+        let record: serde_json::Value = serde_json::from_str(line).ok()?;
+        field(record["payload"].as_str()?, "id").as_u64()
+    };
+    exported.lines().filter_map(id).collect()
+}
