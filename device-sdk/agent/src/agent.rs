@@ -75,14 +75,12 @@ enum Task<H> {
     Loading(Loading),
     /// Digests are read back: of which image, how much, the hash so far.
     Checking {
-        release: Release,
         at: usize,
         done: u32,
         hash: H,
     },
     /// All is there and right.
     Staged {
-        release: Release,
         asked: bool,
     },
     /// The release on trial.
@@ -92,9 +90,13 @@ enum Task<H> {
 }
 
 /// A release that was taken.
-#[derive(Clone, Copy)]
 struct Release {
     ledger: Ledger,
+    content: Content,
+}
+
+/// What there is to know of a release that was checked.
+struct Content {
     plan: Plan,
     manifest: Digest8,
     sequence: u64,
@@ -138,6 +140,8 @@ pub struct Agent<'l, C: Crypto> {
     log: StateLog,
     keys: Option<KeySet>,
     task: Task<C::Hash>,
+    /// What is loaded, checked or staged; otherwise there is none.
+    release: Option<Release>,
     decoder: Decoder,
     pages: Pages,
     outbox: Outbox,
@@ -168,6 +172,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
             log: StateLog::FACTORY,
             keys: None,
             task: Task::Rest,
+            release: None,
             decoder: Decoder::new(Travels::AsItIs),
             pages: Pages::new(nowhere, 0, 0, nowhere),
             outbox: Outbox { hello: true, ..Outbox::default() },
@@ -223,7 +228,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
 
     /// Starts into a release whose policy is to ask.
     pub fn apply(&mut self) {
-        if let Task::Staged { asked, .. } = &mut self.task {
+        if let Task::Staged { asked } = &mut self.task {
             *asked = true;
         }
     }
@@ -342,10 +347,10 @@ impl<'l, C: Crypto> Agent<'l, C> {
         flash: &mut Flash<'_, F>,
         why: Refusal,
     ) -> Result<(), FlashFailed> {
-        let Some(release) = self.release() else { return Ok(()) };
-        let (ledger, sequence) = (release.ledger, release.sequence);
+        let Some(Release { ledger, content }) = &self.release else { return Ok(()) };
+        let (ledger, sequence) = (*ledger, content.sequence);
         Ledger::drop_from(flash, self.ledger_at(self.log.state().next_ledger()))?;
-        self.task = Task::Rest;
+        (self.task, self.release) = (Task::Rest, None);
         self.outbox.hello = true;
         self.say(now, &ledger, sequence, message::Phase::Failed, why.code());
         Ok(())
