@@ -5,7 +5,7 @@
 use tidegate_agent::{Agent, Millis, Next};
 use tidegate_sizes::board::{self, Board};
 use tidegate_sizes::device;
-use tidegate_sizes::libraries::Hardware;
+use tidegate_sizes::hardware::Hardware;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating;
 

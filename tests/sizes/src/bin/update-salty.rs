@@ -2,10 +2,10 @@
 #![no_std]
 #![no_main]
 
+use firmware_crypto::Salty;
 use tidegate_agent::Agent;
 use tidegate_sizes::board::{self, Board};
 use tidegate_sizes::device;
-use tidegate_sizes::libraries::Salty;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating::{self, Serial};
 
