@@ -2,7 +2,7 @@
 
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
-use crate::{clients, debian, device, emulator, guide, templates, wasm};
+use crate::{clients, debian, device, emulator, guide, launch, templates, wasm};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::path::Path;
@@ -70,6 +70,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     // As root they must be there; for others, the tests of devices are skipped.
     let firmware = as_root(device::firmware(workspace), "no firmware of the examples")?;
     let emulator = as_root(emulator::find(workspace), "no emulator of devices")?;
+    if let Some(mut sizes) = as_root(launch::sizes(workspace), "no sizes of programs for devices")?
+    {
+        check("the flash that devices need", sizes.arg("--check"))?;
+    }
     let mut command = tests(workspace, &functions, &clients, arguments);
     if let (Some(firmware), Some(emulator)) = (firmware, emulator) {
         command.env("TIDEGATE_FIRMWARE", firmware).env("TIDEGATE_QEMU", emulator);

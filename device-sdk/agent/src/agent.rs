@@ -75,14 +75,12 @@ enum Task<H> {
     Loading(Loading),
     /// Digests are read back: of which image, how much, the hash so far.
     Checking {
-        release: Release,
         at: usize,
         done: u32,
         hash: H,
     },
     /// All is there and right.
     Staged {
-        release: Release,
         asked: bool,
     },
     /// The release on trial.
@@ -92,9 +90,13 @@ enum Task<H> {
 }
 
 /// A release that was taken.
-#[derive(Clone, Copy)]
 struct Release {
     ledger: Ledger,
+    content: Content,
+}
+
+/// What there is to know of a release that was checked.
+struct Content {
     plan: Plan,
     manifest: Digest8,
     sequence: u64,
@@ -138,6 +140,8 @@ pub struct Agent<'l, C: Crypto> {
     log: StateLog,
     keys: Option<KeySet>,
     task: Task<C::Hash>,
+    /// What is loaded, checked or staged; otherwise there is none.
+    release: Option<Release>,
     decoder: Decoder,
     pages: Pages,
     outbox: Outbox,
@@ -155,30 +159,20 @@ pub struct Agent<'l, C: Crypto> {
 }
 
 impl<'l, C: Crypto> Agent<'l, C> {
-    /// Reads the state, and goes on with what was begun. `why` is what the device knows of its start; a trial and
-    /// a revert are known from the state.
-    ///
-    /// # Errors
-    /// The flash has failed.
+    /// An agent that has not looked at the flash yet: [`Agent::begin`] has to follow, and until then it
+    /// takes nothing. In two steps, so that it can be built where it stays; as the result of one call it would be
+    /// on the stack too, with everything that call needs. `why` is what the device knows of its start; a trial
+    /// and a revert are known from the state.
     #[inline(never)]
-    pub fn start<F: NorFlash>(
-        now: Millis,
-        flash: &mut F,
-        config: Config<'l>,
-        crypto: C,
-        why: Reason,
-    ) -> Result<Agent<'l, C>, FlashFailed> {
-        let mut flash = Flash::new(flash);
-        let log = StateLog::load(&mut flash, &config.layout)?;
-        let state = log.state();
-        let keys = KeyStore::load(&mut flash, &config.layout, &config.trust, state, &crypto)?;
+    pub fn new(now: Millis, config: Config<'l>, crypto: C, why: Reason) -> Agent<'l, C> {
         let nowhere = Region { from: 0, to: 0 };
-        let mut agent = Agent {
+        Agent {
             config,
             crypto,
-            log,
-            keys,
+            log: StateLog::FACTORY,
+            keys: None,
             task: Task::Rest,
+            release: None,
             decoder: Decoder::new(Travels::AsItIs),
             pages: Pages::new(nowhere, 0, 0, nowhere),
             outbox: Outbox { hello: true, ..Outbox::default() },
@@ -190,8 +184,35 @@ impl<'l, C: Crypto> Agent<'l, C> {
             epoch: None,
             retries: 0,
             bytes: 0,
-        };
-        agent.resume(now, &mut flash)?;
+        }
+    }
+
+    /// Reads the state, and goes on with what was begun. Call it once, before anything else.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    #[inline(never)]
+    pub fn begin<F: NorFlash>(&mut self, now: Millis, flash: &mut F) -> Result<(), FlashFailed> {
+        let flash = &mut Flash::new(flash);
+        let Config { layout, trust, .. } = &self.config;
+        self.log = StateLog::load(flash, layout)?;
+        self.keys = KeyStore::load(flash, layout, trust, self.log.state(), &self.crypto)?;
+        self.resume(now, flash)
+    }
+
+    /// [`Agent::new`] and [`Agent::begin`], where the stack is large.
+    ///
+    /// # Errors
+    /// The flash has failed.
+    pub fn start<F: NorFlash>(
+        now: Millis,
+        flash: &mut F,
+        config: Config<'l>,
+        crypto: C,
+        why: Reason,
+    ) -> Result<Agent<'l, C>, FlashFailed> {
+        let mut agent = Agent::new(now, config, crypto, why);
+        agent.begin(now, flash)?;
         Ok(agent)
     }
 
@@ -207,7 +228,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
 
     /// Starts into a release whose policy is to ask.
     pub fn apply(&mut self) {
-        if let Task::Staged { asked, .. } = &mut self.task {
+        if let Task::Staged { asked } = &mut self.task {
             *asked = true;
         }
     }
@@ -326,10 +347,10 @@ impl<'l, C: Crypto> Agent<'l, C> {
         flash: &mut Flash<'_, F>,
         why: Refusal,
     ) -> Result<(), FlashFailed> {
-        let Some(release) = self.release() else { return Ok(()) };
-        let (ledger, sequence) = (release.ledger, release.sequence);
+        let Some(Release { ledger, content }) = &self.release else { return Ok(()) };
+        let (ledger, sequence) = (*ledger, content.sequence);
         Ledger::drop_from(flash, self.ledger_at(self.log.state().next_ledger()))?;
-        self.task = Task::Rest;
+        (self.task, self.release) = (Task::Rest, None);
         self.outbox.hello = true;
         self.say(now, &ledger, sequence, message::Phase::Failed, why.code());
         Ok(())

@@ -32,6 +32,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn load<F: NorFlash, C: Crypto>(
         flash: &mut Flash<'_, F>,
         layout: &Layout<'_>,
@@ -59,6 +60,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// The flash has failed.
+    #[inline(never)]
     pub fn store<F: NorFlash>(
         flash: &mut Flash<'_, F>,
         layout: &Layout<'_>,

@@ -5,7 +5,7 @@ use tidegate_wire::crc32c::{crc32c, extend};
 use tidegate_wire::manifest::{MAX_ENVELOPE, Manifest};
 use tidegate_wire::sign1::look_into;
 
-use crate::flash::{Flash, FlashFailed};
+use crate::flash::{Flash, FlashFailed, MAX_WORD};
 use crate::layout::{JOURNAL, Region};
 
 const MAGIC: [u8; 4] = *b"TGL1";
@@ -69,17 +69,8 @@ impl Ledger {
     ) -> Result<Ledger, FlashFailed> {
         let second = taken.second.unwrap_or_default();
         flash.erase(region.from, region.to)?;
-        // Both together, because a word is written once.
-        let mut both = [0xff; (JOURNAL as usize) - HEADER];
-        let length = taken.envelope.len() + second.len();
-        let (first, rest) = both.split_at_mut(taken.envelope.len().min(MAX_ENVELOPE));
-        first.copy_from_slice(&taken.envelope[..first.len()]);
-        if let Some(place) = rest.get_mut(..second.len()) {
-            place.copy_from_slice(second);
-        }
-        let both = both.get(..length).unwrap_or(&both);
-        flash.write(region.from + ENVELOPE, both)?;
-        let header = header(taken, both);
+        write_both(flash, region.from + ENVELOPE, taken.envelope, second)?;
+        let header = header(taken);
         flash.write(region.from, &header)?;
         Ok(Ledger {
             region,
@@ -248,15 +239,34 @@ fn first_half(length: usize) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
-fn header(taken: &Taken<'_>, both: &[u8]) -> [u8; HEADER] {
+/// Writes one behind the other: the word that they share is written once.
+fn write_both<F: NorFlash>(
+    flash: &mut Flash<'_, F>,
+    at: u32,
+    first: &[u8],
+    second: &[u8],
+) -> Result<(), FlashFailed> {
+    let word = flash.word() as usize;
+    let (whole, tail) = first.split_at(first.len() - first.len() % word);
+    let (head, rest) = second.split_at(second.len().min(word - tail.len()));
+    let mut shared = [0xff; MAX_WORD];
+    let places = shared.iter_mut().zip(tail.iter().chain(head));
+    places.for_each(|(place, byte)| *place = *byte);
+    flash.write(at, whole)?;
+    let at = at + whole.len() as u32;
+    flash.write(at, shared.get(..tail.len() + head.len()).unwrap_or_default())?;
+    flash.write(at + word as u32, rest)
+}
+
+fn header(taken: &Taken<'_>) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC);
     header[4..6].copy_from_slice(&first_half(taken.envelope.len()).to_le_bytes());
-    let second = taken.second.map_or(0, <[u8]>::len);
-    header[6..8].copy_from_slice(&first_half(second).to_le_bytes());
+    let second = taken.second.unwrap_or_default();
+    header[6..8].copy_from_slice(&first_half(second.len()).to_le_bytes());
     header[8..16].copy_from_slice(&taken.campaign.to_le_bytes());
     header[16..24].copy_from_slice(&taken.from.to_le_bytes());
-    header[24..28].copy_from_slice(&crc32c(both).to_le_bytes());
+    header[24..28].copy_from_slice(&extend(crc32c(taken.envelope), second).to_le_bytes());
     let crc = crc32c(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
     header

@@ -211,6 +211,10 @@ pub struct StateLog {
 }
 
 impl StateLog {
+    /// No records.
+    pub const FACTORY: StateLog =
+        StateLog { state: State::FACTORY, generation: 0, unit: 0, place: 0 };
+
     /// Reads the state.
     ///
     /// # Errors
@@ -220,7 +224,7 @@ impl StateLog {
         layout: &Layout<'_>,
     ) -> Result<StateLog, FlashFailed> {
         let places = flash.unit() / RECORD as u32;
-        let mut log = StateLog { state: State::FACTORY, generation: 0, unit: 0, place: 0 };
+        let mut log = StateLog::FACTORY;
         let mut used = [0; 2];
         let mut invalid = 0;
         for unit in 0..2u32 {

@@ -17,7 +17,7 @@ pub struct TimeQuality {
     pub trusted: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     offset: i64,
     round_trip: u64,
@@ -28,11 +28,18 @@ struct Sample {
 /// Follows the other side's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
-    samples: [Option<Sample>; SAMPLES],
+    samples: [Sample; SAMPLES],
+    /// How many of them there are.
+    known: usize,
     next: usize,
 }
 
 impl Clock {
+    pub(crate) const fn new() -> Clock {
+        let sample = Sample { offset: 0, round_trip: 0, at: Micros(0), trusted: false };
+        Clock { samples: [sample; SAMPLES], known: 0, next: 0 }
+    }
+
     /// Takes in a pong: sent at `t1` and received at `t4` by this side's clock, received at `t2` and
     /// answered at `t3` by the other's. Times that cannot be are passed over.
     pub(crate) fn take(&mut self, [t1, t2, t3]: [u64; 3], t4: Micros, trusted: bool) {
@@ -44,8 +51,9 @@ impl Clock {
         let offset = (out >> 1) + (back >> 1) + (out & back & 1);
         let sample = Sample { offset, round_trip, at: t4, trusted };
         if let Some(place) = self.samples.get_mut(self.next) {
-            *place = Some(sample);
+            *place = sample;
         }
+        self.known = SAMPLES.min(self.known + 1);
         self.next = (self.next + 1) % SAMPLES;
     }
 
@@ -56,7 +64,7 @@ impl Clock {
             let drift = now.since(sample.at).0 >> DRIFT_SHIFT;
             sample.round_trip / 2 + drift
         };
-        let best = self.samples.iter().flatten().min_by_key(|sample| aged(sample))?;
+        let best = self.samples.iter().take(self.known).min_by_key(|sample| aged(sample))?;
         let time = now.0.saturating_add_signed(best.offset);
         Some((time, TimeQuality { error: Micros(aged(best)), trusted: best.trusted }))
     }

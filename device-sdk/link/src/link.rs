@@ -98,8 +98,41 @@ pub struct Counters {
     pub dropped: u32,
 }
 
+/// An [`Event`] that nobody has taken yet. [`Said::Nothing`] is 0 in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Up,
+    Silence,
+    Strikes,
+    Peer,
+}
+
+impl Said {
+    fn event(self) -> Option<Event> {
+        Some(match self {
+            Said::Nothing => return None,
+            Said::Up => Event::Up,
+            Said::Silence => Event::Down(Why::Silence),
+            Said::Strikes => Event::Down(Why::Strikes),
+            Said::Peer => Event::Down(Why::Peer),
+        })
+    }
+}
+
+impl From<Event> for Said {
+    fn from(event: Event) -> Said {
+        match event {
+            Event::Up => Said::Up,
+            Event::Down(Why::Silence) => Said::Silence,
+            Event::Down(Why::Strikes) => Said::Strikes,
+            Event::Down(Why::Peer) => Said::Peer,
+        }
+    }
+}
+
 /// What is to be sent besides messages.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Due {
     /// Gateway: the answer to an `open`.
     opened: Option<Session>,
@@ -109,6 +142,10 @@ struct Due {
     ping: bool,
     /// When the other side has to hear what has arrived.
     ack: Option<Micros>,
+}
+
+impl Due {
+    const NOTHING: Due = Due { opened: None, hail: false, pong: None, ping: false, ack: None };
 }
 
 /// One side of a link: frames of at most `FRAME` bytes, `WINDOW` of them in each direction (1 to 8), and
@@ -125,7 +162,7 @@ pub struct Link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> {
     due: Due,
     clock: Clock,
     wall: (i64, bool),
-    event: [Option<Event>; 2],
+    said: [Said; 2],
     heard: Micros,
     pinged: Micros,
     hailed: Option<Micros>,
@@ -149,31 +186,46 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         assert!(MESSAGE >= FRAME, "messages of at least one frame");
     };
 
-    /// A link without a session. `seed` must be different after each start, best a random number:
-    /// sessions are told apart by it.
+    /// A link that does nothing until [`Link::open`]. All its bytes are zero: a static one takes no
+    /// flash, and is never on the stack, as the result of [`Link::new`] would be.
     #[must_use]
-    pub fn new(config: Config, seed: u64) -> Self {
+    pub const fn closed() -> Self {
         let () = Self::SIZES;
-        let terms = Terms { mtu: FRAME as u16, window: WINDOW as u8 };
         Link {
-            config,
-            sessions: Sessions::new(config.role, terms, seed),
+            config: Config { role: Role::Device, address: 0, turns: Turns::Free },
+            sessions: Sessions::none(),
             decoder: Decoder::new(),
             sending: Sending::new(),
             receiving: Receiving::new(),
             loose: [0; FRAME],
             loose_waits: None,
-            due: Due::default(),
-            clock: Clock::default(),
+            due: Due::NOTHING,
+            clock: Clock::new(),
             wall: (0, false),
-            event: [None; 2],
+            said: [Said::Nothing; 2],
             heard: Micros(0),
             pinged: Micros(0),
             hailed: None,
             turn: None,
             turn_back: false,
-            counters: Counters::default(),
+            counters: Counters { frames: 0, garbage: 0, again: 0, time_outs: 0, dropped: 0 },
         }
+    }
+
+    /// Makes a [`Link::closed`] one a link without a session. `seed` must be different after each start,
+    /// best a random number: sessions are told apart by it. Call it once.
+    pub fn open(&mut self, config: Config, seed: u64) {
+        let terms = Terms { mtu: FRAME as u16, window: WINDOW as u8 };
+        self.config = config;
+        self.sessions = Sessions::new(config.role, terms, seed);
+    }
+
+    /// A link without a session; see [`Link::open`].
+    #[must_use]
+    pub fn new(config: Config, seed: u64) -> Self {
+        let mut link = Self::closed();
+        link.open(config, seed);
+        link
     }
 
     /// Whether there is a session.
@@ -209,9 +261,9 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
 
     /// What has become of the link since the last call.
     pub fn take_event(&mut self) -> Option<Event> {
-        let event = self.event[0].take();
-        self.event.swap(0, 1);
-        event
+        let said = core::mem::replace(&mut self.said[0], Said::Nothing);
+        self.said.swap(0, 1);
+        said.event()
     }
 
     /// Takes in as much of a message, or of its rest, as fits; answers how many bytes. When that is
@@ -393,7 +445,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         self.sending.clear(0);
         self.receiving.clear();
         self.loose_waits = None;
-        self.due = Due::default();
+        self.due = Due::NOTHING;
         self.say(Event::Down(why));
         match self.config.role {
             Role::Device => self.sessions.open(now),
@@ -407,19 +459,19 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         self.loose_waits = None;
         (self.heard, self.pinged) = (now, now);
         // The device's shows the gateway that it is in the session.
-        self.due = Due { ping: self.config.role == Role::Device, ..Due::default() };
+        self.due = Due { ping: self.config.role == Role::Device, ..Due::NOTHING };
         self.say(Event::Up);
     }
 
     /// An `Up` that nobody has taken yet goes with its `Down`; of several, the newest count.
     fn say(&mut self, event: Event) {
-        if self.event[0].is_none() {
-            self.event[0] = Some(event);
+        if self.said[0] == Said::Nothing {
+            self.said[0] = event.into();
         } else {
-            if self.event[1].is_some() {
-                self.event.swap(0, 1);
+            if self.said[1] != Said::Nothing {
+                self.said.swap(0, 1);
             }
-            self.event[1] = Some(event);
+            self.said[1] = event.into();
         }
     }
 

@@ -22,10 +22,4 @@ impl Micros {
     pub const fn since(self, earlier: Micros) -> Micros {
         Micros(self.0.saturating_sub(earlier.0))
     }
-
-    /// Twice as long, `times` times, at most `most`.
-    pub(crate) fn doubled(self, times: u8, most: Micros) -> Micros {
-        let factor = 1u64.checked_shl(times.into()).unwrap_or(u64::MAX);
-        Micros(self.0.saturating_mul(factor)).min(most)
-    }
 }

@@ -5,20 +5,20 @@
 
 use crate::micros::Micros;
 
-/// Bounds of the time-out.
-const LEAST: Micros = Micros::from_millis(50);
-const MOST: Micros = Micros::from_millis(2_000);
+/// Bounds of the time-out, microseconds. They fit 32 bits, and what is computed with them does.
+const LEAST: u32 = 50_000;
+const MOST: u32 = 2_000_000;
 /// Time-out before a round trip was measured.
-const FIRST: Micros = Micros::from_millis(500);
+const FIRST: u32 = 500_000;
 /// Time-outs without progress that end the session.
 pub(crate) const STRIKES: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Not sent yet, or to be sent again.
-    Waiting { again: bool },
-    /// On the way. `order` rises with each sending.
-    Sent { at: Micros, order: u32, again: bool },
+    Waiting,
+    /// On the way.
+    Sent,
     /// The other side has it, and waits for one before it.
     There,
 }
@@ -30,6 +30,11 @@ struct Slot<const FRAME: usize> {
     channel: u8,
     more: bool,
     state: State,
+    /// It was sent before.
+    again: bool,
+    /// When it was sent last, and a number that rises with each sending.
+    at: Micros,
+    order: u32,
 }
 
 /// A frame to be sent now.
@@ -58,8 +63,16 @@ pub(crate) struct Sending<const FRAME: usize, const WINDOW: usize> {
 
 impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     pub(crate) const fn new() -> Self {
-        let state = State::Waiting { again: false };
-        let slot = Slot { payload: [0; FRAME], length: 0, channel: 0, more: false, state };
+        let slot = Slot {
+            payload: [0; FRAME],
+            length: 0,
+            channel: 0,
+            more: false,
+            state: State::Waiting,
+            again: false,
+            at: Micros(0),
+            order: 0,
+        };
         Sending {
             slots: [slot; WINDOW],
             head: 0,
@@ -68,7 +81,7 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
             credit: 0,
             begun: None,
             order: 0,
-            trip: RoundTrip { smoothed: None, deviation: Micros(0) },
+            trip: RoundTrip { smoothed: None, deviation: 0 },
             strikes: 0,
             waiting_since: Micros(0),
         }
@@ -98,7 +111,7 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
             place.copy_from_slice(part);
             slot.length = part.len();
             (slot.channel, slot.more) = (channel, more);
-            slot.state = State::Waiting { again: false };
+            (slot.state, slot.again) = (State::Waiting, false);
             self.count += 1;
             self.begun = more.then_some(channel);
             taken += part.len();
@@ -117,14 +130,16 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     /// The other side has all before `ack`, and takes `credit` from there.
     pub(crate) fn acknowledge(&mut self, now: Micros, ack: u8, credit: u8) {
         let there = usize::from(ack.wrapping_sub(self.base));
-        let unsent = |slot: &Slot<FRAME>| slot.state == State::Waiting { again: false };
+        let unsent = |slot: &Slot<FRAME>| slot.state == State::Waiting && !slot.again;
         if there > self.count || self.slots().take(there).any(unsent) {
             return;
         }
         for _ in 0..there {
-            let state = self.slots.get(self.head).map(|slot| slot.state);
-            if let Some(State::Sent { at, again: false, .. }) = state {
-                self.trip.take(now.since(at));
+            if let Some(slot) = self.slots.get(self.head)
+                && slot.state == State::Sent
+                && !slot.again
+            {
+                self.trip.take(now.since(slot.at));
             }
             self.head = (self.head + 1) % WINDOW;
         }
@@ -146,19 +161,19 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
         for n in (0..8usize).filter(|n| bitmap >> n & 1 == 1) {
             let Some(slot) = self.slot_mut(n + 1) else { continue };
             match slot.state {
-                State::Sent { order, .. } => {
-                    newest = newest.max(Some(order));
+                State::Sent => {
+                    newest = newest.max(Some(slot.order));
                     slot.state = State::There;
                 }
-                State::Waiting { again: true } => slot.state = State::There,
-                State::Waiting { again: false } | State::There => {}
+                State::Waiting if slot.again => slot.state = State::There,
+                State::Waiting | State::There => {}
             }
         }
         let Some(newest) = newest else { return };
         for n in 0..self.count {
             let Some(slot) = self.slot_mut(n) else { continue };
-            if matches!(slot.state, State::Sent { order, .. } if order < newest) {
-                slot.state = State::Waiting { again: true };
+            if slot.state == State::Sent && slot.order < newest {
+                (slot.state, slot.again) = (State::Waiting, true);
             }
         }
     }
@@ -166,16 +181,14 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     /// The next frame to send, which counts as sent.
     pub(crate) fn next(&mut self, now: Micros) -> Option<Outgoing<'_>> {
         let n = self.first_waiting()?;
-        if self.slots().all(|slot| !matches!(slot.state, State::Sent { .. })) {
+        if self.slots().all(|slot| slot.state != State::Sent) {
             self.waiting_since = now;
         }
         let order = self.order;
         self.order += 1;
         let seq = self.base.wrapping_add(n as u8);
         let slot = self.slot_mut(n)?;
-        if let State::Waiting { again } = slot.state {
-            slot.state = State::Sent { at: now, order, again };
-        }
+        (slot.state, slot.at, slot.order) = (State::Sent, now, order);
         let payload = slot.payload.get(..slot.length)?;
         Some(Outgoing { seq, channel: slot.channel, more: slot.more, payload })
     }
@@ -189,17 +202,18 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     pub(crate) fn is_starved(&self) -> bool {
         self.count > 0
             && self.first_waiting().is_none()
-            && self.slots().all(|slot| is_waiting(slot.state))
+            && self.slots().all(|slot| slot.state == State::Waiting)
     }
 
     /// How long a lone frame is waited for.
     pub(crate) fn time_out(&self) -> Micros {
-        self.trip.time_out().doubled(self.strikes, MOST)
+        let doubled = self.trip.time_out() << self.strikes.min(STRIKES);
+        Micros(doubled.min(MOST).into())
     }
 
     /// When the time-out ends, if something is on the way.
     pub(crate) fn deadline(&self) -> Option<Micros> {
-        let sent = self.slots().any(|slot| matches!(slot.state, State::Sent { .. }));
+        let sent = self.slots().any(|slot| slot.state == State::Sent);
         sent.then(|| self.waiting_since.after(self.time_out()))
     }
 
@@ -210,8 +224,8 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
         self.waiting_since = now;
         for n in 0..self.count {
             let Some(slot) = self.slot_mut(n) else { continue };
-            if matches!(slot.state, State::Sent { .. }) {
-                slot.state = State::Waiting { again: true };
+            if slot.state == State::Sent {
+                (slot.state, slot.again) = (State::Waiting, true);
                 if !all {
                     break;
                 }
@@ -222,7 +236,7 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
 
     fn first_waiting(&self) -> Option<usize> {
         let within = self.slots().take(self.credit.into());
-        within.enumerate().find(|(_, slot)| is_waiting(slot.state)).map(|(n, _)| n)
+        within.enumerate().find(|(_, slot)| slot.state == State::Waiting).map(|(n, _)| n)
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot<FRAME>> {
@@ -234,37 +248,29 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     }
 }
 
-fn is_waiting(state: State) -> bool {
-    match state {
-        State::Waiting { .. } => true,
-        State::Sent { .. } | State::There => false,
-    }
-}
-
-/// Round trips, smoothed (RFC 6298).
+/// Round trips, smoothed (RFC 6298), in microseconds.
 struct RoundTrip {
-    smoothed: Option<Micros>,
-    deviation: Micros,
+    smoothed: Option<u32>,
+    deviation: u32,
 }
 
 impl RoundTrip {
-    fn take(&mut self, trip: Micros) {
+    /// A trip that took longer than any time-out says no more than one that took as long.
+    fn take(&mut self, Micros(trip): Micros) {
+        let trip = trip.min(MOST.into()) as u32;
         match self.smoothed {
-            None => (self.smoothed, self.deviation) = (Some(trip), Micros(trip.0 / 2)),
-            Some(Micros(smoothed)) => {
-                self.deviation = Micros((3 * self.deviation.0 + smoothed.abs_diff(trip.0)) / 4);
-                self.smoothed = Some(Micros((7 * smoothed + trip.0) / 8));
+            None => (self.smoothed, self.deviation) = (Some(trip), trip / 2),
+            Some(smoothed) => {
+                self.deviation = (3 * self.deviation + smoothed.abs_diff(trip)) / 4;
+                self.smoothed = Some((7 * smoothed + trip) / 8);
             }
         }
     }
 
-    fn time_out(&self) -> Micros {
+    fn time_out(&self) -> u32 {
         match self.smoothed {
             None => FIRST,
-            Some(Micros(smoothed)) => {
-                let wanted = smoothed.saturating_add(self.deviation.0.saturating_mul(4));
-                Micros(wanted).clamp(LEAST, MOST)
-            }
+            Some(smoothed) => (smoothed + 4 * self.deviation).clamp(LEAST, MOST),
         }
     }
 }

@@ -8,9 +8,9 @@ use tidegate_wire::crc32c;
 use crate::control::{Control, Terms};
 use crate::micros::Micros;
 
-/// First and longest wait for an answer to `open`.
-const OPEN_FIRST: Micros = Micros::from_millis(250);
-const OPEN_MOST: Micros = Micros::from_millis(1_000);
+/// First wait for an answer to `open`; it is doubled twice.
+const OPEN_FIRST: u32 = 250_000;
+const OPEN_DOUBLED: u8 = 2;
 
 /// Which side of a link this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,14 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    /// No session, and nothing is done for one.
+    pub(crate) const fn none() -> Sessions {
+        let own = Terms { mtu: 0, window: 0 };
+        Sessions { own, random: 0, current: None, pending: None, opening: None }
+    }
+
     pub(crate) fn new(role: Role, own: Terms, seed: u64) -> Sessions {
-        let mut sessions =
-            Sessions { own, random: seed, current: None, pending: None, opening: None };
+        let mut sessions = Sessions { own, random: seed, ..Sessions::none() };
         match role {
             Role::Device => sessions.open(Micros(0)),
             Role::Gateway => {}
@@ -94,8 +99,8 @@ impl Sessions {
     /// Device: the nonce of an `open` that is sent now.
     pub(crate) fn send_open(&mut self, now: Micros) -> Option<(u32, Terms)> {
         let (nonce, due, times) = self.opening.as_mut()?;
-        *due = now.after(OPEN_FIRST.doubled(*times, OPEN_MOST));
-        *times = times.saturating_add(1);
+        *due = now.after(Micros((OPEN_FIRST << *times).into()));
+        *times = (*times + 1).min(OPEN_DOUBLED);
         Some((*nonce, self.own))
     }
 

@@ -235,6 +235,9 @@ struct DeviceArgs {
     /// The folder of the programs of `tests/sizes`
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
+    /// Say nothing, and fail when a program takes more flash than its limit
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -442,6 +445,11 @@ fn pipeline(args: PipelineArgs) -> Result<ExitCode, Failure> {
 }
 
 fn device(args: &DeviceArgs) -> Result<ExitCode, Failure> {
+    if args.check {
+        return device::within_limits(&args.programs)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Failure::Bench);
+    }
     let rows = device::rows(&args.programs).map_err(Failure::Usage)?;
     let medium = Medium::examine(args.common.dir.as_deref()).map_err(Failure::Usage)?;
     let print = || {

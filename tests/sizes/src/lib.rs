@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod device;
-pub mod libraries;
+pub mod hardware;
 pub mod place;
+pub mod sensor;
 pub mod updating;

@@ -17,10 +17,23 @@ impl<T> Place<T> {
         Place(UnsafeCell::new(MaybeUninit::uninit()))
     }
 
-    /// Puts the value there. Call it once.
-    pub fn put(&'static self, value: T) -> &'static mut T {
+    /// A value from the start.
+    #[must_use]
+    pub const fn of(value: T) -> Place<T> {
+        Place(UnsafeCell::new(MaybeUninit::new(value)))
+    }
+
+    /// The value of [`Place::of`]. Call it once, and for no other place.
+    pub fn take(&'static self) -> &'static mut T {
+        // SAFETY: there is a value, and this is the only reference.
+        unsafe { (*self.0.get()).assume_init_mut() }
+    }
+
+    /// Builds the value and puts it there, so that it is on the stack only until then. Call it once.
+    #[inline(never)]
+    pub fn build(&'static self, value: impl FnOnce() -> T) -> &'static mut T {
         // SAFETY: called once, so that this is the only reference.
-        unsafe { (*self.0.get()).write(value) }
+        unsafe { (*self.0.get()).write(value()) }
     }
 }
 

@@ -1,31 +1,35 @@
 //! A device on a serial line that takes firmware, with the curve and hash of a library.
 
 use tidegate_agent::{Agent, Millis, Next};
+use tidegate_boot::Trust;
 use tidegate_link::{Config, Link, Micros, Role};
 use tidegate_wire::crypto::Crypto;
 use tidegate_wire::message::{CHANNEL, Reason};
 
 use crate::board::Board;
 use crate::device;
+use crate::place::Place;
 
 /// The link of these programs.
 pub type Serial = Link<256, 4, 1280>;
 
-/// The link, without a session.
-#[must_use]
-pub fn link(board: &Board) -> Serial {
-    Link::new(Config::new(Role::Device, 1), board.clock.millis())
+/// The link, opened.
+pub fn link(board: &Board, place: &'static Place<Serial>) -> &'static mut Serial {
+    let link = place.take();
+    link.open(Config::new(Role::Device, 1), board.clock.millis());
+    link
 }
 
-/// The agent, gone on with what was begun.
-pub fn agent<C: Crypto>(board: &mut Board, crypto: C) -> Option<Agent<'static, C>> {
-    let now = Millis(board.clock.millis());
-    let config = device::config(device::trust()?);
-    Agent::start(now, &mut board.nor, config, crypto, Reason::Power).ok()
+/// The agent, which has not looked at the flash yet.
+pub fn agent<C: Crypto>(board: &Board, trust: Trust<'static>, crypto: C) -> Agent<'static, C> {
+    Agent::new(Millis(board.clock.millis()), device::config(trust), crypto, Reason::Power)
 }
 
 /// Carries messages until the device has to start again, or its flash has failed.
 pub fn run<C: Crypto>(board: &mut Board, link: &mut Serial, agent: &mut Agent<'static, C>) {
+    if agent.begin(Millis(board.clock.millis()), &mut board.nor).is_err() {
+        return;
+    }
     agent.self_test(true);
     let mut line = [0; 300];
     loop {

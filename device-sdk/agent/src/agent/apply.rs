@@ -21,7 +21,7 @@ impl<C: Crypto> Agent<'_, C> {
         flash: &mut Flash<'_, F>,
         command: Command,
     ) -> Result<(), FlashFailed> {
-        let under_way = self.release();
+        let under_way = self.release.as_ref();
         let is_meant = under_way.is_some_and(|it| it.ledger.campaign == command.campaign);
         match (command.order, is_meant) {
             (Order::Hello, _) => self.outbox.hello = true,
@@ -42,10 +42,12 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
     ) -> Result<Next, FlashFailed> {
-        let Task::Staged { release, asked } = self.task else { return Ok(Next::Work) };
-        let wanted = match release.policy.apply {
+        let (Task::Staged { asked }, Some(release)) = (&self.task, &self.release) else {
+            return Ok(Next::Work);
+        };
+        let wanted = match release.content.policy.apply {
             Apply::Auto => true,
-            Apply::Ask => asked,
+            Apply::Ask => *asked,
             Apply::Window { from, minutes } => {
                 self.time(now).is_some_and(|time| is_within(time, from, minutes))
             }
@@ -58,11 +60,11 @@ impl<C: Crypto> Agent<'_, C> {
             outcome: Outcome::None,
             code: 0,
             reported: false,
-            manifest: release.manifest,
+            manifest: release.content.manifest,
             ..*self.log.state()
         };
         self.log.store(flash, &self.config.layout, state)?;
-        self.task = Task::Restarting;
+        (self.task, self.release) = (Task::Restarting, None);
         Ok(Next::Restart)
     }
 

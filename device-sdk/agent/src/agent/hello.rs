@@ -62,7 +62,7 @@ impl<C: Crypto> Agent<'_, C> {
             components,
             reason: self.reason,
             trial: on_trial.then_some(state.attempts),
-            pending: self.release().map(|release| release.manifest),
+            pending: self.release.as_ref().map(|release| release.content.manifest),
         };
         Ok(hello.write(out).ok())
     }

@@ -2,17 +2,15 @@
 
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{
-    Flash, FlashFailed, KeyStore, Ledger, Outcome, Phase, Plan, State, Taken, choose, digest_of,
-    judge,
+    Flash, FlashFailed, KeyStore, Ledger, Outcome, Phase, State, Taken, choose, digest_of, judge,
 };
 use tidegate_wire::crypto::{Crypto, Sha256};
-use tidegate_wire::digest::{Digest, Digest8};
+use tidegate_wire::digest::Digest;
 use tidegate_wire::key_set::{KeySet, MAX_KEY_SET};
 use tidegate_wire::manifest::{MAX_ENVELOPE, MAX_MANIFEST, Manifest};
 use tidegate_wire::message::{self, Answer, Offer, Refusal, Verdict};
 
-use super::transfer::Loading;
-use super::{Agent, Release, Task};
+use super::{Agent, Content, Release, Task};
 use crate::budget::Millis;
 
 /// When a device that is busy wants to be asked again, seconds.
@@ -49,49 +47,62 @@ impl<C: Crypto> Agent<'_, C> {
             return Ok(Err(refusal));
         }
         let checked = self.check(now, flash, offer.envelope, offer.second)?;
-        let (manifest, plan, name) = match checked {
-            Ok(checked) => checked,
+        let content = match checked {
+            Ok(content) => content,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(busy) = self.release() {
-            if busy.manifest == name {
+        if let Some(Release { content: busy, .. }) = &self.release {
+            if busy.manifest == content.manifest {
                 return Ok(Ok(Verdict::Accept));
             }
-            if busy.sequence >= manifest.sequence {
+            if busy.sequence >= content.sequence {
                 return Ok(Ok(Verdict::Defer(LATER)));
             }
         }
         let unit = flash.page();
-        let pages: u32 = plan.iter().map(|choice| choice.size.div_ceil(unit)).sum();
+        let pages: u32 = content.plan.iter().map(|choice| choice.size.div_ceil(unit)).sum();
         let budget = self.budget.at(now);
         if budget.tries == 0 || budget.erases < pages + 2 {
             return Ok(Err(Refusal::Budget));
         }
-        self.accept(now, flash, offer, &manifest, plan, name)?;
+        self.accept(now, flash, offer, content)?;
         Ok(Ok(Verdict::Accept))
     }
 
     /// Everything that must hold of a release.
-    #[allow(
-        clippy::type_complexity,
-        reason = "the flash fails, or the release is refused, or it is good"
-    )]
-    pub(super) fn check<'a, F: NorFlash>(
+    pub(super) fn check<F: NorFlash>(
         &self,
         now: Millis,
         flash: &mut Flash<'_, F>,
-        envelope: &'a [u8],
+        envelope: &[u8],
         second: Option<&[u8]>,
-    ) -> Result<Result<(Manifest<'a>, Plan, Digest8), Refusal>, FlashFailed> {
-        if envelope.len() > MAX_ENVELOPE
-            || envelope.len() + second.map_or(0, <[u8]>::len) > Ledger::RELEASE
-        {
-            return Ok(Err(Refusal::Form));
+    ) -> Result<Result<Content, Refusal>, FlashFailed> {
+        match self.open(envelope, second) {
+            Ok(payload) => self.check_payload(now, flash, payload),
+            Err(refusal) => Ok(Err(refusal)),
         }
+    }
+
+    /// What is signed. A function of its own, so that nothing else is on the stack with the curve.
+    #[inline(never)]
+    fn open<'a>(&self, envelope: &'a [u8], second: Option<&[u8]>) -> Result<&'a [u8], Refusal> {
+        let length = envelope.len() + second.map_or(0, <[u8]>::len);
+        if envelope.len() > MAX_ENVELOPE || length > Ledger::RELEASE {
+            return Err(Refusal::Form);
+        }
+        let keys = self.keys.as_ref().ok_or(Refusal::KeySet)?;
+        let opened = keys.open_manifest(envelope, second, &self.crypto);
+        opened.map_err(|_| Refusal::Signature)
+    }
+
+    #[inline(never)]
+    fn check_payload<F: NorFlash>(
+        &self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        payload: &[u8],
+    ) -> Result<Result<Content, Refusal>, FlashFailed> {
         let Some(keys) = &self.keys else { return Ok(Err(Refusal::KeySet)) };
-        let Ok(payload) = keys.open_manifest(envelope, second, &self.crypto) else {
-            return Ok(Err(Refusal::Signature));
-        };
         let manifest = match Manifest::read(payload) {
             Ok(manifest) if payload.len() <= MAX_MANIFEST => manifest,
             Ok(_) | Err(_) => return Ok(Err(Refusal::Form)),
@@ -112,7 +123,8 @@ impl<C: Crypto> Agent<'_, C> {
             Ok(digest_of::<F, C::Hash>(flash, region.from, size)? == *digest)
         };
         let plan = choose(&manifest, &self.config.identity, &self.config.layout, state, is_base)?;
-        Ok(plan.map(|plan| (manifest, plan, name)))
+        let Manifest { sequence, policy, .. } = manifest;
+        Ok(plan.map(|plan| Content { plan, manifest: name, sequence, policy }))
     }
 
     #[inline(never)]
@@ -121,9 +133,7 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
         offer: &Offer<'_>,
-        manifest: &Manifest<'_>,
-        plan: Plan,
-        name: Digest8,
+        content: Content,
     ) -> Result<(), FlashFailed> {
         // The record that says that nothing else is under way may be torn: it is written again
         // before the way back is erased.
@@ -139,12 +149,11 @@ impl<C: Crypto> Agent<'_, C> {
         let region = self.ledger_at(state.next_ledger());
         let ledger = Ledger::begin(flash, region, &taken)?;
         self.budget.erased(region.length() / flash.page());
-        let (sequence, policy) = (manifest.sequence, manifest.policy);
-        let release = Release { ledger, plan, manifest: name, sequence, policy };
         (self.retries, self.bytes) = (0, 0);
         self.outbox.hello = true;
-        self.say(now, &ledger, sequence, message::Phase::Accepted, 0);
-        self.load(release, 0, 0, 0);
+        self.say(now, &ledger, content.sequence, message::Phase::Accepted, 0);
+        self.release = Some(Release { ledger, content });
+        self.load(0, 0, 0);
         Ok(())
     }
 
@@ -188,23 +197,24 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
     ) -> Result<(), FlashFailed> {
-        let Some(release) = self.release().copied() else { return Ok(()) };
-        let mut buffer = [0; Ledger::RELEASE];
-        let (envelope, second) = release.ledger.release(flash, &mut buffer)?;
-        match self.check(now, flash, envelope, second)? {
+        let Some(release) = &self.release else { return Ok(()) };
+        match self.check_ledger(now, flash, &release.ledger)? {
             Ok(_) => Ok(()),
             Err(refusal) => self.give_up(now, flash, refusal),
         }
     }
 
-    /// The release that is under way.
-    pub(super) fn release(&self) -> Option<&Release> {
-        match &self.task {
-            Task::Loading(Loading { release, .. })
-            | Task::Checking { release, .. }
-            | Task::Staged { release, .. } => Some(release),
-            Task::Rest | Task::Trial(_) | Task::Restarting => None,
-        }
+    /// [`Agent::check`] of a release in flash.
+    #[inline(never)]
+    pub(super) fn check_ledger<F: NorFlash>(
+        &self,
+        now: Millis,
+        flash: &mut Flash<'_, F>,
+        ledger: &Ledger,
+    ) -> Result<Result<Content, Refusal>, FlashFailed> {
+        let mut buffer = [0; Ledger::RELEASE];
+        let (envelope, second) = ledger.release(flash, &mut buffer)?;
+        self.check(now, flash, envelope, second)
     }
 
     /// Whether the state lets a release be loaded.

@@ -36,6 +36,7 @@ impl<C: Crypto> Agent<'_, C> {
         }
     }
 
+    #[inline(never)]
     fn on_trial<F: NorFlash>(
         &self,
         now: Millis,
@@ -65,6 +66,7 @@ impl<C: Crypto> Agent<'_, C> {
     }
 
     /// A release whose pages are in flash in part goes on with the next one.
+    #[inline(never)]
     fn resume_loading<F: NorFlash>(
         &mut self,
         now: Millis,
@@ -72,15 +74,11 @@ impl<C: Crypto> Agent<'_, C> {
     ) -> Result<(), FlashFailed> {
         let region = self.ledger_at(self.log.state().next_ledger());
         let Some(mut ledger) = Ledger::open(flash, region)? else { return Ok(()) };
-        let mut buffer = [0; Ledger::RELEASE];
-        let (envelope, second) = ledger.release(flash, &mut buffer)?;
-        let Ok((manifest, plan, name)) = self.check(now, flash, envelope, second)? else {
-            return Ok(());
-        };
+        let Ok(content) = self.check_ledger(now, flash, &ledger)? else { return Ok(()) };
         let page = flash.page();
         let (mut at, mut image, mut travelled, mut any) = (0, 0u32, 0, false);
         while let Some(done) = ledger.next_done(flash)? {
-            let Some(choice) = plan.iter().nth(at).copied() else { break };
+            let Some(choice) = content.plan.iter().nth(at).copied() else { break };
             // Records of pages that were written again, or do not follow, do not count.
             let follows = done.part == choice.part && u32::from(done.page) * page == image;
             let bytes = choice.size.saturating_sub(image).min(page);
@@ -102,9 +100,8 @@ impl<C: Crypto> Agent<'_, C> {
         if !any {
             return Ok(());
         }
-        let (sequence, policy) = (manifest.sequence, manifest.policy);
-        let release = Release { ledger, plan, manifest: name, sequence, policy };
-        self.load(release, at, image, travelled);
+        self.release = Some(Release { ledger, content });
+        self.load(at, image, travelled);
         Ok(())
     }
 }

@@ -17,14 +17,13 @@ const WAIT_MOST: u64 = 300_000;
 /// Pages that a block can begin.
 const PAGES_OF_A_BLOCK: u32 = 2;
 
-/// A release on its way.
+/// An image on its way.
 #[derive(Clone, Copy)]
 pub(super) struct Loading {
-    pub(super) release: Release,
     /// Which image of the plan.
-    pub(super) at: usize,
+    at: usize,
     /// Bytes of it that have travelled.
-    pub(super) travelled: u32,
+    travelled: u32,
     tag: u8,
     /// The block behind the last that was asked for, and how many of these requests are not sent yet.
     asked: u32,
@@ -35,39 +34,32 @@ pub(super) struct Loading {
     wait: u64,
 }
 
-impl Loading {
-    pub(super) fn new(release: Release, at: usize, travelled: u32) -> Loading {
-        Loading {
-            release,
-            at,
-            travelled,
-            tag: release.manifest[0] % (MAX_TAG + 1),
-            asked: 0,
-            request: None,
-            gap: false,
-            since: Millis(0),
-            wait: WAIT_FIRST,
-        }
-    }
-
-    fn choice(&self) -> Option<Choice> {
-        self.release.plan.iter().nth(self.at).copied()
-    }
+/// The image of this place in the plan.
+fn choice(release: Option<&Release>, at: usize) -> Option<Choice> {
+    release?.content.plan.iter().nth(at).copied()
 }
 
 impl<C: Crypto> Agent<'_, C> {
-    /// Begins, or goes on with, an image of a release.
-    pub(super) fn load(&mut self, release: Release, at: usize, image: u32, travelled: u32) {
-        let Some(choice) = release.plan.iter().nth(at).copied() else {
+    /// Begins, or goes on with, an image of the release.
+    pub(super) fn load(&mut self, at: usize, image: u32, travelled: u32) {
+        let Some(choice) = choice(self.release.as_ref(), at) else {
             let hash = <C::Hash as Default>::default();
-            self.task = Task::Checking { release, at: 0, done: 0, hash };
+            self.task = Task::Checking { at: 0, done: 0, hash };
             return;
         };
         self.decoder = Decoder::new(choice.travels);
         self.pages = Pages::new(choice.to, choice.size, image, self.base(&choice));
-        let mut loading = Loading::new(release, at, travelled);
-        loading.asked = travelled / u32::from(self.config.block);
-        self.task = Task::Loading(loading);
+        let first = self.release.as_ref().map_or(0, |release| release.content.manifest[0]);
+        self.task = Task::Loading(Loading {
+            at,
+            travelled,
+            tag: first % (MAX_TAG + 1),
+            asked: travelled / u32::from(self.config.block),
+            request: None,
+            gap: false,
+            since: Millis(0),
+            wait: WAIT_FIRST,
+        });
     }
 
     fn base(&self, choice: &Choice) -> Region {
@@ -102,7 +94,7 @@ impl<C: Crypto> Agent<'_, C> {
     ) -> Result<(), FlashFailed> {
         let size = u32::from(self.config.block);
         let Task::Loading(loading) = &mut self.task else { return Ok(()) };
-        let Some(choice) = loading.choice() else { return Ok(()) };
+        let Some(choice) = choice(self.release.as_ref(), loading.at) else { return Ok(()) };
         let expected = loading.travelled / size;
         let length = choice.travelling.saturating_sub(expected * size).min(size);
         let asked_for =
@@ -144,7 +136,9 @@ impl<C: Crypto> Agent<'_, C> {
                 let travelled = loading.travelled;
                 let done =
                     PageDone { part: choice.part, page: whole.page, travelled, crc: whole.crc };
-                loading.release.ledger.add(flash, done)?;
+                if let Some(release) = &mut self.release {
+                    release.ledger.add(flash, done)?;
+                }
             }
         }
         let erased = self.pages.take_erased();
@@ -153,8 +147,8 @@ impl<C: Crypto> Agent<'_, C> {
             if self.pages.left() > 0 {
                 return Err(Undecodable::Content);
             }
-            let (release, at) = (loading.release, loading.at + 1);
-            self.load(release, at, 0, 0);
+            let at = loading.at + 1;
+            self.load(at, 0, 0);
         }
         Ok(())
     }
@@ -165,7 +159,8 @@ impl<C: Crypto> Agent<'_, C> {
         let again = self.budget.until();
         let (size, window) = (u32::from(self.config.block), u32::from(self.config.window));
         let Task::Loading(loading) = &mut self.task else { return Next::Work };
-        let Some(choice) = loading.choice() else { return Next::Work };
+        let Some(choice) = choice(self.release.as_ref(), loading.at) else { return Next::Work };
+        let manifest = self.release.as_ref().map_or([0; 8], |release| release.content.manifest);
         if !has_budget {
             loading.request = None;
             return Next::Wait(Some(again));
@@ -191,7 +186,7 @@ impl<C: Crypto> Agent<'_, C> {
                 loading.since = now;
             }
             loading.request = Some(Request {
-                manifest: loading.release.manifest,
+                manifest,
                 entry: choice.entry,
                 base: loading.asked,
                 bitmap: u32::MAX >> (32 - count),
@@ -224,14 +219,16 @@ impl<C: Crypto> Agent<'_, C> {
         flash: &mut Flash<'_, F>,
     ) -> Result<Next, FlashFailed> {
         use tidegate_wire::crypto::Sha256 as _;
-        let Task::Checking { release, at, done, hash } = &mut self.task else {
+        let Task::Checking { at, done, hash } = &mut self.task else {
             return Ok(Next::Work);
         };
-        let Some(choice) = release.plan.iter().nth(*at).copied() else {
-            let release = *release;
-            self.task = Task::Staged { release, asked: false };
+        let Some(choice) = choice(self.release.as_ref(), *at) else {
+            self.task = Task::Staged { asked: false };
             self.outbox.hello = true;
-            self.say(now, &release.ledger, release.sequence, message::Phase::Staged, 0);
+            if let Some(Release { ledger, content }) = &self.release {
+                let (ledger, sequence) = (*ledger, content.sequence);
+                self.say(now, &ledger, sequence, message::Phase::Staged, 0);
+            }
             return Ok(Next::Work);
         };
         let piece = flash.page().min(choice.size - *done);

@@ -3,30 +3,24 @@
 #![no_main]
 
 use tidegate_agent::{Agent, Millis, Next};
-use tidegate_sizes::board::Board;
+use tidegate_sizes::board::{self, Board};
 use tidegate_sizes::device;
-use tidegate_sizes::libraries::Hardware;
+use tidegate_sizes::hardware::Hardware;
 use tidegate_sizes::place::Place;
-use tidegate_wire::message::Reason;
+use tidegate_sizes::updating;
 
 static AGENT: Place<Agent<'static, Hardware>> = Place::new();
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    loop {
-        if let Some(trust) = device::trust()
-            && let Ok(agent) = Agent::start(
-                Millis(board.clock.millis()),
-                &mut board.nor,
-                device::config(trust),
-                Hardware,
-                Reason::Power,
-            )
-        {
-            run(&mut board, AGENT.put(agent));
+    if let Some(trust) = device::trust() {
+        let agent = AGENT.build(|| updating::agent(&board, trust, Hardware));
+        if agent.begin(Millis(board.clock.millis()), &mut board.nor).is_ok() {
+            run(&mut board, agent);
         }
     }
+    board::restart()
 }
 
 fn run(board: &mut Board, agent: &mut Agent<'static, Hardware>) {

@@ -2,9 +2,9 @@
 #![no_std]
 #![no_main]
 
+use firmware_crypto::Salty;
 use tidegate_sizes::board::Board;
 use tidegate_sizes::device::{self, LAYOUT};
-use tidegate_sizes::libraries::Salty;
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {

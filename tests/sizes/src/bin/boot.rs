@@ -4,7 +4,7 @@
 
 use tidegate_sizes::board::Board;
 use tidegate_sizes::device::{self, LAYOUT};
-use tidegate_sizes::libraries::Hardware;
+use tidegate_sizes::hardware::Hardware;
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {

@@ -2,8 +2,8 @@
 #![no_std]
 #![no_main]
 
+use firmware_crypto::{Salty, Sha2};
 use tidegate_sizes::board::Board;
-use tidegate_sizes::libraries::{Salty, Sha2};
 use tidegate_wire::crypto::{Curve, Sha256};
 use tidegate_wire::ed25519::PublicKey;
 

@@ -2,16 +2,17 @@
 #![no_std]
 #![no_main]
 
-use tidegate_link::{Config, Link, Micros, Role};
+use tidegate_link::Micros;
 use tidegate_sizes::board::Board;
 use tidegate_sizes::place::Place;
+use tidegate_sizes::updating::{self, Serial};
 
-static LINK: Place<Link<256, 4, 1280>> = Place::new();
+static LINK: Place<Serial> = Place::of(Serial::closed());
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    let link = LINK.put(Link::new(Config::new(Role::Device, 1), board.clock.millis()));
+    let link = updating::link(&board, &LINK);
     loop {
         let now = Micros(board.clock.millis() * 1_000);
         while let Some(byte) = board.port.read() {

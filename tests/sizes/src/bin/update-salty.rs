@@ -2,22 +2,23 @@
 #![no_std]
 #![no_main]
 
+use firmware_crypto::Salty;
 use tidegate_agent::Agent;
-use tidegate_sizes::board::Board;
-use tidegate_sizes::libraries::Salty;
+use tidegate_sizes::board::{self, Board};
+use tidegate_sizes::device;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating::{self, Serial};
 
-static LINK: Place<Serial> = Place::new();
+static LINK: Place<Serial> = Place::of(Serial::closed());
 static AGENT: Place<Agent<'static, Salty>> = Place::new();
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    let link = LINK.put(updating::link(&board));
-    loop {
-        if let Some(agent) = updating::agent(&mut board, Salty) {
-            updating::run(&mut board, link, AGENT.put(agent));
-        }
+    let link = updating::link(&board, &LINK);
+    if let Some(trust) = device::trust() {
+        let agent = AGENT.build(|| updating::agent(&board, trust, Salty));
+        updating::run(&mut board, link, agent);
     }
+    board::restart()
 }

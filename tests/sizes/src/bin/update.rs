@@ -3,21 +3,22 @@
 #![no_main]
 
 use tidegate_agent::Agent;
-use tidegate_sizes::board::Board;
-use tidegate_sizes::libraries::Hardware;
+use tidegate_sizes::board::{self, Board};
+use tidegate_sizes::device;
+use tidegate_sizes::hardware::Hardware;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating::{self, Serial};
 
-static LINK: Place<Serial> = Place::new();
+static LINK: Place<Serial> = Place::of(Serial::closed());
 static AGENT: Place<Agent<'static, Hardware>> = Place::new();
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    let link = LINK.put(updating::link(&board));
-    loop {
-        if let Some(agent) = updating::agent(&mut board, Hardware) {
-            updating::run(&mut board, link, AGENT.put(agent));
-        }
+    let link = updating::link(&board, &LINK);
+    if let Some(trust) = device::trust() {
+        let agent = AGENT.build(|| updating::agent(&board, trust, Hardware));
+        updating::run(&mut board, link, agent);
     }
+    board::restart()
 }
