@@ -17,9 +17,10 @@ const UPDATE_FLASH: Bar = Bar::UpTo(40.0 * KIB);
 const UPDATE_MEMORY: Bar = Bar::UpTo(4.0 * KIB);
 
 /// A program of `tests/sizes`, what it is, and its budgets of flash and memory.
-const PROGRAMS: [(&str, &str, Option<Bar>, Option<Bar>); 8] = [
+const PROGRAMS: [(&str, &str, Option<Bar>, Option<Bar>); 9] = [
     ("empty", "the board alone", None, None),
     ("link", "serial link", None, None),
+    ("telemetry", "MQTT and telemetry over a serial link", None, None),
     ("agent", "upgrades, no hash and curve", None, None),
     ("update", "upgrades over a serial link, no hash and curve", None, None),
     ("crypto-salty", "Ed25519 (salty), SHA-256 (sha2)", None, None),
