@@ -8,7 +8,7 @@ mod input;
 mod output;
 
 use self::input::Receiving;
-use self::output::{Piece, Rope};
+use self::output::{Piece, Rope, SMALL};
 
 /// How long a server may take to answer a CONNECT.
 const CONNACK_WAIT: Micros = Micros::from_millis(10_000);
@@ -132,6 +132,7 @@ pub struct Client<'b> {
     shelf: Shelf<'b>,
     receiving: Receiving<'b>,
     piece: Piece<'b>,
+    small: [u8; SMALL],
     rope: Option<Rope>,
     /// Bytes of the piece that are sent.
     at: usize,
@@ -162,6 +163,7 @@ impl<'b> Client<'b> {
             shelf: Shelf::new(shelf),
             receiving: Receiving::new(input),
             piece: Piece::Nothing,
+            small: [0; SMALL],
             rope: None,
             at: 0,
             connect_due: false,

@@ -2,8 +2,6 @@
 
 use core::fmt;
 
-use tidegate_wire::{PUB_BOOT, PUB_SEQ, PublisherIdentity};
-
 use crate::packet::{self, Out, length_bytes, property};
 
 /// What becomes of a message that is lost.
@@ -28,9 +26,10 @@ pub struct Publish<'a> {
     pub retain: bool,
     /// What the sender of a request wants to see in the reply.
     pub correlation: Option<&'a [u8]>,
-    /// By it a gateway knows a message that it has already, also one that was given to a new session.
-    /// It takes 40 bytes and more.
-    pub identity: Option<PublisherIdentity>,
+    /// User properties, names and values of at most 65,535 bytes. By `tg-pub-boot` and `tg-pub-seq`
+    /// (`PublisherIdentity` in `tidegate-wire`) a gateway knows a message that it has already, also
+    /// one that was given to a new session.
+    pub user: &'a [(&'a str, &'a str)],
     /// Seconds after which it is of no use.
     pub expiry: Option<u32>,
 }
@@ -45,7 +44,7 @@ impl<'a> Publish<'a> {
             qos: Qos::AtLeastOnce,
             retain: false,
             correlation: None,
-            identity: None,
+            user: &[],
             expiry: None,
         }
     }
@@ -101,12 +100,8 @@ impl Publish<'_> {
     fn properties(&self) -> usize {
         let correlation = self.correlation.map_or(0, |data| 3 + data.len());
         let expiry = if self.expiry.is_some() { 5 } else { 0 };
-        let identity = self.identity.map_or(0, |identity| {
-            let (boot, seq) = identity.decimals();
-            let values = boot.as_str().len() + seq.as_str().len();
-            10 + PUB_BOOT.len() + PUB_SEQ.len() + values
-        });
-        correlation + expiry + identity
+        let user: usize = self.user.iter().map(|(name, value)| 5 + name.len() + value.len()).sum();
+        correlation + expiry + user
     }
 
     /// Writes the packet; `None` when it does not fit.
@@ -127,13 +122,10 @@ impl Publish<'_> {
             out.byte(property::CORRELATION_DATA);
             out.text(data);
         }
-        if let Some(identity) = self.identity {
-            let (boot, seq) = identity.decimals();
-            for (name, value) in [(PUB_BOOT, boot), (PUB_SEQ, seq)] {
-                out.byte(property::USER);
-                out.text(name.as_bytes());
-                out.text(value.as_str().as_bytes());
-            }
+        for (name, value) in self.user {
+            out.byte(property::USER);
+            out.text(name.as_bytes());
+            out.text(value.as_bytes());
         }
         out.raw(self.payload);
         out.end()

@@ -35,7 +35,7 @@ impl Program {
     }
 }
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 11] = [
     Program::new("empty", "the board alone", 128),
     Program::new("link", "serial link", 9_100),
     Program {
@@ -43,6 +43,7 @@ const PROGRAMS: [Program; 10] = [
         memory: Some(UPDATE_MEMORY),
         ..Program::new("mqtt", "MQTT and telemetry over a stream", 9_500)
     },
+    Program::new("telemetry", "MQTT and telemetry over a serial link", 19_900),
     Program::new("agent", "upgrades, no hash and curve", 28_200),
     Program::new("update", "upgrades over a serial link, no hash and curve", 36_300),
     Program::new("crypto-salty", "Ed25519 (salty), SHA-256 (sha2)", 7_800),

@@ -7,7 +7,7 @@ use crate::packet::{CONNECT, DISCONNECT, Out, PINGREQ, PUBACK, SUBSCRIBE, length
 use crate::shelf::Stage;
 
 /// Room for the longest piece that is made: the head of a CONNECT.
-const SMALL: usize = 32;
+pub(super) const SMALL: usize = 32;
 /// Bytes of the properties of a CONNECT.
 const CONNECT_PROPERTIES: usize = 5 + 3 + 5;
 
@@ -15,7 +15,8 @@ const CONNECT_PROPERTIES: usize = 5 + 3 + 5;
 #[derive(Debug)]
 pub(super) enum Piece<'b> {
     Nothing,
-    Small([u8; SMALL], u8),
+    /// The client's own small buffer, so many bytes of it.
+    Small(u8),
     Text(&'b [u8]),
     Shelf(usize),
 }
@@ -36,7 +37,7 @@ impl<'b> Client<'b> {
         }
         let piece = match &self.piece {
             Piece::Nothing => &[],
-            Piece::Small(bytes, length) => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Piece::Small(length) => self.small.get(..usize::from(*length)).unwrap_or_default(),
             Piece::Text(text) => text,
             Piece::Shelf(index) => self.shelf.bytes(*index),
         };
@@ -83,7 +84,7 @@ impl<'b> Client<'b> {
             }
             Phase::Leaving => {
                 self.phase = Phase::Over;
-                small(|out| out.raw(&[DISCONNECT, 0]))
+                self.small(|out| out.raw(&[DISCONNECT, 0]))
             }
             Phase::Up => self.next_packet(now),
         }
@@ -94,7 +95,7 @@ impl<'b> Client<'b> {
             let id = self.acknowledge[0];
             self.acknowledge.rotate_left(1);
             self.acknowledges -= 1;
-            return small(|out| {
+            return self.small(|out| {
                 out.raw(&[PUBACK, 2]);
                 out.short(id);
             });
@@ -105,7 +106,7 @@ impl<'b> Client<'b> {
         }
         if self.next_deadline().is_some_and(|due| now >= due) && self.pinged.is_none() {
             self.pinged = Some(now);
-            return small(|out| out.raw(&[PINGREQ, 0]));
+            return self.small(|out| out.raw(&[PINGREQ, 0]));
         }
         let waits = self.shelf.slots().iter().position(|slot| slot.stage == Stage::Waits);
         let Some(index) = waits else { return Piece::Nothing };
@@ -124,11 +125,11 @@ impl<'b> Client<'b> {
         piece
     }
 
-    fn pull_connect(&self, piece: u8) -> (Piece<'b>, Option<Rope>) {
+    fn pull_connect(&mut self, piece: u8) -> (Piece<'b>, Option<Rope>) {
         let next = Some(Rope::Connect(piece + 1));
         let last = |text| (Piece::Text(text), None);
-        let config = &self.config;
-        let length = |text: &[u8]| small(|out| out.short(text.len() as u16));
+        let config = self.config;
+        let mut length = |text: &[u8]| self.small(|out| out.short(text.len() as u16));
         match (piece, config.login) {
             (0, _) => (self.connect_head(), next),
             (1, None) => last(config.client_id.as_bytes()),
@@ -141,13 +142,14 @@ impl<'b> Client<'b> {
         }
     }
 
-    fn connect_head(&self) -> Piece<'b> {
-        let config = &self.config;
+    fn connect_head(&mut self) -> Piece<'b> {
+        let config = self.config;
+        let capacity = self.receiving.capacity() as u32;
         let login = config.login.map_or(0, |login| 4 + login.user.len() + login.password.len());
         let length = 10 + 1 + CONNECT_PROPERTIES + 2 + config.client_id.len() + login;
         let credentials = if config.login.is_some() { 0xc0 } else { 0 };
         let clean = u8::from(config.session_expiry == 0) << 1;
-        small(|out| {
+        self.small(|out| {
             out.byte(CONNECT);
             out.length(length);
             out.text(b"MQTT");
@@ -159,16 +161,16 @@ impl<'b> Client<'b> {
             out.byte(property::RECEIVE_MAXIMUM);
             out.short(super::INCOMING as u16);
             out.byte(property::MAXIMUM_PACKET_SIZE);
-            out.raw(&(self.receiving.capacity() as u32).to_be_bytes());
+            out.raw(&capacity.to_be_bytes());
             out.short(config.client_id.len() as u16);
         })
     }
 
-    fn pull_subscribe(&self, index: usize, piece: u8) -> (Piece<'b>, Option<Rope>) {
+    fn pull_subscribe(&mut self, index: usize, piece: u8) -> (Piece<'b>, Option<Rope>) {
         let filter = self.config.subscriptions.get(index).map_or("", |filter| filter);
         match piece {
             0 => {
-                let head = small(|out| {
+                let head = self.small(|out| {
                     out.byte(SUBSCRIBE);
                     out.length(2 + 1 + 2 + filter.len() + 1);
                     out.short(SUBSCRIPTIONS_FROM + index as u16);
@@ -179,17 +181,16 @@ impl<'b> Client<'b> {
             }
             1 => (Piece::Text(filter.as_bytes()), Some(Rope::Subscribe(index, 2))),
             // QoS 1.
-            _ => (small(|out| out.byte(1)), None),
+            _ => (self.small(|out| out.byte(1)), None),
         }
     }
-}
 
-fn small<'b>(write: impl FnOnce(&mut Out<'_>)) -> Piece<'b> {
-    let mut bytes = [0; SMALL];
-    let mut out = Out::new(&mut bytes);
-    write(&mut out);
-    let length = out.end().unwrap_or(0);
-    Piece::Small(bytes, length as u8)
+    fn small(&mut self, write: impl FnOnce(&mut Out<'_>)) -> Piece<'b> {
+        let mut out = Out::new(&mut self.small);
+        write(&mut out);
+        // Nothing that is written is longer.
+        Piece::Small(out.end().unwrap_or(0) as u8)
+    }
 }
 
 const _: () = {

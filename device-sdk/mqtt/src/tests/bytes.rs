@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use std::vec::Vec;
 use tidegate_peer::Version::V5;
 use tidegate_peer::encode::{self, prop as property};
-use tidegate_wire::PublisherIdentity;
 
 use super::{CONNACK, CONNACK_PRESENT, config, drain, first, up};
 use crate::{Client, Config, Event, Login, Message, Micros, Publish, PublishError, Qos, Why};
@@ -20,10 +19,9 @@ fn packets_are_those_of_an_independent_encoder() {
         &mut shelf,
         &mut input,
     );
-    let identity = Some(PublisherIdentity { boot: 7, seq: 41 });
     let properties = Publish {
         correlation: Some(b"c-1"),
-        identity,
+        user: &[("tg-pub-boot", "7"), ("tg-pub-seq", "41")],
         expiry: Some(9),
         retain: true,
         ..Publish::new("s/t", b"21.5")

@@ -1,10 +1,13 @@
 //! Real firmware in QEMU: a sensor on a serial line of a real gateway, and upgrades with the power cut.
+//! The upgrades here are the gateway's; those of `upgrades` are by a gateway in this process, which sees more.
 //! Needs `TIDEGATE_FIRMWARE` (`cargo xtask firmware`) and `TIDEGATE_QEMU`; skipped without.
 
 mod device;
 mod upgrades;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -96,20 +99,31 @@ fn field(payload: &str, name: &str) -> serde_json::Value {
     reading[name].clone()
 }
 
+/// A gateway with the sensor on its line, which has power.
+struct Site {
+    device: Device,
+    gateway: Gateway,
+    scratch: Scratch,
+}
+
+fn site(firmware: &Firmware) -> Site {
+    let scratch = Scratch::new("emulated").unwrap();
+    let mut device = Device::new(firmware, &scratch, "sensor-1");
+    let config =
+        CONFIG.replace("PORT", &device.port().display().to_string()) + "\n" + &threshold("");
+    let folder = Scratch::new("emulated-gateway").unwrap();
+    let mut gateway = Gateway::new(&binaries::tidegate(), folder, &config).unwrap();
+    gateway.start().unwrap();
+    device.start();
+    Site { device, gateway, scratch }
+}
+
 #[test]
 fn a_sensor_in_qemu_raises_an_alert_and_takes_the_command_that_answers_it() {
     let Some(firmware) = Firmware::find() else { return };
     let _machine = beside_others();
-    let scratch = Scratch::new("emulated").unwrap();
-    let mut device = Device::new(&firmware, &scratch, "sensor-1");
-    let port = device.port();
-    let config = CONFIG.replace("PORT", &port.display().to_string()) + "\n" + &threshold("");
-    let folder = Scratch::new("emulated-gateway").unwrap();
-    let mut gateway = Gateway::new(&binaries::tidegate(), folder, &config).unwrap();
-    gateway.start().unwrap();
+    let Site { device: _device, mut gateway, scratch: _scratch } = site(&firmware);
     let messages = Subscriber::new(&gateway);
-    device.start();
-
     let first = messages.next(&gateway, "sensors/pump-7/telemetry", |_| true);
     assert_eq!(field(&first, "firmware"), "1.0.0");
     // Without its fan it gets hotter, until the function raises an alert.
@@ -169,4 +183,70 @@ fn stored_ids(gateway: &Gateway) -> std::collections::BTreeSet<u64> {
         field(record["payload"].as_str()?, "id").as_u64()
     };
     exported.lines().filter_map(id).collect()
+}
+
+/// Signs a release of the examples' class with their release key, 32 times the byte 3.
+fn signed(site: &Site, image: &[u8], base: &[u8], version: &str, sequence: u64) -> PathBuf {
+    let file = |name: &str| site.scratch.path().join(name);
+    let (image_file, base_file, key) = (file("image.bin"), file("base.bin"), file("release.key"));
+    std::fs::write(&image_file, image).unwrap();
+    std::fs::write(&base_file, base).unwrap();
+    std::fs::write(&key, format!("tidegate-signing-key-1 {}\n", "03".repeat(32))).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let bundle = file(&format!("{version}.tgfw"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let said = Command::new(binaries::tidegate())
+        .args(["device", "firmware", "sign", "--release", version])
+        .args(["--sequence", &sequence.to_string(), "--attempts", "2"])
+        .args(["--vendor", "11111111-1111-1111-1111-111111111111"])
+        .args(["--class", "22222222-2222-2222-2222-222222222222"])
+        .args(["--image", &text(&image_file), "--base", &text(&base_file)])
+        .args(["--key", &text(&key), "--output", &text(&bundle)])
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    bundle
+}
+
+/// How far the sensor is with the newest campaign.
+fn stage(gateway: &Gateway) -> Option<String> {
+    let said = gateway.command(&["device", "firmware", "status", "--json"]).unwrap();
+    let campaigns: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let newest = campaigns.as_array()?.iter().max_by_key(|one| one["campaign"].as_u64())?;
+    let device = newest["devices"].as_array()?.iter().find(|one| one["device"] == "pump-7")?;
+    device["stage"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn the_gateway_brings_firmware_to_a_sensor_in_qemu_and_a_bad_one_goes_back() {
+    let Some(firmware) = Firmware::find() else { return };
+    let _machine = beside_others();
+    let mut site = site(&firmware);
+    let messages = Subscriber::new(&site.gateway);
+    let telemetry = "sensors/pump-7/telemetry";
+    messages.next(&site.gateway, telemetry, |payload| field(payload, "firmware") == "1.0.0");
+
+    let (one, two) = (firmware.image("sensor-1"), firmware.image("sensor-2"));
+    let bundle = signed(&site, &two, &one, "2.0.0", 5);
+    let push = ["device", "firmware", "push", bundle.to_str().unwrap()];
+    site.gateway.command(&push).unwrap();
+    // Neither a gateway that dies nor a device that loses its power ends the upgrade.
+    site.gateway.kill().unwrap();
+    site.gateway.start().unwrap();
+    site.device.cut();
+    site.device.start();
+    let messages = Subscriber::new(&site.gateway);
+    messages.next(&site.gateway, telemetry, |payload| field(payload, "firmware") == "2.0.0");
+    wait(&site.gateway, "it is confirmed", || stage(&site.gateway).as_deref() == Some("confirmed"));
+    assert!(site.device.runs(&two));
+
+    let bundle = signed(&site, &firmware.image("sensor-unwell"), &two, "3.0.0", 6);
+    let push = ["device", "firmware", "push", bundle.to_str().unwrap()];
+    site.gateway.command(&push).unwrap();
+    wait(&site.gateway, "it has gone back", || stage(&site.gateway).as_deref() == Some("reverted"));
+    assert!(site.device.runs(&two));
+    let console = site.device.console();
+    assert!(console.ends_with("sensor: 3.0.0\nboot: start\nsensor: 2.0.0\n"), "{console}");
+    let again = Subscriber::new(&site.gateway);
+    again.next(&site.gateway, telemetry, |payload| field(payload, "firmware") == "2.0.0");
 }
