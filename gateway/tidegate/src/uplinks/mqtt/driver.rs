@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use super::complaint::{self, Lost, Stage};
+use super::gathering::Gathering;
 use super::link::{self, Socket};
 use super::target::MqttTarget;
 use crate::core::Timer;
@@ -28,13 +29,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const TURN: usize = 1_024;
 /// Room made for each read: two thousand acknowledgements.
 const READ: usize = 8 * 1024;
-/// How long acknowledgements are left to gather in the socket after some were read, so that many are
-/// read at a time and make room for many messages. A server that takes one at a time and answers
-/// it would else wake us, and the core, for each. Much below a round trip to anywhere but this
-/// machine.
-const GATHER: Duration = Duration::from_micros(300);
-/// So many messages must be unanswered for that: with fewer, each one counts.
-const WORTH_GATHERING: usize = 4;
 
 /// See [`Target::run`](crate::uplinks::Target::run).
 pub async fn run(
@@ -86,7 +80,8 @@ async fn serve(
         deadline,
         buffer: vec![0; READ].into_boxed_slice(),
         unflushed: false,
-        gathering: false,
+        gathering: Gathering::new(),
+        is_gathering: false,
     };
     session.serve(actions).await
 }
@@ -103,14 +98,15 @@ struct Session<'a, E> {
     buffer: Box<[u8]>,
     /// Something was written that TLS may still hold.
     unflushed: bool,
+    gathering: Gathering,
     /// Nothing is read for a moment.
-    gathering: bool,
+    is_gathering: bool,
 }
 
 /// What comes next in a session.
 enum Next {
-    /// Acknowledgements are to gather.
-    Gather,
+    /// Acknowledgements are to gather for so long.
+    Gather(Duration),
     /// It is over: the core has said so.
     Told(After),
     /// It is over: the daemon ends.
@@ -130,12 +126,12 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
         let lost = match Timer::new() {
             Ok(mut timer) => loop {
                 match self.next(actions, &mut timer).await {
-                    Next::Gather => {
+                    Next::Gather(wait) => {
                         let now = Instant::now().into();
-                        if let Err(error) = timer.set(now, now + GATHER) {
+                        if let Err(error) = timer.set(now, now + wait) {
                             break Lost::Io(error);
                         }
-                        self.gathering = true;
+                        self.is_gathering = true;
                     }
                     Next::Told(after) => return after,
                     Next::Farewell => return self.farewell().await,
@@ -150,14 +146,14 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
     }
 
     async fn next(&mut self, actions: &mut Receiver<Action>, timer: &mut Timer) -> Next {
-        if self.gathering {
+        if self.is_gathering {
             tokio::select! {
                 next = poll_fn(|cx| self.poll(cx, actions)) => return next,
                 ring = timer.ring() => if let Err(error) = ring {
                     return Next::Lost(Lost::Io(error));
                 },
             }
-            self.gathering = false;
+            self.is_gathering = false;
         }
         poll_fn(|cx| self.poll(cx, actions)).await
     }
@@ -180,18 +176,21 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
         self.take_actions(cx, actions)?;
         self.look_at_clock(cx)?;
         self.write(cx)?;
-        if self.gathering || !self.read(cx)? {
+        if self.is_gathering {
             return Ok(());
         }
-        // What was acknowledged may have made room for more.
-        self.write(cx)?;
-        if self.client.in_flight() >= WORTH_GATHERING {
-            return Err(Next::Gather);
-        }
-        while self.read(cx)? {
+        loop {
+            let owed = self.client.in_flight();
+            if !self.read(cx)? {
+                return Ok(());
+            }
+            self.gathering.heard(owed, self.client.in_flight());
+            // What was acknowledged may have made room for more.
             self.write(cx)?;
+            if let Some(wait) = self.gathering.wait(self.client.in_flight()) {
+                return Err(Next::Gather(wait));
+            }
         }
-        Ok(())
     }
 
     fn take_actions(

@@ -3,6 +3,7 @@
 
 mod complaint;
 mod driver;
+mod gathering;
 mod link;
 mod target;
 
