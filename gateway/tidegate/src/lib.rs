@@ -9,6 +9,7 @@ pub mod core_handle;
 pub mod data_dir;
 pub mod disk;
 pub mod export;
+mod folders;
 pub mod guest_log;
 mod hex;
 pub mod http;

@@ -73,6 +73,8 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                 (Answers::Status(_), CoreRequest::Ask { request, reply }) => {
                     let _ = reply.send(retold(&request));
                 }
+                // Nobody looks into folders here.
+                (Answers::Status(_), CoreRequest::File(_)) => {}
                 (Answers::Status(_), CoreRequest::Change { reply, .. }) => {
                     let _ = reply.send(Ok(()));
                 }

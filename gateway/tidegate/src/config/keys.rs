@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+mod folders;
 mod http_keys;
 mod packages;
 mod security;
 mod serial;
 mod triggers;
 
+pub(crate) use folders::folder;
 pub(crate) use http_keys::{http, route};
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
@@ -225,6 +227,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &log::SECTION,
     &storage::SECTION,
     &stream::SECTION,
+    &folder::SECTION,
     &function::SECTION,
     &functions::SECTION,
     &allow::SECTION,

@@ -8,6 +8,7 @@ use tokio::sync::oneshot::Sender;
 use super::asked::Asked;
 use super::changes::Changes;
 use super::controls::Controls;
+use super::files::Files;
 use super::imports::Imports;
 use super::{Core, clock};
 use crate::core_handle::{CoreRequest, DeadLetterNote, ExportPage, TailPage, TailRecord};
@@ -24,6 +25,7 @@ pub(crate) struct Requests {
     changes: Changes,
     controls: Controls,
     asked: Asked,
+    files: Files,
     wear: Wear,
 }
 
@@ -46,8 +48,8 @@ enum Page {
 impl Requests {
     pub(crate) fn new(wear: Wear) -> Requests {
         let (imports, changes) = (Imports::default(), Changes::default());
-        let (controls, asked) = (Controls::default(), Asked::default());
-        Requests { pages: Vec::new(), imports, changes, controls, asked, wear }
+        let (controls, asked, files) = (Controls::default(), Asked::default(), Files::default());
+        Requests { pages: Vec::new(), imports, changes, controls, asked, files, wear }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -89,6 +91,9 @@ impl Requests {
             }
             CoreRequest::Ask { request, reply } => {
                 self.asked.ask(&mut core.gateway.borrow_mut(), *request, reply);
+            }
+            CoreRequest::File(request) => {
+                self.files.serve(&mut core.gateway.borrow_mut(), request);
             }
             CoreRequest::Change { change, reply } => {
                 self.changes.take(&mut core.gateway.borrow_mut(), change, reply);
@@ -145,6 +150,9 @@ impl Requests {
         }
         if !self.imports.is_empty() {
             self.imports.go_on(&mut core.gateway.borrow_mut());
+        }
+        if !self.files.is_empty() {
+            self.files.go_on(&mut core.gateway.borrow_mut());
         }
         if !self.changes.is_empty() {
             self.changes.go_on(&mut core.gateway.borrow_mut());

@@ -9,6 +9,8 @@ mod carried;
 mod chain;
 mod clients;
 mod control;
+mod farewell;
+mod files;
 mod hostile;
 mod hostile_layers;
 mod https_sink;
