@@ -27,6 +27,7 @@ use crate::call::{Call, CallId, CallResult};
 use crate::clock::Now;
 use crate::events::Allowance;
 use crate::figures::FIGURES_EVERY;
+use crate::files::Files;
 use crate::firmware::Firmware;
 use crate::function::FunctionRun;
 use crate::hold::Hold;
@@ -267,6 +268,7 @@ pub struct Gateway {
     pub(crate) losses: Losses,
     pub(crate) sessions: Sessions,
     pub(crate) imports: Imports,
+    pub(crate) files: Files,
     pub(crate) events: Allowance,
     pub(crate) tidings: Tidings,
     pub(crate) waiting: VecDeque<(Position, Release)>,
@@ -340,6 +342,8 @@ pub enum PlantedBug {
     PubcompNotAwaited,
     /// Functions are told of what a call changes by a commit before that of the call.
     ToldApart,
+    /// That a file was taken in is not noted.
+    FileNotNoted,
     /// The spool's cursor passes what clients have not acknowledged.
     SpoolPassedEarly,
 }
@@ -376,6 +380,7 @@ impl Gateway {
             .collect::<Result<Vec<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;
         let imports = Imports::define(&mut log)?;
+        let files = Files::define(&mut log)?;
         let sessions = Sessions::define(&mut log, &plan)?;
         let versions = Versions::define(&mut log, &routes, &plan)?;
         let firmware = Firmware::define(&mut log, &routes, now)?;
@@ -414,6 +419,7 @@ impl Gateway {
             losses,
             sessions,
             imports,
+            files,
             events: Allowance::default(),
             tidings: Tidings::default(),
             waiting: VecDeque::new(),

@@ -33,6 +33,7 @@ impl Gateway {
             streams: streams.collect(),
             functions: self.present().map(|(_, run)| self.function_status(now, run)).collect(),
             uplinks: self.uplinks.iter().map(|run| self.uplink_status(now, run)).collect(),
+            folders: self.files.status(),
             latency: self.latencies(),
             disk: DiskStatus {
                 segments: log.segments as u64,
@@ -163,6 +164,7 @@ impl Gateway {
             cpu_us: tally.cpu.as_micros() as u64,
             memory_bytes: tally.memory_bytes,
             memory_high_bytes: tally.memory_high_bytes,
+            schedules: run.schedules.status(now),
             last_failure: tally.last_failure.clone(),
             metrics: tally.metrics.status(),
             metrics_dropped: tally.metrics.dropped,

@@ -17,6 +17,7 @@ use tidegate_stream::{DefineError, Log, TableId, Transaction};
 use crate::clock::{ClockQuality, Now};
 use crate::gateway::Gateway;
 use crate::plan::{FunctionPlan, MAX_CAUGHT_UP, Missed, Rhythm, SchedulePlan};
+use crate::status::ScheduleStatus;
 use crate::timers::{Fired, Whose};
 
 /// Name of the table, one for all functions.
@@ -148,6 +149,17 @@ struct Schedule {
     in_call: bool,
     /// Given, not done, and to be given again then.
     again: Option<(Fired, Instant)>,
+    /// What became of it since the start.
+    past: Past,
+}
+
+/// For the operator.
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    runs: u64,
+    missed: u64,
+    /// When the last run was due, milliseconds since 1970.
+    last_ms: Option<i64>,
 }
 
 impl Schedule {
@@ -306,6 +318,7 @@ impl Schedules {
                 left_out: 0,
                 in_call: false,
                 again: None,
+                past: Past::default(),
             }
         };
         let all: Vec<Schedule> = plan.schedules.iter().map(schedule).collect();
@@ -363,7 +376,32 @@ impl Schedules {
         let Whose::Schedule { given } = fired.whose else { return };
         let Some(schedule) = self.named(fired) else { return };
         (schedule.in_call, schedule.noted, schedule.left_out) = (false, true, 0);
+        schedule.past.runs += 1;
+        schedule.past.missed += fired.missed;
+        schedule.past.last_ms = Some(fired.due_ms);
         schedule.set_done(given);
+    }
+
+    /// What the operator sees of them.
+    pub(crate) fn status(&self, now: Now) -> Vec<ScheduleStatus> {
+        let status = |one: &Schedule| {
+            let next = one.next().map(|at| at.saturating_duration_since(now.instant));
+            let (every, cron) = match &one.plan.rhythm {
+                Rhythm::Every(period) => (Some(ms(*period).unsigned_abs()), None),
+                Rhythm::Cron(cron) => (None, Some(cron.as_str().to_owned())),
+            };
+            ScheduleStatus {
+                name: one.plan.name.clone(),
+                every_ms: every,
+                cron,
+                next_in_ms: next.map(|wait| wait.as_millis() as u64),
+                running: one.in_call,
+                last_due_ms: one.past.last_ms,
+                runs: one.past.runs,
+                missed: one.past.missed + one.left_out,
+            }
+        };
+        self.all.iter().map(status).collect()
     }
 
     fn key(&self, name: &str) -> Vec<u8> {

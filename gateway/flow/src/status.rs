@@ -21,10 +21,28 @@ pub struct Status {
     pub functions: Vec<FunctionStatus>,
     /// One entry for each uplink.
     pub uplinks: Vec<UplinkStatus>,
+    /// One entry for each folder whose files become records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<FolderStatus>,
     /// How long records take, hop by hop.
     pub latency: Vec<LatencyStatus>,
     /// The store.
     pub disk: DiskStatus,
+}
+
+/// A folder whose files become records.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FolderStatus {
+    /// Its name.
+    pub name: String,
+    /// Files that became records.
+    pub taken: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that were put aside, because they cannot become records.
+    pub refused: u64,
+    /// Why the last one was, or what else went wrong last.
+    pub last_failure: Option<String>,
 }
 
 /// The MQTT side.
@@ -257,6 +275,9 @@ pub struct FunctionStatus {
     /// Timers given up for this time: the function did not take them, or failed too often.
     #[serde(default)]
     pub timers_passed: u64,
+    /// Its schedules, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ScheduleStatus>,
     /// Requests over HTTP whose answer counted.
     #[serde(default)]
     pub requests: u64,
@@ -284,6 +305,30 @@ pub struct FunctionStatus {
     /// before, no number, or of a counter that would fall.
     #[serde(default)]
     pub metrics_dropped: u64,
+}
+
+/// When a function is called by the clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleStatus {
+    /// The schedule's name.
+    pub name: String,
+    /// Its interval, in milliseconds; absent for a time table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<u64>,
+    /// Its time table; absent for an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// Milliseconds until it is due, or is given again after a failure; absent while it runs, and
+    /// for a time table while the clock cannot be trusted.
+    pub next_in_ms: Option<u64>,
+    /// Its call is under way.
+    pub running: bool,
+    /// When the last run was due, milliseconds since 1970; absent when there was none.
+    pub last_due_ms: Option<i64>,
+    /// Runs that are done.
+    pub runs: u64,
+    /// Runs that were left out, as its policy says.
+    pub missed: u64,
 }
 
 /// A figure that a function reports.

@@ -10,6 +10,7 @@ mod edges;
 mod epochs;
 mod events;
 mod expiry;
+mod files;
 mod firmware;
 mod imports;
 mod lanes;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_firmware::{CampaignStatus, DeviceStatus, Release, Terms};
 use tidegate_flow::status::{LossReport, Status};
-use tidegate_flow::{Answer, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version};
+use tidegate_flow::{
+    Answer, FileDrop, FileError, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version,
+};
 use tidegate_wire::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -114,6 +116,8 @@ pub enum CoreRequest {
         /// Takes the answer, once what it tells is on flash, or why nothing has changed.
         reply: oneshot::Sender<Result<FirmwareAnswer, String>>,
     },
+    /// Something about the files of a folder.
+    File(FileRequest),
     /// A pushed function is to come, change or go.
     Change {
         /// What is to happen.
@@ -160,6 +164,43 @@ pub enum FirmwareAnswer {
     Devices(Vec<DeviceStatus>),
     /// The bundles that campaigns need.
     Needed(Vec<Digest>),
+}
+
+/// What the thread that looks into folders says to the core. It waits for each answer.
+#[derive(Debug)]
+pub enum FileRequest {
+    /// Which files of a folder are in the log and may still be in the folder?
+    Left {
+        /// The folder's name.
+        folder: String,
+        /// Takes the names.
+        reply: oneshot::Sender<Vec<String>>,
+    },
+    /// A file is to be taken in.
+    Take {
+        /// The file.
+        file: Box<FileDrop>,
+        /// Takes the answer when it is on flash, or why it is not.
+        reply: oneshot::Sender<Result<(), FileError>>,
+    },
+    /// A file has left its folder.
+    Forget {
+        /// The folder's name.
+        folder: String,
+        /// The file's name.
+        name: String,
+        /// Takes the answer.
+        reply: oneshot::Sender<()>,
+    },
+    /// A file was put aside.
+    Refused {
+        /// The folder's name.
+        folder: String,
+        /// Which file, and why.
+        why: String,
+        /// Takes the answer.
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// What an operator orders of a function.
@@ -487,6 +528,17 @@ impl CoreHandle {
         let change = Box::new(change);
         let request = |reply| CoreRequest::Change { change, reply };
         self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
+    }
+
+    /// Says something about files and waits for the answer, however long the disk takes; for a
+    /// thread without a runtime. `None`: the core has ended.
+    pub(crate) fn ask_blocking<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> FileRequest,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.blocking_send(CoreRequest::File(request(reply))).ok()?;
+        answer.blocking_recv().ok()
     }
 
     async fn ask<T>(

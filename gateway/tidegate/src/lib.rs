@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod disk;
 pub mod export;
 pub mod firmware;
+mod folders;
 pub mod guest_log;
 mod hex;
 pub mod http;

@@ -4,8 +4,8 @@ use std::fmt::{Display, Write};
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossTotal, Status, StreamStatus,
-    TurnedAway, UplinkStatus, WearStatus,
+    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, LatencyStatus, LossTotal, Status,
+    StreamStatus, TurnedAway, UplinkStatus, WearStatus,
 };
 
 /// The content type of the format.
@@ -24,6 +24,7 @@ pub(crate) fn render(status: &Status) -> String {
     turned_away(&mut page, &status.broker.turned_away);
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
+    folders(&mut page, &status.folders);
     uplinks(&mut page, &status.uplinks);
     latency(&mut page, &status.latency);
     disk(&mut page, &status.disk);
@@ -108,6 +109,21 @@ fn broker(page: &mut Page, broker: &BrokerStatus) {
         ),
     ] {
         page.counter(&format!("tidegate_mqtt_{name}_total"), help).sample(&[], value);
+    }
+}
+
+fn folders(page: &mut Page, folders: &[FolderStatus]) {
+    type Value = fn(&FolderStatus) -> u64;
+    let counters: [(&str, &str, Value); 3] = [
+        ("taken", "Files of a folder that became records.", |one| one.taken),
+        ("bytes", "Bytes of files that became records.", |one| one.bytes),
+        ("refused", "Files that were put aside: they cannot become records.", |one| one.refused),
+    ];
+    for (name, help, value) in counters.into_iter().filter(|_| !folders.is_empty()) {
+        let family = page.counter(&format!("tidegate_files_{name}_total"), help);
+        for one in folders {
+            family.sample(&[("folder", &one.name)], value(one));
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
-    MetricStatus, ReaderStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
+    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, LatencyStatus, LossRange, LossReport,
+    LossTotal, MetricStatus, ReaderStatus, ScheduleStatus, SessionLossStatus, Status, StreamStatus,
+    UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -16,6 +17,7 @@ pub(crate) fn empty_status() -> Status {
         streams: Vec::new(),
         functions: Vec::new(),
         uplinks: Vec::new(),
+        folders: Vec::new(),
         latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
@@ -86,6 +88,28 @@ pub(crate) fn status() -> Status {
             cpu_us: 200_000,
             memory_bytes: 131_072,
             memory_high_bytes: 196_608,
+            schedules: vec![
+                ScheduleStatus {
+                    name: "sample".into(),
+                    every_ms: Some(10_000),
+                    cron: None,
+                    next_in_ms: Some(7_500),
+                    running: false,
+                    last_due_ms: Some(1_780_000_000_000),
+                    runs: 9,
+                    missed: 2,
+                },
+                ScheduleStatus {
+                    name: "night".into(),
+                    every_ms: None,
+                    cron: Some("0 3 * * *".into()),
+                    next_in_ms: None,
+                    running: false,
+                    last_due_ms: None,
+                    runs: 0,
+                    missed: 0,
+                },
+            ],
             last_failure: None,
             metrics: vec![
                 MetricStatus { name: "limit".into(), kind: "gauge".into(), value: 21.5 },
@@ -123,6 +147,13 @@ pub(crate) fn status() -> Status {
             }),
             ..DiskStatus::default()
         },
+        folders: vec![FolderStatus {
+            name: "reports".into(),
+            taken: 12,
+            bytes: 4_096,
+            refused: 1,
+            last_failure: Some("a.csv: has 300000 bytes; max_file allows 262144".into()),
+        }],
         latency: vec![LatencyStatus {
             hop: "publish-to-ack".into(),
             name: String::new(),

@@ -78,6 +78,8 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                 (Answers::Status(_), CoreRequest::Firmware { reply, .. }) => {
                     let _ = reply.send(Ok(FirmwareAnswer::Done));
                 }
+                // Nobody looks into folders here.
+                (Answers::Status(_), CoreRequest::File(_)) => {}
                 (Answers::Status(_), CoreRequest::Change { reply, .. }) => {
                     let _ = reply.send(Ok(()));
                 }

@@ -365,3 +365,44 @@ fn no_request_counts_twice_and_no_answer_is_taken_back_whenever_the_power_is_cut
     let cuts = (1..).take_while(|at| ask_with_cut(&plan, &before, *at)).count();
     assert!(cuts > 10, "only {cuts} disk operations: too few to mean anything");
 }
+
+#[test]
+fn requests_wait_until_the_function_has_handled_that_it_starts() {
+    let mut plan = served(Ordering::None, 4);
+    plan.functions[0].events = vec![crate::EventKind::Start];
+    let mut bench = Bench::new(plan, counter());
+    bench.calls_take_time = true;
+    ask(&mut bench, 1, "add", None);
+    bench.pass(SETTLE);
+    let kinds = |bench: &Bench| -> Vec<Kind> {
+        let kind = |call: &Call| BatchReader::parse(&call.frame).unwrap().header().kind;
+        bench.held_calls.iter().map(kind).collect()
+    };
+    assert_eq!(kinds(&bench), [Kind::Event], "though three workers are free");
+    ask(&mut bench, 2, "add", None);
+    bench.pass(SETTLE);
+    assert_eq!((kinds(&bench).len(), bench.answers.len()), (1, 0));
+    bench.end_call(0);
+    bench.pass(SETTLE);
+    assert_eq!(kinds(&bench), [Kind::Request, Kind::Request]);
+    bench.end_call(0);
+    bench.end_call(0);
+    bench.pass(SETTLE);
+    let answered: Vec<u16> = bench.answers.iter().map(|(_, answer)| answer.status).collect();
+    assert_eq!(answered, [201, 201]);
+}
+
+#[test]
+fn a_request_that_waits_for_a_start_that_hangs_is_turned_away_in_time() {
+    let mut plan = served(Ordering::Strict, 1);
+    plan.functions[0].events = vec![crate::EventKind::Start];
+    let mut bench = Bench::new(plan, counter());
+    bench.calls_take_time = true;
+    ask(&mut bench, 1, "add", None);
+    bench.pass(PATIENCE + Duration::from_secs(1));
+    let (_, answer) = bench.answers[0].clone();
+    assert_eq!(answer.status, 503, "nothing was done, and it is told so");
+    bench.end_call(0);
+    bench.pass(SETTLE);
+    assert!(bench.held_calls.is_empty() && bench.payloads("alerts").is_empty());
+}

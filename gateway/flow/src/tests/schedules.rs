@@ -121,6 +121,35 @@ fn an_interval_comes_each_period_and_a_time_table_at_its_times() {
 }
 
 #[test]
+fn the_status_says_when_a_schedule_is_due_when_it_ran_and_what_it_missed() {
+    let plan = scheduled(&[("beat", "10000", Missed::Skip), ("minute", "* * * * *", Missed::Once)]);
+    let (mut bench, _) = started(&plan);
+    bench.now.clock = ClockQuality::Unsynced;
+    bench.pass(Duration::from_secs(12));
+    let seen = |bench: &Bench, at: usize| {
+        let one = bench.gateway.status(bench.now).functions[0].schedules[at].clone();
+        (one.next_in_ms, one.last_due_ms, one.runs, one.missed)
+    };
+    assert_eq!(seen(&bench, 0), (Some(8_000), Some(BEGAN_MS + 10_000), 1, 0));
+    assert_eq!(seen(&bench, 1), (None, None, 0, 0), "no clock, no time table");
+    bench.now.clock = ClockQuality::Synced;
+    bench.pass(Duration::from_secs(9));
+    assert_eq!(seen(&bench, 1), (Some(59_000), Some(MINUTE_MS), 1, 0));
+    let (mut bench, _) = restarted(&mut bench, &plan, 35_000);
+    bench.pass(Duration::from_millis(100));
+    let (next, _, runs, missed) = seen(&bench, 0);
+    assert!(next.is_some_and(|ms| ms < 10_000), "{next:?}");
+    assert_eq!((runs, missed), (0, 3), "left out while the gateway was off");
+    let status = bench.gateway.status(bench.now).functions[0].schedules.clone();
+    let rhythms = [status[0].every_ms.is_some(), status[1].every_ms.is_some()];
+    assert_eq!((rhythms, status[1].cron.as_deref()), ([true, false], Some("* * * * *")));
+    bench.calls_take_time = true;
+    bench.pass(Duration::from_secs(10));
+    let status = &bench.gateway.status(bench.now).functions[0].schedules[0];
+    assert!(status.running && status.next_in_ms.is_none());
+}
+
+#[test]
 fn an_interval_is_exact_from_the_start_of_the_gateway_on_and_over_a_restart() {
     let plan = scheduled(&[("beat", "10000", Missed::Once)]);
     let (mut bench, given) = started(&plan);

@@ -47,6 +47,9 @@ fn summary(settings: &Settings) -> Table {
         ) + compression(stream.compression);
         row("stream", &stream.name, text);
     }
+    for folder in &settings.folders {
+        row("files", &folder.name, format!("{} -> {}", folder.directory.display(), folder.stream));
+    }
     for function in &settings.functions {
         let publish: Vec<&str> = function.publish.iter().map(|topic| topic.as_str()).collect();
         let publish = if publish.is_empty() { "nothing".to_owned() } else { publish.join(" ") };

@@ -17,6 +17,7 @@ use crate::core;
 use crate::core_handle::CoreHandle;
 use crate::data_dir::DataDir;
 use crate::firmware::Bundles;
+use crate::folders::Folders;
 use crate::guest_log::GuestLog;
 use crate::http::HttpListener;
 use crate::logging;
@@ -51,7 +52,9 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     let gate = Gate::new(settings, served, handle.clone())?;
     let side = Side::bind(settings, log.clone(), gate)?;
     let http = side.http_address();
-    let side = side.start(handle, shutdown.clone())?;
+    let side = side.start(handle.clone(), shutdown.clone())?;
+    let folders = Folders::start(&settings.folders, handle)
+        .context("cannot start the thread that looks into folders")?;
     let ready = |mqtt: &[SocketAddr]| {
         let mqtt: Vec<String> = mqtt.iter().map(ToString::to_string).collect();
         tracing::info!(mqtt = mqtt.join(" "), http, "ready");
@@ -59,6 +62,9 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     let result = core::run(settings, log, requests, routes, shutdown.receiver(), ready);
     // Without the core nobody answers: the side ends as it would after a signal.
     shutdown.request();
+    if let Some(folders) = folders {
+        folders.stop();
+    }
     side.join().map_err(|_| anyhow!("the thread for HTTP and administration panicked"))??;
     result
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, Status, UplinkStatus, WearStatus,
+    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, Status, UplinkStatus, WearStatus,
 };
 
 use super::locate::Place;
 use super::stream::streams_table;
 use super::table::Table;
 use super::{Failure, losses};
+use crate::utc::Utc;
 
 /// Shows a running gateway.
 pub(super) fn show(place: &Place, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -32,9 +33,19 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "mqtt    {}", broker(&status.broker))?;
     writeln!(out)?;
     streams_table(&status.streams).write(out)?;
+    if !status.folders.is_empty() {
+        writeln!(out)?;
+        folders(&status.folders).write(out)?;
+        for folder in &status.folders {
+            if let Some(failure) = &folder.last_failure {
+                writeln!(out, "{}: last failure: {}", folder.name, one_line(failure))?;
+            }
+        }
+    }
     if !status.functions.is_empty() {
         writeln!(out)?;
         functions(&status.functions).write(out)?;
+        schedules(&status.functions, out)?;
         for function in &status.functions {
             if let Some(failure) = &function.last_failure {
                 writeln!(out, "{}: last failure: {}", function.name, one_line(failure))?;
@@ -54,6 +65,16 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn folders(folders: &[FolderStatus]) -> Table {
+    let mut table = Table::new();
+    table.row(["FILES", "TAKEN", "SIZE", "REFUSED"]);
+    for one in folders {
+        let (taken, size) = (one.taken.to_string(), amount(one.bytes));
+        table.row([one_line(&one.name).as_str(), &taken, &size, &one.refused.to_string()]);
+    }
+    table
 }
 
 fn disk(disk: &DiskStatus) -> String {
@@ -175,6 +196,34 @@ fn functions(functions: &[FunctionStatus]) -> Table {
     table
 }
 
+fn schedules(functions: &[FunctionStatus], out: &mut dyn Write) -> Result<(), Failure> {
+    let all = functions.iter().flat_map(|one| one.schedules.iter().map(move |it| (one, it)));
+    let mut table = Table::new();
+    table.row(["SCHEDULE", "FUNCTION", "WHEN", "NEXT", "LAST", "RUNS", "MISSED"]);
+    let mut none = true;
+    for (function, one) in all {
+        none = false;
+        let when = match (one.every_ms, &one.cron) {
+            (Some(ms), _) => format!("every {}", span(ms)),
+            (None, cron) => cron.clone().unwrap_or_default(),
+        };
+        let next = match (one.running, one.next_in_ms) {
+            (true, _) => "runs".to_owned(),
+            (false, Some(0)) => "now".to_owned(),
+            (false, Some(ms)) => format!("in {}", span(ms)),
+            (false, None) => "when the clock is set".to_owned(),
+        };
+        let last = one.last_due_ms.map_or_else(|| "-".to_owned(), |ms| Utc(ms).to_string());
+        let (runs, missed) = (one.runs.to_string(), one.missed.to_string());
+        table.row([one.name.as_str(), &function.name, &when, &next, &last, &runs, &missed]);
+    }
+    if none {
+        return Ok(());
+    }
+    writeln!(out)?;
+    Ok(table.write(out)?)
+}
+
 fn uplinks(uplinks: &[UplinkStatus]) -> Table {
     let mut table = Table::new();
     table.row(["UPLINK", "STATE", "SINCE", "BACKLOG", "IN FLIGHT", "ACKNOWLEDGED", "REJECTED"]);
@@ -244,7 +293,12 @@ mod tests {
             "wear    4.6 GiB written to the device 179:2 in 5 h 0 min, 22.3 GiB a day; 11.5 years to 90.9 TiB",
             "STREAM     RECORDS  FIRST  NEXT  SIZE     QUOTA    LOST  READERS",
             "telemetry     1000      1  1001  4.0 KiB  1.0 GiB     0  fn/threshold, uplink/cloud (100 behind)",
+            "reports     12  4.0 KiB        1",
+            "reports: last failure: a.csv: has 300000 bytes; max_file allows 262144",
             "threshold  telemetry  idle     0     1000        7         0     0  60 B",
+            "SCHEDULE  FUNCTION   WHEN        NEXT                   LAST                      RUNS  MISSED",
+            "sample    threshold  every 10 s  in 7 s                 2026-05-28T20:26:40.000Z     9       2",
+            "night     threshold  0 3 * * *   when the clock is set  -                            0       0",
             "cloud   waiting, next try in 500 ms  2 s        100          0           900         0",
             "cloud: attempt 5 in 0.5 s: connection refused",
         ] {

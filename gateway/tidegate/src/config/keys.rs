@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 mod devices;
+mod folders;
 mod http_keys;
 mod packages;
 mod security;
@@ -11,6 +12,7 @@ mod serial;
 mod triggers;
 
 pub(crate) use devices::firmware;
+pub(crate) use folders::folder;
 pub(crate) use http_keys::{http, route};
 pub(crate) use packages::{allow, functions, package};
 pub(crate) use security::{acl, limits, listener, tls};
@@ -228,6 +230,7 @@ pub(crate) const SECTIONS: &[&SectionKeys] = &[
     &log::SECTION,
     &storage::SECTION,
     &stream::SECTION,
+    &folder::SECTION,
     &function::SECTION,
     &functions::SECTION,
     &allow::SECTION,

@@ -5,6 +5,7 @@ mod acl;
 mod document;
 mod events;
 mod files;
+mod folders;
 mod function_file;
 mod inputs;
 mod json;
@@ -42,6 +43,7 @@ use self::sections::Depth;
 
 use crate::uplinks::Target;
 
+pub use self::folders::FolderSettings;
 pub use self::function_file::{FUNCTION_FILE, FunctionFile};
 pub use self::listeners::ListenerSettings;
 pub(crate) use self::listeners::PLAIN;

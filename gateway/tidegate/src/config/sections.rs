@@ -24,8 +24,8 @@ use super::settings::{
 use super::suggestion::nearest;
 use super::value::{address, expected, is_name};
 use super::{
-    events, files, inputs, json, package, partition_key, routes, schedules, serial, uplinks,
-    watches,
+    events, files, folders, inputs, json, package, partition_key, routes, schedules, serial,
+    uplinks, watches,
 };
 use crate::secrets::Vault;
 
@@ -61,6 +61,7 @@ pub(super) fn read(
     let storage = reader.storage(out);
     let streams = reader.streams(out);
     let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+    let folders = folders::read(&reader, &names, out);
     let functions = reader.functions(&streams, out);
     let routes = routes::read(&reader, &mqtt, http, &functions, out);
     check_secrets(&reader, &data_dir, &functions, out);
@@ -80,6 +81,7 @@ pub(super) fn read(
         log,
         storage,
         streams,
+        folders,
         functions,
         packages,
         uplinks,

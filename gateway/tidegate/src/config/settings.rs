@@ -12,6 +12,7 @@ use tidegate_flow::{
 };
 use tidegate_stream::{Compression, Overflow};
 
+use super::folders::FolderSettings;
 use super::listeners::ListenerSettings;
 use super::routes::RouteSettings;
 use super::security::SecuritySettings;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// `[stream.NAME]`, in the order of the file.
     pub streams: Vec<StreamSettings>,
+    /// `[files.NAME]`, in the order of the file.
+    pub folders: Vec<FolderSettings>,
     /// `[function.NAME]`, in the order of the file.
     pub functions: Vec<FunctionSettings>,
     /// `[functions]`: what may be pushed.

@@ -2,8 +2,8 @@
 //! range and its meaning, and only those set that a first start needs.
 
 use super::keys::{
-    Fallback, Key, SECTIONS, SectionKeys, acl, function, gateway, limits, listener, mqtt, route,
-    stream, tls, uplink,
+    Fallback, Key, SECTIONS, SectionKeys, acl, folder, function, gateway, limits, line, listener,
+    mqtt, route, stream, tls, uplink,
 };
 
 const WIDTH: usize = 96;
@@ -24,8 +24,10 @@ const EXAMPLES: &[(&str, &str, bool)] = &[
     (tls::SECTION.name, "", false),
     (acl::SECTION.name, "", false),
     (limits::SECTION.name, "", false),
+    (line::SECTION.name, "plant", false),
     (route::SECTION.name, "", false),
     (stream::SECTION.name, "telemetry", true),
+    (folder::SECTION.name, "reports", false),
     (function::SECTION.name, "threshold", false),
     (uplink::SECTION.name, "cloud", false),
 ];

@@ -875,7 +875,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[mqtt]",
         "[weather]\n[mqtt]",
-        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [firmware], [http], [[http.route]], [log], [storage], [stream.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
+        "6: weather: unknown section; known: [gateway], [mqtt], [mqtt.listener.NAME], [mqtt.tls], [[mqtt.acl]], [mqtt.limits], [serial.NAME], [firmware], [http], [[http.route]], [log], [storage], [stream.NAME], [files.NAME], [function.NAME], [functions], [functions.allow], [uplink.NAME]",
     ),
     ("[gateway]", "data_dir = 3\n[gateway]", "2: data_dir: unknown key; it belongs to [gateway]"),
     (

@@ -5,11 +5,12 @@
 mod asked;
 mod assembly;
 mod changes;
-mod clock;
+pub(crate) mod clock;
 mod closing_notes;
 mod controls;
 mod descriptors;
 mod disks;
+mod files;
 mod firmware;
 mod functions;
 mod imports;

@@ -8,6 +8,7 @@ use tokio::sync::oneshot::Sender;
 use super::asked::Asked;
 use super::changes::Changes;
 use super::controls::Controls;
+use super::files::Files;
 use super::firmware::FirmwareDesk;
 use super::imports::Imports;
 use super::{Core, clock};
@@ -26,6 +27,7 @@ pub(crate) struct Requests {
     controls: Controls,
     firmware: FirmwareDesk,
     asked: Asked,
+    files: Files,
     wear: Wear,
 }
 
@@ -48,9 +50,9 @@ enum Page {
 impl Requests {
     pub(crate) fn new(wear: Wear) -> Requests {
         let (imports, changes) = (Imports::default(), Changes::default());
-        let (controls, asked) = (Controls::default(), Asked::default());
+        let (controls, asked, files) = (Controls::default(), Asked::default(), Files::default());
         let firmware = FirmwareDesk::default();
-        Requests { pages: Vec::new(), imports, changes, controls, firmware, asked, wear }
+        Requests { pages: Vec::new(), imports, changes, controls, firmware, asked, files, wear }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -95,6 +97,9 @@ impl Requests {
             }
             CoreRequest::Firmware { ask, reply } => {
                 self.firmware.take(&mut core.gateway.borrow_mut(), ask, reply);
+            }
+            CoreRequest::File(request) => {
+                self.files.serve(&mut core.gateway.borrow_mut(), request);
             }
             CoreRequest::Change { change, reply } => {
                 self.changes.take(&mut core.gateway.borrow_mut(), change, reply);
@@ -151,6 +156,9 @@ impl Requests {
         }
         if !self.imports.is_empty() {
             self.imports.go_on(&mut core.gateway.borrow_mut());
+        }
+        if !self.files.is_empty() {
+            self.files.go_on(&mut core.gateway.borrow_mut());
         }
         if !self.changes.is_empty() {
             self.changes.go_on(&mut core.gateway.borrow_mut());

@@ -10,6 +10,8 @@ mod chain;
 mod clients;
 mod control;
 mod emulated;
+mod farewell;
+mod files;
 mod firmware;
 mod hostile;
 mod hostile_layers;
