@@ -1,35 +1,9 @@
 //! Base64 (RFC 4648): logins over HTTP, the handshake of WebSocket, and what a NATS server writes
 //! in JSON and wants as signatures.
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+pub(crate) use tidegate_fixtures::base64::decode;
 
-/// The bytes of standard base64, with or without padding; `None` when it is none.
-pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits = 0_u32;
-        for digit in group {
-            let value = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        let [_, first, second, third] = (bits << (6 * (4 - group.len()))).to_be_bytes();
-        match group.len() {
-            4 => bytes.extend([first, second, third]),
-            3 => bytes.extend([first, second]),
-            2 => bytes.push(first),
-            _ => return None,
-        }
-    }
-    Some(bytes)
-}
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Standard base64 with padding.
 pub(crate) fn encode(bytes: &[u8]) -> String {

@@ -41,6 +41,8 @@ pub(crate) struct Part {
     pub(crate) config: Vec<u8>,
     /// The deadline that it has on a gateway.
     pub(crate) deadline: Duration,
+    /// Names of the secrets that it may read.
+    pub(crate) secrets: Vec<String>,
 }
 
 impl Part {
@@ -61,6 +63,7 @@ impl Part {
             module,
             config: function.config.clone(),
             deadline: function.deadline,
+            secrets: function.secrets.clone(),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! A module and its instance, called on the spot.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_flow::{Call, CallResult, CallVerdict};
-use tidegate_runtime::{Instance, Level, StartFailure, Verdict};
+use tidegate_runtime::{Instance, Level, SecretValue, Secrets, StartFailure, Verdict};
 
 use super::cast::Part;
 
@@ -12,6 +14,8 @@ use super::cast::Part;
 pub(super) struct Guest {
     part: Part,
     instance: Option<Instance>,
+    values: BTreeMap<String, Option<SecretValue>>,
+    secrets: Arc<Secrets>,
     pub(super) cost: Cost,
     /// What it logged since this was taken last.
     pub(super) logs: Vec<String>,
@@ -49,7 +53,10 @@ impl Guest {
     /// Starts an instance.
     pub(super) fn start(part: Part) -> Result<Guest, StartError> {
         let cost = Cost { deadline: part.deadline, ..Cost::default() };
-        let mut guest = Guest { part, instance: None, cost, logs: Vec::new() };
+        let values: BTreeMap<_, _> = part.secrets.iter().map(|name| (name.clone(), None)).collect();
+        let secrets = Arc::new(Secrets::new(values.clone()));
+        let logs = Vec::new();
+        let mut guest = Guest { part, instance: None, values, secrets, cost, logs };
         guest.restart()?;
         Ok(guest)
     }
@@ -57,11 +64,22 @@ impl Guest {
     /// A new instance takes over.
     pub(super) fn restart(&mut self) -> Result<(), StartError> {
         self.instance = None;
-        let instance = self.part.module.instantiate(&self.part.config);
+        let instance = self.part.module.instantiate_with(&self.part.config, self.secrets.clone());
         let instance =
             instance.map_err(|why| StartError { function: self.part.name.clone(), why })?;
         self.instance = Some(instance);
         Ok(())
+    }
+
+    /// Gives a secret this value, from the next call on. False when the function may not read it.
+    pub(super) fn set_secret(&mut self, name: &str, value: &SecretValue) -> bool {
+        let Some(place) = self.values.get_mut(name) else { return false };
+        *place = Some(value.clone());
+        self.secrets = Arc::new(self.secrets.replaced(self.values.clone()));
+        if let Some(instance) = &mut self.instance {
+            instance.give_secrets(self.secrets.clone());
+        }
+        true
     }
 
     /// Makes a call, in a new instance where the last one has failed.

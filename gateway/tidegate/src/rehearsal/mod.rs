@@ -9,6 +9,7 @@
 //!
 //! Not here: what is expected (`tidegate_fixtures`), files, the commands.
 
+mod asking;
 mod cast;
 mod guest;
 mod harvest;

@@ -10,6 +10,7 @@ use tidegate_flow::{
 };
 use tidegate_stream::{MemoryDisk, Record};
 
+use super::asking::Dialogue;
 use super::cast::Cast;
 use super::guest::{Cost, Guest, StartError};
 use super::harvest::Harvest;
@@ -28,12 +29,13 @@ const MAX_NOTES: usize = 200;
 /// See the module.
 pub(crate) struct Stage {
     cast: Cast,
-    guests: Vec<Guest>,
-    gateway: Gateway,
+    pub(super) guests: Vec<Guest>,
+    pub(super) gateway: Gateway,
+    pub(super) dialogue: Dialogue,
     disk: MemoryDisk,
     /// The two clocks' common beginning.
     began: (Instant, i64),
-    now: Now,
+    pub(super) now: Now,
     harvest: Harvest,
     notes: Vec<String>,
     more_notes: usize,
@@ -54,6 +56,7 @@ impl Stage {
             cast,
             guests,
             gateway,
+            dialogue: Dialogue::default(),
             disk,
             began: (now.instant, unix_ms),
             now,
@@ -198,6 +201,7 @@ impl Stage {
         self.gateway.shut_down(self.now);
         self.drain()?;
         self.gateway = open(&self.cast, &self.disk, self.now)?;
+        self.dialogue.begin_anew();
         for guest in &mut self.guests {
             guest.restart()?;
         }
@@ -251,6 +255,12 @@ impl Stage {
 
     /// Why records wait, when some do.
     pub(crate) fn waits(&self) -> Option<String> {
+        let requests = self.dialogue.waiting();
+        if requests > 0 {
+            return Some(format!(
+                "{requests} requests have no answer yet; let time pass: {{\"advance\":\"1m\"}}"
+            ));
+        }
         let status = self.gateway.status(self.now);
         let function = status.functions.iter().find(|function| function.lag > 0)?;
         let why = function.last_failure.as_deref().unwrap_or("it asked for them again");
@@ -266,7 +276,7 @@ impl Stage {
     }
 
     /// Does everything that needs no time: what was taken in is handled and on the disk.
-    fn settle(&mut self) -> anyhow::Result<()> {
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         loop {
             self.drain()?;
             self.harvest.collect(&mut self.gateway, &self.disk, self.now)?;
@@ -295,6 +305,7 @@ impl Stage {
                     // A call more could push what this one published out of its stream.
                     self.harvest.collect(&mut self.gateway, &self.disk, self.now)?;
                 }
+                Output::Answer(_, answer) => self.dialogue.answered(answer),
                 Output::Notice(notice) => self.notice(notice),
                 Output::Writable(_)
                 | Output::Close(..)
@@ -303,7 +314,6 @@ impl Stage {
                 | Output::Function(_)
                 | Output::ReadFirmware(_)
                 | Output::Letter(_)
-                | Output::Answer(..)
                 | Output::Authenticate(..)
                 | Output::Uplink(..) => {}
             }
@@ -317,11 +327,13 @@ impl Stage {
                 self.note(format!("a call of {function} with {records} records failed: {failure}"));
             }
             Notice::FunctionLog { text, .. } => self.note(text),
+            Notice::RequestFailed { function, failure, .. } => {
+                self.note(format!("a request to {function} failed: {failure}"));
+            }
             Notice::ClientConnected { .. }
             | Notice::ClientDisconnected { .. }
             | Notice::Denied { .. }
             | Notice::DeadLettered { .. }
-            | Notice::RequestFailed { .. }
             | Notice::RolledBack { .. }
             | Notice::VersionWaits { .. }
             | Notice::UplinkConnected { .. }

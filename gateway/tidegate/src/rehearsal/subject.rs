@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_fixtures::{Dead, Event, Output, Record, Subject};
+use tidegate_fixtures::{Answer, Dead, Event, Output, Record, Request, Subject};
 use tidegate_flow::attributes::Attributes;
 use tidegate_stream::Record as Stored;
 
@@ -20,6 +20,18 @@ impl Subject for Rehearsal {
 
     fn tell(&mut self, event: &Event) -> Result<(), String> {
         said(self.0.tell(event))
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<(), String> {
+        said(self.0.ask(request))
+    }
+
+    fn set_secret(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        self.0.set_secret(name, value)
+    }
+
+    fn answers(&mut self) -> Vec<Answer> {
+        self.0.answers()
     }
 
     fn advance_to(&mut self, unix_ms: i64) -> Result<(), String> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tidegate_abi::{Operation, OutputWriter, Qos};
 use tidegate_broker::TopicFilter;
 use tidegate_fixtures::{Case, Options, Verdict, check};
-use tidegate_flow::{EventKind, InputPlan, Missed, Ordering, Rhythm, SchedulePlan, WatchPlan};
+use tidegate_flow::{
+    EventKind, HttpRoute, InputPlan, Missed, Ordering, Rhythm, SchedulePlan, WatchPlan,
+};
 use tidegate_runtime::{Limits, Module};
 
 use super::*;
@@ -140,8 +142,73 @@ fn a_change_in_another_s_state_calls_a_function_that_watches_it() {
     }
 }
 
+/// Answers each request with the secret `api-key`, of which it shows eight bytes.
+fn answering() -> Vec<u8> {
+    let mut output = OutputWriter::new();
+    let (status, content_type, body) = (200, "", &b"nothing!"[..]);
+    output.push(&Operation::Respond { status, content_type, body }).unwrap();
+    let frame: String = output.finish().iter().map(|b| format!("\\{b:02x}")).collect();
+    // The body is behind 16 bytes of the frame, 8 of the operation and 16 of its fixed part.
+    let text = format!(
+        r#"(module
+        (import "tg1" "secret_get" (func $get (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 1024) "{frame}")
+        (data (i32.const 2048) "api-key")
+        (func (export "tg_abi_1"))
+        (func (export "tg_buffer") (param i32) (result i32) (i32.const 4096))
+        (func (export "tg_init") (param i32 i32) (result i32) (i32.const 0))
+        (func (export "tg_handle") (param i32 i32) (result i64)
+            (drop (call $get (i32.const 2048) (i32.const 7) (i32.const 1064) (i32.const 8)))
+            (i64.const {})))"#,
+        1024_u64 << 32 | 48
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn requests_and_secrets_of_a_case_reach_the_function() {
+    let settings = FunctionSettings {
+        inputs: Vec::new(),
+        routes: vec![HttpRoute::parse("GET,PUT /limit/{id}").unwrap()],
+        secrets: vec!["api-key".to_owned()],
+        ..settings("out")
+    };
+    let failures = |text: &str| -> String {
+        let verdict = run_module(&answering(), &settings, text, 1);
+        verdict.failures.iter().map(|failure| failure.text("case")).collect()
+    };
+    let text = r#"{"request":"GET /limit/g1"}
+{"expect_answer":{"status":200,"text":"nothing!"}}
+{"secret":"api-key","text":"s3cret!!"}
+{"request":"PUT /limit/g1?x","key":"k1","payload":30,"headers":[["accept","text/plain"]]}
+{"secret":"api-key","text":"another!"}
+{"request":"PUT /limit/g1?x","key":"k1","payload":30}
+{"request":"PUT /limit/g1?x","key":"k1","payload":31}
+{"expect_answer":{"text":"s3cret!!","content_type":""}}
+{"expect_answer":{"text":"s3cret!!"}}
+{"expect_answer":{"status":422}}
+{"restart":true}
+{"request":"GET /limit/g1","user":"ann"}
+{"expect_answer":{"text":"another!"}}"#;
+    assert_eq!(failures(text), "");
+    for (step, why) in [
+        (r#"{"request":"POST /limit/g1"}"#, "/limit/g1 has the methods GET, PUT only"),
+        (r#"{"request":"GET /"}"#, "no function answers GET /: no `routes` has it"),
+        (r#"{"secret":"other","text":"long enough"}"#, "it is in no `secrets`"),
+        (r#"{"secret":"api-key","text":"abc"}"#, "has 3 bytes; allowed: 4 to 8192"),
+    ] {
+        let failures = failures(step);
+        assert!(failures.contains(why), "{failures}");
+    }
+}
+
 fn run_with(settings: &FunctionSettings, text: &str, batch: usize) -> Verdict {
-    let module = Module::compile(&guest(), &Part::limits(settings)).unwrap();
+    run_module(&guest(), settings, text, batch)
+}
+
+fn run_module(module: &[u8], settings: &FunctionSettings, text: &str, batch: usize) -> Verdict {
+    let module = Module::compile(module, &Part::limits(settings)).unwrap();
     let cast = Cast::alone(settings.plan(), Part::new(settings, Arc::new(module)));
     let case = Case::parse(text).unwrap();
     let mut rehearsal = Rehearsal(Stage::open(cast, case.beginning()).unwrap());

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use ring::digest::{Context as Digest, SHA256};
@@ -30,7 +29,7 @@ use crate::core_handle::{AskError, CoreHandle};
 use crate::links::{Addresses, Place};
 
 /// Longest value of `Idempotency-Key`, in bytes.
-const MAX_KEY: usize = 255;
+pub(crate) const MAX_KEY: usize = 255;
 /// When a client that failed too often may come again.
 const BARRED: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
@@ -40,7 +39,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Headers that no function reads: what they say is the gateway's to check, or about the
 /// connection (docs/formats/abi-tg1.md).
-const KEPT_BACK: [&str; 11] = [
+pub(crate) const KEPT_BACK: [&str; 11] = [
     "authorization",
     "connection",
     "content-length",
@@ -175,12 +174,14 @@ impl Caller {
         let _room = gate.room(most)?;
         let content = body::read(content, rule.max_body).await?;
         entry.bytes_in = content.len();
-        let properties = properties(&head, user.as_deref(), parameters);
-        let query = head.uri.query().unwrap_or("");
-        let once = key.map(|key| Once {
-            key: fingerprint(&[user.as_deref().unwrap_or(""), key], b""),
-            fingerprint: fingerprint(&[head.method.as_str(), path, query], &content),
-        });
+        let about = Asked {
+            method: head.method.as_str(),
+            path,
+            query: head.uri.query(),
+            user: user.as_deref(),
+        };
+        let properties = properties(&about, parameters, headers(&head.headers));
+        let once = key.map(|key| once(&about, key, &content));
         let asked = tidegate_flow::Request {
             // The core's to give.
             id: RequestId(0),
@@ -303,16 +304,37 @@ fn fingerprint(texts: &[&str], bytes: &[u8]) -> [u8; 32] {
     found
 }
 
+/// A request without its headers and its body.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
+}
+
+/// What a request with an `Idempotency-Key` is known by.
+pub(crate) fn once(asked: &Asked<'_>, key: &str, content: &[u8]) -> Once {
+    let query = asked.query.unwrap_or("");
+    Once {
+        key: fingerprint(&[asked.user.unwrap_or(""), key], b""),
+        fingerprint: fingerprint(&[asked.method, asked.path, query], content),
+    }
+}
+
 /// What a function is told of a request, in the order of the contract.
-fn properties(head: &Parts, user: Option<&str>, parameters: Parameters) -> Vec<(String, String)> {
+pub(crate) fn properties(
+    asked: &Asked<'_>,
+    parameters: Parameters,
+    headers: impl Iterator<Item = (String, String)>,
+) -> Vec<(String, String)> {
     let mut all = vec![
-        (":method".to_owned(), head.method.to_string()),
-        (":path".to_owned(), head.uri.path().to_owned()),
+        (":method".to_owned(), asked.method.to_owned()),
+        (":path".to_owned(), asked.path.to_owned()),
     ];
-    all.extend(user.map(|user| (":user".to_owned(), user.to_owned())));
+    all.extend(asked.user.map(|user| (":user".to_owned(), user.to_owned())));
     all.extend(parameters.into_iter().map(|(name, value)| (format!("{{{name}}}"), value)));
-    all.extend(head.uri.query().map(|query| ("?query".to_owned(), query.to_owned())));
-    all.extend(headers(&head.headers));
+    all.extend(asked.query.map(|query| ("?query".to_owned(), query.to_owned())));
+    all.extend(headers);
     all
 }
 

@@ -20,7 +20,8 @@ mod tests;
 mod tokens;
 mod watched;
 
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Asked, Gate, KEPT_BACK, MAX_KEY, once, properties};
+pub(crate) use table::{Found, find};
 pub use table::{Served, ServedRoute};
 pub(crate) use tokens::{Tokens, hash_token, is_token_name};
 

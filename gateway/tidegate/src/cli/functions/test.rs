@@ -181,6 +181,9 @@ fn can_be_updated(verdict: &Verdict) -> bool {
         | What::DeadDiffers
         | What::DeadMissing
         | What::DeadUnexpected
+        | What::AnswerDiffers
+        | What::AnswerMissing
+        | What::AnswerUnexpected
         | What::StateDiffers => true,
         What::StepFailed | What::Unhandled => false,
     })
