@@ -3,19 +3,18 @@
 #![no_std]
 #![no_main]
 
-use tidegate_link::{Config as LinkConfig, Link, Micros, Role};
+use tidegate_link::Micros;
 use tidegate_mqtt::{Client, Config, Event, Incoming, Line, Qos};
 use tidegate_sizes::board::Board;
 use tidegate_sizes::place::Place;
+use tidegate_sizes::updating::{self, Serial};
 use tidegate_telemetry::{Cbor, Fixed, Overflow, Queue, ReplyTo, Time, record};
 
-type Serial = Link<256, 4, 1280>;
-
-static LINK: Place<Serial> = Place::new();
+static LINK: Place<Serial> = Place::of(Serial::closed());
 static CLIENT: Place<Client<'static>> = Place::new();
-static SHELF: Place<[u8; 512]> = Place::new();
-static INPUT: Place<[u8; 256]> = Place::new();
-static WAITING: Place<[u8; 512]> = Place::new();
+static SHELF: Place<[u8; 512]> = Place::of([0; 512]);
+static INPUT: Place<[u8; 256]> = Place::of([0; 256]);
+static WAITING: Place<[u8; 512]> = Place::of([0; 512]);
 
 record! {
     struct Reading: "reading/1" {
@@ -28,10 +27,10 @@ record! {
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    let link = LINK.put(Link::new(LinkConfig::new(Role::Device, 1), board.clock.millis()));
+    let link = updating::link(&board, &LINK);
     let config = Config { subscriptions: &["commands/pump-7/#"], ..Config::new("pump-7") };
-    let client = CLIENT.put(Client::new(config, SHELF.put([0; 512]), INPUT.put([0; 256])));
-    let mut queue = Queue::new(WAITING.put([0; 512]), Overflow::DropOldest);
+    let client = CLIENT.build(|| Client::new(config, SHELF.take(), INPUT.take()));
+    let mut queue = Queue::new(WAITING.take(), Overflow::DropOldest);
     let mut line = Line::new(board.clock.millis() as u32);
     let mut count = 0;
     loop {
