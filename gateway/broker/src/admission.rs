@@ -204,7 +204,6 @@ impl Broker {
             ),
             last_topic: None,
             access,
-            others_log_in: self.requires_login,
             allowed_topic: None,
             throttle: Throttle::default(),
             due: None,

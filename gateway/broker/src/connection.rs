@@ -101,8 +101,6 @@ pub(crate) struct Open {
     pub(crate) outbound_aliases: OutboundAliases,
     /// The topic published to last: publishers tend to stay with theirs.
     pub(crate) last_topic: Option<TopicName>,
-    /// Whether clients log in here: then one that has not is no device.
-    pub(crate) others_log_in: bool,
     pub(crate) access: Access,
     /// The topic that was last found to be allowed.
     pub(crate) allowed_topic: Option<TopicName>,

@@ -1,9 +1,8 @@
 //! Topics by which devices and the gateway speak about firmware: `tg/{device}/ota/...`. Nobody
 //! speaks for a device but the device, whatever the rules allow, and nobody for the gateway.
 //!
-//! A device is the name that a client has logged in with. Where nobody logs in it is the client
-//! identifier; where some do, a client without a login speaks for no device, as it might take the name
-//! of one that has.
+//! A device is the name that a client has logged in with, or its client identifier where it has
+//! none. So a listener without logins lets its clients take the name of a device that logs in elsewhere.
 
 use crate::topic::TopicName;
 

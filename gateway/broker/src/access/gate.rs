@@ -153,7 +153,7 @@ impl Broker {
         access: &Access,
     ) -> Result<(), Refusal> {
         let Some(will) = &candidate.connect.will else { return Ok(()) };
-        let name = speaks_as(self.requires_login, access, &candidate.client);
+        let name = access.user().unwrap_or(&candidate.client);
         if access.may_publish(&will.topic) && may_speak(will.topic.as_str(), name) {
             return Ok(());
         }
@@ -179,12 +179,6 @@ fn denied(open: &Open, action: Action, topic: &str) -> BrokerEvent {
     }
 }
 
-/// The device that a client is; nobody's name where it has none.
-fn speaks_as<'a>(others_log_in: bool, access: &'a Access, client: &'a str) -> &'a str {
-    let nobody = if others_log_in { "" } else { client };
-    access.user().map_or(nobody, |user| user)
-}
-
 impl Open {
     /// Whether the client may publish to `topic`. Publishers tend to stay with their topic, whose
     /// verdict is remembered.
@@ -192,7 +186,7 @@ impl Open {
         if self.allowed_topic.as_ref() == Some(topic) {
             return true;
         }
-        if !may_speak(topic.as_str(), speaks_as(self.others_log_in, &self.access, &self.client)) {
+        if !may_speak(topic.as_str(), self.access.user().unwrap_or(&self.client)) {
             return false;
         }
         if self.access.is_everything() {
