@@ -12,15 +12,17 @@ pub(crate) enum Command {
     World,
     Wasm,
     Firmware,
+    Book,
 }
 
-const COMMANDS: [(&str, Command, &str); 6] = [
+const COMMANDS: [(&str, Command, &str); 7] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
     ("firmware", Command::Firmware, FIRMWARE),
+    ("book", Command::Book, BOOK),
 ];
 
 const OVERVIEW: &str = "\
@@ -34,6 +36,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
   firmware  build the firmware of the examples
+  book    make the documentation a book, to read in a browser
 
 Examples:
   cargo xtask demo --seconds 60 --json
@@ -112,6 +115,16 @@ Usage: cargo xtask firmware
 
 Example:
   cargo xtask firmware
+";
+
+const BOOK: &str = "\
+Makes the pages under docs a book and prints where it begins. Needs mdbook: the one in PATH, else it is
+built from crates.io into target/toolchain, which takes some minutes the first time.
+
+Usage: cargo xtask book
+
+Example:
+  cargo xtask book
 ";
 
 /// What the command line says.
@@ -207,7 +220,10 @@ mod tests {
         let error = parse(&words("dmeo")).unwrap_err().to_string();
         assert_eq!(error, "there is no command `dmeo`; did you mean `demo`?");
         let error = parse(&words("deploy-all")).unwrap_err().to_string();
-        assert!(error.ends_with("known are demo, test, bench, world, wasm, firmware"), "{error}");
+        assert!(
+            error.ends_with("known are demo, test, bench, world, wasm, firmware, book"),
+            "{error}"
+        );
     }
 
     #[test]
