@@ -12,18 +12,20 @@ pub(crate) enum Command {
     World,
     Wasm,
     Firmware,
+    Book,
     Dist,
     DistCheck,
     Dependencies,
 }
 
-const COMMANDS: [(&str, Command, &str); 9] = [
+const COMMANDS: [(&str, Command, &str); 10] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
     ("firmware", Command::Firmware, FIRMWARE),
+    ("book", Command::Book, BOOK),
     ("dist", Command::Dist, DIST),
     ("dist-check", Command::DistCheck, DIST_CHECK),
     ("dependencies", Command::Dependencies, DEPENDENCIES),
@@ -40,6 +42,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
   firmware  build the firmware of the examples
+  book    make the documentation a book, to read in a browser
   dist    build a release for a machine: binary and Debian package
   dist-check  try a Debian package in a root file system of its machine
   dependencies  hold the dependencies against deny.toml
@@ -121,6 +124,16 @@ Usage: cargo xtask firmware
 
 Example:
   cargo xtask firmware
+";
+
+const BOOK: &str = "\
+Makes the pages under docs a book and prints where it begins. Needs mdbook: the one in PATH, else it is
+built from crates.io into target/toolchain, which takes some minutes the first time.
+
+Usage: cargo xtask book
+
+Example:
+  cargo xtask book
 ";
 
 const DIST: &str = "\
@@ -258,7 +271,8 @@ mod tests {
         let error = parse(&words("deploy-all")).unwrap_err().to_string();
         assert!(
             error.ends_with(
-                "known are demo, test, bench, world, wasm, firmware, dist, dist-check, dependencies"
+                "known are demo, test, bench, world, wasm, firmware, book, dist, dist-check, \
+                 dependencies"
             ),
             "{error}"
         );

@@ -1,9 +1,11 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | dist | dist-check | dependencies`.
+//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book | dist |
+//! dist-check | dependencies`.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
 //! standard output belongs to the command.
 
+mod book;
 mod checks;
 mod cli;
 mod clients;
@@ -61,6 +63,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
+        Command::Book => book::build(&workspace),
         Command::World => launch::world(&workspace, rest),
     }
 }

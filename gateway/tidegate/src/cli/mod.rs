@@ -10,6 +10,8 @@ mod init;
 mod locate;
 mod losses;
 mod passwd;
+#[cfg(test)]
+mod reference;
 mod run;
 mod secret;
 mod status;
