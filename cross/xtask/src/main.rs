@@ -1,4 +1,5 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book`.
+//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book | dist |
+//! dist-check | dependencies`.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
@@ -9,7 +10,9 @@ mod checks;
 mod cli;
 mod clients;
 mod debian;
+mod dependencies;
 mod device;
+mod dist;
 mod emulator;
 #[cfg(test)]
 mod graph;
@@ -54,6 +57,9 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{}", device::firmware(&workspace)?.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Dependencies => dependencies::check(&workspace),
+        Command::DistCheck => dist::check::run(&workspace, rest),
+        Command::Dist => dist::run(&workspace, rest),
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
