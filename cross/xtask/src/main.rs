@@ -1,4 +1,4 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book`.
+//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book | image | vm`.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
@@ -14,10 +14,12 @@ mod emulator;
 #[cfg(test)]
 mod graph;
 mod guide;
+mod image;
 mod launch;
 mod progress;
 mod templates;
 mod toolchain;
+mod vm;
 mod wasm;
 mod workspace;
 
@@ -54,6 +56,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{}", device::firmware(&workspace)?.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Image => image::run(&workspace, rest),
+        Command::Vm => vm::run(&workspace, rest),
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
