@@ -48,6 +48,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         }
         Ok(output)
     };
+    // This very program, so that a failure is one of the list.
+    let mut itself = Command::new(std::env::current_exe()?);
+    check("licences, bans and sources of dependencies", itself.arg("dependencies"))?;
     check("cargo fmt", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--workspace", "--exclude", S3, "--all-targets"];
     let strict = ["--", "-D", "warnings"];

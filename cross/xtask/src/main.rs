@@ -1,4 +1,4 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book | image | vm`.
+//! Repository commands; `cli` lists them.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
@@ -9,7 +9,9 @@ mod checks;
 mod cli;
 mod clients;
 mod debian;
+mod dependencies;
 mod device;
+mod dist;
 mod emulator;
 #[cfg(test)]
 mod graph;
@@ -56,6 +58,9 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{}", device::firmware(&workspace)?.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Dependencies => dependencies::check(&workspace),
+        Command::DistCheck => dist::check::run(&workspace, rest),
+        Command::Dist => dist::run(&workspace, rest),
         Command::Image => image::run(&workspace, rest),
         Command::Vm => vm::run(&workspace, rest),
         Command::Test => checks::run(&workspace, rest),
