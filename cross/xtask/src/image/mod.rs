@@ -109,6 +109,10 @@ fn parse(arguments: &[String]) -> Result<Wanted> {
             let known = BOARDS.join(", ");
             Err(Usage(format!("there is no card for the board {board}; known are {known}")).into())
         }
+        (None, Some(card), false) if card.extension().is_some_and(|ending| ending == "xz") => {
+            let text = format!("{0} is compressed: run xz -dk {0} first", card.display());
+            Err(Usage(text).into())
+        }
         (None, Some(card), false) => Ok(Wanted::Check(card)),
         (None, None, true) => Ok(Wanted::Oci(oci::Wanted { binary })),
         _ => Err(Usage("one of --board NAME, --check FILE and --oci is needed".to_owned()).into()),
@@ -324,7 +328,14 @@ mod tests {
 
     #[test]
     fn nothing_and_two_things_at_once_are_refused() {
-        for line in ["", "--board rpi4 --oci", "--check a.img --oci", "--board", "--colour red"] {
+        for line in [
+            "",
+            "--check a.img.xz",
+            "--board rpi4 --oci",
+            "--check a.img --oci",
+            "--board",
+            "--colour red",
+        ] {
             assert!(parse(&words(line)).is_err(), "{line}");
         }
     }
