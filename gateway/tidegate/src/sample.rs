@@ -2,9 +2,9 @@
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, LatencyStatus, LossRange, LossReport,
-    LossTotal, MetricStatus, ReaderStatus, ScheduleStatus, SessionLossStatus, Status, StreamStatus,
-    UplinkStatus, WearStatus,
+    BrokerStatus, CampaignFigures, DiskStatus, FirmwareStatus, FolderStatus, FunctionStatus,
+    LatencyStatus, LossRange, LossReport, LossTotal, MetricStatus, ReaderStatus, RoomStatus,
+    ScheduleStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -18,6 +18,7 @@ pub(crate) fn empty_status() -> Status {
         functions: Vec::new(),
         uplinks: Vec::new(),
         folders: Vec::new(),
+        firmware: FirmwareStatus::default(),
         latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
@@ -53,8 +54,13 @@ pub(crate) fn status() -> Status {
                 LossTotal { reason: "refused".into(), records: 1, bytes: 0 },
             ],
             readers: vec![
-                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0 },
-                ReaderStatus { name: "uplink/cloud".into(), next_seq: 901, lag: 100 },
+                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0, lag_ms: 0 },
+                ReaderStatus {
+                    name: "uplink/cloud".into(),
+                    next_seq: 901,
+                    lag: 100,
+                    lag_ms: 90_500,
+                },
             ],
         }],
         functions: vec![FunctionStatus {
@@ -145,6 +151,8 @@ pub(crate) fn status() -> Status {
                 endurance_bytes: Some(100_000_000_000_000),
                 life_years: Some(11.5),
             }),
+            room: Some(RoomStatus { size: 32_000_000_000, free: 4_000_000_000 }),
+            syncs: Some(times("write-and-sync", "")),
             ..DiskStatus::default()
         },
         folders: vec![FolderStatus {
@@ -154,17 +162,29 @@ pub(crate) fn status() -> Status {
             refused: 1,
             last_failure: Some("a.csv: has 300000 bytes; max_file allows 262144".into()),
         }],
-        latency: vec![LatencyStatus {
-            hop: "publish-to-ack".into(),
-            name: String::new(),
-            buckets: (0..=BOUNDS_US.len())
-                .map(|at| [3, 4, 1].get(at).copied().unwrap_or(0))
-                .collect(),
-            sum_us: 4_000,
-            p50_us: Some(500),
-            p99_us: Some(1_000),
-        }],
+        firmware: FirmwareStatus {
+            devices: 3,
+            campaigns: vec![CampaignFigures {
+                campaign: 2,
+                version: "1.4.0".into(),
+                state: "halted".into(),
+                stages: vec![("confirmed".into(), 1), ("failed".into(), 2)],
+            }],
+        },
+        latency: vec![times("publish-to-ack", "")],
         ..empty_status()
+    }
+}
+
+/// Eight times of a hop.
+fn times(hop: &str, name: &str) -> LatencyStatus {
+    LatencyStatus {
+        hop: hop.into(),
+        name: name.into(),
+        buckets: (0..=BOUNDS_US.len()).map(|at| [3, 4, 1].get(at).copied().unwrap_or(0)).collect(),
+        sum_us: 4_000,
+        p50_us: Some(500),
+        p99_us: Some(1_000),
     }
 }
 
