@@ -29,6 +29,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         ("mosquitto", "mosquitto"),
         ("mosquitto_pub", "mosquitto-clients"),
         ("openssl", "openssl"),
+        // For the rules of alerts, and the format of /metrics.
+        ("promtool", "prometheus"),
     ])?;
     debian::ensure(debian::SINKS)?;
     if debian::is_root() {
