@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
     ("tidegate-fixtures", &[]),
-    ("tidegate-runtime", &["tidegate-abi"]),
+    ("tidegate-runtime", &["tidegate-abi", "tidegate-guest"]),
     ("tidegate-uplink", &["tidegate-stream", "tidegate-wire"]),
     ("tidegate-firmware", &["tidegate-wire"]),
     (
