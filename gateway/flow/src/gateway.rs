@@ -344,6 +344,12 @@ pub enum PlantedBug {
     ToldApart,
     /// That a file was taken in is not noted.
     FileNotNoted,
+    /// That a run of a schedule is done is committed in a group of its own, before its effects.
+    RunApart,
+    /// The answer to a request with a key is not kept.
+    AnswerNotKept,
+    /// The answer to a request leaves before its effects are durable.
+    AnswerNotAwaited,
     /// The spool's cursor passes what clients have not acknowledged.
     SpoolPassedEarly,
 }
@@ -557,7 +563,7 @@ impl Gateway {
     pub fn poll_timeout(&self) -> Instant {
         // On the way down neither is served any more, so their times would never be met.
         let served = !self.stopping;
-        let functions = self.functions.iter().filter(|_| served);
+        let functions = self.functions.iter().filter(|_| served && !self.has_enough_undelivered());
         let functions = functions.filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
         let trials = self.versions.poll_timeout().filter(|_| served);
