@@ -74,7 +74,8 @@ Examples:
   cargo xtask bench footprint --json
   cargo xtask bench streams --json
   cargo xtask bench uplink --json
-  cargo xtask bench device --json        flash and memory that devices need; runs nothing
+  cargo xtask bench device --json        flash and memory that devices need, time of a verification
+  cargo xtask bench serial --json        how much of a serial line is payload
 ";
 
 const WORLD: &str = "\
