@@ -195,12 +195,11 @@ Usage: cargo xtask image --board rpi4 [--deb FILE] [--xz]
        cargo xtask image --check FILE
        cargo xtask image --oci [--binary FILE]
 
-  --deb FILE      the gateway's package; else what cargo xtask dist has made
+  --deb FILE      the gateway's package; else what cargo xtask dist has made last, or makes now
   --xz            compresses the card
   --binary FILE   the gateway, linked statically; else what cargo xtask dist has made
 
 Examples:
-  cargo xtask dist aarch64-unknown-linux-musl --deb
   cargo xtask image --board rpi4
   cargo xtask image --check target/dist/tidegate-rpi4.img
 ";
