@@ -48,6 +48,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         }
         Ok(output)
     };
+    // This very program, so that a failure is one of the list.
+    let mut itself = Command::new(std::env::current_exe()?);
+    check("licences, bans and sources of dependencies", itself.arg("dependencies"))?;
     check("cargo fmt", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--workspace", "--exclude", S3, "--all-targets"];
     let strict = ["--", "-D", "warnings"];
@@ -65,6 +68,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
     check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
+    guide::follow_quick_start(workspace, &functions)?;
     guide::follow_firmware(workspace)?;
     let templates = as_root(templates::build(workspace), "no templates of functions")?;
     // As root they must be there; for others, the tests of devices are skipped.
