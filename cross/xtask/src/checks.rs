@@ -86,7 +86,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         command.env("TIDEGATE_TEMPLATES", folder);
     }
     let output = check("cargo test", &mut command)?;
-    let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
+    let mut results = String::from_utf8_lossy(&output.stdout).into_owned();
+    let of_firmware =
+        check("cargo test, the firmware's parts", &mut device::host_tests(workspace))?;
+    results.push_str(&String::from_utf8_lossy(&of_firmware.stdout));
+    let mut count = Count::of(&results);
     count.skip(&String::from_utf8_lossy(&output.stderr));
     // The main job from end to end counts as one test more.
     let output = check("the demo, 30 s", &mut demo(workspace, &functions))?;

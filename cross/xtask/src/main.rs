@@ -1,5 +1,4 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware | book | dist |
-//! dist-check | dependencies`.
+//! Repository commands; `cli` lists them.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
@@ -17,10 +16,12 @@ mod emulator;
 #[cfg(test)]
 mod graph;
 mod guide;
+mod image;
 mod launch;
 mod progress;
 mod templates;
 mod toolchain;
+mod vm;
 mod wasm;
 mod workspace;
 
@@ -60,6 +61,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Dependencies => dependencies::check(&workspace),
         Command::DistCheck => dist::check::run(&workspace, rest),
         Command::Dist => dist::run(&workspace, rest),
+        Command::Image => image::run(&workspace, rest),
+        Command::Vm => vm::run(&workspace, rest),
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
