@@ -17,7 +17,7 @@ const ACK_DELAY: Micros = Micros::from_millis(10);
 /// Silence after which a side pings, and after which the session ends.
 const KEEP_ALIVE: Micros = Micros::from_millis(5_000);
 const DEAD: Micros = Micros::from_millis(15_000);
-/// A gateway without a session answers frames by a hail, no more often than this.
+/// A gateway without a session begins with a hail, and answers frames by one, no more often than this.
 const HAIL_EVERY: Micros = Micros::from_millis(250);
 /// Frames that a side sends in one turn.
 const TURN_FRAMES: u8 = 8;
@@ -217,6 +217,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     pub fn open(&mut self, config: Config, seed: u64) {
         let terms = Terms { mtu: FRAME as u16, window: WINDOW as u8 };
         self.config = config;
+        // A device that has a session of before, and nothing to say, would not notice for seconds.
+        self.due.hail = config.role == Role::Gateway && config.turns == Turns::Free;
         self.sessions = Sessions::new(config.role, terms, seed);
     }
 

@@ -4,13 +4,14 @@ pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tidegate_rig::gateway::Gateway;
 use tidegate_rig::scratch::Scratch;
 
 use self::wire::{Device, Wire};
 use crate::binaries;
-use crate::setup::{beside_others, wait};
+use crate::setup::{alone, beside_others, wait};
 
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u16).to_be_bytes());
@@ -166,6 +167,32 @@ fn a_device_on_a_serial_line_is_a_client_of_its_own() {
     let said = log.lines().find(|line| line.contains("reason=\"client-id\"")).unwrap();
     for part in ["peer=\"serial.plant:pump-7\"", "listener=\"serial.plant\"", "client=\"pump-8\""] {
         assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+/// The device has nothing to say meanwhile: the gateway has to call it.
+#[test]
+fn a_line_is_back_within_two_seconds_after_its_plug_was_pulled() {
+    let _machine = alone();
+    let site = site(r#""pump-7" = 9"#);
+    let mut wire = Wire::new(&site.port, &[9]);
+    assert!(!log_in(&mut wire, 0, "pump-7"));
+    for round in 1..=3 {
+        wire.unplug();
+        wait(&site.gateway, "the gateway notices", || {
+            let log = std::fs::read_to_string(site.gateway.log_file()).unwrap();
+            log.matches("serial line is lost").count() == round
+        });
+        let ups = wire.devices[0].ups;
+        let plugged = Instant::now();
+        wire.plug();
+        wire.run_until("a new session", |wire| wire.devices[0].ups > ups);
+        wire.devices[0].packets.clear();
+        assert!(log_in(&mut wire, 0, "pump-7"), "its session was kept");
+        wire.devices[0].say(&publish("sensors/pump-7/telemetry", 1, &format!("{round}")));
+        wire.run_until("a PUBACK", |wire| pubacks(&mut wire.devices[0]) == [1]);
+        let took = plugged.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?} in round {round}");
     }
 }
 
