@@ -148,7 +148,7 @@ Builds a release of the gateway for one of the machines in cross/targets.toml to
 binary with the list of its crates inside, what it is made of (CycloneDX), and their SHA-256 sums. The
 compiler is the active toolchain's, where rustup has the target or may add it, else that of Debian's Rust
 packages, unpacked under target/toolchain; cargo-zigbuild links where it is installed, else Debian's
-cross compiler. The same commit gives the same bytes, wherever it is built with the same compiler.
+cross compiler. No path and no time of the build is in what is built without --thin.
 
 Usage: cargo xtask dist TARGET [--deb] [--thin]
 
