@@ -128,6 +128,7 @@ impl UplinkRun {
             | UplinkEvent::Expelled { .. }
             | UplinkEvent::Busy { .. }
             | UplinkEvent::Acknowledged { .. }
+            | UplinkEvent::Taken { .. }
             | UplinkEvent::Refused { .. } => None,
         };
         self.core.handle_event(now.instant, event);
