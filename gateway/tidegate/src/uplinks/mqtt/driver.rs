@@ -287,6 +287,7 @@ impl<E: Fn(UplinkEvent)> Session<'_, E> {
             (self.events)(match event {
                 ClientEvent::Opened => UplinkEvent::Connected { session, held: Vec::new() },
                 ClientEvent::Acknowledged { token } => UplinkEvent::Acknowledged { session, token },
+                ClientEvent::Taken { token, part } => UplinkEvent::Taken { session, token, part },
                 ClientEvent::Refused { token, reason } => {
                     UplinkEvent::Refused { session, token, reason }
                 }
