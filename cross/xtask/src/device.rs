@@ -5,6 +5,7 @@ use crate::toolchain::{DEVICE, Toolchain};
 use crate::workspace::Workspace;
 use anyhow::Result;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Programs whose size is measured: a workspace of its own.
 const PROGRAMS: &str = "tests/sizes";
@@ -20,6 +21,32 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
 /// `memory.x` does not link.
 pub(crate) fn firmware(workspace: &Workspace) -> Result<PathBuf> {
     build_in(workspace, FIRMWARE, "building the firmware of the examples")
+}
+
+/// The crates that devices link.
+const CRATES: [&str; 8] = [
+    "tidegate-wire",
+    "tidegate-link",
+    "tidegate-mqtt",
+    "tidegate-telemetry",
+    "tidegate-boot",
+    "tidegate-agent",
+    "tidegate-embedded-io",
+    "tidegate-embassy",
+];
+
+/// A command that checks whether the crates for devices compile for one, with all their features.
+pub(crate) fn crates(workspace: &Workspace) -> Result<Command> {
+    let toolchain = Toolchain::find(workspace, &DEVICE)?;
+    let (mut cargo, extra) = toolchain.cargo(workspace, &DEVICE);
+    cargo
+        .args(["check", "--locked", "--lib", "--all-features", "--target", DEVICE.name])
+        .args(extra)
+        .args(CRATES.iter().flat_map(|name| ["--package", *name]))
+        .env("CARGO_TARGET_DIR", workspace.target().join("device"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    Ok(cargo)
 }
 
 fn build_in(workspace: &Workspace, folder: &str, what: &str) -> Result<PathBuf> {
