@@ -4,7 +4,7 @@
 # only shared libraries that it needs and the machine lacks are added with apt-get.
 #
 # Usage:  cross/debian-qemu.sh DIR
-# Leaves: DIR/qemu-system-arm, a wrapper
+# Leaves: DIR/qemu-system-arm and DIR/qemu-system-aarch64, wrappers
 set -euo pipefail
 
 fail() { printf 'debian-qemu.sh: %s\n' "$*" >&2; exit 1; }
@@ -40,11 +40,13 @@ fi
 for deb in "$DEBS"/*.deb; do dpkg-deb -x "$deb" "$DIR" || fail "cannot unpack $deb"; done
 lacking=$(ldd "$DIR/usr/bin/qemu-system-arm" | sed -n 's/ => not found//p')
 [[ -z $lacking ]] || fail "qemu-system-arm lacks" $lacking
-cat >"$DIR/qemu-system-arm" <<'WRAPPER'
+for name in qemu-system-arm qemu-system-aarch64; do
+  cat >"$DIR/$name" <<WRAPPER
 #!/bin/sh
 # Written by cross/debian-qemu.sh.
-here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
-exec "$here/usr/bin/qemu-system-arm" -L "$here/usr/share/qemu" "$@"
+here=\$(cd "\$(dirname "\$(readlink -f "\$0")")" && pwd)
+exec "\$here/usr/bin/$name" -L "\$here/usr/share/qemu" "\$@"
 WRAPPER
-chmod +x "$DIR/qemu-system-arm"
-"$DIR/qemu-system-arm" --version >/dev/null || fail "$DIR/qemu-system-arm does not run"
+  chmod +x "$DIR/$name"
+  "$DIR/$name" --version >/dev/null || fail "$DIR/$name does not run"
+done

@@ -48,6 +48,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         }
         Ok(output)
     };
+    // This very program, so that a failure is one of the list.
+    let mut itself = Command::new(std::env::current_exe()?);
+    check("licences, bans and sources of dependencies", itself.arg("dependencies"))?;
     check("cargo fmt", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--workspace", "--exclude", S3, "--all-targets"];
     let strict = ["--", "-D", "warnings"];
@@ -65,6 +68,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
     check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
+    guide::follow_quick_start(workspace, &functions)?;
     guide::follow_firmware(workspace)?;
     let templates = as_root(templates::build(workspace), "no templates of functions")?;
     // As root they must be there; for others, the tests of devices are skipped.
@@ -85,7 +89,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         command.env("TIDEGATE_TEMPLATES", folder);
     }
     let output = check("cargo test", &mut command)?;
-    let mut count = Count::of(&String::from_utf8_lossy(&output.stdout));
+    let mut results = String::from_utf8_lossy(&output.stdout).into_owned();
+    let of_firmware =
+        check("cargo test, the firmware's parts", &mut device::host_tests(workspace))?;
+    results.push_str(&String::from_utf8_lossy(&of_firmware.stdout));
+    let mut count = Count::of(&results);
     count.skip(&String::from_utf8_lossy(&output.stderr));
     // The main job from end to end counts as one test more.
     let output = check("the demo, 30 s", &mut demo(workspace, &functions))?;

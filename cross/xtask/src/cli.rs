@@ -12,15 +12,27 @@ pub(crate) enum Command {
     World,
     Wasm,
     Firmware,
+    Book,
+    Dist,
+    DistCheck,
+    Dependencies,
+    Image,
+    Vm,
 }
 
-const COMMANDS: [(&str, Command, &str); 6] = [
+const COMMANDS: [(&str, Command, &str); 12] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
     ("firmware", Command::Firmware, FIRMWARE),
+    ("book", Command::Book, BOOK),
+    ("dist", Command::Dist, DIST),
+    ("dist-check", Command::DistCheck, DIST_CHECK),
+    ("dependencies", Command::Dependencies, DEPENDENCIES),
+    ("image", Command::Image, IMAGE),
+    ("vm", Command::Vm, VM),
 ];
 
 const OVERVIEW: &str = "\
@@ -34,6 +46,12 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
   firmware  build the firmware of the examples
+  book    make the documentation a book, to read in a browser
+  dist    build a release for a machine: binary and Debian package
+  dist-check  try a Debian package in a root file system of its machine
+  dependencies  hold the dependencies against deny.toml
+  image   make a card for a board, or an OCI image, with the gateway in it
+  vm      start a card in an emulated machine and check the gateway in it from outside
 
 Examples:
   cargo xtask demo --seconds 60 --json
@@ -112,6 +130,93 @@ Usage: cargo xtask firmware
 
 Example:
   cargo xtask firmware
+";
+
+const BOOK: &str = "\
+Makes the pages under docs a book and prints where it begins. Needs mdbook: the one in PATH, else it is
+built from crates.io into target/toolchain, which takes some minutes the first time.
+
+Usage: cargo xtask book
+
+Example:
+  cargo xtask book
+";
+
+const DIST: &str = "\
+Builds a release of the gateway for one of the machines in cross/targets.toml to target/dist/TARGET: the
+binary with the list of its crates inside, what it is made of (CycloneDX), and their SHA-256 sums. The
+compiler is the active toolchain's, where rustup has the target or may add it, else that of Debian's Rust
+packages, unpacked under target/toolchain; cargo-zigbuild links where it is installed, else Debian's
+cross compiler. The same commit gives the same bytes, wherever it is built with the same compiler.
+
+Usage: cargo xtask dist TARGET [--deb] [--thin]
+
+  --deb    a Debian package as well
+  --thin   quicker to build, somewhat larger: to try it, not to ship it
+
+Examples:
+  cargo xtask dist aarch64-unknown-linux-musl --deb
+  cargo xtask dist armv7-unknown-linux-musleabihf --thin
+";
+
+const DIST_CHECK: &str = "\
+Builds the Debian package for an ARM machine and tries it in a root file system of that machine, run by
+QEMU's emulation of its processor: installs it, does the main job with it, upgrades, removes and purges it.
+Takes root and some minutes; `--built` takes the package that is there.
+
+Usage: cargo xtask dist-check [TARGET] [--thin] [--built]
+
+Examples:
+  cargo xtask dist-check --thin
+  cargo xtask dist-check armv7-unknown-linux-musleabihf --built
+";
+
+const DEPENDENCIES: &str = "\
+Holds every dependency, those of tests and benchmarks included, against deny.toml: licences, banned
+crates, sources. Lists crates that are there in several versions. `cargo deny check` reads the same file,
+and looks for advisories besides.
+
+Usage: cargo xtask dependencies
+
+Example:
+  cargo xtask dependencies
+";
+
+const IMAGE: &str = "\
+Makes a card for a board, as a file that is written to an SD card: Debian 12 for arm64, the gateway's
+package, and a file on its FAT partition that says what the gateway is called and how it is reached
+(docs/guides/flash.md). Or an OCI image with the static binary. Or goes through a card file by file.
+
+Needs apt of Debian 12 (120 MB are fetched at first), fdisk, dosfstools, mtools, e2fsprogs, kmod and
+QEMU for ARM; and fakeroot for others than root. As root on Debian what is missing is installed. Needs
+3 GB below target/image, and minutes at first, because an emulated machine configures the packages.
+
+Usage: cargo xtask image --board rpi4 [--deb FILE] [--xz]
+       cargo xtask image --check FILE
+       cargo xtask image --oci [--binary FILE]
+
+  --deb FILE      the gateway's package; else what cargo xtask dist has made
+  --xz            compresses the card
+  --binary FILE   the gateway, linked statically; else what cargo xtask dist has made
+
+Examples:
+  cargo xtask dist aarch64-unknown-linux-musl --deb
+  cargo xtask image --board rpi4
+  cargo xtask image --check target/dist/tidegate-rpi4.img
+";
+
+const VM: &str = "\
+Starts a copy of a card in an emulated machine (QEMU, no root needed), with a first-boot file, and checks
+from outside: the gateway runs as a service under the id of that file, the demo's counts are right through
+an outage of its uplink, and how much memory it takes.
+
+Usage: cargo xtask vm [--image FILE] [--seconds N]
+
+  --image FILE   the card; else target/dist/tidegate-rpi4.img
+  --seconds N    how long data flows; else 60
+
+Example:
+  cargo xtask vm --seconds 60
 ";
 
 /// What the command line says.
@@ -207,7 +312,7 @@ mod tests {
         let error = parse(&words("dmeo")).unwrap_err().to_string();
         assert_eq!(error, "there is no command `dmeo`; did you mean `demo`?");
         let error = parse(&words("deploy-all")).unwrap_err().to_string();
-        assert!(error.ends_with("known are demo, test, bench, world, wasm, firmware"), "{error}");
+        assert!(error.contains("known are demo, test, ") && error.ends_with(", vm"), "{error}");
     }
 
     #[test]

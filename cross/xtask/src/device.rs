@@ -49,13 +49,23 @@ pub(crate) fn crates(workspace: &Workspace) -> Result<Command> {
     Ok(cargo)
 }
 
+/// The tests of those parts of the firmware that run on the host as well.
+pub(crate) fn host_tests(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["test", "--locked", "--package", "firmware-crypto"])
+        .current_dir(workspace.root().join(FIRMWARE))
+        .env("CARGO_TARGET_DIR", workspace.target().join("device"));
+    cargo
+}
+
 fn build_in(workspace: &Workspace, folder: &str, what: &str) -> Result<PathBuf> {
     let toolchain = Toolchain::find(workspace, &DEVICE)?;
     // A target directory of its own: the compiler may be another one.
     let target = workspace.target().join("device");
     let (mut cargo, extra) = toolchain.cargo(workspace, &DEVICE);
     cargo
-        .args(["build", "--locked", "--release", "--bins", "--target", DEVICE.name])
+        .args(["build", "--locked", "--release", "--workspace", "--bins", "--target", DEVICE.name])
         .args(extra)
         .current_dir(workspace.root().join(folder))
         .env("CARGO_TARGET_DIR", &target)

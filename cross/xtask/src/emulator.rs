@@ -1,4 +1,4 @@
-//! QEMU for the firmware of the examples.
+//! QEMU: for the firmware of the examples, and for whole ARM computers.
 
 use crate::cli::Usage;
 use crate::debian::is_root;
@@ -11,11 +11,20 @@ use std::process::Command;
 /// Finds `qemu-system-arm`: on the path, else unpacked under `target/toolchain`, else, as root on Debian, it
 /// is unpacked there.
 pub(crate) fn find(workspace: &Workspace) -> Result<PathBuf> {
-    if let Some(found) = program("qemu-system-arm") {
+    find_program(workspace, "qemu-system-arm")
+}
+
+/// The same for `qemu-system-aarch64`, which comes in the same package.
+pub(crate) fn find_64(workspace: &Workspace) -> Result<PathBuf> {
+    find_program(workspace, "qemu-system-aarch64")
+}
+
+fn find_program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    if let Some(found) = program(name) {
         return Ok(found);
     }
     let folder = workspace.target().join("toolchain/qemu");
-    let wrapper = folder.join("qemu-system-arm");
+    let wrapper = folder.join(name);
     if wrapper.is_file() {
         return Ok(wrapper);
     }
@@ -26,7 +35,7 @@ pub(crate) fn find(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(wrapper);
     }
     Err(Usage(format!(
-        "missing: qemu-system-arm; install it, or on Debian 12 run as root\n    {} {}",
+        "missing: {name}; install it (Debian: qemu-system-arm), or on Debian 12 run as root\n    {} {}",
         script.display(),
         folder.display()
     ))

@@ -1,5 +1,5 @@
-//! The commands of guides, as they are there: docs/guides/function-author.md for each language, and
-//! docs/guides/firmware-engineer.md.
+//! The commands of guides, as they are there: docs/quick-start.md, docs/guides/function-author.md for each language,
+//! and docs/guides/firmware-engineer.md.
 
 use crate::progress::quietly;
 use crate::workspace::Workspace;
@@ -12,6 +12,17 @@ use std::process::Command;
 
 /// The longest time that it may take; commands in it wait for what they show.
 const PATIENCE_S: &str = "300";
+
+/// Follows the quick start in a folder below `target`, with the functions of this folder.
+pub(crate) fn follow_quick_start(workspace: &Workspace, functions: &Path) -> Result<()> {
+    let text = read(workspace, "../quick-start.md")?;
+    let place = workspace.target().join("guides/quick-start");
+    let module = functions.join("threshold.wasm");
+    let module = module.to_str().context("the path of the functions is not UTF-8")?;
+    // What the page has its reader do by hand.
+    let script = format!("cp '{module}' .\n{}", quick_start_script(&text)?);
+    run(workspace, &place, "the quick start", &script, &[])
+}
 
 /// Follows the guide for firmware in a folder below `target`.
 pub(crate) fn follow_firmware(workspace: &Workspace) -> Result<()> {
@@ -82,6 +93,22 @@ fn commands(text: &str) -> String {
     commands
 }
 
+/// The commands of the quick start, for ports that are free.
+fn quick_start_script(text: &str) -> Result<String> {
+    let commands = commands(text);
+    for part in ["tidegate check ", "tidegate run ", "tidegate status", "kill -9", "mosquitto_sub"]
+    {
+        ensure!(commands.contains(part), "the quick start has no `{part}`");
+    }
+    // The longer number first: the shorter one begins it.
+    let commands = commands.replace("18830", &free_port()?);
+    let commands = commands.replace("1883", &free_port()?).replace("8080", &free_port()?);
+    Ok(format!(
+        "set -ex -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; tail -n 20 gateway.log || true' EXIT\n\
+         {commands}"
+    ))
+}
+
 /// The commands of the guide for firmware, for ports that are free.
 fn firmware_script(text: &str) -> Result<String> {
     let commands = commands(text);
@@ -118,7 +145,7 @@ fn free_port() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{firmware_script, script};
+    use super::{firmware_script, quick_start_script, script};
 
     const GUIDE: &str = include_str!("../../../docs/guides/function-author.md");
 
@@ -137,6 +164,13 @@ mod tests {
         assert!(script.contains("\ntidegate device firmware keygen root.key\n"));
         assert!(!script.contains("127.0.0.1:1883") && !script.contains("127.0.0.1:8080"));
         assert!(firmware_script("```sh\ntidegate device firmware keygen a\n```\n").is_err());
+    }
+
+    #[test]
+    fn the_quick_start_is_run_on_ports_that_are_free() {
+        let script = quick_start_script(include_str!("../../../docs/quick-start.md")).unwrap();
+        assert!(!script.contains("18830") && !script.contains("-p 1883"));
+        assert!(quick_start_script("```sh\ntidegate run --config a\n```\n").is_err());
     }
 
     #[test]

@@ -1,22 +1,27 @@
-//! Repository commands: `cargo xtask demo | test | bench | world | wasm | firmware`.
+//! Repository commands; `cli` lists them.
 //!
 //! Prepares what a command needs (the wasm toolchain, Debian packages, release builds), says
 //! what it does and how long it took, then gets out of the way. Progress goes to standard error;
 //! standard output belongs to the command.
 
+mod book;
 mod checks;
 mod cli;
 mod clients;
 mod debian;
+mod dependencies;
 mod device;
+mod dist;
 mod emulator;
 #[cfg(test)]
 mod graph;
 mod guide;
+mod image;
 mod launch;
 mod progress;
 mod templates;
 mod toolchain;
+mod vm;
 mod wasm;
 mod workspace;
 
@@ -53,9 +58,15 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{}", device::firmware(&workspace)?.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Dependencies => dependencies::check(&workspace),
+        Command::DistCheck => dist::check::run(&workspace, rest),
+        Command::Dist => dist::run(&workspace, rest),
+        Command::Image => image::run(&workspace, rest),
+        Command::Vm => vm::run(&workspace, rest),
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
+        Command::Book => book::build(&workspace),
         Command::World => launch::world(&workspace, rest),
     }
 }

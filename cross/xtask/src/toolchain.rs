@@ -1,4 +1,5 @@
-//! Compilers for other machines: functions (wasm32-unknown-unknown) and devices (thumbv7em-none-eabihf).
+//! Compilers for other machines: functions (wasm32-unknown-unknown), devices (thumbv7em-none-eabihf), and
+//! those that releases are built for (`cross/targets.toml`).
 
 use crate::cli::Usage;
 use crate::debian::is_root;
@@ -10,20 +11,26 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A machine other than this one that is compiled for.
-pub(crate) struct Target {
+pub(crate) struct Target<'a> {
     /// As the compiler calls it.
-    pub(crate) name: &'static str,
+    pub(crate) name: &'a str,
     /// What a compiler that has only the sources of the standard library has to be told.
-    build_std: &'static [&'static str],
+    pub(crate) build_std: &'static [&'static str],
+    /// What is there when Debian's Rust was set up for the target, seen from its folder; nothing more
+    /// than the compiler where that builds for it by itself.
+    pub(crate) prepared: Option<String>,
 }
 
 /// Functions.
-pub(crate) const GUEST: Target =
-    Target { name: "wasm32-unknown-unknown", build_std: &["-Zbuild-std=std,panic_abort"] };
+pub(crate) const GUEST: Target<'static> = Target {
+    name: "wasm32-unknown-unknown",
+    build_std: &["-Zbuild-std=std,panic_abort"],
+    prepared: None,
+};
 
 /// Devices: a Cortex-M4 with a floating-point unit.
-pub(crate) const DEVICE: Target =
-    Target { name: "thumbv7em-none-eabihf", build_std: &["-Zbuild-std=core"] };
+pub(crate) const DEVICE: Target<'static> =
+    Target { name: "thumbv7em-none-eabihf", build_std: &["-Zbuild-std=core"], prepared: None };
 
 /// Who compiles for other machines.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +44,8 @@ pub(crate) enum Toolchain {
 impl Toolchain {
     /// Finds one for a target, or sets one up, in this order: the active one; rustup, where it may
     /// install; Debian's packages. Says what it does.
-    pub(crate) fn find(workspace: &Workspace, target: &Target) -> Result<Self> {
+    pub(crate) fn find(workspace: &Workspace, target: &Target<'_>) -> Result<Self> {
+        let prepared = target.prepared.as_deref();
         let target = target.name;
         if has_target(workspace, target)? {
             return Ok(Self::Own);
@@ -56,7 +64,8 @@ impl Toolchain {
         }
         let folder = workspace.target().join("toolchain/debian");
         let cargo = folder.join("cargo");
-        if folder.join(".version").is_file() && cargo.is_file() {
+        let is_prepared = prepared.is_none_or(|path| folder.join(path).exists());
+        if folder.join(".version").is_file() && cargo.is_file() && is_prepared {
             return Ok(Self::Debian(cargo));
         }
         if program("apt-get").is_some() && is_root() {
@@ -79,7 +88,7 @@ impl Toolchain {
     pub(crate) fn cargo(
         &self,
         workspace: &Workspace,
-        target: &Target,
+        target: &Target<'_>,
     ) -> (Command, &'static [&'static str]) {
         let command = match self {
             Self::Own => workspace.cargo(),
@@ -117,7 +126,7 @@ impl Toolchain {
     }
 
     /// The arguments that building for the target needs.
-    pub(crate) fn flags(&self, target: &Target) -> &'static [&'static str] {
+    pub(crate) fn flags(&self, target: &Target<'_>) -> &'static [&'static str] {
         match self {
             Self::Own => &[],
             Self::Debian(_) => target.build_std,

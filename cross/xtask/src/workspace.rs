@@ -1,5 +1,6 @@
 //! Where things are, and how to call cargo.
 
+use crate::cli::Usage;
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,26 @@ impl Workspace {
         let mut command = cargo();
         command.current_dir(&self.root);
         command
+    }
+
+    /// The time that everything built here bears, in seconds since 1970: `SOURCE_DATE_EPOCH`, else that of
+    /// the commit. The same sources bear the same time wherever and whenever they are built.
+    pub(crate) fn source_date_epoch(&self) -> Result<u64> {
+        if let Some(set) = env::var_os("SOURCE_DATE_EPOCH") {
+            let set = set.to_string_lossy();
+            return set.parse().with_context(|| {
+                format!("SOURCE_DATE_EPOCH=\"{set}\" is no number of seconds since 1970")
+            });
+        }
+        let mut git = Command::new("git");
+        git.args(["log", "-1", "--format=%ct"]).current_dir(&self.root);
+        let output = git.output().ok().filter(|output| output.status.success());
+        let time =
+            output.and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok());
+        time.ok_or_else(|| {
+            let text = "git does not tell the time of the commit here; set SOURCE_DATE_EPOCH to the time of the sources, in seconds since 1970";
+            Usage(text.to_owned()).into()
+        })
     }
 
     /// A binary of a profile: `debug`, `release` or `dist`.

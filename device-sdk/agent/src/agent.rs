@@ -97,7 +97,9 @@ struct Release {
     content: Content,
 }
 
-/// What there is to know of a release that was checked.
+/// What there is to know of a release that was checked. It is large: functions hand it on by reference, and it is
+/// copied once, to where it stays.
+#[derive(Clone, Copy)]
 struct Content {
     plan: Plan,
     manifest: Digest8,
@@ -299,7 +301,11 @@ impl<'l, C: Crypto> Agent<'l, C> {
             Next::Wait(until) => {
                 let report = self.outbox.report.map(|waiting| waiting.due);
                 let hello = (!self.contact).then_some(self.outbox.hello_again);
-                Next::Wait([until, report, hello].into_iter().flatten().min())
+                let sooner = |one: Option<Millis>, other: Option<Millis>| match (one, other) {
+                    (Some(one), Some(other)) => Some(one.min(other)),
+                    (one, other) => one.or(other),
+                };
+                Next::Wait(sooner(sooner(until, report), hello))
             }
             Next::Work | Next::Restart => next,
         })

@@ -25,7 +25,7 @@ impl Millis {
 pub(crate) fn divided(number: u64, by: u16) -> (u64, u32) {
     let by = u32::from(by);
     let digits = [48, 32, 16, 0].map(|shift| (number >> shift) as u32 & 0xffff);
-    digits.into_iter().fold((0, 0), |(quotient, rest), digit| {
+    digits.iter().fold((0, 0), |(quotient, rest), digit| {
         let part = rest << 16 | digit;
         (quotient << 16 | u64::from(part / by), part % by)
     })

@@ -2,7 +2,7 @@
 
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_wire::crc32c::{crc32c, extend};
-use tidegate_wire::manifest::{MAX_ENVELOPE, Manifest};
+use tidegate_wire::manifest::MAX_ENVELOPE;
 use tidegate_wire::sign1::look_into;
 
 use crate::flash::{Flash, FlashFailed, MAX_WORD};
@@ -145,20 +145,21 @@ impl Ledger {
         Ok((envelope, (!second.is_empty()).then_some(second)))
     }
 
-    /// Opens a ledger and reads its manifest, **unverified**: to tell of it, and for nothing else.
+    /// Opens a ledger and finds its manifest, **unverified**: to tell of it, and for nothing else. The
+    /// manifest is empty where there is none in its envelope.
     ///
     /// # Errors
     /// The flash has failed.
-    #[allow(clippy::type_complexity, reason = "no ledger, or one with a manifest that can be read")]
+    #[inline(never)]
     pub fn look_into<'b, F: NorFlash>(
         flash: &mut Flash<'_, F>,
         region: Region,
         buffer: &'b mut [u8; Ledger::RELEASE],
-    ) -> Result<Option<(Ledger, Option<Manifest<'b>>)>, FlashFailed> {
+    ) -> Result<Option<(Ledger, &'b [u8])>, FlashFailed> {
         let Some(ledger) = Ledger::open(flash, region)? else { return Ok(None) };
         let (envelope, _) = ledger.release(flash, buffer)?;
-        let payload = look_into(envelope).ok().map(|(_, payload)| payload);
-        Ok(Some((ledger, payload.and_then(|payload| Manifest::read(payload).ok()))))
+        let manifest = look_into(envelope).map_or(&[][..], |(_, payload)| payload);
+        Ok(Some((ledger, manifest)))
     }
 
     /// Most bytes of an envelope and a second signature.

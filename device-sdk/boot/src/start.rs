@@ -10,7 +10,7 @@ use crate::flash::{Flash, FlashFailed};
 use crate::keys::{KeyStore, Trust};
 use crate::layout::{Kind, Layout, MAX_PARTS, Part};
 use crate::ledger::Ledger;
-use crate::release::target;
+use crate::release::{judge_sequence, target};
 use crate::state::{Outcome, Phase, State, StateLog};
 
 /// The image to jump to.
@@ -135,12 +135,7 @@ fn verify<F: NorFlash, C: Crypto>(
         return Ok(Err(Refusal::Signature));
     };
     let Ok(manifest) = Manifest::read(payload) else { return Ok(Err(Refusal::Form)) };
-    let checks = [
-        (manifest.sequence >= state.floor, Refusal::Floor),
-        (manifest.sequence > state.sequence, Refusal::Sequence),
-        (manifest.sequence <= keys.sequence_cap, Refusal::SequenceCap),
-    ];
-    if let Some((_, refusal)) = checks.into_iter().find(|(holds, _)| !holds) {
+    if let Err(refusal) = judge_sequence(manifest.sequence, state, &keys) {
         return Ok(Err(refusal));
     }
     let mut verified = Verified {
@@ -220,7 +215,7 @@ fn pages<F: NorFlash>(
         // It was verified when it was installed; here only a size is taken from it, and bounded.
         let region = layout.ledgers[usize::from(installed)];
         let found = Ledger::look_into(flash, region, &mut buffer)?;
-        old = found.and_then(|(_, manifest)| size_in(&manifest?));
+        old = found.and_then(|(_, manifest)| size_in(&Manifest::read(manifest).ok()?));
     }
     let new = size_in(manifest).unwrap_or(0);
     let size = old.map_or(part.room(), |old| old.max(new)).min(part.room());

@@ -85,14 +85,12 @@ impl<'a> Frame<'a> {
 impl Header {
     /// Writes a frame as it goes on the line; answers its bytes, `None` when `out` is too small.
     pub(crate) fn write(&self, session: u32, payload: &[u8], out: &mut [u8]) -> Option<usize> {
-        let flags = [
-            (self.from_device, flag::FROM_DEVICE),
-            (self.turn, flag::TURN),
-            (self.reliable, flag::RELIABLE),
-            (self.more, flag::MORE),
-        ];
-        let flags =
-            flags.into_iter().filter(|(set, _)| *set).fold(VERSION, |all, (_, bit)| all | bit);
+        let bit = |set, bit| if set { bit } else { 0 };
+        let flags = VERSION
+            | bit(self.from_device, flag::FROM_DEVICE)
+            | bit(self.turn, flag::TURN)
+            | bit(self.reliable, flag::RELIABLE)
+            | bit(self.more, flag::MORE);
         let [low, high] = u16::try_from(payload.len()).ok()?.to_le_bytes();
         let credit_channel = self.credit << 4 | self.channel;
         let head = [flags, self.address, credit_channel, self.seq, self.ack, low, high];

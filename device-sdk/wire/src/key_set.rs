@@ -85,11 +85,12 @@ impl KeySet {
     /// See [`FormError`].
     pub fn read(bytes: &[u8]) -> Result<KeySet, FormError> {
         let mut reader = Reader::new(bytes);
-        let [_, version, threshold, keys, sequence_cap] = Fields::read(&mut reader, &TABLE)?;
+        let values = Fields::read(&mut reader, &TABLE)?;
         reader.end()?;
+        let [_, version, threshold, keys, sequence_cap] = &values;
         let (keys, threshold) = (read_keys(keys)?, threshold.byte());
         if threshold > keys.count {
-            return Err(FormError::Range { key: key::THRESHOLD });
+            return Err(FormError::range(key::THRESHOLD));
         }
         let (version, sequence_cap) = (version.number(), sequence_cap.long());
         Ok(KeySet { version, threshold, keys, sequence_cap })
@@ -127,9 +128,9 @@ const TABLE: [Field; 5] = [
     Field::long(key::SEQUENCE_CAP, 0).required(),
 ];
 
-fn read_keys(mut value: Value<'_>) -> Result<Keys, FormError> {
-    let refused = FormError::Range { key: key::KEYS };
-    let reader = value.item().ok_or(refused)?;
+fn read_keys(value: &Value<'_>) -> Result<Keys, FormError> {
+    let refused = FormError::range(key::KEYS);
+    let mut reader = value.item().ok_or(refused)?;
     let mut keys = Keys::NONE;
     for _ in 0..reader.array()? {
         let bytes: &[u8; KEY_BYTES] = reader.bytes()?.try_into().map_err(|_| refused)?;

@@ -137,22 +137,23 @@ impl<'a> Manifest<'a> {
         let mut reader = Reader::new(bytes);
         let values = Fields::read(&mut reader, &TABLE)?;
         reader.end()?;
+        // By reference, here and elsewhere: taken apart by value they are copied, one by one.
         let [_, sequence, vendor, class, devices, floor, components, current, needs, rest @ ..] =
-            values;
-        let [not_after, mut policy, label] = rest;
+            &values;
+        let [not_after, policy, label] = rest;
         let (sequence, floor) = (sequence.long(), floor.long());
         // A release below its own floor could never be installed twice, nor be reverted to.
         if floor > sequence {
-            return Err(FormError::Range { key: key::FLOOR });
+            return Err(FormError::range(key::FLOOR));
         }
         let current = read_pair(current, key::CURRENT)?.unwrap_or((0, u64::MAX));
         if current.0 > current.1 {
-            return Err(FormError::Range { key: key::CURRENT });
+            return Err(FormError::range(key::CURRENT));
         }
         let (capabilities, boot_abi) = read_pair(needs, key::NEEDS)?.unwrap_or_default();
-        let boot_abi = u32::try_from(boot_abi).map_err(|_| FormError::Range { key: key::NEEDS })?;
+        let boot_abi = u32::try_from(boot_abi).map_err(|_| FormError::range(key::NEEDS))?;
         let devices = match devices.bytes() {
-            Some(names) => Devices::new(names).ok_or(FormError::Range { key: key::DEVICES })?,
+            Some(names) => Devices::new(names).ok_or(FormError::range(key::DEVICES))?,
             None => Devices::ALL,
         };
         Ok(Manifest {
@@ -165,17 +166,17 @@ impl<'a> Manifest<'a> {
             current,
             needs: Needs { capabilities, boot_abi },
             not_after: not_after.found(),
-            policy: policy.item().map_or(Ok(Policy::default()), Policy::read)?,
+            policy: Policy::read(policy)?,
             label: label.text(),
         })
     }
 }
 
 /// A list of two numbers, if it is there.
-fn read_pair(mut value: Value<'_>, key: u64) -> Result<Option<(u64, u64)>, FormError> {
-    let Some(reader) = value.item() else { return Ok(None) };
+fn read_pair(value: &Value<'_>, key: u64) -> Result<Option<(u64, u64)>, FormError> {
+    let Some(mut reader) = value.item() else { return Ok(None) };
     if reader.array()? != 2 {
-        return Err(FormError::Range { key });
+        return Err(FormError::range(key));
     }
     Ok(Some((reader.uint()?, reader.uint()?)))
 }

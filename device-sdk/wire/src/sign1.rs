@@ -117,8 +117,8 @@ pub enum EnvelopeError {
     Encoding(CborError),
     /// The tag is not 18, or the list has not 4 items.
     NotSign1,
-    /// An algorithm other than Ed25519.
-    Algorithm(i64),
+    /// An algorithm other than Ed25519; those that do not fit are shown as the nearest number that does.
+    Algorithm(i16),
     /// A header parameter that must be understood, and is not.
     Critical,
     /// The protected header is not the algorithm and a key's id of 8 bytes, in this order.
@@ -133,12 +133,6 @@ pub enum EnvelopeError {
     UnknownKey(KeyId),
     /// The signature is wrong: the content was changed, or was signed for something else.
     Signature(KeyId),
-}
-
-impl From<CborError> for EnvelopeError {
-    fn from(error: CborError) -> EnvelopeError {
-        EnvelopeError::Encoding(error)
-    }
 }
 
 impl fmt::Display for EnvelopeError {
@@ -169,6 +163,37 @@ impl fmt::Display for EnvelopeError {
 }
 
 impl core::error::Error for EnvelopeError {}
+
+/// Why bytes are no envelope. One word, as [`CborError`], which an [`EnvelopeError`] with a key's id is not.
+enum Malformed {
+    Encoding(CborError),
+    NotSign1,
+    Algorithm(i16),
+    Critical,
+    Protected,
+    Unprotected,
+    SignatureForm,
+}
+
+impl From<CborError> for Malformed {
+    fn from(error: CborError) -> Malformed {
+        Malformed::Encoding(error)
+    }
+}
+
+impl From<Malformed> for EnvelopeError {
+    fn from(malformed: Malformed) -> EnvelopeError {
+        match malformed {
+            Malformed::Encoding(error) => EnvelopeError::Encoding(error),
+            Malformed::NotSign1 => EnvelopeError::NotSign1,
+            Malformed::Algorithm(found) => EnvelopeError::Algorithm(found),
+            Malformed::Critical => EnvelopeError::Critical,
+            Malformed::Protected => EnvelopeError::Protected,
+            Malformed::Unprotected => EnvelopeError::Unprotected,
+            Malformed::SignatureForm => EnvelopeError::SignatureForm,
+        }
+    }
+}
 
 /// What somebody who is trusted has signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,15 +291,15 @@ struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Envelope<'a>, EnvelopeError> {
+    fn parse(bytes: &'a [u8]) -> Result<Envelope<'a>, Malformed> {
         let mut reader = Reader::new(bytes);
         if reader.tag()? != TAG || reader.array()? != 4 {
-            return Err(EnvelopeError::NotSign1);
+            return Err(Malformed::NotSign1);
         }
         let protected = reader.bytes()?;
         let key = parse_protected(protected)?;
         if reader.map()? != 0 {
-            return Err(EnvelopeError::Unprotected);
+            return Err(Malformed::Unprotected);
         }
         let payload = match reader.next_kind() {
             Some(Kind::Null) => reader.null().map(|()| None)?,
@@ -282,7 +307,7 @@ impl<'a> Envelope<'a> {
         };
         let signature = reader.bytes()?;
         reader.end()?;
-        let signature = signature.try_into().map_err(|_| EnvelopeError::SignatureForm)?;
+        let signature = signature.try_into().map_err(|_| Malformed::SignatureForm)?;
         Ok(Envelope { protected, key, payload, signature })
     }
 
@@ -308,7 +333,7 @@ impl<'a> Envelope<'a> {
 }
 
 /// The key's id, from a header that is `{ 1: algorithm, 4: id }` and nothing else.
-fn parse_protected(header: &[u8]) -> Result<KeyId, EnvelopeError> {
+fn parse_protected(header: &[u8]) -> Result<KeyId, Malformed> {
     let mut reader = Reader::new(header);
     let pairs = reader.map()?;
     let mut key = None;
@@ -316,21 +341,22 @@ fn parse_protected(header: &[u8]) -> Result<KeyId, EnvelopeError> {
     for _ in 0..pairs {
         match (reader.int()?, algorithm, key) {
             (ALGORITHM, None, None) => algorithm = Some(reader.int()?),
-            (CRITICAL, ..) => return Err(EnvelopeError::Critical),
+            (CRITICAL, ..) => return Err(Malformed::Critical),
             (KEY_ID, Some(_), None) => {
-                let id = reader.bytes()?.try_into().map_err(|_| EnvelopeError::Protected)?;
+                let id = reader.bytes()?.try_into().map_err(|_| Malformed::Protected)?;
                 key = Some(KeyId(id));
             }
-            _ => return Err(EnvelopeError::Protected),
+            _ => return Err(Malformed::Protected),
         }
     }
     reader.end()?;
     match (algorithm, key) {
         (Some(ED25519 | EDDSA), Some(key)) => Ok(key),
         (Some(other), _) if other != ED25519 && other != EDDSA => {
-            Err(EnvelopeError::Algorithm(other))
+            let nearest = other.clamp(i16::MIN.into(), i16::MAX.into());
+            Err(Malformed::Algorithm(nearest as i16))
         }
-        _ => Err(EnvelopeError::Protected),
+        _ => Err(Malformed::Protected),
     }
 }
 

@@ -157,6 +157,21 @@ impl Broker {
         self.id_seed = entropy;
     }
 
+    /// Takes those limits of another set that no client has been told of: rates, and what may wait
+    /// for subscribers. A rate for each address counts for connections that come.
+    pub fn set_quotas(&mut self, limits: &BrokerLimits) {
+        let limits = limits.clone().sane();
+        self.limits = BrokerLimits {
+            max_publishes_per_second: limits.max_publishes_per_second,
+            max_publishes_per_second_per_address: limits.max_publishes_per_second_per_address,
+            max_queued_bytes_per_session: limits.max_queued_bytes_per_session,
+            slow_subscriber: limits.slow_subscriber,
+            max_spooled_messages_per_session: limits.max_spooled_messages_per_session,
+            max_spooled_bytes_per_session: limits.max_spooled_bytes_per_session,
+            ..self.limits.clone()
+        };
+    }
+
     /// The limits in force.
     pub fn limits(&self) -> &BrokerLimits {
         &self.limits

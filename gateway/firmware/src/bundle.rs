@@ -324,7 +324,7 @@ fn read_header(header: &[u8]) -> Result<Parts<'_>, FormError> {
 
 fn part<'a>(fields: &mut Fields<'_, 'a>, key: u64, max: usize) -> Result<&'a [u8], FormError> {
     let bytes = fields.value().bytes()?;
-    if (1..=max).contains(&bytes.len()) { Ok(bytes) } else { Err(FormError::Range { key }) }
+    if (1..=max).contains(&bytes.len()) { Ok(bytes) } else { Err(FormError::range(key)) }
 }
 
 #[cfg(test)]

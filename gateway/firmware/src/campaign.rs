@@ -249,7 +249,7 @@ impl Campaign {
         let release = Release::read_named(header, |_| name);
         Ok(Campaign {
             bundle: required(bundle, key::BUNDLE)?,
-            release: release.map_err(|_| FormError::Range { key: key::HEADER })?,
+            release: release.map_err(|_| FormError::range(key::HEADER))?,
             terms: Terms { devices, first, halt_at: required(halt_at, key::HALT_COUNT)? },
             state: required(state, key::STATE)?,
             started_unix_ms: required(started, key::STARTED)?,
@@ -263,7 +263,7 @@ impl Campaign {
 fn read_devices(fields: &mut Fields<'_, '_>, key: u64) -> Result<BTreeSet<Arc<str>>, FormError> {
     let count = fields.value().array()?;
     if !(1..=MAX_LISTED).contains(&count) {
-        return Err(FormError::Range { key });
+        return Err(FormError::range(key));
     }
     let mut devices = BTreeSet::new();
     for _ in 0..count {

@@ -392,9 +392,9 @@ impl Gateway {
         let sessions = Sessions::define(&mut log, &plan)?;
         let versions = Versions::define(&mut log, &routes, &plan)?;
         let firmware = Firmware::define(&mut log, &routes, now)?;
-        drop_unplanned_readers(&mut log, &functions, &versions, &uplinks, sessions.reader);
+        drop_unplanned_readers(&mut log, functions.iter(), &versions, &uplinks, sessions.reader);
         notes.forget(&mut log, now.instant, |log, note| {
-            versions.has_function(log, note.function) || is_of_use(log, &functions, note)
+            versions.has_function(log, note.function) || is_of_use(log, functions.iter(), note)
         });
         let letters = Letters::define(&mut log, &routes, now)?;
         Gateway::forget_schedules(&mut log, now.instant, |log, name| {
@@ -567,7 +567,8 @@ impl Gateway {
         let served = !self.stopping;
         let functions = self.functions.iter().filter(|_| served);
         let functions = functions.filter_map(FunctionRun::poll_timeout);
-        let uplinks = self.uplinks.iter().filter(|_| served).filter_map(UplinkRun::poll_timeout);
+        let uplinks = self.uplinks.iter().filter(|run| served && !run.ended);
+        let uplinks = uplinks.filter_map(UplinkRun::poll_timeout);
         let trials = self.versions.poll_timeout().filter(|_| served);
         let requests = self.open.poll_timeout();
         let firmware = self.firmware.poll_timeout().filter(|_| served);
@@ -720,7 +721,7 @@ impl Gateway {
         self.broker.acknowledge(now.instant, ticket, tidegate_broker::Answer::Success);
     }
 
-    fn wake_readers(&mut self) {
+    pub(crate) fn wake_readers(&mut self) {
         for function in &mut self.functions {
             function.wake_to_read();
         }
@@ -736,14 +737,14 @@ pub(crate) fn undelivered_bytes(message: &Message) -> usize {
 }
 
 /// A cursor that nothing moves any more would keep records for ever.
-fn drop_unplanned_readers(
+pub(crate) fn drop_unplanned_readers<'a>(
     log: &mut Log,
-    functions: &[FunctionRun],
+    functions: impl Iterator<Item = &'a FunctionRun>,
     versions: &Versions,
     uplinks: &[UplinkRun],
     sessions: ReaderId,
 ) {
-    let read = functions.iter().flat_map(|run| run.intakes.iter().map(|intake| intake.reader));
+    let read = functions.flat_map(|run| run.intakes.iter().map(|intake| intake.reader));
     let sent = uplinks.iter().flat_map(|run| run.lanes.iter().map(|lane| lane.reader));
     let planned: BTreeSet<ReaderId> = read.chain(sent).chain([sessions]).collect();
     let is_unplanned = |(reader, _, name): &(ReaderId, StreamId, &str)| {
@@ -755,8 +756,12 @@ fn drop_unplanned_readers(
 }
 
 /// Whether a note of the table of functions is about something that there still is.
-fn is_of_use(log: &Log, functions: &[FunctionRun], note: &NoteOf<'_>) -> bool {
-    let Some(run) = functions.iter().find(|run| run.plan.name == note.function) else {
+pub(crate) fn is_of_use<'a>(
+    log: &Log,
+    mut functions: impl Iterator<Item = &'a FunctionRun>,
+    note: &NoteOf<'_>,
+) -> bool {
+    let Some(run) = functions.find(|run| run.plan.name == note.function) else {
         return false;
     };
     let Some(stream) = note.stream else { return true };

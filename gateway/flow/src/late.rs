@@ -165,6 +165,16 @@ impl LateStreams {
         Ok(LateStreams { table, written_at: log.durable(), waiting: None })
     }
 
+    /// No session begins before everything is durable that the log has now.
+    pub(crate) fn await_all(&mut self, log: &Log) {
+        self.written_at = log.end();
+    }
+
+    /// No session begins any more.
+    pub(crate) fn end(&mut self) {
+        self.waiting = None;
+    }
+
     /// The session begins once this is durable.
     pub(crate) fn wait(&mut self, position: Position, event: UplinkEvent) {
         self.waiting = Some((position, event));
@@ -195,7 +205,7 @@ impl Gateway {
         index: usize,
         event: UplinkEvent,
     ) -> Option<UplinkEvent> {
-        let run = self.uplinks.get_mut(index)?;
+        let run = self.uplinks.get_mut(index).filter(|run| !run.ended)?;
         // Whatever comes now, it ends the wait of an earlier session.
         run.late.waiting = None;
         if !matches!(event, UplinkEvent::Connected { .. }) {

@@ -40,6 +40,7 @@ mod progress;
 mod queue;
 mod refusal;
 mod release;
+mod reload;
 mod report;
 mod request;
 mod retry;
@@ -85,6 +86,7 @@ pub use plan::{
     MAX_WORKERS, Missed, Ordering, Plan, RESERVED_STREAMS, Rhythm, SchedulePlan, Setback,
     StreamPlan, UplinkPlan, WatchPlan,
 };
+pub use reload::{Begun, MAX_UPLINK_SLOTS, Reload, ReloadError, Reloaded};
 pub use request::{Answer, MAX_WAITING_REQUESTS, Once, Request, RequestId};
 pub use tidegate_uplink::UplinkEvent;
 pub use twin::{TwinProperty, TwinStatus};

@@ -56,7 +56,7 @@ pub struct Plan {
 }
 
 /// One stream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StreamPlan {
     /// Its name.
     pub name: String,
@@ -296,7 +296,7 @@ impl FunctionPlan {
 }
 
 /// One uplink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UplinkPlan {
     /// Its name.
     pub name: String,

@@ -32,7 +32,7 @@ impl Gateway {
             broker: self.broker_status(),
             streams: streams.collect(),
             functions: self.present().map(|(_, run)| self.function_status(now, run)).collect(),
-            uplinks: self.uplinks.iter().map(|run| self.uplink_status(now, run)).collect(),
+            uplinks: self.present_uplinks().map(|run| self.uplink_status(now, run)).collect(),
             folders: self.files.status(),
             lines: Vec::new(),
             fleet: self.fleet_status(),
@@ -85,13 +85,18 @@ impl Gateway {
         slots.filter(|(slot, run)| run.canary_of.is_none() && !self.versions.is_empty_slot(*slot))
     }
 
+    /// The uplinks that there are.
+    fn present_uplinks(&self) -> impl Iterator<Item = &UplinkRun> {
+        self.uplinks.iter().filter(|run| !run.ended)
+    }
+
     fn latencies(&self) -> Vec<LatencyStatus> {
         let mut hops = vec![hop("publish-to-ack", "", &self.ack_latency)];
         for (_, run) in self.present() {
             hops.push(hop("receipt-to-function", &run.plan.name, &run.tally.latency));
             hops.push(hop("function-call", &run.plan.name, &run.tally.call_time));
         }
-        for run in &self.uplinks {
+        for run in self.present_uplinks() {
             hops.push(hop("receipt-to-upstream", &run.plan.name, &run.latency));
             hops.push(hop("send-to-upstream-ack", &run.plan.name, &run.round_trip));
         }

@@ -30,6 +30,11 @@ impl Seals {
         Ok(Seals { table, waiting: VecDeque::new() })
     }
 
+    /// Nobody waits for boundaries any more.
+    pub(crate) fn end(&mut self) {
+        self.waiting = VecDeque::new();
+    }
+
     /// The boundaries of this stream that an earlier life of the gateway persisted.
     pub(crate) fn known(&self, log: &Log, stream: &str) -> Vec<SeqRange> {
         let entries = self.table.map(|table| log.table_entries(table));

@@ -19,6 +19,7 @@ mod losses;
 mod metrics;
 mod ordering;
 mod quotas;
+mod reload;
 mod requests;
 mod schedules;
 mod sessions;

@@ -41,7 +41,7 @@ const CLIENT: &str = "tidegate";
 const TOPIC: &str = "tidegate/functions/";
 /// Slots, those of the configuration and empty ones included: about 1 KiB each. With as many
 /// pushes since the start, the gateway has to be started again.
-const MAX_SLOTS: usize = 1024;
+pub(crate) const MAX_SLOTS: usize = 1024;
 /// Wait before a change that the log did not take is tried again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -175,6 +175,11 @@ impl Versions {
             running: BTreeMap::new(),
             empty: BTreeSet::new(),
         })
+    }
+
+    /// Takes the names of another plan.
+    pub(crate) fn configure(&mut self, functions: &[FunctionPlan]) {
+        self.configured = functions.iter().map(|plan| plan.name.clone()).collect();
     }
 
     /// Whether the cursor of this reader belongs to a function that was pushed: what runs is known

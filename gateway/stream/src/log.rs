@@ -674,6 +674,11 @@ impl Log {
         self.only_looked_at = true;
     }
 
+    /// All tables together may take so many bytes from now on. What they hold beyond stays.
+    pub fn set_table_room(&mut self, bytes: usize) {
+        self.options.max_table_bytes = bytes;
+    }
+
     /// Starts what is pending at the next [`Log::poll_disk`], without waiting for quiet.
     pub fn flush(&mut self, _now: Instant) {
         self.flush_through = Some(self.open.id);

@@ -21,6 +21,21 @@ impl Chunk {
         Chunk { first, records, bytes: self.share(records), ..*self }
     }
 
+    /// Its newest time, where these chunks had records of it before. In them a time that could not be right was
+    /// replaced, so theirs counts; of records that none of them has, which a copy shares an entry with after a
+    /// restart, its own does.
+    fn newest_among(&self, old: &[Chunk]) -> i64 {
+        let (first, end) = (self.first, self.end());
+        let shared = |old: &Chunk| old.end().min(end).0.saturating_sub(old.first.max(first).0);
+        let known: u64 = old.iter().map(shared).sum();
+        let theirs = old.iter().map(|old| old.newest_ms).max();
+        match theirs {
+            Some(theirs) if known >= u64::from(self.records) => theirs,
+            Some(theirs) => wall_clock::newest(theirs, self.newest_ms),
+            None => self.newest_ms,
+        }
+    }
+
     fn share(&self, records: u32) -> u32 {
         (u64::from(self.bytes) * u64::from(records) / u64::from(self.records.max(1))) as u32
     }
@@ -39,8 +54,7 @@ impl Log {
         let to = chunks.partition_point(|old| old.first < chunk.end());
         let old: Vec<Chunk> = chunks.range(from..to.max(from)).copied().collect();
         let mut entry = chunk;
-        // A time that could not be right was replaced there.
-        entry.newest_ms = old.iter().map(|old| old.newest_ms).max().unwrap_or(chunk.newest_ms);
+        entry.newest_ms = chunk.newest_among(&old);
         let ahead = old.first().filter(|old| old.first < chunk.first);
         let ahead = ahead.map(|old| old.before(chunk.first)).filter(|c| c.end() > stream.first);
         let behind = old.last().filter(|old| old.end() > chunk.end());

@@ -31,6 +31,7 @@ mod secrets;
 #[cfg(test)]
 mod serving;
 pub mod shutdown;
+pub mod supervisor;
 pub mod uplinks;
 mod utc;
 mod wear;

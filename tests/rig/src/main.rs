@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use tidegate_rig::demo::{self, DemoOptions};
+use tidegate_rig::demo::{self, DemoOptions, Running, Which};
 
 #[derive(Parser)]
 #[command(name = "tidegate-rig", about = "Test rig of Tidegate: the demo and its cloud")]
@@ -51,11 +51,15 @@ enum Command {
 #[derive(Args)]
 struct DemoArguments {
     /// The tidegate binary
-    #[arg(long)]
-    gateway: PathBuf,
+    #[arg(long, requires = "function", required_unless_present = "running")]
+    gateway: Option<PathBuf>,
     /// The function `threshold`, compiled for wasm32
     #[arg(long)]
-    function: PathBuf,
+    function: Option<PathBuf>,
+    /// A gateway that runs already, with the streams, the function and the uplink of the demo: where it
+    /// takes MQTT, where it answers HTTP, and where it looks for the cloud
+    #[arg(long, conflicts_with = "gateway", num_args = 3, value_names = ["MQTT", "HTTP", "UPLINK"])]
+    running: Option<Vec<SocketAddr>>,
     /// Let data flow for this long, then end; without it, until Ctrl-C
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: Option<u64>,
@@ -87,8 +91,7 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&DemoOptions {
-            gateway: arguments.gateway,
-            function: arguments.function,
+            gateway: which(&arguments)?,
             rig: std::env::current_exe().context("cannot find this program's own path")?,
             run_time: arguments.seconds.map(Duration::from_secs),
             outage: arguments.outage_seconds.map(Duration::from_secs),
@@ -104,6 +107,17 @@ fn run() -> Result<bool> {
             Ok(true)
         }
         Command::Tied { parent, program } => run_tied(parent, &program),
+    }
+}
+
+/// The gateway that the demo is about.
+fn which(arguments: &DemoArguments) -> Result<Which> {
+    match (&arguments.gateway, &arguments.function, arguments.running.as_deref()) {
+        (Some(binary), Some(function), _) => {
+            Ok(Which::Own { binary: binary.clone(), function: function.clone() })
+        }
+        (_, _, Some(&[mqtt, http, uplink])) => Ok(Which::Running(Running { mqtt, http, uplink })),
+        _ => bail!("either --gateway and --function, or --running with three addresses"),
     }
 }
 

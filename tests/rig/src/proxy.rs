@@ -4,7 +4,7 @@
 //! sockets push back.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -73,7 +73,16 @@ impl Proxy {
     /// # Errors
     /// When no port can be bound.
     pub fn start(target: SocketAddr) -> Result<Proxy> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("cannot bind the proxy's port")?;
+        Proxy::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), target)
+    }
+
+    /// Listens on this address and forwards to `target`.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub fn start_at(listen: SocketAddr, target: SocketAddr) -> Result<Proxy> {
+        let listener = TcpListener::bind(listen)
+            .with_context(|| format!("cannot bind {listen} for the proxy"))?;
         let address = listener.local_addr()?;
         let state = State {
             mode: Mode::Pass,

@@ -5,8 +5,10 @@
 #![no_std]
 
 pub mod board;
+pub mod client;
 pub mod device;
 pub mod hardware;
+pub mod measure;
 pub mod place;
 pub mod sensor;
 pub mod updating;

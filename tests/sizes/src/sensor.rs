@@ -13,6 +13,8 @@ const TELEMETRY: &str = "sensors/pump-7/telemetry";
 /// What the agent hears, and says; one topic, as what is said says what it is.
 const TO_DEVICE: &str = "tg/pump-7/ota/+";
 const FROM_DEVICE: &str = "tg/pump-7/ota/state";
+/// Bytes of records that wait: eight of them.
+const WAITING: usize = 320;
 const INTERVAL: Micros = Micros::from_millis(1_000);
 
 record! {
@@ -32,14 +34,14 @@ record! {
 pub struct Buffers<const INPUT: usize> {
     shelf: [u8; 512],
     input: [u8; INPUT],
-    waiting: [u8; 512],
+    waiting: [u8; WAITING],
 }
 
 impl<const INPUT: usize> Buffers<INPUT> {
     /// Empty ones.
     #[must_use]
     pub const fn new() -> Buffers<INPUT> {
-        Buffers { shelf: [0; 512], input: [0; INPUT], waiting: [0; 512] }
+        Buffers { shelf: [0; 512], input: [0; INPUT], waiting: [0; WAITING] }
     }
 }
 

@@ -3,7 +3,7 @@
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{BOOT_ABI, Flash, FlashFailed, Kind, Ledger, Phase};
 use tidegate_wire::crypto::Crypto;
-use tidegate_wire::manifest::Side;
+use tidegate_wire::manifest::{Manifest, Side};
 use tidegate_wire::message::{Hello, Installed, InstalledList, PROTOCOL};
 
 use super::{Agent, SDK_VERSION};
@@ -19,12 +19,12 @@ impl<C: Crypto> Agent<'_, C> {
         let on_trial = state.phase == Phase::Trial;
         let ledger = if on_trial { Some(state.next_ledger()) } else { state.ledger };
         let mut buffer = [0; Ledger::RELEASE];
-        let mut manifest = None;
+        let mut found = None;
         if let Some(ledger) = ledger {
             // What runs was verified when it was taken; here it is only told.
-            let found = Ledger::look_into(flash, self.ledger_at(ledger), &mut buffer)?;
-            manifest = found.and_then(|(_, manifest)| manifest);
+            found = Ledger::look_into(flash, self.ledger_at(ledger), &mut buffer)?;
         }
+        let manifest = found.and_then(|(_, manifest)| Manifest::read(manifest).ok());
         let sides = state.running_sides();
         let parts = self.config.layout.parts.iter().enumerate();
         let installed = parts.map(|(n, part)| {

@@ -13,6 +13,9 @@ use tidegate_wire::message::{self, Answer, Offer, Refusal, Verdict};
 use super::{Agent, Content, Release, Task};
 use crate::budget::Millis;
 
+/// Whether a key set is newer than the device's.
+struct IsNew(bool);
+
 /// When a device that is busy wants to be asked again, seconds.
 const LATER: u32 = 600;
 
@@ -41,15 +44,18 @@ impl<C: Crypto> Agent<'_, C> {
         if matches!(self.task, Task::Trial(_) | Task::Restarting) {
             return Ok(Ok(Verdict::Defer(LATER)));
         }
-        if let Some(envelope) = offer.key_set
-            && let Err(refusal) = self.take_key_set(now, flash, envelope)?
-        {
-            return Ok(Err(refusal));
+        if let Some(envelope) = offer.key_set {
+            match self.take_key_set(now, flash, envelope)? {
+                // Not from where it is taken: the two need much of the stack.
+                Ok(IsNew(true)) => self.drop_revoked(now, flash)?,
+                Ok(IsNew(false)) => {}
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         }
         let checked = self.check(now, flash, offer.envelope, offer.second)?;
-        let content = match checked {
+        let content = match &checked {
             Ok(content) => content,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => return Ok(Err(*refusal)),
         };
         if let Some(Release { content: busy, .. }) = &self.release {
             if busy.manifest == content.manifest {
@@ -103,10 +109,10 @@ impl<C: Crypto> Agent<'_, C> {
         payload: &[u8],
     ) -> Result<Result<Content, Refusal>, FlashFailed> {
         let Some(keys) = &self.keys else { return Ok(Err(Refusal::KeySet)) };
-        let manifest = match Manifest::read(payload) {
-            Ok(manifest) if payload.len() <= MAX_MANIFEST => manifest,
-            Ok(_) | Err(_) => return Ok(Err(Refusal::Form)),
-        };
+        if payload.len() > MAX_MANIFEST {
+            return Ok(Err(Refusal::Form));
+        }
+        let Ok(manifest) = Manifest::read(payload) else { return Ok(Err(Refusal::Form)) };
         let (state, time) = (self.log.state(), self.time(now));
         if let Err(refusal) = judge(&manifest, &self.config.identity, state, keys, time) {
             return Ok(Err(refusal));
@@ -133,7 +139,7 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
         offer: &Offer<'_>,
-        content: Content,
+        content: &Content,
     ) -> Result<(), FlashFailed> {
         // The record that says that nothing else is under way may be torn: it is written again
         // before the way back is erased.
@@ -152,7 +158,7 @@ impl<C: Crypto> Agent<'_, C> {
         (self.retries, self.bytes) = (0, 0);
         self.outbox.hello = true;
         self.say(now, &ledger, content.sequence, message::Phase::Accepted, 0);
-        self.release = Some(Release { ledger, content });
+        self.release = Some(Release { ledger, content: *content });
         self.load(0, 0, 0);
         Ok(())
     }
@@ -164,7 +170,7 @@ impl<C: Crypto> Agent<'_, C> {
         now: Millis,
         flash: &mut Flash<'_, F>,
         envelope: &[u8],
-    ) -> Result<Result<(), Refusal>, FlashFailed> {
+    ) -> Result<Result<IsNew, Refusal>, FlashFailed> {
         let trust = &self.config.trust;
         if envelope.len() > MAX_KEY_SET {
             return Ok(Err(Refusal::KeySet));
@@ -175,7 +181,7 @@ impl<C: Crypto> Agent<'_, C> {
         let newest = self.keys.map_or(0, |keys| keys.version).max(self.log.state().key_set);
         if set.version <= newest {
             // The one that is here already is no news; an older one is an attempt.
-            return Ok(if set.version == newest { Ok(()) } else { Err(Refusal::KeySet) });
+            return Ok(if set.version == newest { Ok(IsNew(false)) } else { Err(Refusal::KeySet) });
         }
         if self.budget.at(now).erases == 0 {
             return Ok(Err(Refusal::Budget));
@@ -187,11 +193,11 @@ impl<C: Crypto> Agent<'_, C> {
         self.log.store(flash, &self.config.layout, state)?;
         self.keys = Some(set);
         self.outbox.hello = true;
-        self.drop_revoked(now, flash)?;
-        Ok(Ok(()))
+        Ok(Ok(IsNew(true)))
     }
 
     /// What is under way may have been signed by a key that is revoked now.
+    #[inline(never)]
     fn drop_revoked<F: NorFlash>(
         &mut self,
         now: Millis,

@@ -3,6 +3,7 @@
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{Flash, FlashFailed, Ledger, Outcome, State};
 use tidegate_wire::crypto::Crypto;
+use tidegate_wire::manifest::Manifest;
 use tidegate_wire::message::{self, Reason, Received, Report};
 
 use super::{Agent, Waiting};
@@ -124,6 +125,7 @@ impl<C: Crypto> Agent<'_, C> {
         // Only to be reported: nothing is done because of it.
         let found = Ledger::look_into(flash, self.ledger_at(ledger), &mut buffer)?;
         let Some((ledger, manifest)) = found else { return Ok((0, 0, 0)) };
-        Ok((ledger.campaign, ledger.from, manifest.map_or(0, |manifest| manifest.sequence)))
+        let to = Manifest::read(manifest).map_or(0, |manifest| manifest.sequence);
+        Ok((ledger.campaign, ledger.from, to))
     }
 }

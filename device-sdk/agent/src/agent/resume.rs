@@ -1,7 +1,7 @@
 //! Goes on after a start.
 
 use embedded_storage::nor_flash::NorFlash;
-use tidegate_boot::{Flash, FlashFailed, Ledger, Phase};
+use tidegate_boot::{Flash, FlashFailed, Ledger, Phase, Plan};
 use tidegate_wire::crc32c::extend;
 use tidegate_wire::crypto::Crypto;
 use tidegate_wire::manifest::Manifest;
@@ -74,34 +74,46 @@ impl<C: Crypto> Agent<'_, C> {
     ) -> Result<(), FlashFailed> {
         let region = self.ledger_at(self.log.state().next_ledger());
         let Some(mut ledger) = Ledger::open(flash, region)? else { return Ok(()) };
-        let Ok(content) = self.check_ledger(now, flash, &ledger)? else { return Ok(()) };
-        let page = flash.page();
-        let (mut at, mut image, mut travelled, mut any) = (0, 0u32, 0, false);
-        while let Some(done) = ledger.next_done(flash)? {
-            let Some(choice) = content.plan.iter().nth(at).copied() else { break };
-            // Records of pages that were written again, or do not follow, do not count.
-            let follows = done.part == choice.part && u32::from(done.page) * page == image;
-            let bytes = choice.size.saturating_sub(image).min(page);
-            let mut crc = 0;
-            if follows {
-                flash.each(choice.to.from + image, bytes, |piece| crc = extend(crc, piece))?;
-            }
-            if !follows || crc != done.crc || done.travelled > choice.travelling {
-                continue;
-            }
-            any = true;
-            image += bytes;
-            travelled = done.travelled;
-            if image == choice.size {
-                (at, image, travelled) = (at + 1, 0, 0);
-            }
-        }
+        let checked = self.check_ledger(now, flash, &ledger)?;
+        let Ok(content) = &checked else { return Ok(()) };
         // Without a page in the journal the ledger's header may be torn, and nothing is lost.
-        if !any {
-            return Ok(());
+        if let Some((at, image, travelled)) = whole_pages(flash, &mut ledger, &content.plan)? {
+            self.release = Some(Release { ledger, content: *content });
+            self.load(at, image, travelled);
         }
-        self.release = Some(Release { ledger, content });
-        self.load(at, image, travelled);
         Ok(())
     }
+}
+
+/// How far a release is by the pages in its journal, which are read back: the image, how much of it is there, and
+/// how much has travelled for that. `None` when there is no page. A function of its own, so that its buffer
+/// is not on the stack with the manifest's.
+#[inline(never)]
+fn whole_pages<F: NorFlash>(
+    flash: &mut Flash<'_, F>,
+    ledger: &mut Ledger,
+    plan: &Plan,
+) -> Result<Option<(usize, u32, u32)>, FlashFailed> {
+    let page = flash.page();
+    let (mut at, mut image, mut travelled, mut any) = (0, 0u32, 0, false);
+    while let Some(done) = ledger.next_done(flash)? {
+        let Some(choice) = plan.iter().nth(at) else { break };
+        // Records of pages that were written again, or do not follow, do not count.
+        let follows = done.part == choice.part && u32::from(done.page) * page == image;
+        let bytes = choice.size.saturating_sub(image).min(page);
+        let mut crc = 0;
+        if follows {
+            flash.each(choice.to.from + image, bytes, |piece| crc = extend(crc, piece))?;
+        }
+        if !follows || crc != done.crc || done.travelled > choice.travelling {
+            continue;
+        }
+        any = true;
+        image += bytes;
+        travelled = done.travelled;
+        if image == choice.size {
+            (at, image, travelled) = (at + 1, 0, 0);
+        }
+    }
+    Ok(any.then_some((at, image, travelled)))
 }

@@ -164,9 +164,10 @@ impl<'a> Value<'a> {
     }
 
     /// Where to read something, if the key was there.
-    pub fn item(&mut self) -> Option<&mut Reader<'a>> {
+    #[must_use]
+    pub fn item(&self) -> Option<Reader<'a>> {
         match self {
-            Value::Item(reader) => Some(reader),
+            Value::Item(reader) => Some(reader.clone()),
             Value::Absent | Value::Number(_) | Value::Bytes(_) | Value::Text(_) => None,
         }
     }
@@ -180,7 +181,8 @@ pub struct Fields<'r, 'a> {
     last: Option<u64>,
 }
 
-/// Why a map is refused. Keys are the numbers in the format's table.
+/// Why a map is refused. Keys are the numbers in the format's table; those that no table has, and that do
+/// not fit, are shown as the greatest, or least, that does. One word, as [`CborError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormError {
     /// It is not deterministic CBOR.
@@ -188,23 +190,41 @@ pub enum FormError {
     /// A key that must be understood, and is not.
     Critical {
         /// The key, below 0.
-        key: i64,
+        key: i16,
     },
     /// A key comes twice, or behind a greater one.
     Order {
         /// The key.
-        key: u64,
+        key: u16,
     },
     /// A key that has to be there is not.
     Missing {
         /// The key.
-        key: u64,
+        key: u16,
     },
     /// A value that the table does not allow.
     Range {
         /// The key.
-        key: u64,
+        key: u16,
     },
+}
+
+impl FormError {
+    /// A value that the table does not allow.
+    #[must_use]
+    pub const fn range(key: u64) -> FormError {
+        FormError::Range { key: shown(key) }
+    }
+
+    /// A key that has to be there is not.
+    #[must_use]
+    pub const fn missing(key: u64) -> FormError {
+        FormError::Missing { key: shown(key) }
+    }
+}
+
+const fn shown(key: u64) -> u16 {
+    if key > u16::MAX as u64 { u16::MAX } else { key as u16 }
 }
 
 impl From<CborError> for FormError {
@@ -284,7 +304,7 @@ impl<'r, 'a> Fields<'r, 'a> {
         }
         let mut rows = table.iter().zip(values);
         match rows.find(|(field, value)| field.is_required && !value.is_there()) {
-            Some((field, _)) => Err(FormError::Missing { key: field.key() }),
+            Some((field, _)) => Err(FormError::missing(field.key())),
             None => Ok(()),
         }
     }
@@ -297,9 +317,11 @@ impl<'r, 'a> Fields<'r, 'a> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
         let key = self.reader.int()?;
-        let key = u64::try_from(key).map_err(|_| FormError::Critical { key })?;
+        let Ok(key) = u64::try_from(key) else {
+            return Err(FormError::Critical { key: i16::try_from(key).unwrap_or(i16::MIN) });
+        };
         if self.last.is_some_and(|last| key <= last) {
-            return Err(FormError::Order { key });
+            return Err(FormError::Order { key: shown(key) });
         }
         self.last = Some(key);
         Ok(Some(key))
@@ -329,7 +351,7 @@ impl<'r, 'a> Fields<'r, 'a> {
         if (field.least.into()..=most).contains(&size) {
             Ok(value)
         } else {
-            Err(FormError::Range { key: field.key() })
+            Err(FormError::range(field.key()))
         }
     }
 }
@@ -358,8 +380,8 @@ impl<'a> Fields<'_, 'a> {
         range: RangeInclusive<T>,
     ) -> Result<T, FormError> {
         let key = self.last.unwrap_or(0);
-        let number = T::try_from(self.reader.uint()?).map_err(|_| FormError::Range { key })?;
-        if range.contains(&number) { Ok(number) } else { Err(FormError::Range { key }) }
+        let number = T::try_from(self.reader.uint()?).map_err(|_| FormError::range(key))?;
+        if range.contains(&number) { Ok(number) } else { Err(FormError::range(key)) }
     }
 
     /// Bytes of exactly this length.
@@ -368,7 +390,7 @@ impl<'a> Fields<'_, 'a> {
     /// They have another one.
     pub fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], FormError> {
         let key = self.last.unwrap_or(0);
-        self.reader.bytes()?.try_into().map_err(|_| FormError::Range { key })
+        self.reader.bytes()?.try_into().map_err(|_| FormError::range(key))
     }
 
     /// Text of so many bytes.
@@ -378,7 +400,7 @@ impl<'a> Fields<'_, 'a> {
     pub fn text(&mut self, max: usize) -> Result<&'a str, FormError> {
         let key = self.last.unwrap_or(0);
         let text = self.reader.text()?;
-        if text.len() <= max { Ok(text) } else { Err(FormError::Range { key }) }
+        if text.len() <= max { Ok(text) } else { Err(FormError::range(key)) }
     }
 }
 
@@ -387,5 +409,5 @@ impl<'a> Fields<'_, 'a> {
 /// # Errors
 /// It was not.
 pub fn required<T>(value: Option<T>, key: u64) -> Result<T, FormError> {
-    value.ok_or(FormError::Missing { key })
+    value.ok_or(FormError::missing(key))
 }

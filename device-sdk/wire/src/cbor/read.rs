@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
     /// What the next item is; `None` at the end.
     #[must_use]
     pub fn next_kind(&self) -> Option<Kind> {
-        self.bytes.get(self.at).map(|first| Kind::of(*first))
+        self.first().map(Kind::of)
     }
 
     /// A number from 0.
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Also when it does not fit an `i64`.
     pub fn int(&mut self) -> Result<i64, CborError> {
-        let at = self.at;
+        let at = self.place();
         let fits = |number: u64| i64::try_from(number).map_err(|_| CborError::TooLarge { at });
         match self.next_kind() {
             Some(Kind::Negative) => {
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Also when it is not UTF-8.
     pub fn text(&mut self) -> Result<&'a str, CborError> {
-        let at = self.at;
+        let at = self.place();
         let bytes = self.string(major::TEXT, Kind::Text)?;
         core::str::from_utf8(bytes).map_err(|_| CborError::NotText { at })
     }
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Also when it is nested deeper than `depth` lists, maps and tags.
     pub fn skip(&mut self, depth: usize) -> Result<(), CborError> {
-        let at = self.at;
+        let at = self.place();
         let kind = self.next_kind().ok_or(CborError::Short { at })?;
         let items = match kind {
             Kind::Uint => self.uint().map(|_| 0)?,
@@ -143,8 +143,8 @@ impl<'a> Reader<'a> {
 
     /// A simple value or a float of 16, 32 or 64 bits.
     fn skip_simple(&mut self) -> Result<(), CborError> {
-        let at = self.at;
-        let first = *self.bytes.get(at).ok_or(CborError::Short { at })?;
+        let at = self.place();
+        let first = self.first().ok_or(CborError::Short { at })?;
         let size = match first & 0x1f {
             0..=23 => 1,
             25 => 3,
@@ -156,8 +156,8 @@ impl<'a> Reader<'a> {
                 return Err(CborError::Unexpected { at, wanted, found });
             }
         };
-        self.bytes.get(at..at + size).ok_or(CborError::Short { at })?;
-        self.at = at + size;
+        self.bytes.get(self.at..self.at + size).ok_or(CborError::Short { at })?;
+        self.at += size;
         Ok(())
     }
 
@@ -166,12 +166,16 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When something does.
     pub fn end(&self) -> Result<(), CborError> {
-        if self.at == self.bytes.len() { Ok(()) } else { Err(CborError::Trailing { at: self.at }) }
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(CborError::Trailing { at: self.place() })
+        }
     }
 
     fn simple(&mut self, wanted: Kind) -> Result<u8, CborError> {
-        let at = self.at;
-        let first = *self.bytes.get(at).ok_or(CborError::Short { at })?;
+        let at = self.place();
+        let first = self.first().ok_or(CborError::Short { at })?;
         let found = Kind::of(first);
         if found != wanted {
             return Err(CborError::Unexpected { at, wanted, found });
@@ -181,7 +185,7 @@ impl<'a> Reader<'a> {
     }
 
     fn count(&mut self, wanted: u8, kind: Kind, least: usize) -> Result<usize, CborError> {
-        let at = self.at;
+        let at = self.place();
         let count = self.head(wanted, kind)?;
         let room = (self.bytes.len() - self.at) / least;
         match usize::try_from(count) {
@@ -191,7 +195,7 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self, wanted: u8, kind: Kind) -> Result<&'a [u8], CborError> {
-        let at = self.at;
+        let at = self.place();
         let length = self.head(wanted, kind)?;
         let end = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
         let found = end.and_then(|end| self.bytes.get(self.at..end));
@@ -200,11 +204,19 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
+    fn first(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// The offset, as errors tell it.
+    fn place(&self) -> u16 {
+        u16::try_from(self.at).unwrap_or(u16::MAX)
+    }
+
     /// The number in an item's head, which must be of this kind.
     fn head(&mut self, wanted: u8, kind: Kind) -> Result<u64, CborError> {
-        let at = self.at;
-        let rest = self.bytes.get(at..).unwrap_or_default();
-        let (&first, rest) = rest.split_first().ok_or(CborError::Short { at })?;
+        let at = self.place();
+        let (&first, rest) = self.rest().split_first().ok_or(CborError::Short { at })?;
         if first >> 5 != wanted {
             return Err(CborError::Unexpected { at, wanted: kind, found: Kind::of(first) });
         }

@@ -98,7 +98,7 @@ fn the_frozen_key_set_is_written_and_read() {
 #[test]
 fn weak_keys_keys_that_come_twice_and_too_few_for_the_threshold_are_refused() {
     let bytes = written(&set(2, &[1, 2]));
-    let keys = FormError::Range { key: key::KEYS };
+    let keys = FormError::range(key::KEYS);
     let first = bytes.windows(2).position(|w| w == [0x58, 0x20]).unwrap() + 2;
     let mut weak = bytes.clone();
     weak[first..first + 32].fill(0);
@@ -110,7 +110,7 @@ fn weak_keys_keys_that_come_twice_and_too_few_for_the_threshold_are_refused() {
     assert_eq!(Keys::new(&[]), None);
     let mut few = set(1, &[1]);
     few.threshold = 2;
-    let error = FormError::Range { key: key::THRESHOLD };
+    let error = FormError::range(key::THRESHOLD);
     assert_eq!(KeySet::read(&written(&few)), Err(error));
 }
 

@@ -103,16 +103,17 @@ impl<'a> Component<'a> {
     }
 
     fn read(reader: &mut Reader<'a>) -> Result<Component<'a>, FormError> {
-        let [id, version, size, digest, encoding, more @ .., side] = Fields::read(reader, &TABLE)?;
+        let values = Fields::read(reader, &TABLE)?;
+        let [id, version, size, digest, encoding, more @ .., side] = &values;
         // Of the keys from 5 to 8 an encoding has none, two or all.
         let wanted = 2 * usize::from(encoding.byte());
         for (n, value) in more.iter().enumerate() {
             match (n < wanted, value.is_there()) {
                 (true, true) | (false, false) => {}
                 (true, false) => {
-                    return Err(FormError::Missing { key: key::ENCODED_SIZE + n as u64 });
+                    return Err(FormError::missing(key::ENCODED_SIZE + n as u64));
                 }
-                (false, true) => return Err(FormError::Range { key: key::ENCODING }),
+                (false, true) => return Err(FormError::range(key::ENCODING)),
             }
         }
         let [encoded_size, encoded_digest, base_size, base] = more;
@@ -132,7 +133,7 @@ impl<'a> Component<'a> {
                     base: Digest(base.array()),
                 },
             },
-            side: Side::read(&side),
+            side: Side::read(side),
         })
     }
 
@@ -242,15 +243,15 @@ impl<'a> Components<'a> {
         })
     }
 
-    pub(super) fn read(mut value: Value<'a>, key: u64) -> Result<Components<'a>, FormError> {
-        let reader = value.item().ok_or(FormError::Missing { key })?;
+    pub(super) fn read(value: &Value<'a>, key: u64) -> Result<Components<'a>, FormError> {
+        let mut reader = value.item().ok_or(FormError::missing(key))?;
         let count = reader.array()?;
         if !(1..=MAX_COMPONENTS).contains(&count) {
-            return Err(FormError::Range { key });
+            return Err(FormError::range(key));
         }
         let bytes = reader.rest();
         for _ in 0..count {
-            Component::read(reader)?;
+            Component::read(&mut reader)?;
         }
         Ok(Components(Source::Encoded { bytes, count }))
     }

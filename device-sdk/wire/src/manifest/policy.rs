@@ -1,6 +1,6 @@
 //! How a release is taken in.
 
-use crate::cbor::{Field, Fields, FormError, Full, Reader, Value, Writer};
+use crate::cbor::{Field, Fields, FormError, Full, Value, Writer};
 
 const MINUTES_OF_A_DAY: u16 = 24 * 60;
 
@@ -55,23 +55,26 @@ impl Policy {
     /// Longest deadline: 30 days.
     pub const MAX_DEADLINE: u32 = 30 * 24 * 3_600;
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Policy, FormError> {
-        let [apply, self_test, contact, attempts, window] = Fields::read(reader, &TABLE)?;
+    /// The default where there is none.
+    pub(super) fn read(value: &Value<'_>) -> Result<Policy, FormError> {
         let default = Policy::default();
+        let Some(mut reader) = value.item() else { return Ok(default) };
+        let values = Fields::read(&mut reader, &TABLE)?;
+        let [apply, self_test, contact, attempts, window] = &values;
         let or =
             |value: &Value<'_>, default| if value.is_there() { value.number() } else { default };
         let apply = match (apply.byte(), read_window(window)?) {
             (0, None) => Apply::Auto,
             (1, None) => Apply::Ask,
             (2, Some(window)) => window,
-            (2, None) => return Err(FormError::Missing { key: key::WINDOW }),
-            _ => return Err(FormError::Range { key: key::WINDOW }),
+            (2, None) => return Err(FormError::missing(key::WINDOW)),
+            _ => return Err(FormError::range(key::WINDOW)),
         };
         Ok(Policy {
             apply,
-            self_test: or(&self_test, default.self_test),
-            contact: or(&contact, default.contact),
-            attempts: or(&attempts, default.attempts.into()) as u8,
+            self_test: or(self_test, default.self_test),
+            contact: or(contact, default.contact),
+            attempts: or(attempts, default.attempts.into()) as u8,
         })
     }
 
@@ -104,11 +107,11 @@ impl Policy {
     }
 }
 
-fn read_window(value: Value<'_>) -> Result<Option<Apply>, FormError> {
+fn read_window(value: &Value<'_>) -> Result<Option<Apply>, FormError> {
     let Some((from, minutes)) = super::read_pair(value, key::WINDOW)? else { return Ok(None) };
     let day = u64::from(MINUTES_OF_A_DAY);
     if from >= day || !(1..=day).contains(&minutes) {
-        return Err(FormError::Range { key: key::WINDOW });
+        return Err(FormError::range(key::WINDOW));
     }
     Ok(Some(Apply::Window { from: from as u16, minutes: minutes as u16 }))
 }

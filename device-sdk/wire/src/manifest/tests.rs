@@ -126,7 +126,7 @@ fn a_key_that_is_not_known_is_passed_over_and_a_critical_one_is_refused() {
 fn each_key_that_has_to_be_there_is_missed() {
     for key in [0, 1, 2, 3, 5, 6] {
         let without = with(|_| (), key, 5);
-        assert_eq!(Manifest::read(&without), Err(FormError::Missing { key }));
+        assert_eq!(Manifest::read(&without), Err(FormError::missing(key)));
     }
 }
 
@@ -141,7 +141,7 @@ fn keys_out_of_order_or_twice_are_refused() {
             99,
             7,
         );
-        assert_eq!(Manifest::read(&bytes), Err(FormError::Order { key: again }));
+        assert_eq!(Manifest::read(&bytes), Err(FormError::Order { key: again as u16 }));
     }
 }
 
@@ -149,11 +149,11 @@ fn keys_out_of_order_or_twice_are_refused() {
 fn a_floor_above_the_sequence_and_a_range_that_is_empty_are_refused() {
     let images = [image(0)];
     let floor = written(&Manifest { floor: 2, ..small(&images) });
-    assert_eq!(Manifest::read(&floor), Err(FormError::Range { key: key::FLOOR }));
+    assert_eq!(Manifest::read(&floor), Err(FormError::range(key::FLOOR)));
     let current = written(&Manifest { current: (2, 1), ..small(&images) });
-    assert_eq!(Manifest::read(&current), Err(FormError::Range { key: key::CURRENT }));
+    assert_eq!(Manifest::read(&current), Err(FormError::range(key::CURRENT)));
     let never = written(&Manifest { sequence: 0, ..small(&images) });
-    assert_eq!(Manifest::read(&never), Err(FormError::Range { key: key::SEQUENCE }));
+    assert_eq!(Manifest::read(&never), Err(FormError::range(key::SEQUENCE)));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn components_without_bytes_with_an_unknown_id_or_too_many_are_refused() {
         (Component { version: "a version that takes more than 24 bytes", ..image(0) }, 1),
     ] {
         let bytes = written(&small(&[component]));
-        assert_eq!(Manifest::read(&bytes), Err(FormError::Range { key }));
+        assert_eq!(Manifest::read(&bytes), Err(FormError::range(key)));
     }
     assert_eq!(Components::new(&[]), None);
     assert_eq!(Components::new(&[image(0); 9]), None);

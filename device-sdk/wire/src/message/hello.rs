@@ -116,13 +116,13 @@ impl<'a> InstalledList<'a> {
         self.0.iter().flatten()
     }
 
-    fn read(mut value: Value<'a>, key: u64) -> Result<InstalledList<'a>, FormError> {
-        let refused = FormError::Range { key };
-        let reader = value.item().ok_or(refused)?;
+    fn read(value: &Value<'a>, key: u64) -> Result<InstalledList<'a>, FormError> {
+        let refused = FormError::range(key);
+        let mut reader = value.item().ok_or(refused)?;
         let count = reader.array()?;
         let mut list = [None; MAX_INSTALLED];
         for at in 0..count {
-            *list.get_mut(at).ok_or(refused)? = Some(Installed::read(reader)?);
+            *list.get_mut(at).ok_or(refused)? = Some(Installed::read(&mut reader)?);
         }
         list[0].map(|_| InstalledList(list)).ok_or(refused)
     }
@@ -198,7 +198,7 @@ impl<'a> Hello<'a> {
             sequence: sequence.long(),
             floor: floor.long(),
             key_set: key_set.number(),
-            components: InstalledList::read(components, 12)?,
+            components: InstalledList::read(&components, 12)?,
             reason: Reason::of(reason.byte()),
             trial: trial.is_there().then(|| trial.byte()),
             pending: pending.is_there().then(|| pending.array()),

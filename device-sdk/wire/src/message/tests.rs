@@ -129,7 +129,7 @@ fn values_out_of_range_are_refused() {
         (Message::Block(Block { tag: 0, index: 0, data: &[0; 1_025] }), "a long block", 3),
         (Message::Hello(Hello { block: 16, ..hello() }), "blocks too small", 6),
     ] {
-        assert_eq!(Message::read(&written(&message)), Err(FormError::Range { key }), "{at}");
+        assert_eq!(Message::read(&written(&message)), Err(FormError::range(key)), "{at}");
     }
 }
 

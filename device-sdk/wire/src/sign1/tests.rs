@@ -142,7 +142,7 @@ fn each_changed_byte_is_refused_and_so_is_each_cut_and_each_byte_more() {
         assert!(open(&out[..at], purpose, &Sum::new()).is_err(), "cut at {at}");
     }
     let trailing = open(&out[..=length], purpose, &Sum::new());
-    let error = CborError::Trailing { at: length };
+    let error = CborError::Trailing { at: length as u16 };
     assert_eq!(trailing, Err(EnvelopeError::Encoding(error)));
 }
 

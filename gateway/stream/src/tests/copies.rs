@@ -3,7 +3,7 @@
 use super::*;
 use crate::frame::Seed;
 use crate::scan::Scan;
-use crate::segment::{FileName, HeaderFound, SegmentHeader};
+use crate::segment::{Chunk, FileName, HeaderFound, Place, SegmentHeader};
 
 pub(super) const HOUR_MS: i64 = 3_600_000;
 
@@ -112,6 +112,30 @@ impl Beside {
 
 pub(super) fn beside(options: LogOptions) -> Beside {
     Beside::on(Rig::new(options), Vec::new())
+}
+
+/// After a restart the index of a segment is placed at once: a copy of an old record is in one entry with the
+/// records that came after it, beside the entry that the original is still in.
+#[test]
+fn records_behind_a_copy_are_not_taken_for_as_old_as_it_is() {
+    let mut rig = Rig::new(tiny());
+    let slow = rig.stream("slow", config(1 << 30, Overflow::Reject));
+    let (old_ms, new_ms) = (START_MS, START_MS + HOUR_MS);
+    let entry = |first: u64, end: u64, segment: u64, newest_ms: i64| Chunk {
+        stream: slow,
+        place: Place { segment: SegmentId(segment), offset: 4096 },
+        first: Seq(first),
+        records: (end - first) as u32,
+        bytes: 100 * (end - first) as u32,
+        newest_ms,
+    };
+    rig.log.place(entry(1, 30, 6, old_ms), false);
+    rig.log.place(entry(29, 75, 9, new_ms), false);
+    // A copy alone is as old as what it is a copy of, whatever stamp it has.
+    rig.log.place(entry(1, 9, 10, new_ms), false);
+    let chunks = &rig.log.state.stream(slow).expect("it is there").chunks;
+    let times: Vec<_> = chunks.iter().map(|c| (c.first.0, c.end().0, c.newest_ms)).collect();
+    assert_eq!(times, [(1, 9, old_ms), (9, 29, old_ms), (29, 75, new_ms)]);
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod init;
 mod locate;
 mod losses;
 mod passwd;
+#[cfg(test)]
+mod reference;
 mod run;
 mod secret;
 mod status;
@@ -24,7 +26,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Mistakes;
 use crate::export::Format;
@@ -268,6 +270,11 @@ impl NotMistakes for io::Error {}
 impl NotMistakes for serde_json::Error {}
 impl NotMistakes for crate::admin::AdminError {}
 impl NotMistakes for crate::data_dir::DataDirError {}
+
+/// The commands, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {

@@ -24,6 +24,7 @@ use crate::logging;
 use crate::packages::Installer;
 use crate::routes::{Gate, MAX_CONNECTIONS, Served};
 use crate::shutdown::{Shutdown, on_signals};
+use crate::supervisor::Supervisor;
 
 /// Runs the gateway until it is asked to stop.
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
@@ -57,7 +58,9 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         .context("cannot start the thread that looks into folders")?;
     let ready = |mqtt: &[SocketAddr]| {
         let mqtt: Vec<String> = mqtt.iter().map(ToString::to_string).collect();
-        tracing::info!(mqtt = mqtt.join(" "), http, "ready");
+        let mqtt = mqtt.join(" ");
+        tracing::info!(mqtt, http, "ready");
+        Supervisor::of_environment().ready(&format!("MQTT on {mqtt}; HTTP on {http}"));
     };
     let result = core::run(settings, log, requests, routes, shutdown.receiver(), ready);
     // Without the core nobody answers: the side ends as it would after a signal.

@@ -34,6 +34,7 @@ use crate::guest_log::GuestLog;
 use crate::links::{Addresses, Arrival, Door, Identity, Keys, Passwords, Rates, needs_handshake};
 use crate::routes::Served;
 use crate::secrets::Granted;
+use crate::supervisor::{Pulse, Supervisor};
 use crate::wear::Wear;
 
 /// Clients that are through their handshakes and wait for the core.
@@ -105,6 +106,7 @@ pub fn run(
             timer: Timer::new().context("cannot make a timer")?,
             listeners: JoinSet::new(),
             notes: ClosingNotes::default(),
+            pulse: Pulse::new(Supervisor::of_environment(), clock::now().instant),
             shutdown,
         };
         let mut addresses = Vec::new();

@@ -21,6 +21,7 @@ use crate::core_handle::CoreRequest;
 use crate::firmware::BlockReader;
 use crate::guest_log::GuestLog;
 use crate::routes::{Served, ServedRoute};
+use crate::supervisor::Pulse;
 
 /// Events taken in before the gateway's decisions are carried out.
 const TURN: usize = 256;
@@ -49,6 +50,8 @@ pub(crate) struct Pump {
     pub(crate) timer: Timer,
     pub(crate) listeners: JoinSet<()>,
     pub(crate) notes: ClosingNotes,
+    /// Beats with the turns of this thread, so that one that stands still is noticed.
+    pub(crate) pulse: Pulse,
     pub(crate) shutdown: watch::Receiver<bool>,
 }
 
@@ -157,6 +160,7 @@ impl Pump {
         }
         self.watch_congestion();
         let at = self.core.gateway.borrow().poll_timeout();
+        let at = self.pulse.beat(now.instant).map_or(at, |beat| at.min(beat));
         self.timer.set(now.instant, at).context("cannot set the timer")
     }
 
@@ -297,6 +301,7 @@ impl Pump {
     /// The way down: no more input, everything to flash.
     async fn settle(mut self) -> anyhow::Result<()> {
         self.core.stopping.set(true);
+        self.pulse.stopping();
         self.listeners.abort_all();
         self.say_goodbye().await?;
         self.core.gateway.borrow_mut().shut_down(clock::now());

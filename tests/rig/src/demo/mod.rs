@@ -3,10 +3,12 @@
 
 mod interrupt;
 mod schedule;
+mod site;
 mod stage;
 mod verdict;
 mod view;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,13 +28,36 @@ const IN_THE_SOCKETS: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
+/// Whose gateway the demo shows.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// One that it starts.
+    Own {
+        /// The `tidegate` binary.
+        binary: PathBuf,
+        /// The `threshold` function.
+        function: PathBuf,
+    },
+    /// One that runs already, with the streams, the function and the uplink of the demo.
+    Running(Running),
+}
+
+/// How a gateway that runs already is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Running {
+    /// Where it takes MQTT.
+    pub mqtt: SocketAddr,
+    /// Where it answers `/v1/status`.
+    pub http: SocketAddr,
+    /// Where it looks for the cloud: the demo listens there.
+    pub uplink: SocketAddr,
+}
+
 /// What the demo is asked to do.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
-    /// The `tidegate` binary.
-    pub gateway: PathBuf,
-    /// The `threshold` function.
-    pub function: PathBuf,
+    /// The gateway.
+    pub gateway: Which,
     /// This program, to start the cloud with.
     pub rig: PathBuf,
     /// How long data flows; until Ctrl-C when `None`.

@@ -1,15 +1,16 @@
 //! Everything that runs during the demo, and how to look at it.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::site::Site;
 use super::verdict::{Evidence, SensorEvidence};
 use super::view::Snapshot;
-use super::{DemoOptions, Outage};
+use super::{DemoOptions, Outage, Which};
 use crate::cloud::Cloud;
 use crate::consumer::Consumer;
 use crate::gateway::Gateway;
@@ -42,7 +43,7 @@ pub(super) struct Stage {
     pub(super) proxy: Proxy,
     sensors: Vec<Sensor>,
     consumer: Consumer,
-    gateway: Gateway,
+    gateway: Site,
     cloud: Cloud,
     host: HostReading,
     published_before: u64,
@@ -56,11 +57,6 @@ struct Sensor {
 impl Stage {
     /// Starts everything, the sensors last.
     pub(super) fn set(options: &DemoOptions) -> Result<Stage> {
-        ensure!(
-            options.function.is_file(),
-            "{} is missing: build the function `threshold` for wasm32, or run cargo xtask demo",
-            options.function.display()
-        );
         let scratch = match &options.keep {
             Some(path) => Scratch::at(path)?,
             None => Scratch::new("demo")?,
@@ -68,11 +64,24 @@ impl Stage {
         let log = File::create(scratch.path().join("cloud.log"))?;
         let cloud = Cloud::start(&options.rig, log)?;
         let consumer = Consumer::start(cloud.address())?;
-        let proxy = Proxy::start(cloud.address())?;
-        let config = config(options, &proxy)?;
-        let mut gateway = Gateway::new(&options.gateway, scratch, &config)?;
-        gateway.tie_with(&options.rig);
-        gateway.start()?;
+        let (proxy, gateway) = match &options.gateway {
+            Which::Own { binary, function } => {
+                ensure!(
+                    function.is_file(),
+                    "{} is missing: build the function `threshold` for wasm32, or run cargo xtask demo",
+                    function.display()
+                );
+                let proxy = Proxy::start(cloud.address())?;
+                let mut gateway = Gateway::new(binary, scratch, &config(function, &proxy)?)?;
+                gateway.tie_with(&options.rig);
+                gateway.start()?;
+                (proxy, Site::Own(gateway))
+            }
+            Which::Running(running) => {
+                let proxy = Proxy::start_at(running.uplink, cloud.address())?;
+                (proxy, Site::Running(*running, scratch))
+            }
+        };
         let mut stage = Stage {
             proxy,
             sensors: Vec::new(),
@@ -267,8 +276,8 @@ fn leak(outage: &Outage) -> Option<u64> {
 }
 
 /// The minimal configuration, with a retry that suits a short demo.
-fn config(options: &DemoOptions, proxy: &Proxy) -> Result<String> {
-    let module = options.function.canonicalize().context("the function's path")?;
+fn config(function: &Path, proxy: &Proxy) -> Result<String> {
+    let module = function.canonicalize().context("the function's path")?;
     debug_assert_eq!(proxy.mode(), Mode::Pass);
     Ok(format!(
         r#"[gateway]

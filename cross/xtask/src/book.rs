@@ -1,0 +1,184 @@
+//! The documentation as a book, and what holds it together: each page is in its list, each link leads somewhere, and
+//! each block of shell commands is run by `cargo xtask test`.
+
+use crate::progress::quietly;
+use crate::workspace::{Workspace, program};
+use anyhow::Result;
+use std::process::{Command, ExitCode};
+
+const MDBOOK: &str = "mdbook@0.4.52";
+
+/// Makes the book and says where it is.
+pub(crate) fn build(workspace: &Workspace) -> Result<ExitCode> {
+    let mdbook = match program("mdbook") {
+        Some(mdbook) => mdbook,
+        None => {
+            let place = workspace.target().join("toolchain/mdbook");
+            let mdbook = place.join("bin/mdbook");
+            if !mdbook.exists() {
+                let mut install = workspace.cargo();
+                install.args(["install", MDBOOK, "--locked", "--no-default-features", "--root"]);
+                quietly("building mdbook", install.arg(&place))?;
+            }
+            mdbook
+        }
+    };
+    let docs = workspace.root().join("docs");
+    quietly("the book", Command::new(mdbook).arg("build").arg(docs))?;
+    println!("{}", workspace.target().join("book/index.html").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// Pages whose shell blocks are run, each by what its first words say.
+    const RUN: [&str; 4] = [
+        "quick-start.md",              // guide::follow_quick_start
+        "guides/function-author.md",   // guide::follow
+        "guides/firmware-engineer.md", // guide::follow_firmware
+        "guides/secure-the-broker.md", // tests/it security
+    ];
+
+    /// Pages beside the book whose links are held to the same.
+    const BESIDE: [&str; 6] = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "functions/examples/README.md",
+        "firmware-examples/README.md",
+    ];
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    }
+
+    fn docs() -> PathBuf {
+        root().join("docs")
+    }
+
+    /// The pages below a folder, as paths from it.
+    fn pages(folder: &Path) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![folder.to_owned()];
+        while let Some(next) = open.pop() {
+            for entry in fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "md") {
+                    found.insert(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        found
+    }
+
+    /// What a page links to, without what lies elsewhere on the web. Blocks of code have no links.
+    fn links(text: &str) -> Vec<String> {
+        let mut links = Vec::new();
+        let mut code = false;
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                code = !code;
+            }
+            if code {
+                continue;
+            }
+            for rest in line.split("](").skip(1) {
+                let Some((target, _)) = rest.split_once(')') else { continue };
+                if !target.contains("://") && !target.contains(' ') {
+                    links.push(target.to_owned());
+                }
+            }
+        }
+        links
+    }
+
+    /// The anchors of a page's headings, as GitHub and mdBook make them.
+    fn anchors(text: &str) -> Vec<String> {
+        let mut anchors = Vec::new();
+        let mut code = false;
+        for line in text.lines() {
+            code ^= line.starts_with("```");
+            if code || !line.starts_with('#') {
+                continue;
+            }
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            anchors.push(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+        }
+        anchors
+    }
+
+    /// What is wrong with the links of a page.
+    fn broken(page: &Path, inside: &Path) -> Vec<String> {
+        let text = fs::read_to_string(page).unwrap();
+        let mut broken = Vec::new();
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target =
+                if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+            let Ok(target) = target.canonicalize() else {
+                broken.push(format!("{}: {link} leads nowhere", page.display()));
+                continue;
+            };
+            if !target.starts_with(inside) {
+                broken.push(format!("{}: {link} leads out of the book", page.display()));
+            } else if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&target).unwrap());
+                if !there.iter().any(|known| known == anchor) {
+                    broken.push(format!("{}: {link} has no such heading", page.display()));
+                }
+            }
+        }
+        broken
+    }
+
+    #[test]
+    fn every_page_is_in_the_list_of_the_book_once() {
+        let listed = links(&fs::read_to_string(docs().join("SUMMARY.md")).unwrap());
+        let set: BTreeSet<String> = listed.iter().cloned().collect();
+        assert_eq!(set.len(), listed.len(), "a page is listed twice");
+        let mut there = pages(&docs());
+        there.remove("SUMMARY.md");
+        let differ: Vec<&String> = set.symmetric_difference(&there).collect();
+        assert!(differ.is_empty(), "only in docs/SUMMARY.md, or only in docs: {differ:?}");
+    }
+
+    #[test]
+    fn every_link_leads_to_a_page_and_a_heading_that_are_there() {
+        let root = root().canonicalize().unwrap();
+        let docs = docs().canonicalize().unwrap();
+        let mut wrong = Vec::new();
+        for page in pages(&docs) {
+            wrong.extend(broken(&docs.join(page), &docs));
+        }
+        for page in BESIDE {
+            wrong.extend(broken(&root.join(page), &root));
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn every_page_with_shell_commands_is_one_whose_commands_are_run() {
+        let mut found = BTreeSet::new();
+        for page in pages(&docs()) {
+            let text = fs::read_to_string(docs().join(&page)).unwrap();
+            if text.lines().any(|line| line.trim_start() == "```sh") {
+                found.insert(page);
+            }
+        }
+        assert_eq!(found, RUN.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_found() {
+        assert_eq!(links("[a](b.md#c) `x`\n```\n[d](e.md)\n```\n[f](https://g)"), ["b.md#c"]);
+        assert_eq!(anchors("# `[mqtt]`, twice\n```\n# no\n```\n"), ["mqtt-twice"]);
+    }
+}
