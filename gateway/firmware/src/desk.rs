@@ -222,8 +222,9 @@ impl Desk {
     ) {
         let about = About::of(hello, now.unix_ms);
         self.welcome(now, name, via, hello.protocol);
-        let name = match self.devices.get_key_value(name) {
-            Some((name, _)) => name.clone(),
+        let known = self.devices.get_key_value(name).map(|(name, _)| name.clone());
+        let name = match known {
+            Some(name) => name,
             None if self.devices.len() >= MAX_DEVICES && !self.make_place(now, name) => return,
             None => {
                 let name: Arc<str> = name.into();

@@ -28,7 +28,7 @@ impl<'a> Desired<'a> {
             match key {
                 key::FORMAT => format = Some(fields.number(FORMAT..=FORMAT)?),
                 key::VERSION => version = Some(fields.number(1..=u64::MAX)?),
-                key::PROPERTIES => properties = Properties::read(fields.value(), key, true)?,
+                key::PROPERTIES => properties = Properties::read(fields.value(), true)?,
                 key::COMPLETE_FROM => complete_from = fields.value().uint()?,
                 _ => fields.skip()?,
             }

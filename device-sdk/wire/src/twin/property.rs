@@ -1,10 +1,12 @@
 //! One property: a name and a value.
 
 use super::{MAX_NAME, MAX_PROPERTIES, MAX_TEXT};
-use crate::cbor::{CborError, FormError, Full, Kind, Reader, Writer};
+use crate::cbor::{FormError, Full, Kind, Reader, Writer};
 
 /// Tag of a decimal fraction: exponent and mantissa (RFC 8949, 3.4.4).
 const DECIMAL_FRACTION: u64 = 4;
+/// Something is wrong with the properties.
+const RANGE: FormError = FormError::Range { key: 2 };
 /// Most digits behind the point.
 const MAX_DIGITS: u8 = 9;
 
@@ -40,29 +42,27 @@ pub struct Property<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn read(reader: &mut Reader<'a>, key: u64) -> Result<Value<'a>, FormError> {
-        let range = FormError::Range { key };
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Value<'a>, FormError> {
         Ok(match reader.next_kind() {
-            Some(Kind::Null) => reader.null().map(|()| Value::Nothing)?,
+            Some(Kind::Null) | None => reader.null().map(|()| Value::Nothing)?,
             Some(Kind::Bool) => Value::Bool(reader.bool()?),
             Some(Kind::Uint | Kind::Negative) => Value::Int(reader.int()?),
             Some(Kind::Text) => match reader.text()? {
                 text if text.len() <= MAX_TEXT => Value::Text(text),
-                _ => return Err(range),
+                _ => return Err(RANGE),
             },
             Some(Kind::Tag) => {
                 if reader.tag()? != DECIMAL_FRACTION || reader.array()? != 2 {
-                    return Err(range);
+                    return Err(RANGE);
                 }
-                let digits = u8::try_from(reader.int()?.unsigned_abs()).map_err(|_| range)?;
+                let digits = u8::try_from(reader.int()?.unsigned_abs()).map_err(|_| RANGE)?;
                 let number = reader.int()?;
                 if digits > MAX_DIGITS {
-                    return Err(range);
+                    return Err(RANGE);
                 }
                 Value::Fixed { number, digits }
             }
-            Some(Kind::Bytes | Kind::Array | Kind::Map | Kind::Other) => return Err(range),
-            None => return Err(FormError::Encoding(CborError::Short { at: reader.position() })),
+            Some(Kind::Bytes | Kind::Array | Kind::Map | Kind::Other) => return Err(RANGE),
         })
     }
 
@@ -98,16 +98,15 @@ impl<'a> Properties<'a> {
     /// Walks over all of them once, so that a second walk meets nothing wrong.
     pub(super) fn read(
         reader: &mut Reader<'a>,
-        key: u64,
         versioned: bool,
     ) -> Result<Properties<'a>, FormError> {
         let left = reader.map()?;
         if left > MAX_PROPERTIES {
-            return Err(FormError::Range { key });
+            return Err(RANGE);
         }
         let properties = Properties { reader: reader.clone(), left, versioned };
         for _ in 0..left {
-            one(reader, key, versioned)?;
+            one(reader, versioned)?;
         }
         Ok(properties)
     }
@@ -125,21 +124,21 @@ impl<'a> Iterator for Properties<'a> {
     fn next(&mut self) -> Option<Property<'a>> {
         self.left = self.left.checked_sub(1)?;
         // It was read before.
-        one(&mut self.reader, 0, self.versioned).ok()
+        one(&mut self.reader, self.versioned).ok()
     }
 }
 
-fn one<'a>(reader: &mut Reader<'a>, key: u64, versioned: bool) -> Result<Property<'a>, FormError> {
+fn one<'a>(reader: &mut Reader<'a>, versioned: bool) -> Result<Property<'a>, FormError> {
     let name = reader.text()?;
     if !(1..=MAX_NAME).contains(&name.len()) {
-        return Err(FormError::Range { key });
+        return Err(RANGE);
     }
     let mut since = 0;
     if versioned {
         if reader.array()? != 2 {
-            return Err(FormError::Range { key });
+            return Err(RANGE);
         }
         since = reader.uint()?;
     }
-    Ok(Property { name, since, value: Value::read(reader, key)? })
+    Ok(Property { name, since, value: Value::read(reader)? })
 }

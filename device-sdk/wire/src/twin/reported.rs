@@ -26,10 +26,10 @@ impl<'a> Reported<'a> {
             match key {
                 key::FORMAT => format = Some(fields.number(FORMAT..=FORMAT)?),
                 key::VERSION => desired = Some(fields.value().uint()?),
-                key::PROPERTIES => properties = Properties::read(fields.value(), key, false)?,
+                key::PROPERTIES => properties = Properties::read(fields.value(), false)?,
                 key::REFUSED => {
                     if fields.value().array()? != 2 {
-                        return Err(FormError::Range { key });
+                        return Err(FormError::Range { key: 3 });
                     }
                     let name = fields.text(super::MAX_NAME)?;
                     refused = Some((name, fields.text(super::MAX_TEXT)?));

@@ -51,7 +51,8 @@ fn image() -> Vec<u8> {
 /// The release is there, and the campaign runs, before the device comes.
 fn gateway() -> (Fleet, u64) {
     let image = image();
-    let manifest = release::manifest(5, &[release::component(0, &image, None)]);
+    let parts = [release::component(0, &image, None)];
+    let manifest = release::manifest(5, &parts);
     let signed = release::signed(&manifest, &Key::new(RELEASE));
     let file = [write_head(&signed, None, None).unwrap(), image].concat();
     let mut fleet = Fleet::new(LIMITS);

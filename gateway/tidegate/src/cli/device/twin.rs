@@ -14,7 +14,7 @@ use crate::admin::{Firmware, FirmwareTold};
 use crate::cli::status::one_line;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum TwinCommand {
+pub(in crate::cli) enum TwinCommand {
     /// Show what a device should be like, and what it says that it is like
     #[command(after_help = "Example:\n  tidegate device twin get pump-7 --json")]
     Get {
