@@ -15,6 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-mqtt", &["tidegate-link", "tidegate-wire"]),
     ("tidegate-patch", &[]),
     ("tidegate-telemetry", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
+    ("tidegate-embedded-io", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
+    ("tidegate-embassy", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
     ("tidegate-fixtures", &[]),

@@ -14,6 +14,7 @@
 //! Deliberately not here: sockets, files, threads, clocks, the Wasm engine.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
@@ -205,6 +206,13 @@ pub enum Notice {
     SessionsWait {
         /// Why.
         why: String,
+    },
+    /// As many devices are known as can be: one was forgotten for another.
+    DeviceForgotten {
+        /// The one that was not seen for longest.
+        device: Arc<str>,
+        /// The one that is remembered instead.
+        newcomer: Arc<str>,
     },
     /// The log does not take what has become of firmware.
     FirmwareNotKept {

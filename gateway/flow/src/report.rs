@@ -34,6 +34,8 @@ impl Gateway {
             functions: self.present().map(|(_, run)| self.function_status(now, run)).collect(),
             uplinks: self.present_uplinks().map(|run| self.uplink_status(now, run)).collect(),
             folders: self.files.status(),
+            lines: Vec::new(),
+            fleet: self.fleet_status(),
             latency: self.latencies(),
             disk: DiskStatus {
                 segments: log.segments as u64,

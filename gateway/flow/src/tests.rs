@@ -27,6 +27,7 @@ mod setbacks;
 mod shared;
 mod tidings;
 mod timers;
+mod twin;
 mod versions;
 mod watching;
 mod wills;

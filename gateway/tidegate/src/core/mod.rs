@@ -66,6 +66,8 @@ pub(crate) struct Core {
     door: Doorkeeper,
     /// The way to devices on serial lines.
     mailboxes: Mailboxes,
+    /// Serial lines, in the order of the configuration.
+    lines: RefCell<Vec<Rc<RefCell<serial::Tally>>>>,
     /// There may be something to carry out.
     work: Notify,
     buffer: RefCell<Vec<u8>>,
@@ -83,6 +85,7 @@ impl Core {
             links: RefCell::new(BTreeMap::new()),
             door,
             mailboxes: Mailboxes::default(),
+            lines: RefCell::default(),
             work: Notify::new(),
             buffer: RefCell::new(Vec::new()),
             next_conn: Cell::new(1),
