@@ -180,7 +180,8 @@ fn batch_in_several_messages_is_answered_once_and_nothing_overtakes_it() {
             });
         }
         assert_eq!(answers, [(1, true), (2, true), (3, false)]);
-        let of = |token| taken.iter().filter(|(of, _)| *of == token).map(|(_, records)| *records);
+        let of =
+            |token| taken.iter().filter(move |(of, _)| *of == token).map(|(_, records)| *records);
         assert!((1..50).contains(&of(1).sum::<usize>()), "{taken:?}");
         assert_eq!(of(3).sum::<usize>(), 10, "all but the one");
         let seen = tokio::time::timeout(PATIENCE, consumer).await.unwrap().unwrap();
