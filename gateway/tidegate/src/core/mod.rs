@@ -36,7 +36,6 @@ use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
 
 pub use assembly::run;
-pub(crate) use timer::Timer;
 
 use crate::links::{Checked, News};
 use firmware::Mailboxes;

@@ -134,6 +134,12 @@ impl Client {
         self.in_flight.count()
     }
 
+    /// Whether there is a batch that the server has no room for yet, or the outbox.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Takes a batch, to be answered under this token by one event. The caller bounds what is
     /// unanswered.
     pub fn send(&mut self, token: u64, batch: Batch) {
