@@ -95,7 +95,8 @@ Examples:
   cargo xtask bench footprint --json
   cargo xtask bench streams --json
   cargo xtask bench uplink --json
-  cargo xtask bench device --json        flash and memory that devices need; runs nothing
+  cargo xtask bench device --json        flash and memory that devices need, time of a verification
+  cargo xtask bench serial --json        how much of a serial line is payload
 ";
 
 const SOAK: &str = "\
@@ -163,7 +164,7 @@ Builds a release of the gateway for one of the machines in cross/targets.toml to
 binary with the list of its crates inside, what it is made of (CycloneDX), and their SHA-256 sums. The
 compiler is the active toolchain's, where rustup has the target or may add it, else that of Debian's Rust
 packages, unpacked under target/toolchain; cargo-zigbuild links where it is installed, else Debian's
-cross compiler. The same commit gives the same bytes, wherever it is built with the same compiler.
+cross compiler. No path and no time of the build is in what is built without --thin.
 
 Usage: cargo xtask dist TARGET [--deb] [--thin]
 
@@ -211,12 +212,11 @@ Usage: cargo xtask image --board rpi4 [--deb FILE] [--xz]
        cargo xtask image --check FILE
        cargo xtask image --oci [--binary FILE]
 
-  --deb FILE      the gateway's package; else what cargo xtask dist has made
+  --deb FILE      the gateway's package; else what cargo xtask dist has made last, or makes now
   --xz            compresses the card
   --binary FILE   the gateway, linked statically; else what cargo xtask dist has made
 
 Examples:
-  cargo xtask dist aarch64-unknown-linux-musl --deb
   cargo xtask image --board rpi4
   cargo xtask image --check target/dist/tidegate-rpi4.img
 ";

@@ -4,6 +4,7 @@ use crate::cli::Usage;
 use crate::clients;
 use crate::debian;
 use crate::device;
+use crate::emulator;
 use crate::progress::{quietly, shown};
 use crate::wasm;
 use crate::workspace::Workspace;
@@ -41,7 +42,15 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<ExitCo
 /// A benchmark beside a peer.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     if arguments.first().is_some_and(|name| name == "device") {
-        return become_it(sizes(workspace)?.args(&arguments[1..]));
+        let mut command = sizes(workspace)?;
+        match emulator::find(workspace) {
+            Ok(emulator) => drop(command.arg("--qemu").arg(emulator)),
+            Err(error) => eprintln!("without the time of a verification: {error:#}"),
+        }
+        return become_it(command.args(&arguments[1..]));
+    }
+    if arguments.first().is_some_and(|name| name == "serial") {
+        return become_it(serial(workspace)?.args(&arguments[1..]));
     }
     debian::ensure(&[("mosquitto", "mosquitto")])?;
     let functions = wasm::build(workspace)?;
@@ -81,6 +90,16 @@ pub(crate) fn sizes(workspace: &Workspace) -> Result<Command> {
     quietly("building tidegate-bench (debug)", &mut cargo)?;
     let mut command = Command::new(workspace.binary("debug", "tidegate-bench"));
     command.args(["device", "--programs"]).arg(programs);
+    Ok(command)
+}
+
+/// The payload of a serial line. The line is slow, so that the programs are those that are quicker to build.
+fn serial(workspace: &Workspace) -> Result<Command> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--package", "tidegate-bench", "--package", "tidegate", "--bins"]);
+    quietly("building tidegate-bench and tidegate (debug)", &mut cargo)?;
+    let mut command = Command::new(workspace.binary("debug", "tidegate-bench"));
+    command.args(["serial", "--gateway"]).arg(workspace.binary("debug", "tidegate"));
     Ok(command)
 }
 

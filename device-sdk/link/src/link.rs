@@ -17,13 +17,14 @@ const ACK_DELAY: Micros = Micros::from_millis(10);
 /// Silence after which a side pings, and after which the session ends.
 const KEEP_ALIVE: Micros = Micros::from_millis(5_000);
 const DEAD: Micros = Micros::from_millis(15_000);
-/// A gateway without a session answers frames by a hail, no more often than this.
+/// A gateway without a session begins with a hail, and answers frames by one, no more often than this.
 const HAIL_EVERY: Micros = Micros::from_millis(250);
 /// Frames that a side sends in one turn.
 const TURN_FRAMES: u8 = 8;
 
 /// Who may speak when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Turns {
     /// A line of its own: both sides, whenever they want.
     Free,
@@ -33,6 +34,7 @@ pub enum Turns {
 
 /// What a link is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
     /// Which side.
     pub role: Role,
@@ -52,6 +54,7 @@ impl Config {
 
 /// Why a session has ended. What was not acknowledged may have arrived or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Why {
     /// Nothing was heard for 15 s.
     Silence,
@@ -63,6 +66,7 @@ pub enum Why {
 
 /// What has become of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {
     /// A session has begun: messages go through.
     Up,
@@ -72,6 +76,7 @@ pub enum Event {
 
 /// Why a message is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SendError {
     /// There is no session: wait for [`Event::Up`].
     Down,
@@ -85,13 +90,18 @@ pub enum SendError {
 
 /// What has gone through, and what has not. They stop at their greatest value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counters {
     /// Frames of this session that came in.
     pub frames: u32,
-    /// Bytes that were no frame, frames with a wrong CRC or of another session.
+    /// Bytes that were no frame, whoever they were for.
     pub garbage: u32,
+    /// Frames with a wrong CRC or of another session.
+    pub strange: u32,
     /// Frames that came again.
     pub again: u32,
+    /// Frames that were sent again.
+    pub resent: u32,
     /// Time-outs.
     pub time_outs: u32,
     /// Messages that were too long, or loose ones that had no room.
@@ -208,7 +218,15 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             hailed: None,
             turn: None,
             turn_back: false,
-            counters: Counters { frames: 0, garbage: 0, again: 0, time_outs: 0, dropped: 0 },
+            counters: Counters {
+                frames: 0,
+                garbage: 0,
+                strange: 0,
+                again: 0,
+                resent: 0,
+                time_outs: 0,
+                dropped: 0,
+            },
         }
     }
 
@@ -217,6 +235,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     pub fn open(&mut self, config: Config, seed: u64) {
         let terms = Terms { mtu: FRAME as u16, window: WINDOW as u8 };
         self.config = config;
+        // A device that has a session of before, and nothing to say, would not notice for seconds.
+        self.due.hail = config.role == Role::Gateway && config.turns == Turns::Free;
         self.sessions = Sessions::new(config.role, terms, seed);
     }
 
@@ -237,7 +257,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     /// What has gone through.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { dropped: self.receiving.dropped, ..self.counters }
+        let (dropped, resent) = (self.receiving.dropped, self.sending.resent);
+        Counters { dropped, resent, ..self.counters }
     }
 
     /// Bytes of the longest message that takes one frame; `None` without a session.

@@ -14,6 +14,7 @@
 //! Deliberately not here: sockets, files, threads, clocks, the Wasm engine.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
@@ -207,6 +208,13 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// As many devices are known as can be: one was forgotten for another.
+    DeviceForgotten {
+        /// The one that was not seen for longest.
+        device: Arc<str>,
+        /// The one that is remembered instead.
+        newcomer: Arc<str>,
+    },
     /// The log does not take what has become of firmware.
     FirmwareNotKept {
         /// Why.
@@ -346,6 +354,12 @@ pub enum PlantedBug {
     ToldApart,
     /// That a file was taken in is not noted.
     FileNotNoted,
+    /// That a run of a schedule is done is committed in a group of its own, before its effects.
+    RunApart,
+    /// The answer to a request with a key is not kept.
+    AnswerNotKept,
+    /// The answer to a request leaves before its effects are durable.
+    AnswerNotAwaited,
     /// The spool's cursor passes what clients have not acknowledged.
     SpoolPassedEarly,
 }
@@ -561,7 +575,7 @@ impl Gateway {
     pub fn poll_timeout(&self) -> Instant {
         // On the way down neither is served any more, so their times would never be met.
         let served = !self.stopping;
-        let functions = self.functions.iter().filter(|_| served);
+        let functions = self.functions.iter().filter(|_| served && !self.has_enough_undelivered());
         let functions = functions.filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter(|run| served && !run.ended);
         let uplinks = uplinks.filter_map(UplinkRun::poll_timeout);

@@ -28,6 +28,7 @@ mod shared;
 mod stores;
 mod tidings;
 mod timers;
+mod twin;
 mod versions;
 mod watching;
 mod wills;

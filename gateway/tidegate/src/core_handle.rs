@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_firmware::{CampaignStatus, DeviceStatus, Release, Terms};
 use tidegate_flow::status::{LossReport, Status};
 use tidegate_flow::{
-    Answer, FileDrop, FileError, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version,
+    Answer, FileDrop, FileError, FunctionEntry, ImportBatch, Install, Request, ResetTo, TwinStatus,
+    Version,
 };
 use tidegate_wire::Digest;
 use tokio::sync::{mpsc, oneshot};
@@ -151,6 +152,10 @@ pub enum FirmwareAsk {
     Cancel(u64),
     /// Forget a device.
     Forget(String),
+    /// What a device should be like, and is like.
+    Twin(String),
+    /// Change what it should be like: names and values, as operators write them.
+    ChangeTwin(String, Vec<(String, String)>),
     /// All campaigns.
     Campaigns,
     /// All devices.
@@ -170,6 +175,8 @@ pub enum FirmwareAnswer {
     Campaigns(Vec<CampaignStatus>),
     /// All devices.
     Devices(Vec<DeviceStatus>),
+    /// A twin, as it is (now).
+    Twin(TwinStatus),
     /// The bundles that campaigns need.
     Needed(Vec<Digest>),
 }

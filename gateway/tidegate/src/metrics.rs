@@ -4,8 +4,9 @@ use std::fmt::{Display, Write};
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FirmwareStatus, FolderStatus, FunctionStatus, LatencyStatus,
-    LossTotal, Status, StreamStatus, TurnedAway, UplinkStatus, WearStatus,
+    BrokerStatus, DiskStatus, FirmwareStatus, FleetStatus, FolderStatus, FunctionStatus,
+    LatencyStatus, LineStatus, LossTotal, Status, StreamStatus, TurnedAway, UplinkStatus,
+    WearStatus,
 };
 
 use crate::process::Process;
@@ -27,6 +28,8 @@ pub(crate) fn render(status: &Status, own: &Process) -> String {
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
     folders(&mut page, &status.folders);
+    lines(&mut page, &status.lines);
+    fleet(&mut page, status.fleet.as_ref());
     uplinks(&mut page, &status.uplinks);
     uplink_lag(&mut page, status);
     firmware(&mut page, &status.firmware);
@@ -63,8 +66,6 @@ fn histogram(page: &mut Page, name: &str, own: &[(&str, &str)], times: &LatencyS
 }
 
 fn firmware(page: &mut Page, firmware: &FirmwareStatus) {
-    page.gauge("tidegate_firmware_devices", "Devices that are known for their firmware.")
-        .sample(&[], firmware.devices);
     let help = "1 for the state that a campaign of firmware is in.";
     let family = page.gauge("tidegate_firmware_campaign_state", help);
     for one in &firmware.campaigns {
@@ -179,6 +180,64 @@ fn folders(page: &mut Page, folders: &[FolderStatus]) {
             family.sample(&[("folder", &one.name)], value(one));
         }
     }
+}
+
+fn lines(page: &mut Page, lines: &[LineStatus]) {
+    if lines.is_empty() {
+        return;
+    }
+    let family = page.gauge("tidegate_serial_open", "1 while the port of a serial line is open.");
+    for one in lines {
+        family.sample(&[("line", &one.name)], u8::from(one.open));
+    }
+    type Value = fn(&LineStatus) -> u64;
+    let counters: [(&str, &str, Value); 9] = [
+        ("opened", "Times that the port was opened.", |one| one.opened),
+        ("frames_in", "Frames of devices that came in whole.", |one| one.frames_in),
+        ("frames_out", "Frames that were sent.", |one| one.frames_out),
+        ("bytes_in", "Bytes that came in, noise included.", |one| one.bytes_in),
+        ("bytes_out", "Bytes that were sent.", |one| one.bytes_out),
+        (
+            "damaged",
+            "Bytes that were no frame, frames with a wrong CRC or of a session that has ended.",
+            |one| one.damaged,
+        ),
+        ("repeated_in", "Frames that came in again.", |one| one.repeated_in),
+        ("repeated_out", "Frames that were sent again.", |one| one.repeated_out),
+        ("resets", "Sessions with devices that have ended.", |one| one.resets),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_serial_{name}_total"), help);
+        for one in lines {
+            family.sample(&[("line", &one.name)], value(one));
+        }
+    }
+    let help = "1 while there is a session with a device on a serial line.";
+    let family = page.gauge("tidegate_serial_device_up", help);
+    for one in lines {
+        for device in &one.devices {
+            let labels = [("line", one.name.as_str()), ("device", &device.name)];
+            family.sample(&labels, u8::from(device.up));
+        }
+    }
+    let help = "Sessions with a device on a serial line that have ended.";
+    let family = page.counter("tidegate_serial_device_resets_total", help);
+    for one in lines {
+        for device in &one.devices {
+            family.sample(&[("line", &one.name), ("device", &device.name)], device.resets);
+        }
+    }
+}
+
+fn fleet(page: &mut Page, fleet: Option<&FleetStatus>) {
+    let Some(fleet) = fleet else { return };
+    page.gauge("tidegate_firmware_devices", "Devices that are known for their firmware.")
+        .sample(&[], fleet.devices);
+    let help = "Devices that were forgotten for others, as too many were known.";
+    page.counter("tidegate_firmware_devices_forgotten_total", help).sample(&[], fleet.made_room);
+    let help = "Times that a device was not remembered, as none could be forgotten for it.";
+    page.counter("tidegate_firmware_devices_unremembered_total", help)
+        .sample(&[], fleet.unremembered);
 }
 
 fn session_losses(page: &mut Page, totals: &[LossTotal]) {
@@ -565,6 +624,15 @@ mod tests {
             ),
             ("tidegate_function_metrics_dropped_total{function=\"threshold\"}", 1.0),
             ("tidegate_function_state_expired_total{function=\"threshold\"}", 2.0),
+            ("tidegate_firmware_devices", 4_096.0),
+            ("tidegate_firmware_devices_forgotten_total", 9.0),
+            ("tidegate_firmware_devices_unremembered_total", 2.0),
+            ("tidegate_serial_open{line=\"plant\"}", 1.0),
+            ("tidegate_serial_bytes_in_total{line=\"plant\"}", 65_536.0),
+            ("tidegate_serial_damaged_total{line=\"plant\"}", 5.0),
+            ("tidegate_serial_repeated_out_total{line=\"plant\"}", 4.0),
+            ("tidegate_serial_device_up{line=\"plant\",device=\"valve-2\"}", 0.0),
+            ("tidegate_serial_device_resets_total{line=\"plant\",device=\"pump-7\"}", 1.0),
             ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
             ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
             ("tidegate_uplink_missing_total{uplink=\"cloud\"}", 50.0),

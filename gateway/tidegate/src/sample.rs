@@ -2,9 +2,10 @@
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, CampaignFigures, DiskStatus, FirmwareStatus, FolderStatus, FunctionStatus,
-    LatencyStatus, LossRange, LossReport, LossTotal, MetricStatus, ReaderStatus, RoomStatus,
-    ScheduleStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
+    BrokerStatus, CampaignFigures, DiskStatus, FirmwareStatus, FleetStatus, FolderStatus,
+    FunctionStatus, LatencyStatus, LineDeviceStatus, LineStatus, LossRange, LossReport, LossTotal,
+    MetricStatus, ReaderStatus, RoomStatus, ScheduleStatus, SessionLossStatus, Status,
+    StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -19,6 +20,8 @@ pub(crate) fn empty_status() -> Status {
         uplinks: Vec::new(),
         folders: Vec::new(),
         firmware: FirmwareStatus::default(),
+        lines: Vec::new(),
+        fleet: None,
         latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
@@ -163,7 +166,6 @@ pub(crate) fn status() -> Status {
             last_failure: Some("a.csv: has 300000 bytes; max_file allows 262144".into()),
         }],
         firmware: FirmwareStatus {
-            devices: 3,
             campaigns: vec![CampaignFigures {
                 campaign: 2,
                 version: "1.4.0".into(),
@@ -172,6 +174,8 @@ pub(crate) fn status() -> Status {
             }],
         },
         latency: vec![times("publish-to-ack", "")],
+        lines: vec![line()],
+        fleet: Some(FleetStatus { devices: 4_096, made_room: 9, unremembered: 2 }),
         ..empty_status()
     }
 }
@@ -185,6 +189,46 @@ fn times(hop: &str, name: &str) -> LatencyStatus {
         sum_us: 4_000,
         p50_us: Some(500),
         p99_us: Some(1_000),
+    }
+}
+
+/// A line with a device that is there and one that is not.
+fn line() -> LineStatus {
+    let pump = LineDeviceStatus {
+        name: "pump-7".into(),
+        address: 1,
+        up: true,
+        since_ms: Some(30_000),
+        frames_in: 2_100,
+        damaged: 2,
+        repeated_in: 1,
+        repeated_out: 4,
+        resets: 1,
+    };
+    let valve = LineDeviceStatus {
+        name: "valve-2".into(),
+        address: 2,
+        up: false,
+        since_ms: Some(90_000),
+        resets: 1,
+        ..LineDeviceStatus::default()
+    };
+    LineStatus {
+        name: "plant".into(),
+        port: "/dev/ttyUSB0".into(),
+        open: true,
+        since_ms: 61_000,
+        opened: 2,
+        last_error: Some("the port is gone".into()),
+        frames_in: 2_100,
+        frames_out: 1_900,
+        bytes_in: 65_536,
+        bytes_out: 32_768,
+        damaged: 5,
+        repeated_in: 1,
+        repeated_out: 4,
+        resets: 2,
+        devices: vec![pump, valve],
     }
 }
 

@@ -31,6 +31,7 @@ mod procfs;
 mod quantile;
 mod random;
 mod report;
+mod serial;
 mod streams;
 mod template;
 mod uplink;
@@ -73,8 +74,10 @@ enum Bench {
     Functions(FunctionsArgs),
     /// Publish, function, upstream: beside Node-RED and a Python script behind mosquitto
     Pipeline(PipelineArgs),
-    /// Flash and memory that programs for devices take; nothing is run
+    /// Flash and memory that programs for devices take, and what a verification takes of time
     Device(DeviceArgs),
+    /// How much of a serial line is payload
+    Serial(SerialArgs),
     /// One measurement of a module, for `functions`
     #[command(hide = true)]
     FunctionWorker(functions::worker::WorkerArgs),
@@ -235,9 +238,24 @@ struct DeviceArgs {
     /// The folder of the programs of `tests/sizes`
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
-    /// Say nothing, and fail when a program takes more flash than its limit
+    /// QEMU, to count what a verification takes [default: that is left out]
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
+    /// Say nothing, and fail when a program takes more than its limits
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct SerialArgs {
+    /// The gateway's program
+    #[arg(long, value_name = "PATH")]
+    gateway: PathBuf,
+    /// Seconds of a case [default: 20]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
     #[command(flatten)]
     common: Common,
 }
@@ -265,6 +283,7 @@ fn main() -> ExitCode {
         Bench::Functions(args) => functions(args),
         Bench::Pipeline(args) => pipeline(args),
         Bench::Device(args) => device(&args),
+        Bench::Serial(args) => serial(args),
         Bench::FunctionWorker(args) => {
             functions::worker::run(&args).map(|()| ExitCode::SUCCESS).map_err(Failure::Bench)
         }
@@ -450,13 +469,31 @@ fn device(args: &DeviceArgs) -> Result<ExitCode, Failure> {
             .map(|()| ExitCode::SUCCESS)
             .map_err(Failure::Bench);
     }
-    let rows = device::rows(&args.programs).map_err(Failure::Usage)?;
+    let mut rows = device::rows(&args.programs).map_err(Failure::Usage)?;
+    if let Some(qemu) = &args.qemu {
+        rows.extend(device::verification(&args.programs, qemu).map_err(Failure::Bench)?);
+    }
     let medium = Medium::examine(args.common.dir.as_deref()).map_err(Failure::Usage)?;
     let print = || {
         let machine = Machine::examine(&medium, device::notes())?;
         report::print(&machine, rows, args.common.json)
     };
     print().map(|judgement| args.common.exit_code(judgement)).map_err(Failure::Bench)
+}
+
+fn serial(args: SerialArgs) -> Result<ExitCode, Failure> {
+    let SerialArgs { gateway, seconds, common } = args;
+    let fraction = if common.quick { 10 } else { 1 };
+    let seconds = seconds.unwrap_or(serial::SECONDS / fraction);
+    let gateway = gateway_at(gateway, None).map_err(Failure::Usage)?.program;
+    let medium = Medium::examine(common.dir.as_deref()).map_err(Failure::Usage)?;
+    let measure = || {
+        leftovers::clear_on_signals()?;
+        let machine = Machine::examine(&medium, serial::notes(seconds))?;
+        let rows = serial::run(&gateway, seconds)?;
+        report::print(&machine, rows, common.json)
+    };
+    measure().map(|judgement| common.exit_code(judgement)).map_err(Failure::Bench)
 }
 
 fn list(json: bool) -> Result<ExitCode> {
@@ -472,7 +509,8 @@ fn list(json: bool) -> Result<ExitCode> {
         ("functions", "calls beside native code, starts of modules, memory of instances"),
         ("pipeline", "publish, function, upstream: beside Node-RED and a Python script"),
         ("uplink", "a backlog into each kind of sink, publish to sink, beside mosquitto's bridge"),
-        ("device", "flash and memory that programs for devices take"),
+        ("device", "flash and memory that programs for devices take, time of a verification"),
+        ("serial", "how much of a serial line is payload"),
     ] {
         if json {
             writeln!(out, "{}", serde_json::json!({ "bench": name, "what": what }))?;

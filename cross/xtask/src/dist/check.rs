@@ -27,7 +27,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     let wanted = Wanted { package: true, ..parse(&wanted)? };
     let machine = Machine::find(&wanted.target)?;
-    debian::ensure(&[("mmdebstrap", "mmdebstrap"), (&machine.emulator, "qemu-user-static")])?;
+    debian::ensure(&[
+        ("mmdebstrap", "mmdebstrap"),
+        ("arch-test", "arch-test"),
+        (&machine.emulator, "qemu-user-static"),
+    ])?;
     if built.is_none() {
         release(workspace, &machine, &wanted)?;
     }

@@ -149,9 +149,10 @@ fn control(tree: &Tree, workspace: &Workspace, machine: &Machine, size: u64) -> 
          {depends}Recommends: ca-certificates\nSuggests: mosquitto-clients\n\
          Section: net\nPriority: optional\n\
          Description: edge and IoT gateway: MQTT in, durable streams, functions, uplinks\n \
-         Takes messages of sensors in over MQTT, from the network and from serial lines, and\n \
-         acknowledges each when it is on flash. Runs sandboxed WebAssembly functions on the\n \
-         streams, and sends them on to MQTT, NATS JetStream, HTTPS or S3 when the uplink is there.\n \
+         Takes messages of sensors in over MQTT, from the network and from serial\n \
+         lines, and acknowledges each when it is on flash. Runs sandboxed WebAssembly\n \
+         functions on the streams, and sends them on to MQTT, NATS JetStream, HTTPS or\n \
+         S3 when the uplink is there.\n \
          .\n \
          As installed it listens on this machine only.\n"
     );

@@ -49,6 +49,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds a release as it ships, and its Debian package; the package.
+pub(crate) fn package(workspace: &Workspace, target: &str) -> Result<PathBuf> {
+    let wanted = Wanted { target: target.to_owned(), care: Care::Shipped, package: true };
+    let files = release(workspace, &Machine::find(target)?, &wanted)?;
+    let package = files.into_iter().find(|file| file.extension().is_some_and(|end| end == "deb"));
+    package.context("the release has no Debian package")
+}
+
 /// Builds what is wanted; its files.
 fn release(workspace: &Workspace, machine: &Machine, wanted: &Wanted) -> Result<Vec<PathBuf>> {
     let crates = crates::of(workspace, PROGRAM, &machine.name)?;

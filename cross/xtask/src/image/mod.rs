@@ -20,7 +20,7 @@ mod tar;
 use crate::cli::Usage;
 use crate::progress::quietly;
 use crate::workspace::{Workspace, program};
-use crate::{debian, emulator};
+use crate::{debian, dist, emulator};
 use anyhow::{Context, Result, ensure};
 use machine::Boot;
 use space::Folder;
@@ -28,6 +28,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+/// What the gateway is built for: static, so that it runs without anything beside it.
+const STATIC: &str = "aarch64-unknown-linux-musl";
 /// The boards that there is a card for.
 const BOARDS: &[&str] = &["rpi4"];
 /// Of the root file system while it is assembled; the card gets what is used of it, and some.
@@ -119,20 +121,20 @@ fn parse(arguments: &[String]) -> Result<Wanted> {
     }
 }
 
-/// The package that `cargo xtask dist` has made.
+/// The package that `cargo xtask dist` has made, or makes now.
 fn built_package(workspace: &Workspace) -> Result<PathBuf> {
-    let folder = workspace.target().join("dist/aarch64-unknown-linux-musl");
+    let folder = workspace.target().join("dist").join(STATIC);
     let found = fs::read_dir(&folder).ok().and_then(|entries| {
         let paths = entries.flatten().map(|entry| entry.path());
-        paths.filter(|path| path.to_string_lossy().ends_with("_arm64.deb")).max()
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "deb")).max()
     });
-    found.ok_or_else(|| {
-        let text = format!(
-            "no package in {}: run cargo xtask dist aarch64-unknown-linux-musl --deb, or name one by --deb",
-            folder.display()
-        );
-        Usage(text).into()
-    })
+    match found {
+        Some(package) => {
+            eprintln!("the gateway is {}, as it was built last", package.display());
+            Ok(package)
+        }
+        None => dist::package(workspace, STATIC),
+    }
 }
 
 /// The boot partition of a card, as mtools take it.

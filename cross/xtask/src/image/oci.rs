@@ -5,6 +5,7 @@
 //! in it. All times are 0 and nothing of this machine is in it, so the same binary gives the same file.
 //! Format: <https://github.com/opencontainers/image-spec>, version 1.0.
 
+use super::STATIC;
 use super::tar::Tar;
 use crate::cli::Usage;
 use crate::workspace::Workspace;
@@ -14,8 +15,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Static, so that it runs without anything beside it.
-const STATIC: &str = "aarch64-unknown-linux-musl";
 /// The user that the gateway runs as; nobody has this number elsewhere.
 const USER: u32 = 64_064;
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -177,6 +177,11 @@ fn doorkeeper(
         requires_login: settings.requires_login(),
         listeners: settings.mqtt.listeners.clone(),
         lines: settings.serial.iter().map(|line| format!("serial.{}", line.name)).collect(),
+        devices: settings
+            .serial
+            .iter()
+            .flat_map(|line| line.devices.iter().map(|(_, name)| name.clone()))
+            .collect(),
         identity: security.tls.as_ref().map_or(Identity::CommonName, |tls| tls.identity),
         addresses: Addresses::new(security.limits.clone()),
         client_connects: Rates::new(security.limits.connects_per_minute_per_client),

@@ -39,7 +39,6 @@ use tokio::sync::Notify;
 
 pub(crate) use assembly::load as load_module;
 pub use assembly::run;
-pub(crate) use timer::Timer;
 
 use crate::links::{Checked, News};
 use firmware::Mailboxes;
@@ -69,6 +68,8 @@ pub(crate) struct Core {
     door: Doorkeeper,
     /// The way to devices on serial lines.
     mailboxes: Mailboxes,
+    /// Serial lines, in the order of the configuration.
+    lines: RefCell<Vec<Rc<RefCell<serial::Tally>>>>,
     /// There may be something to carry out.
     work: Notify,
     buffer: RefCell<Vec<u8>>,
@@ -86,6 +87,7 @@ impl Core {
             links: RefCell::new(BTreeMap::new()),
             door,
             mailboxes: Mailboxes::default(),
+            lines: RefCell::default(),
             work: Notify::new(),
             buffer: RefCell::new(Vec::new()),
             next_conn: Cell::new(1),

@@ -374,6 +374,11 @@ fn log(notice: Notice) {
         Notice::FirmwareNotKept { why } => {
             tracing::error!(why, "what has become of firmware is not kept");
         }
+        Notice::DeviceForgotten { device, newcomer } => tracing::warn!(
+            device = &*device,
+            newcomer = &*newcomer,
+            "too many devices are known: the one not seen for longest is forgotten"
+        ),
         Notice::LossesWait { why } => {
             tracing::warn!(why, "the stream losses cannot tell the newest losses yet");
         }

@@ -66,6 +66,8 @@ impl Requests {
                 let now = clock::now();
                 let mut status = core.gateway.borrow().status(now);
                 status.broker.turned_away = core.door.turned_away.counts();
+                let lines = core.lines.borrow();
+                status.lines = lines.iter().map(|one| one.borrow().status(now.instant)).collect();
                 status.disk.wear = Some(self.wear.status(now.instant, status.disk.bytes_written));
                 status.disk.room = self.wear.room();
                 status.disk.syncs = Some(self.times.status());

@@ -37,5 +37,6 @@ mod serial;
 mod sessions;
 mod setup;
 mod slow;
+mod supervised;
 mod third_party;
 mod workers;

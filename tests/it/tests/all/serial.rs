@@ -4,13 +4,14 @@ pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tidegate_rig::gateway::Gateway;
 use tidegate_rig::scratch::Scratch;
 
 use self::wire::{Device, Wire};
 use crate::binaries;
-use crate::setup::{beside_others, wait};
+use crate::setup::{alone, beside_others, wait};
 
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u16).to_be_bytes());
@@ -154,6 +155,29 @@ fn a_device_on_a_serial_line_is_a_client_of_its_own() {
     let (kind, body) = wire.devices[0].packets.pop_front().unwrap();
     assert!(kind == 0x32 && body.ends_with(b"open"), "{kind:x} {body:?}");
 
+    // What the gateway tells of the line.
+    let status = site.gateway.command(&["status", "--json"]).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let line = &status["lines"][0];
+    assert_eq!((&line["name"], &line["open"]), (&"plant".into(), &true.into()), "{line}");
+    assert!(
+        line["frames_in"].as_u64() > Some(3) && line["bytes_out"].as_u64() > Some(30),
+        "{line}"
+    );
+    let device = &line["devices"][0];
+    assert_eq!((&device["name"], &device["up"]), (&"pump-7".into(), &true.into()), "{line}");
+
+    // Nobody else is let in under its name, though nobody logs in on that listener; the device stays.
+    let other = std::process::Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-V", "5", "-i", "pump-7", "-t", "x", "-m", "mine"])
+        .output()
+        .unwrap();
+    assert!(!other.status.success(), "{other:?}");
+    wire.devices[0].say(&publish("sensors/pump-7/telemetry", 3, "22"));
+    wire.run_until("it is still there", |wire| !wire.devices[0].packets.is_empty());
+    assert_eq!(wire.devices[0].packets.pop_front(), Some((0x40, vec![0, 3])));
+    assert_eq!(wire.devices[0].ends, 0);
+
     // Under another name it is not let in, and told so; under its own it has its session.
     wire.devices[0].end();
     wire.devices[0].say(&connect("pump-8"));
@@ -166,6 +190,32 @@ fn a_device_on_a_serial_line_is_a_client_of_its_own() {
     let said = log.lines().find(|line| line.contains("reason=\"client-id\"")).unwrap();
     for part in ["peer=\"serial.plant:pump-7\"", "listener=\"serial.plant\"", "client=\"pump-8\""] {
         assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+/// The device has nothing to say meanwhile: the gateway has to call it.
+#[test]
+fn a_line_is_back_within_two_seconds_after_its_plug_was_pulled() {
+    let _machine = alone();
+    let site = site(r#""pump-7" = 9"#);
+    let mut wire = Wire::new(&site.port, &[9]);
+    assert!(!log_in(&mut wire, 0, "pump-7"));
+    for round in 1..=3 {
+        wire.unplug();
+        wait(&site.gateway, "the gateway notices", || {
+            let log = std::fs::read_to_string(site.gateway.log_file()).unwrap();
+            log.matches("serial line is lost").count() == round
+        });
+        let ups = wire.devices[0].ups;
+        let plugged = Instant::now();
+        wire.plug();
+        wire.run_until("a new session", |wire| wire.devices[0].ups > ups);
+        wire.devices[0].packets.clear();
+        assert!(log_in(&mut wire, 0, "pump-7"), "its session was kept");
+        wire.devices[0].say(&publish("sensors/pump-7/telemetry", 1, &format!("{round}")));
+        wire.run_until("a PUBACK", |wire| pubacks(&mut wire.devices[0]) == [1]);
+        let took = plugged.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?} in round {round}");
     }
 }
 
