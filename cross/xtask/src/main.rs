@@ -18,6 +18,7 @@ mod graph;
 mod guide;
 mod image;
 mod launch;
+mod order;
 mod progress;
 mod templates;
 mod toolchain;
@@ -66,6 +67,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
+        Command::Order => order::run(&workspace),
         Command::Book => book::build(&workspace),
         Command::Soak => launch::soak(&workspace, rest),
         Command::World => launch::world(&workspace, rest),
