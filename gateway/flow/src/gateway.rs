@@ -24,6 +24,7 @@ use tidegate_stream::{
 };
 use tidegate_uplink::{Action, UplinkEvent};
 
+use crate::ages::Ages;
 use crate::call::{Call, CallId, CallResult};
 use crate::clock::Now;
 use crate::events::Allowance;
@@ -286,6 +287,7 @@ pub struct Gateway {
     pub(crate) counters: Counters,
     /// From the arrival of a publish to its acknowledgement.
     pub(crate) ack_latency: Latency,
+    pub(crate) ages: Ages,
     pub(crate) scratch: Vec<u8>,
     outputs: VecDeque<Output>,
     released: Position,
@@ -442,6 +444,7 @@ impl Gateway {
             standstill: Standstill::default(),
             counters: Counters::default(),
             ack_latency: Latency::default(),
+            ages: Ages::default(),
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
@@ -535,6 +538,7 @@ impl Gateway {
         }
         if now.instant >= self.next_trim {
             if !self.stopping {
+                self.ages.note(now, &self.log);
                 self.note_sessions(now);
                 self.meet_clock(now);
                 self.note_schedules(now);

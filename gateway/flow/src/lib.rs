@@ -1,6 +1,7 @@
 //! The gateway as one value: topic to stream, stream to function, results and cursor in one
 //! commit, stream to uplink. No I/O: see [`Gateway`].
 
+mod ages;
 mod alias;
 mod answering;
 mod answers;

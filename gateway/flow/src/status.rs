@@ -31,6 +31,9 @@ pub struct Status {
     /// The devices that are known for their firmware; `None` as long as none has said anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetStatus>,
+    /// Firmware on its way to devices.
+    #[serde(default)]
+    pub firmware: FirmwareStatus,
     /// How long records take, hop by hop.
     pub latency: Vec<LatencyStatus>,
     /// The store.
@@ -279,6 +282,9 @@ pub struct ReaderStatus {
     pub next_seq: u64,
     /// Records between the cursor and the end of the stream.
     pub lag: u64,
+    /// Milliseconds that the oldest of them has waited at least; 0 when there is none.
+    #[serde(default)]
+    pub lag_ms: u64,
 }
 
 /// One function.
@@ -481,6 +487,43 @@ pub struct DiskStatus {
     /// How the flash wears; the shell adds it.
     #[serde(default)]
     pub wear: Option<WearStatus>,
+    /// Bytes of the file system of the store, and how many of them are free; the shell adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomStatus>,
+    /// How long writes with their syncs took; the shell adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syncs: Option<LatencyStatus>,
+}
+
+/// The file system that the store is on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomStatus {
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes that the daemon may still use.
+    pub free: u64,
+}
+
+/// Firmware on its way to devices.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirmwareStatus {
+    /// Devices that are known for their firmware.
+    pub devices: u64,
+    /// The campaigns, the newest first.
+    pub campaigns: Vec<CampaignFigures>,
+}
+
+/// A campaign in figures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CampaignFigures {
+    /// Its number.
+    pub campaign: u64,
+    /// Version of the release.
+    pub version: String,
+    /// `running`, `done`, `halted`, `cancelled` or `replaced`.
+    pub state: String,
+    /// Devices at each stage that one is at.
+    pub stages: Vec<(String, u64)>,
 }
 
 /// How the flash wears, since the daemon started.

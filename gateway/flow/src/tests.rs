@@ -25,6 +25,7 @@ mod schedules;
 mod sessions;
 mod setbacks;
 mod shared;
+mod stores;
 mod tidings;
 mod timers;
 mod twin;

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::export::CarriedRecord;
+use crate::reload::Reloading;
 
 /// Requests that may wait for the core; a further one waits to be queued. Each is under 200
 /// bytes, but for an import: the administration makes one of those at a time.
@@ -119,6 +120,13 @@ pub enum CoreRequest {
     },
     /// Something about the files of a folder.
     File(FileRequest),
+    /// Another configuration is to count.
+    Reload {
+        /// Which.
+        reload: Box<Reloading>,
+        /// Takes the end of it, or why nothing has changed.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// A pushed function is to come, change or go.
     Change {
         /// What is to happen.
@@ -528,6 +536,16 @@ impl CoreHandle {
     /// As [`CoreHandle::install`].
     pub async fn firmware(&self, ask: FirmwareAsk) -> Result<FirmwareAnswer, AskError> {
         let request = |reply| CoreRequest::Firmware { ask, reply };
+        self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
+    }
+
+    /// Lets another configuration count.
+    ///
+    /// # Errors
+    /// The core does not answer: it may count all the same. Or it refuses: nothing has changed.
+    pub(crate) async fn reload(&self, reload: Reloading) -> Result<(), AskError> {
+        let reload = Box::new(reload);
+        let request = |reply| CoreRequest::Reload { reload, reply };
         self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
     }
 

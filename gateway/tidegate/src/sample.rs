@@ -2,9 +2,10 @@
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FleetStatus, FolderStatus, FunctionStatus, LatencyStatus,
-    LineDeviceStatus, LineStatus, LossRange, LossReport, LossTotal, MetricStatus, ReaderStatus,
-    ScheduleStatus, SessionLossStatus, Status, StreamStatus, UplinkStatus, WearStatus,
+    BrokerStatus, CampaignFigures, DiskStatus, FirmwareStatus, FleetStatus, FolderStatus,
+    FunctionStatus, LatencyStatus, LineDeviceStatus, LineStatus, LossRange, LossReport, LossTotal,
+    MetricStatus, ReaderStatus, RoomStatus, ScheduleStatus, SessionLossStatus, Status,
+    StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -20,6 +21,7 @@ pub(crate) fn empty_status() -> Status {
         folders: Vec::new(),
         lines: Vec::new(),
         fleet: None,
+        firmware: FirmwareStatus::default(),
         latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
@@ -55,8 +57,13 @@ pub(crate) fn status() -> Status {
                 LossTotal { reason: "refused".into(), records: 1, bytes: 0 },
             ],
             readers: vec![
-                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0 },
-                ReaderStatus { name: "uplink/cloud".into(), next_seq: 901, lag: 100 },
+                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0, lag_ms: 0 },
+                ReaderStatus {
+                    name: "uplink/cloud".into(),
+                    next_seq: 901,
+                    lag: 100,
+                    lag_ms: 90_500,
+                },
             ],
         }],
         functions: vec![FunctionStatus {
@@ -147,6 +154,8 @@ pub(crate) fn status() -> Status {
                 endurance_bytes: Some(100_000_000_000_000),
                 life_years: Some(11.5),
             }),
+            room: Some(RoomStatus { size: 32_000_000_000, free: 4_000_000_000 }),
+            syncs: Some(times("write-and-sync", "")),
             ..DiskStatus::default()
         },
         folders: vec![FolderStatus {
@@ -158,16 +167,16 @@ pub(crate) fn status() -> Status {
         }],
         lines: vec![line()],
         fleet: Some(FleetStatus { devices: 4_096, made_room: 9, unremembered: 2 }),
-        latency: vec![LatencyStatus {
-            hop: "publish-to-ack".into(),
-            name: String::new(),
-            buckets: (0..=BOUNDS_US.len())
-                .map(|at| [3, 4, 1].get(at).copied().unwrap_or(0))
-                .collect(),
-            sum_us: 4_000,
-            p50_us: Some(500),
-            p99_us: Some(1_000),
-        }],
+        firmware: FirmwareStatus {
+            devices: 3,
+            campaigns: vec![CampaignFigures {
+                campaign: 2,
+                version: "1.4.0".into(),
+                state: "halted".into(),
+                stages: vec![("confirmed".into(), 1), ("failed".into(), 2)],
+            }],
+        },
+        latency: vec![times("publish-to-ack", "")],
         ..empty_status()
     }
 }
@@ -209,6 +218,18 @@ fn line() -> LineStatus {
         repeated_out: 4,
         resets: 2,
         devices: vec![pump, valve],
+    }
+}
+
+/// Eight times of a hop.
+fn times(hop: &str, name: &str) -> LatencyStatus {
+    LatencyStatus {
+        hop: hop.into(),
+        name: name.into(),
+        buckets: (0..=BOUNDS_US.len()).map(|at| [3, 4, 1].get(at).copied().unwrap_or(0)).collect(),
+        sum_us: 4_000,
+        p50_us: Some(500),
+        p99_us: Some(1_000),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn show(place: &Place, json: bool, out: &mut dyn Write) -> Result<(),
     write(&status, out)
 }
 
-fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     let up = span(status.uptime_ms);
     writeln!(out, "gateway {}, epoch {}, up {up}", status.gateway, status.epoch)?;
     writeln!(out, "disk    {}", disk(&status.disk))?;

@@ -15,7 +15,7 @@ use tidegate_flow::Login;
 
 use super::links::{Link, Origin};
 use super::{Core, clock};
-use crate::config::ListenerSettings;
+use crate::config::{ListenerSettings, SecuritySettings};
 use crate::links::{
     Addresses, Answer, Checked, Identity, Keys, News, Passwords, Rates, Reason, TurnedAway, Who,
 };
@@ -291,13 +291,22 @@ impl Core {
         self.work.notify_one();
     }
 
-    /// Certificates, users or rules have changed.
+    /// Certificates or users have changed.
     pub(crate) fn take_news(self: &Rc<Self>, news: News) {
         self.door.keys.replace(news.keys);
-        if let Some(policy) = news.policy {
-            self.door.policy.replace(Some(policy));
-        }
         tokio::task::spawn_local(judge_again(self.clone()));
+    }
+
+    /// Rules or limits have changed.
+    pub(crate) fn take_security(self: &Rc<Self>, security: &SecuritySettings) {
+        let limits = &security.limits;
+        self.door.addresses.set_limits(limits.clone());
+        self.door.client_connects.set(limits.connects_per_minute_per_client);
+        self.door.user_failures.set(limits.failed_logins_per_minute_per_user);
+        self.door.policy.replace(security.policy.clone());
+        if self.door.requires_login {
+            tokio::task::spawn_local(judge_again(self.clone()));
+        }
     }
 }
 

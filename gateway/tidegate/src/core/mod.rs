@@ -17,8 +17,10 @@ mod imports;
 mod links;
 mod logins;
 mod pump;
+mod reload;
 mod requests;
 mod serial;
+mod sync_times;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -35,6 +37,7 @@ use tidegate_flow::{CallId, CallResult, Gateway, Now};
 use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
 
+pub(crate) use assembly::load as load_module;
 pub use assembly::run;
 
 use crate::links::{Checked, News};
@@ -52,7 +55,7 @@ pub(crate) enum Event {
     NotStarted(usize, String),
     /// A password has been checked.
     Checked(Checked),
-    /// Certificates, users or rules have changed.
+    /// Certificates or users have changed.
     News(Box<News>),
     /// A block of firmware has been read, or cannot be.
     Block(tidegate_firmware::Read, Result<Vec<u8>, String>),
