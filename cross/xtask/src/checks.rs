@@ -31,6 +31,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         ("openssl", "openssl"),
         // Between QEMU's network and the gateway.
         ("socat", "socat"),
+        // For the rules of alerts, and the format of /metrics.
+        ("promtool", "prometheus"),
     ])?;
     debian::ensure(debian::SINKS)?;
     if debian::is_root() {

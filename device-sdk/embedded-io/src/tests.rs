@@ -108,7 +108,9 @@ fn a_client_on_a_line_is_carried_to_the_gateway_and_back() {
             assert_eq!(gateway.send(tidegate_mqtt::MQTT, answer), Ok(answer.len()));
         }
     }
-    assert_eq!((&acknowledged[..], ups), (&[(1, 0)][..], 1));
+    assert_eq!(acknowledged, [(1, 0)]);
+    // The gateway's call and the device's first word may cross: then sessions follow each other.
+    assert!(ups > 0 && link.is_up());
     assert!(client.is_settled());
 }
 

@@ -102,10 +102,16 @@ pub struct Counters {
     pub again: u32,
     /// Frames that were sent again.
     pub resent: u32,
-    /// Time-outs.
-    pub time_outs: u32,
     /// Messages that were too long, or loose ones that had no room.
     pub dropped: u32,
+}
+
+/// What of [`Counters`] is counted here.
+struct Heard {
+    frames: u32,
+    garbage: u32,
+    strange: u32,
+    again: u32,
 }
 
 /// An [`Event`] that nobody has taken yet. [`Said::Nothing`] is 0 in memory.
@@ -180,7 +186,7 @@ pub struct Link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> {
     turn: Option<u8>,
     /// Gateway: the device has given the turn back.
     turn_back: bool,
-    counters: Counters,
+    heard_so_far: Heard,
 }
 
 impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, WINDOW, MESSAGE> {
@@ -218,15 +224,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             hailed: None,
             turn: None,
             turn_back: false,
-            counters: Counters {
-                frames: 0,
-                garbage: 0,
-                strange: 0,
-                again: 0,
-                resent: 0,
-                time_outs: 0,
-                dropped: 0,
-            },
+            heard_so_far: Heard { frames: 0, garbage: 0, strange: 0, again: 0 },
         }
     }
 
@@ -257,8 +255,9 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     /// What has gone through.
     #[must_use]
     pub fn counters(&self) -> Counters {
+        let Heard { frames, garbage, strange, again } = self.heard_so_far;
         let (dropped, resent) = (self.receiving.dropped, self.sending.resent);
-        Counters { dropped, resent, ..self.counters }
+        Counters { frames, garbage, strange, again, resent, dropped }
     }
 
     /// Bytes of the longest message that takes one frame; `None` without a session.
@@ -446,12 +445,10 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             return;
         }
         let free = self.config.turns == Turns::Free;
-        if free && self.sending.deadline().is_some_and(|deadline| now >= deadline) {
-            self.count(|counters| &mut counters.time_outs);
-            if !self.sending.strike(now, false) {
-                self.end_session(now, Why::Strikes);
-                return;
-            }
+        let late = free && self.sending.deadline().is_some_and(|deadline| now >= deadline);
+        if late && !self.sending.strike(now, false) {
+            self.end_session(now, Why::Strikes);
+            return;
         }
         let starved = self.sending.is_starved();
         let starved = starved && now >= self.pinged.after(self.sending.time_out());
@@ -496,8 +493,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         }
     }
 
-    fn count(&mut self, which: impl Fn(&mut Counters) -> &mut u32) {
-        let counter = which(&mut self.counters);
+    fn count(&mut self, which: impl Fn(&mut Heard) -> &mut u32) {
+        let counter = which(&mut self.heard_so_far);
         *counter = counter.saturating_add(1);
     }
 }

@@ -39,9 +39,9 @@ impl Gateway {
             functions: self.present().map(|(_, run)| self.function_status(now, run)).collect(),
             uplinks: self.present_uplinks().map(|run| self.uplink_status(now, run)).collect(),
             folders: self.files.status(),
+            firmware: self.firmware_figures(),
             lines: Vec::new(),
             fleet: self.fleet_status(),
-            firmware: self.firmware_figures(),
             latency: self.latencies(),
             disk: DiskStatus {
                 segments: log.segments as u64,
@@ -116,10 +116,7 @@ impl Gateway {
             let (campaign, version, state) = (campaign.campaign, campaign.version, campaign.state);
             CampaignFigures { campaign, version, state, stages: stages.into_iter().collect() }
         };
-        FirmwareStatus {
-            devices: self.devices().len() as u64,
-            campaigns: self.campaigns().into_iter().map(figures).collect(),
-        }
+        FirmwareStatus { campaigns: self.campaigns().into_iter().map(figures).collect() }
     }
 
     /// The functions that there are, with their indices.

@@ -25,15 +25,15 @@ pub struct Status {
     /// One entry for each folder whose files become records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<FolderStatus>,
+    /// Firmware on its way to devices.
+    #[serde(default)]
+    pub firmware: FirmwareStatus,
     /// One entry for each serial line. The shell keeps them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<LineStatus>,
     /// The devices that are known for their firmware; `None` as long as none has said anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetStatus>,
-    /// Firmware on its way to devices.
-    #[serde(default)]
-    pub firmware: FirmwareStatus,
     /// How long records take, hop by hop.
     pub latency: Vec<LatencyStatus>,
     /// The store.
@@ -507,8 +507,6 @@ pub struct RoomStatus {
 /// Firmware on its way to devices.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FirmwareStatus {
-    /// Devices that are known for their firmware.
-    pub devices: u64,
     /// The campaigns, the newest first.
     pub campaigns: Vec<CampaignFigures>,
 }

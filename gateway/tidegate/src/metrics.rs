@@ -66,8 +66,6 @@ fn histogram(page: &mut Page, name: &str, own: &[(&str, &str)], times: &LatencyS
 }
 
 fn firmware(page: &mut Page, firmware: &FirmwareStatus) {
-    page.gauge("tidegate_firmware_devices", "Devices that are known for their firmware.")
-        .sample(&[], firmware.devices);
     let help = "1 for the state that a campaign of firmware is in.";
     let family = page.gauge("tidegate_firmware_campaign_state", help);
     for one in &firmware.campaigns {

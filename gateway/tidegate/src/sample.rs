@@ -19,9 +19,9 @@ pub(crate) fn empty_status() -> Status {
         functions: Vec::new(),
         uplinks: Vec::new(),
         folders: Vec::new(),
+        firmware: FirmwareStatus::default(),
         lines: Vec::new(),
         fleet: None,
-        firmware: FirmwareStatus::default(),
         latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
@@ -165,10 +165,7 @@ pub(crate) fn status() -> Status {
             refused: 1,
             last_failure: Some("a.csv: has 300000 bytes; max_file allows 262144".into()),
         }],
-        lines: vec![line()],
-        fleet: Some(FleetStatus { devices: 4_096, made_room: 9, unremembered: 2 }),
         firmware: FirmwareStatus {
-            devices: 3,
             campaigns: vec![CampaignFigures {
                 campaign: 2,
                 version: "1.4.0".into(),
@@ -177,7 +174,21 @@ pub(crate) fn status() -> Status {
             }],
         },
         latency: vec![times("publish-to-ack", "")],
+        lines: vec![line()],
+        fleet: Some(FleetStatus { devices: 4_096, made_room: 9, unremembered: 2 }),
         ..empty_status()
+    }
+}
+
+/// Eight times of a hop.
+fn times(hop: &str, name: &str) -> LatencyStatus {
+    LatencyStatus {
+        hop: hop.into(),
+        name: name.into(),
+        buckets: (0..=BOUNDS_US.len()).map(|at| [3, 4, 1].get(at).copied().unwrap_or(0)).collect(),
+        sum_us: 4_000,
+        p50_us: Some(500),
+        p99_us: Some(1_000),
     }
 }
 
@@ -218,18 +229,6 @@ fn line() -> LineStatus {
         repeated_out: 4,
         resets: 2,
         devices: vec![pump, valve],
-    }
-}
-
-/// Eight times of a hop.
-fn times(hop: &str, name: &str) -> LatencyStatus {
-    LatencyStatus {
-        hop: hop.into(),
-        name: name.into(),
-        buckets: (0..=BOUNDS_US.len()).map(|at| [3, 4, 1].get(at).copied().unwrap_or(0)).collect(),
-        sum_us: 4_000,
-        p50_us: Some(500),
-        p99_us: Some(1_000),
     }
 }
 

@@ -96,8 +96,8 @@ pub(super) struct Fleet {
     pub(super) most_at_a_time: usize,
     /// Messages as they arrive, if somebody wants them: whether from a device, when, what.
     pub(super) record: Option<Vec<(bool, u64, Vec<u8>)>>,
-    /// What the gateway says, if it is to go nowhere else.
-    pub(super) answers: Option<Vec<Vec<u8>>>,
+    /// What the gateway says and when it would arrive, if it is to go nowhere else.
+    pub(super) answers: Option<Vec<(u64, Vec<u8>)>>,
     /// What devices say, if it is to go nowhere else.
     pub(super) heard: Option<Vec<(Arc<str>, Vec<u8>)>>,
 }
@@ -319,7 +319,7 @@ impl Fleet {
 
     fn send(&mut self, letter: Letter, delay: u64) {
         if let Some(answers) = &mut self.answers {
-            return answers.push(letter.bytes);
+            return answers.push((self.ms + delay, letter.bytes));
         }
         *self.sent.entry(letter.device.clone()).or_default() += letter.bytes.len() as u64;
         if let Some(cable) = self.cables.get_mut(&letter.device) {
