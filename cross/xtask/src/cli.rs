@@ -153,8 +153,9 @@ Example:
 ";
 
 const FIRMWARE: &str = "\
-Builds the firmware under firmware-examples and prints the folder that it is in. Needs the core library for
-thumbv7em-none-eabihf: of the active toolchain, else by rustup, else from Debian's Rust packages, unpacked
+Builds the firmware under firmware-examples to target/firmware, prints that folder, and fails when a program takes more
+than the budget in its memory.x. Needs the core library for thumbv7em-none-eabihf, thumbv6m-none-eabi and
+riscv32imac-unknown-none-elf: of the active toolchain, else by rustup, else from Debian's Rust packages, unpacked
 under target/toolchain.
 
 Usage: cargo xtask firmware

@@ -5,6 +5,7 @@
 //! standard output belongs to the command.
 
 mod book;
+mod budget;
 mod checks;
 mod cli;
 mod clients;
