@@ -28,9 +28,10 @@ const RELOAD_EVERY: Duration = Duration::from_secs(7);
 /// Between two cuts of the devices' link, and of the uplink.
 const CUT_EVERY: Duration = Duration::from_secs(23);
 const CUT_FOR: Duration = Duration::from_millis(700);
-/// Before memory is judged: tables and buffers have the size that they need.
+/// Before memory is judged: tables and buffers have the size that they need. They have it once each disturbance
+/// has come a few times, with what piles up meanwhile: the third cut was the last one that memory rose with.
 const WARM_UP: f64 = 0.25;
-const LEAST_WARM_UP: Duration = Duration::from_secs(30);
+const LEAST_WARM_UP: Duration = Duration::from_secs(4 * CUT_EVERY.as_secs());
 /// Until everything has come through at the end.
 const CATCH_UP: Duration = Duration::from_secs(120);
 /// What a load leaves behind is closed by then.
