@@ -19,6 +19,8 @@ use std::process::Command;
 const SHIPPED: &str = "dist";
 /// The same program, quicker to build.
 const QUICK: &str = "thin";
+/// The same, hardly optimised.
+const TRIED: &str = "proof";
 /// Wakes cargo-zigbuild up; there is no other sign of it.
 const ZIGBUILD: &str = "cargo-zigbuild";
 
@@ -29,6 +31,8 @@ pub(crate) enum Care {
     Shipped,
     /// To try it.
     Quick,
+    /// For tests on other machines.
+    Tried,
 }
 
 impl Care {
@@ -36,6 +40,7 @@ impl Care {
         match self {
             Self::Shipped => SHIPPED,
             Self::Quick => QUICK,
+            Self::Tried => TRIED,
         }
     }
 }

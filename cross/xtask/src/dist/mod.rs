@@ -16,6 +16,7 @@ mod contents;
 pub(crate) mod crates;
 mod deb;
 mod elf;
+pub(crate) mod proof;
 mod target;
 
 use crate::cli::Usage;
