@@ -36,6 +36,7 @@
 ;;       random starts with a new step
 ;;   17  log takes any level and any text
 ;;   18  secret_get of a name that is not granted is -1, and writes nothing
+;;   19  json_find says where values are, and writes nothing for what is no JSON
 (module
   (import "tg1" "kv_get" (func $kv_get (param i32 i32 i32 i32) (result i32)))
   (import "tg1" "kv_scan" (func $kv_scan (param i32 i32 i32 i32 i32 i32) (result i32)))
@@ -43,10 +44,14 @@
   (import "tg1" "random" (func $random (param i32 i32) (result i32)))
   (import "tg1" "log" (func $log (param i32 i32 i32)))
   (import "tg1" "secret_get" (func $secret_get (param i32 i32 i32 i32) (result i32)))
+  (import "tg1" "json_find" (func $json_find (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
 
   ;; 0: texts. 1024: results of imports. 2048: the output frame. 65536 on: the input buffer.
   (data (i32.const 0) "ab/b/1b/2cmissing")
+  ;; 512: a JSON text. 576: the paths `b.c` and `x`. 592: their names.
+  (data (i32.const 512) "{\22a\22:1,\22b\22:{\22c\22:[2]}}")
+  (data (i32.const 576) "\50\02\00\00\03\00\00\00\53\02\00\00\01\00\00\00b.cx")
   (global $a i32 (i32.const 0))
   (global $b/ i32 (i32.const 1))
   (global $b/1 i32 (i32.const 3))
@@ -194,6 +199,16 @@
     (if (i32.ne (i32.load (global.get $result)) (i32.const 0xeeeeeeee)) (then (return (i32.const 18))))
     (if (i32.ne (call $secret_get (i32.const -1) (i32.const 7) (global.get $result) (i32.const 64)) (i32.const -14))
       (then (return (i32.const 18))))
+    (if (i32.ne (call $json_find (i32.const 512) (i32.const 20) (i32.const 576) (i32.const 2) (global.get $result)) (i32.const -22))
+      (then (return (i32.const 19))))
+    (if (i32.ne (i32.load (global.get $result)) (i32.const 0xeeeeeeee)) (then (return (i32.const 19))))
+    (if (i32.ne (call $json_find (i32.const 512) (i32.const 21) (i32.const -1) (i32.const 2) (global.get $result)) (i32.const -14))
+      (then (return (i32.const 19))))
+    (if (call $json_find (i32.const 512) (i32.const 21) (i32.const 576) (i32.const 2) (global.get $result))
+      (then (return (i32.const 19))))
+    ;; 16 to 19, and nowhere
+    (if (i64.ne (i64.load (global.get $result)) (i64.const 0x1300000010)) (then (return (i32.const 19))))
+    (if (i64.ne (i64.load offset=8 (global.get $result)) (i64.const 0)) (then (return (i32.const 19))))
     (i32.const 0))
 
   ;; SplitMix64

@@ -30,6 +30,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         ("mosquitto", "mosquitto"),
         ("mosquitto_pub", "mosquitto-clients"),
         ("openssl", "openssl"),
+        // For the rules of alerts, and the format of /metrics.
+        ("promtool", "prometheus"),
     ])?;
     debian::ensure(debian::SINKS)?;
     if debian::is_root() {
@@ -74,6 +76,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let templates = as_root(templates::build(workspace), "no templates of functions")?;
     // As root they must be there; for others, the tests of devices are skipped.
     let firmware = as_root(device::firmware(workspace), "no firmware of the examples")?;
+    if let Some(mut crates) = as_root(device::crates(workspace), "no crates for devices")? {
+        check("the crates for devices, with all features", &mut crates)?;
+    }
     let emulator = as_root(emulator::find(workspace), "no emulator of devices")?;
     if let Some(mut sizes) = as_root(launch::sizes(workspace), "no sizes of programs for devices")?
     {

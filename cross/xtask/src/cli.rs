@@ -9,6 +9,7 @@ pub(crate) enum Command {
     Demo,
     Test,
     Bench,
+    Soak,
     World,
     Wasm,
     Firmware,
@@ -20,10 +21,11 @@ pub(crate) enum Command {
     Vm,
 }
 
-const COMMANDS: [(&str, Command, &str); 12] = [
+const COMMANDS: [(&str, Command, &str); 13] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
+    ("soak", Command::Soak, SOAK),
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
     ("firmware", Command::Firmware, FIRMWARE),
@@ -43,6 +45,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   demo    build everything and show the gateway at work, with an outage in the middle
   test    set up the machine and run every test that CI runs
   bench   side-by-side benchmarks against a peer
+  soak    a gateway under load for an hour, reloaded and cut off, judged at the end
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
   firmware  build the firmware of the examples
@@ -94,6 +97,19 @@ Examples:
   cargo xtask bench uplink --json
   cargo xtask bench device --json        flash and memory that devices need, time of a verification
   cargo xtask bench serial --json        how much of a serial line is payload
+";
+
+const SOAK: &str = "\
+Builds the gateway, the rig and the example function, and loads the gateway with 2,000 readings a
+second, while its configuration is read again, functions are replaced and links are cut. Judged: its
+memory is flat after the warm-up, its files are closed, its log has no ERROR, and every reading that
+it acknowledged has come through once. Exit code 1 when that is not so.
+
+Usage: cargo xtask soak [--minutes N] [--json] [--keep DIR]
+
+Examples:
+  cargo xtask soak --minutes 60
+  cargo xtask soak --minutes 3 --json
 ";
 
 const WORLD: &str = "\

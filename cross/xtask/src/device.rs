@@ -23,6 +23,32 @@ pub(crate) fn firmware(workspace: &Workspace) -> Result<PathBuf> {
     build_in(workspace, FIRMWARE, "building the firmware of the examples")
 }
 
+/// The crates that devices link.
+const CRATES: [&str; 8] = [
+    "tidegate-wire",
+    "tidegate-link",
+    "tidegate-mqtt",
+    "tidegate-telemetry",
+    "tidegate-boot",
+    "tidegate-agent",
+    "tidegate-embedded-io",
+    "tidegate-embassy",
+];
+
+/// A command that checks whether the crates for devices compile for one, with all their features.
+pub(crate) fn crates(workspace: &Workspace) -> Result<Command> {
+    let toolchain = Toolchain::find(workspace, &DEVICE)?;
+    let (mut cargo, extra) = toolchain.cargo(workspace, &DEVICE);
+    cargo
+        .args(["check", "--locked", "--lib", "--all-features", "--target", DEVICE.name])
+        .args(extra)
+        .args(CRATES.iter().flat_map(|name| ["--package", *name]))
+        .env("CARGO_TARGET_DIR", workspace.target().join("device"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    Ok(cargo)
+}
+
 /// The tests of those parts of the firmware that run on the host as well.
 pub(crate) fn host_tests(workspace: &Workspace) -> Command {
     let mut cargo = workspace.cargo();

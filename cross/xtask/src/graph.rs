@@ -15,10 +15,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-mqtt", &["tidegate-link", "tidegate-wire"]),
     ("tidegate-patch", &[]),
     ("tidegate-telemetry", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
+    ("tidegate-embedded-io", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
+    ("tidegate-embassy", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
     ("tidegate-fixtures", &[]),
-    ("tidegate-runtime", &["tidegate-abi"]),
+    ("tidegate-runtime", &["tidegate-abi", "tidegate-guest"]),
     ("tidegate-uplink", &["tidegate-stream", "tidegate-wire"]),
     ("tidegate-firmware", &["tidegate-wire"]),
     (

@@ -29,6 +29,16 @@ pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCo
     become_it(command.args(arguments))
 }
 
+/// A gateway under load for long, judged.
+pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    let functions = wasm::build(workspace)?;
+    build(workspace, RELEASE, &["tidegate", "tidegate-rig"], &[])?;
+    let mut command = Command::new(workspace.binary(RELEASE, "tidegate-rig"));
+    command.arg("soak");
+    with_gateway(workspace, RELEASE, &functions, &mut command);
+    become_it(command.args(arguments))
+}
+
 /// A benchmark beside a peer.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     if arguments.first().is_some_and(|name| name == "device") {

@@ -67,6 +67,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
         Command::Book => book::build(&workspace),
+        Command::Soak => launch::soak(&workspace, rest),
         Command::World => launch::world(&workspace, rest),
     }
 }

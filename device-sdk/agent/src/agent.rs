@@ -28,6 +28,7 @@ pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Whether the gateway may say when a release that waits to be asked is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Obedience {
     /// Only the application says it ([`Agent::apply`]).
     Application,
@@ -60,6 +61,7 @@ pub struct Config<'l> {
 
 /// What the main loop has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Next {
     /// Call [`Agent::poll`] again soon.
     Work,

@@ -2,6 +2,7 @@
 
 /// Milliseconds since the device's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Millis(pub u64);
 
 impl Millis {
@@ -34,6 +35,7 @@ const DAY: u64 = 24 * 3_600 * 1_000;
 
 /// Limits of a day. They begin anew with a start, which no gateway can force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Budget {
     /// Pages that may be erased for releases.
     pub erases: u32,

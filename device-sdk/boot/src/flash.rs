@@ -15,6 +15,16 @@ const PIECE: usize = 128;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FlashFailed(NonZeroU32);
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for FlashFailed {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        match self.cause() {
+            Cause::Driver(_) => defmt::write!(f, "FlashFailed(driver, {=u32})", self.0.get()),
+            Cause::ReadBack { at } => defmt::write!(f, "FlashFailed(read back at {=u32:x})", at),
+        }
+    }
+}
+
 /// Why a flash has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {

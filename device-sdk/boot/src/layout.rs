@@ -11,6 +11,7 @@ pub(crate) const JOURNAL: u32 = 1_280;
 
 /// Bytes from one offset to, not including, another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Region {
     /// The first.
     pub from: u32,
@@ -32,6 +33,7 @@ impl Region {
 
 /// How a part gets a new image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Kind {
     /// It runs at A; images are exchanged with B.
     Swapped,
@@ -75,6 +77,7 @@ pub struct Layout<'l> {
 
 /// What is wrong with a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum LayoutError {
     /// A region is empty, too small, or not whole units or pages.
     Region(Region),

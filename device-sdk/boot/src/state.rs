@@ -16,6 +16,7 @@ const NO_LEDGER: u8 = 255;
 
 /// What a device is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Phase {
     /// Nothing that the bootloader has to do with.
     Idle,
@@ -31,6 +32,7 @@ pub enum Phase {
 
 /// How the last release ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Outcome {
     /// There was none.
     None,

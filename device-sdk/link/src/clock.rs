@@ -10,6 +10,7 @@ const DRIFT_SHIFT: u32 = 14;
 
 /// How good a time is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TimeQuality {
     /// It is off by at most this, as long as the other side's clock is right.
     pub error: Micros,

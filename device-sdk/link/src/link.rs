@@ -24,6 +24,7 @@ const TURN_FRAMES: u8 = 8;
 
 /// Who may speak when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Turns {
     /// A line of its own: both sides, whenever they want.
     Free,
@@ -33,6 +34,7 @@ pub enum Turns {
 
 /// What a link is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
     /// Which side.
     pub role: Role,
@@ -52,6 +54,7 @@ impl Config {
 
 /// Why a session has ended. What was not acknowledged may have arrived or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Why {
     /// Nothing was heard for 15 s.
     Silence,
@@ -63,6 +66,7 @@ pub enum Why {
 
 /// What has become of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {
     /// A session has begun: messages go through.
     Up,
@@ -72,6 +76,7 @@ pub enum Event {
 
 /// Why a message is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SendError {
     /// There is no session: wait for [`Event::Up`].
     Down,
@@ -85,17 +90,28 @@ pub enum SendError {
 
 /// What has gone through, and what has not. They stop at their greatest value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counters {
     /// Frames of this session that came in.
     pub frames: u32,
-    /// Bytes that were no frame, frames with a wrong CRC or of another session.
+    /// Bytes that were no frame, whoever they were for.
     pub garbage: u32,
+    /// Frames with a wrong CRC or of another session.
+    pub strange: u32,
     /// Frames that came again.
     pub again: u32,
-    /// Time-outs.
-    pub time_outs: u32,
+    /// Frames that were sent again.
+    pub resent: u32,
     /// Messages that were too long, or loose ones that had no room.
     pub dropped: u32,
+}
+
+/// What of [`Counters`] is counted here.
+struct Heard {
+    frames: u32,
+    garbage: u32,
+    strange: u32,
+    again: u32,
 }
 
 /// An [`Event`] that nobody has taken yet. [`Said::Nothing`] is 0 in memory.
@@ -170,7 +186,7 @@ pub struct Link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> {
     turn: Option<u8>,
     /// Gateway: the device has given the turn back.
     turn_back: bool,
-    counters: Counters,
+    heard_so_far: Heard,
 }
 
 impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, WINDOW, MESSAGE> {
@@ -208,7 +224,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             hailed: None,
             turn: None,
             turn_back: false,
-            counters: Counters { frames: 0, garbage: 0, again: 0, time_outs: 0, dropped: 0 },
+            heard_so_far: Heard { frames: 0, garbage: 0, strange: 0, again: 0 },
         }
     }
 
@@ -239,7 +255,9 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     /// What has gone through.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { dropped: self.receiving.dropped, ..self.counters }
+        let Heard { frames, garbage, strange, again } = self.heard_so_far;
+        let (dropped, resent) = (self.receiving.dropped, self.sending.resent);
+        Counters { frames, garbage, strange, again, resent, dropped }
     }
 
     /// Bytes of the longest message that takes one frame; `None` without a session.
@@ -427,12 +445,10 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             return;
         }
         let free = self.config.turns == Turns::Free;
-        if free && self.sending.deadline().is_some_and(|deadline| now >= deadline) {
-            self.count(|counters| &mut counters.time_outs);
-            if !self.sending.strike(now, false) {
-                self.end_session(now, Why::Strikes);
-                return;
-            }
+        let late = free && self.sending.deadline().is_some_and(|deadline| now >= deadline);
+        if late && !self.sending.strike(now, false) {
+            self.end_session(now, Why::Strikes);
+            return;
         }
         let starved = self.sending.is_starved();
         let starved = starved && now >= self.pinged.after(self.sending.time_out());
@@ -477,8 +493,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         }
     }
 
-    fn count(&mut self, which: impl Fn(&mut Counters) -> &mut u32) {
-        let counter = which(&mut self.counters);
+    fn count(&mut self, which: impl Fn(&mut Heard) -> &mut u32) {
+        let counter = which(&mut self.heard_so_far);
         *counter = counter.saturating_add(1);
     }
 }

@@ -2,6 +2,7 @@
 
 /// Microseconds since a moment of the caller's choice. It never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Micros(pub u64);
 
 impl Micros {

@@ -5,6 +5,7 @@
 
 /// A message that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Message<'a> {
     /// On which channel, 1 to 15.
     pub channel: u8,

@@ -59,6 +59,8 @@ pub(crate) struct Sending<const FRAME: usize, const WINDOW: usize> {
     strikes: u8,
     /// When the oldest frame's time-out began.
     waiting_since: Micros,
+    /// Frames that were sent again.
+    pub(crate) resent: u32,
 }
 
 impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
@@ -84,6 +86,7 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
             trip: RoundTrip { smoothed: None, deviation: 0 },
             strikes: 0,
             waiting_since: Micros(0),
+            resent: 0,
         }
     }
 
@@ -187,6 +190,8 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
         let order = self.order;
         self.order += 1;
         let seq = self.base.wrapping_add(n as u8);
+        let again = u32::from(self.slot_mut(n)?.again);
+        self.resent = self.resent.saturating_add(again);
         let slot = self.slot_mut(n)?;
         (slot.state, slot.at, slot.order) = (State::Sent, now, order);
         let payload = slot.payload.get(..slot.length)?;

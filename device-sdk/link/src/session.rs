@@ -14,6 +14,7 @@ const OPEN_DOUBLED: u8 = 2;
 
 /// Which side of a link this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Role {
     /// Opens sessions.
     Device,

@@ -164,20 +164,23 @@ fn messages_of_any_size_go_through_both_ways_in_order() {
         check_order(received);
     }
     assert_eq!((pair.device.ended.len(), pair.gateway.ended.len()), (0, 0));
-    assert_eq!(pair.device.link.counters().time_outs, 0);
+    let counters = pair.device.link.counters();
+    assert_eq!((counters.resent, counters.strange), (0, 0));
 }
 
 /// Lost, changed, doubled, held up and made-up bytes, then a clean line.
 #[test]
 fn on_a_bad_line_each_session_keeps_its_order_and_a_clean_line_heals_it() {
     let mut sessions = 0;
-    let mut again = 0;
+    let (mut again, mut resent, mut strange) = (0, 0, 0);
     for seed in 0..60 {
         let rate = [50, 300, 1_000, 4_000][seed as usize % 4];
         let mut pair = Pair::new(seed, Faults::all(rate));
         pair.queue(40, 600);
         pair.run(40_000_000);
         again += pair.device.link.counters().again;
+        resent += pair.gateway.link.counters().resent;
+        strange += pair.device.link.counters().strange;
         sessions += pair.device.sessions;
         let clean = |line: &mut Line, seed| {
             let mut new = Line::new(115_200, Faults::default(), seed);
@@ -197,6 +200,7 @@ fn on_a_bad_line_each_session_keeps_its_order_and_a_clean_line_heals_it() {
     }
     assert!(sessions > 60, "no session was lost: the lines are too good to show anything");
     assert!(again > 0, "no frame came twice");
+    assert!(resent > 0 && strange > 0, "{resent} sent again, {strange} damaged");
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl<'c> Config<'c> {
 
 /// Why a connection is over. The transport's should be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Why {
     /// What came is no MQTT 5, or nothing that a server may send to this client.
     Malformed,
@@ -65,6 +66,7 @@ pub enum Why {
 
 /// A message of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Message<'a> {
     /// Where it was published.
     pub topic: &'a str,
@@ -80,6 +82,7 @@ pub struct Message<'a> {
 
 /// What has become of a connection, or has come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event<'a> {
     /// The server has let the client in.
     Up {

@@ -14,6 +14,7 @@ const MOST_WAIT: Micros = Micros::from_millis(30_000);
 
 /// What has come in from a link.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Incoming<'a> {
     /// Something of the client.
     Mqtt(Event<'a>),

@@ -6,6 +6,7 @@ use crate::packet::{self, Out, length_bytes, property};
 
 /// What becomes of a message that is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Qos {
     /// It may be lost.
     AtMostOnce,
@@ -52,6 +53,7 @@ impl<'a> Publish<'a> {
 
 /// Why a message is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PublishError {
     /// There is no room until others are acknowledged.
     Full,

@@ -45,11 +45,13 @@ pub fn changed(image: &[u8], seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut changed = image.to_vec();
     for _ in 0..20 {
-        let at = random.below(changed.len() - 64);
+        let at = random.below(changed.len().saturating_sub(64).max(1));
         match random.below(3) {
             0 => changed[at] ^= 0x5a,
             1 => drop(changed.splice(at..at, random.bytes(12))),
-            _ => drop(changed.drain(at..at + 8)),
+            // A small image stays one.
+            _ if changed.len() > 64 => drop(changed.drain(at..at + 8)),
+            _ => changed[at] ^= 0x5a,
         }
     }
     changed

@@ -1,5 +1,5 @@
 //! What a device says over its MQTT client: records with a schema, as CBOR or JSON, in a queue that is
-//! bounded; commands with replies; log lines. `no_std`, no allocation.
+//! bounded; commands with replies; log lines; its twin; when it sleeps. `no_std`, no allocation.
 //!
 //! ```
 //! use tidegate_mqtt::{Client, Config, Qos};
@@ -34,9 +34,10 @@
 //! # assert_eq!(Reading::SCHEMA, "reading/1");
 //! ```
 //!
-//! A device that sleeps most of the time measures into the queue, and now and then: connects, flushes
-//! until queue and client are settled ([`tidegate_mqtt::Client::is_settled`]), leaves
-//! ([`tidegate_mqtt::Client::leave`]) and sleeps. Its session waits for it at the gateway, commands with it.
+//! A device that sleeps most of the time measures into the queue, and now and then connects, flushes, leaves
+//! and sleeps: [`Duty`] says when. Its session waits for it at the gateway, commands with it.
+//!
+//! What a device should be like, and says that it is like, is its [`Twin`].
 //!
 //! Invariants:
 //! - A record is in the queue whole or not at all, and records leave it in their order.
@@ -48,16 +49,23 @@
 #[cfg(test)]
 extern crate std;
 
+mod duty;
 mod form;
 mod log;
 mod queue;
 mod record;
 mod reply;
 mod time;
+mod twin;
 
+#[cfg(test)]
+mod tests;
+
+pub use duty::{Duty, Rhythm, Step};
 pub use form::{Cbor, Form, Format, Json};
 pub use log::{Level, Log};
 pub use queue::{Overflow, Queue};
 pub use record::{Fixed, Record, Value};
 pub use reply::ReplyTo;
 pub use time::Time;
+pub use twin::{Change, Property, Twin};

@@ -9,6 +9,7 @@ use crate::time::Time;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Level {
     /// Somebody has to act.
     Error,
@@ -35,7 +36,7 @@ impl Level {
 const MOST: usize = 160;
 
 /// Lines that wait, the oldest go first when there is no room. A line is
-/// `{"level":"warn","time":null,"text":"..."}`.
+/// `{"level":"warn","time":null,"text":"..."}`, with `"dropped":3` when so many were dropped since the start.
 #[derive(Debug)]
 pub struct Log<'b> {
     queue: Queue<'b>,
@@ -67,6 +68,10 @@ impl<'b> Log<'b> {
         time.write(&mut form);
         form.name("text");
         form.text(text);
+        if self.queue.dropped() > 0 {
+            form.name("dropped");
+            form.uint(self.queue.dropped().into());
+        }
         // Where it is too long, nothing is left of it; the queue counts what it cannot hold.
         let length = form.end().unwrap_or(usize::MAX);
         match bytes.get(..length) {
@@ -104,6 +109,7 @@ mod tests {
         log.set_level(Level::Debug);
         log.say(Level::Debug, Time::unknown(), "now");
         log.queue.pop();
-        assert!(log.queue.front().unwrap().ends_with(b"\"now\"}"));
+        // Whoever reads it learns that one is missing.
+        assert!(log.queue.front().unwrap().ends_with(b"\"now\",\"dropped\":1}"));
     }
 }

@@ -7,6 +7,7 @@ use crate::record::Record;
 
 /// What goes when there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Overflow {
     /// What has waited longest.
     DropOldest,
@@ -37,6 +38,12 @@ impl<'b> Queue<'b> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.used == 0
+    }
+
+    /// Whether more than half of the room is taken.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.used * 2 > self.bytes.len()
     }
 
     /// Records that were dropped since the start; it stops at its greatest value.

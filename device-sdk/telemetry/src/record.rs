@@ -29,6 +29,7 @@ pub trait Value {
 
 /// A number with `DIGITS` digits behind the point: `Fixed::<2>(2150)` is 21.50. It needs no floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Fixed<const DIGITS: u8>(pub i32);
 
 impl<const DIGITS: u8> Value for Fixed<DIGITS> {

@@ -4,6 +4,7 @@ use tidegate_link::{Clock, Micros, TimeQuality};
 
 /// A moment by the gateway's clock, if that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Time(Option<(u64, TimeQuality)>);
 
 impl Time {
@@ -24,6 +25,22 @@ impl Time {
     pub fn millis(&self) -> Option<u64> {
         let (micros, quality) = self.0?;
         quality.trusted.then_some(micros / 1_000)
+    }
+
+    /// How good it is: how far it may be off, and whether the gateway trusts its clock; `None` without a
+    /// clock. It comes of four timestamps, by the exchange with the shortest round trip of the last eight.
+    #[must_use]
+    pub fn time_quality(&self) -> Option<TimeQuality> {
+        self.0.map(|(_, quality)| quality)
+    }
+
+    /// How far it may be off in milliseconds, rounded up, for a record's field; `None` when it is not
+    /// known, or the gateway does not trust its clock.
+    #[must_use]
+    pub fn error_millis(&self) -> Option<u32> {
+        let (_, quality) = self.0?;
+        let millis = quality.error.0.div_ceil(1_000).min(u32::MAX.into()) as u32;
+        quality.trusted.then_some(millis)
     }
 
     /// How far it may be off, as long as the gateway's clock is right.
@@ -55,6 +72,9 @@ mod tests {
             let time = Time::of(device.clock(), Micros(100_000));
             assert_eq!(time.millis(), trusted.then_some(1_700_000_000_100));
             assert!(time.error() < Some(Micros(2_000)));
+            assert_eq!(time.time_quality().map(|quality| quality.trusted), Some(trusted));
+            assert_eq!(time.error_millis().is_some(), trusted);
+            assert!(time.error_millis().unwrap_or(1) <= 2);
         }
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Also what both sides sign and verify: deterministic CBOR ([`cbor`]) in signed envelopes
 //! ([`sign1`]); firmware releases ([`manifest`]), the keys that sign them ([`key_set`]), and what
-//! gateway and device say about them ([`message`]).
+//! gateway and device say about them ([`message`]); what a device should be like, and is ([`twin`]).
 //!
 //! Not here: the rules of the envelope that goes upstream (they live with the uplink), packets, the
 //! curve and the hash of the signatures ([`crypto`] says what they have to do).
@@ -36,6 +36,7 @@ pub mod message;
 pub mod publisher;
 pub mod sign1;
 pub mod topics;
+pub mod twin;
 
 pub use decimal::{Decimal, DecimalError};
 pub use digest::Digest;

@@ -35,6 +35,16 @@ pub mod import {
     pub const LOG: &str = "log";
     /// `(name: i32, name_len: i32, buf: i32, cap: i32) -> i32`
     pub const SECRET_GET: &str = "secret_get";
+    /// `(text: i32, text_len: i32, paths: i32, count: i32, found: i32) -> i32`
+    pub const JSON_FIND: &str = "json_find";
+    /// Longest text that [`JSON_FIND`] reads, in bytes.
+    pub const JSON_TEXT_BYTES: usize = 16 << 10;
+    /// Most paths that it looks for at a time.
+    pub const JSON_PATHS: usize = 8;
+    /// Longest of these, in bytes.
+    pub const JSON_PATH_BYTES: usize = 256;
+    /// Most dots in all of them together.
+    pub const JSON_DOTS: usize = 8;
     /// The only clock of [`NOW`]: the batch's time, nanoseconds since 1970.
     pub const CLOCK_BATCH: i32 = 0;
 }

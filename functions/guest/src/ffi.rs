@@ -28,6 +28,13 @@ mod tg1 {
         ) -> i32;
         pub(super) fn secret_get(name: *const u8, name_len: usize, buf: *mut u8, cap: usize)
         -> i32;
+        pub(super) fn json_find(
+            text: *const u8,
+            text_len: usize,
+            paths: *const [usize; 2],
+            count: usize,
+            found: *mut [usize; 2],
+        ) -> i32;
         pub(super) fn log(level: i32, text: *const u8, len: usize);
     }
 }
@@ -235,6 +242,19 @@ impl Host<'_> {
     pub(crate) fn log(&self, level: Level, text: &str) {
         log_bytes(level, text.as_bytes());
     }
+}
+
+/// Where the values at these paths begin and end, both 0 for one that is not there; `None` when the
+/// gateway does not say: the text is no JSON, or beyond its bounds.
+#[inline(always)] // In one place of a module.
+pub(crate) fn json_find<const N: usize>(text: &[u8], paths: [&str; N]) -> Option<[[usize; 2]; N]> {
+    let paths = paths.map(|path| [path.as_ptr() as usize, path.len()]);
+    let mut found = [[0; 2]; N];
+    // SAFETY: the text and the paths come with their lengths, the host writes N pairs behind `found`,
+    // and it keeps no pointer.
+    let code =
+        unsafe { tg1::json_find(text.as_ptr(), text.len(), paths.as_ptr(), N, found.as_mut_ptr()) };
+    (code == 0).then_some(found)
 }
 
 fn log_bytes(level: Level, text: &[u8]) {

@@ -14,7 +14,7 @@
 //! most 15 significant digits and an exponent of at most 22 either way, which is what sensors
 //! send; beyond that, to within 20 units in the last place.
 
-use crate::text::{append, concat, digits, position};
+use crate::text::{append, concat, cut, digits, position};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -89,6 +89,17 @@ impl<'a> Json<'a> {
         bytes: &'a [u8],
         paths: [&str; N],
     ) -> Result<[Option<Self>; N], JsonError> {
+        if let Some(places) = crate::host::json_find(bytes, paths) {
+            return Ok(places.map(|[start, end]| {
+                // No value begins and ends at the start of a text.
+                (end > 0).then(|| Json { text: piece(bytes, start, end) })
+            }));
+        }
+        if cfg!(target_arch = "wasm32") {
+            // No JSON, or more than the gateway reads: seldom, and not worth the code.
+            let json = Json::parse(bytes)?;
+            return Ok(paths.map(|path| json.path(path)));
+        }
         let mut wanted = paths.map(|path| Wanted { path, found: None });
         read(bytes, &mut wanted)?;
         Ok(wanted.map(|wanted| wanted.found))
@@ -147,11 +158,12 @@ impl<'a> Json<'a> {
     /// The value at a path of names with dots between them: `at.value`.
     #[inline(never)]
     pub fn path(&self, path: &str) -> Option<Json<'a>> {
-        let mut wanted = [Wanted { path, found: None }];
-        // The text was checked: this does not fail.
-        Scanner::new(self.text).value(0, &mut wanted);
-        let [Wanted { found, .. }] = wanted;
-        found
+        let (name, rest) = cut(path, b'.');
+        let found = self.get(name)?;
+        match rest {
+            Some(rest) => found.path(rest),
+            None => Some(found),
+        }
     }
 
     /// The number; `None` when it is none, or too large for an `f64`.
@@ -192,6 +204,26 @@ fn read<'a>(bytes: &'a [u8], wanted: &mut [Wanted<'_, 'a>]) -> Result<(usize, us
         scanner.fail(at, "the end");
     }
     Err(scanner.mistake())
+}
+
+/// What the import `json_find` does for a function: where the values at the paths begin and end, both 0
+/// for one that is not there; `None` when the text is not JSON, or there are more than
+/// [`JSON_PATHS`](tidegate_abi::import::JSON_PATHS). For the gateway.
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub fn places(
+    bytes: &[u8],
+    paths: &[&str],
+) -> Option<[[usize; 2]; tidegate_abi::import::JSON_PATHS]> {
+    let path = |at| paths.get(at).copied().unwrap_or("");
+    let mut wanted = core::array::from_fn(|at| Wanted { path: path(at), found: None });
+    read(bytes, wanted.get_mut(..paths.len())?).ok()?;
+    Some(wanted.map(|wanted| {
+        wanted.found.map_or([0, 0], |value| {
+            let start = value.text.as_ptr() as usize - bytes.as_ptr() as usize;
+            [start, start + value.text.len()]
+        })
+    }))
 }
 
 fn piece(bytes: &[u8], start: usize, end: usize) -> &[u8] {

@@ -80,9 +80,10 @@ mod trigger;
 pub mod typed;
 
 #[cfg(target_arch = "wasm32")]
-use ffi::Host;
+use ffi as host;
+use host::Host;
 #[cfg(not(target_arch = "wasm32"))]
-use native::Host;
+use native as host;
 
 pub use batch::{Batch, Message};
 pub use change::Change;

@@ -3,6 +3,7 @@
 //! Every import counts against [`Limits::host_calls`] and costs fuel, a base and so much per
 //! byte, so that a guest cannot hide its work on the host's side. None of them enters the guest.
 
+use crate::json::{self, Question};
 use crate::limits::{Grants, Limits};
 use crate::{SecretValue, Secrets, State};
 use std::fmt;
@@ -176,7 +177,7 @@ impl fmt::Display for TooManyHostCalls {
 impl HostError for TooManyHostCalls {}
 
 /// Name, parameters and results of every import, for the checks at install.
-pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 6] = {
+pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 7] = {
     use ValType::{I32, I64};
     [
         (import::KV_GET, &[I32; 4], &[I32]),
@@ -185,6 +186,7 @@ pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 6] = {
         (import::RANDOM, &[I32; 2], &[I32]),
         (import::LOG, &[I32; 3], &[]),
         (import::SECRET_GET, &[I32; 4], &[I32]),
+        (import::JSON_FIND, &[I32; 5], &[I32]),
     ]
 };
 
@@ -212,6 +214,7 @@ pub(crate) fn define(linker: &mut Linker<Guest>, grants: Grants) -> Result<(), E
     }
     linker.func_wrap(import::MODULE, import::LOG, log)?;
     linker.func_wrap(import::MODULE, import::SECRET_GET, secret_get)?;
+    linker.func_wrap(import::MODULE, import::JSON_FIND, json_find)?;
     Ok(())
 }
 
@@ -373,6 +376,24 @@ fn random(mut caller: Caller<'_, Guest>, buf: i32, len: i32) -> Result<i32, Erro
     let bytes = target.len() as u64;
     charge(&mut caller, bytes)?;
     Ok(0)
+}
+
+/// Where the values at some paths are in a JSON text: see [`json`].
+fn json_find(
+    mut caller: Caller<'_, Guest>,
+    text: i32,
+    text_len: i32,
+    paths: i32,
+    count: i32,
+    found: i32,
+) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    let (memory, _) = split(&mut caller);
+    let [paths, count, found] = [paths, count, found].map(|number| number as u32 as usize);
+    let question = Question { text: range(text, text_len), paths, count, found };
+    let (answered, fuel) = json::find(memory, &question);
+    charge(&mut caller, fuel)?;
+    Ok(answered.map_or_else(Errno::code, |()| 0))
 }
 
 /// An unknown level counts as an error, a bad pointer as an empty line: a log call has no way

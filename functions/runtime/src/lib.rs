@@ -38,6 +38,7 @@ mod failure;
 mod imports;
 mod install;
 mod instance;
+mod json;
 mod limits;
 mod mask;
 mod outline;

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod install;
+mod json;
 mod running;
 mod secrets;
 mod state;

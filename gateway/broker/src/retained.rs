@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::broker::Broker;
 use crate::delivery::{cost, expires_at};
 use crate::message::Message;
 use crate::topic::{TopicFilter, TopicName};
@@ -129,6 +130,12 @@ impl Retained {
         messages < self.max_messages && bytes <= self.max_bytes
     }
 
+    /// The topic's message.
+    pub(crate) fn get(&self, now: Instant, topic: &TopicName) -> Option<Arc<Message>> {
+        let kept = self.messages.get(topic)?;
+        kept.expires_at.is_none_or(|at| at > now).then(|| kept.message.clone())
+    }
+
     /// Whether the topic has one.
     pub(crate) fn contains(&self, topic: &TopicName) -> bool {
         self.messages.contains_key(topic)
@@ -209,6 +216,13 @@ impl Retained {
             }
         }
         Step::End
+    }
+}
+
+impl Broker {
+    /// The retained message of a topic.
+    pub fn retained(&self, now: Instant, topic: &TopicName) -> Option<Arc<Message>> {
+        self.retained.get(now, topic)
     }
 }
 

@@ -110,6 +110,11 @@ impl Campaign {
         named && self.release.class() == class
     }
 
+    /// Whether it names this device, rather than all of a class.
+    pub(crate) fn names(&self, device: &str) -> bool {
+        self.terms.devices.as_ref().is_some_and(|devices| devices.contains(device))
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.state == State::Running
     }
@@ -145,7 +150,11 @@ impl Campaign {
         let under_way = self.members.values().filter(|member| match member.stage {
             Stage::Waiting => member.is_loading(now),
             Stage::Accepted | Stage::Staged | Stage::Trial => true,
-            Stage::Confirmed | Stage::Reverted | Stage::Failed | Stage::Rejected => false,
+            Stage::Confirmed
+            | Stage::Reverted
+            | Stage::Failed
+            | Stage::Rejected
+            | Stage::Forgotten => false,
         });
         first.saturating_sub(confirmed + under_way.count() as u32)
     }

@@ -15,6 +15,7 @@ use tidegate_wire::message::{Command, Message, Order, Reason};
 
 use crate::about::About;
 use crate::campaign::{Campaign, MAX_NAME, State, Terms};
+use crate::forgetting::Forgotten;
 use crate::member::{Member, Stage};
 use crate::output::{Batch, Letter, Note, Output, Topic, Via, written};
 use crate::pace::Pace;
@@ -115,8 +116,9 @@ pub struct Desk {
     pub(crate) reads: usize,
     pub(crate) outputs: VecDeque<Output>,
     /// Devices to be written down.
-    unwritten: BTreeSet<Arc<str>>,
+    pub(crate) unwritten: BTreeSet<Arc<str>>,
     next_round: Option<Instant>,
+    pub(crate) forgotten: Forgotten,
 }
 
 impl Desk {
@@ -135,6 +137,7 @@ impl Desk {
             outputs: VecDeque::new(),
             unwritten: BTreeSet::new(),
             next_round: None,
+            forgotten: Forgotten::default(),
         }
     }
 
@@ -218,10 +221,11 @@ impl Desk {
         hello: &tidegate_wire::message::Hello<'_>,
     ) {
         let about = About::of(hello, now.unix_ms);
-        self.welcome(now, name, via);
-        let name = match self.devices.get_key_value(name) {
-            Some((name, _)) => name.clone(),
-            None if self.devices.len() >= MAX_DEVICES => return,
+        self.welcome(now, name, via, hello.protocol);
+        let known = self.devices.get_key_value(name).map(|(name, _)| name.clone());
+        let name = match known {
+            Some(name) => name,
+            None if self.devices.len() >= MAX_DEVICES && !self.make_place(now, name) => return,
             None => {
                 let name: Arc<str> = name.into();
                 self.devices.insert(name.clone(), Device::new(about.clone()));
@@ -278,10 +282,11 @@ impl Desk {
         self.outputs.push_back(Output::Send(Letter { device, via, topic, bytes }));
     }
 
-    fn welcome(&mut self, now: Moment, name: &str, via: Via) {
+    /// `greatest`: the version that the device speaks; it speaks the one below as well.
+    fn welcome(&mut self, now: Moment, name: &str, via: Via, greatest: u8) {
         let seconds = u64::try_from(now.unix_ms / 1_000).ok();
         let welcome = tidegate_wire::message::Welcome {
-            protocol: tidegate_wire::message::PROTOCOL,
+            protocol: tidegate_wire::message::PROTOCOL.min(greatest),
             time: seconds.filter(|_| now.is_trusted),
         };
         let Some(bytes) = written(&Message::Welcome(welcome)) else { return };
@@ -408,28 +413,6 @@ impl Desk {
                 self.order(&name, id, Order::Cancel);
             }
         }
-    }
-
-    /// Forgets a device that is gone, in campaigns too: none waits for it.
-    ///
-    /// # Errors
-    /// It is not known.
-    pub fn forget(&mut self, now: Moment, device: &str) -> Result<(), String> {
-        let (name, _) = self.devices.remove_entry(device).ok_or_else(|| {
-            format!("no device \"{device}\" has said hello; see `tidegate device ls`")
-        })?;
-        self.unwritten.remove(&name);
-        let mut changes = vec![(Key::Device(name.clone()).encode(), None)];
-        let mut left = Vec::new();
-        for (id, campaign) in &mut self.campaigns {
-            if campaign.members.remove(&name).is_some() {
-                changes.push((Key::Member(*id, name.clone()).encode(), None));
-                left.push(*id);
-            }
-        }
-        self.outputs.push_back(Output::Store(Batch { changes, ..Batch::default() }));
-        left.into_iter().for_each(|id| self.judge(now, id));
-        Ok(())
     }
 
     /// The time of [`Desk::poll_timeout`] has come.

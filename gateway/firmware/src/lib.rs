@@ -14,6 +14,7 @@ mod about;
 mod bundle;
 mod campaign;
 mod desk;
+mod forgetting;
 mod member;
 mod offering;
 mod output;
@@ -31,7 +32,8 @@ pub use bundle::{
 };
 pub use campaign::{HaltAt, MAX_LISTED, MAX_NAME, State, Terms};
 pub use desk::{Desk, DeskError, Limits, MAX_CAMPAIGNS, MAX_DEVICES, Moment};
+pub use forgetting::MADE_AT_ONCE;
 pub use member::Stage;
 pub use output::{Batch, Letter, Note, Output, Read, Topic, Via};
 pub use serving::{MAX_ASKED, MAX_RESENT};
-pub use status::{CampaignStatus, DeviceStatus, MemberStatus, show_uuid};
+pub use status::{CampaignStatus, DeviceStatus, FleetStatus, MemberStatus, show_uuid};

@@ -44,11 +44,13 @@ pub enum Stage {
     Failed,
     /// It does not take it.
     Rejected,
+    /// The gateway has forgotten the device before it came to an end.
+    Forgotten,
 }
 
 impl Stage {
     /// In the order of their numbers.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Waiting,
         Stage::Accepted,
         Stage::Staged,
@@ -57,6 +59,7 @@ impl Stage {
         Stage::Reverted,
         Stage::Failed,
         Stage::Rejected,
+        Stage::Forgotten,
     ];
 
     /// Its name.
@@ -71,6 +74,7 @@ impl Stage {
             Stage::Reverted => "reverted",
             Stage::Failed => "failed",
             Stage::Rejected => "rejected",
+            Stage::Forgotten => "forgotten",
         }
     }
 
@@ -141,7 +145,8 @@ impl Member {
             | Stage::Staged
             | Stage::Trial
             | Stage::Confirmed
-            | Stage::Rejected => false,
+            | Stage::Rejected
+            | Stage::Forgotten => false,
         }
     }
 

@@ -71,6 +71,10 @@ impl Desk {
         let runs = device.about.sequence;
         let member =
             campaign.members.entry(name.clone()).or_insert_with(|| Member::new(now.unix_ms));
+        if member.stage == Stage::Forgotten {
+            // It has come back.
+            *member = Member::new(now.unix_ms);
+        }
         if device.on_trial {
             return false;
         }
@@ -195,6 +199,13 @@ impl Desk {
         self.judge(now, id);
     }
 
+    /// Puts down that a campaign which names a device waits for it no more.
+    pub(crate) fn set_forgotten(&mut self, now: Moment, id: u64, name: &Arc<str>) {
+        let Some(campaign) = self.campaigns.get_mut(&id) else { return };
+        campaign.members.entry(name.clone()).or_insert_with(|| Member::new(now.unix_ms));
+        self.set_stage(now, id, name, Stage::Forgotten, 0);
+    }
+
     /// Adds what a member is now to what is put down.
     pub(crate) fn put_down(&self, id: u64, name: &Arc<str>, sequence: u64, batch: &mut Batch) {
         let member = self.campaigns.get(&id).and_then(|campaign| campaign.members.get(name));
@@ -275,7 +286,8 @@ fn next_look(campaign: &Campaign, now: Instant) -> Option<Instant> {
         | Stage::Confirmed
         | Stage::Reverted
         | Stage::Failed
-        | Stage::Rejected => None,
+        | Stage::Rejected
+        | Stage::Forgotten => None,
     };
     let at = open.filter_map(when).min()?;
     Some(at.clamp(now + ROUND, now + ROUND_MOST))

@@ -100,6 +100,13 @@ pub struct Batch {
 /// Something that people want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
+    /// As many devices are known as can be, and one was forgotten for another.
+    Forgotten {
+        /// Which device.
+        device: Arc<str>,
+        /// For which.
+        newcomer: Arc<str>,
+    },
     /// A campaign has begun or ended.
     Campaign {
         /// Which one.

@@ -93,7 +93,28 @@ pub struct DeviceStatus {
     pub seen_unix_ms: i64,
 }
 
+/// How full the table of devices is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// Devices that are known.
+    pub devices: u64,
+    /// Devices that were forgotten for others since the start of the gateway.
+    pub made_room: u64,
+    /// Times that a device was not remembered since then, as nobody could make room.
+    pub unremembered: u64,
+}
+
 impl Desk {
+    /// How full the table of devices is.
+    #[must_use]
+    pub fn fleet_status(&self) -> FleetStatus {
+        FleetStatus {
+            devices: self.devices.len() as u64,
+            made_room: self.forgotten.made_room,
+            unremembered: self.forgotten.unremembered,
+        }
+    }
+
     /// The campaigns, the newest first.
     #[must_use]
     pub fn campaign_statuses(&self) -> Vec<CampaignStatus> {

@@ -38,7 +38,7 @@ impl Gateway {
             run.meet_clock(now);
         }
         // The disk has to catch up first: its next progress comes by here.
-        if !run.is_ready(now.instant) || self.undelivered_bytes >= MAX_UNDELIVERED_BYTES {
+        if !run.is_ready(now.instant) || self.has_enough_undelivered() {
             return false;
         }
         let run = &self.functions[index];
@@ -77,6 +77,11 @@ impl Gateway {
         }
         self.functions[index].rest(now.instant);
         false
+    }
+
+    /// Whether no call is to begin before the disk has caught up.
+    pub(crate) fn has_enough_undelivered(&self) -> bool {
+        self.undelivered_bytes >= MAX_UNDELIVERED_BYTES
     }
 
     fn start_call(&mut self, now: Now, (index, slot): (usize, usize), batch: Vec<InputRecord>) {

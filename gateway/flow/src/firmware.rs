@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_broker::{LocalId, Message, QoS, TopicFilter, TopicName};
 use tidegate_firmware::{
-    Batch, CampaignStatus, Desk, DeskError, DeviceStatus, Letter, Limits, MAX_CAMPAIGNS,
-    MAX_DEVICES, Moment, Note, Read, Release, Terms, Via,
+    Batch, CampaignStatus, Desk, DeskError, DeviceStatus, FleetStatus, Letter, Limits,
+    MAX_CAMPAIGNS, MAX_DEVICES, Moment, Note, Read, Release, Terms, Via,
 };
 use tidegate_stream::{
     AppendError, CommitError, Log, Position, Record, StreamId, TableId, Transaction,
@@ -34,7 +34,7 @@ use crate::route::Routes;
 
 /// Name of the table (docs/formats/firmware-campaigns.md).
 const TABLE: &str = "firmware";
-/// Client of the events, and their topic without the campaign's number.
+/// Client of the events, and their topic without the campaign's number or `devices`.
 const CLIENT: &str = "tidegate";
 const TOPIC: &str = "tidegate/firmware/";
 /// What devices say that was not heard yet: each request is some 40 bytes, and what is beyond this
@@ -175,6 +175,11 @@ impl Gateway {
         self.firmware.desk.as_ref().map_or_else(Vec::new, |desk| desk.device_statuses())
     }
 
+    /// How full the table of devices is; `None` as long as no device has said anything.
+    pub(crate) fn fleet_status(&self) -> Option<FleetStatus> {
+        self.firmware.desk.as_ref().map(|desk| desk.fleet_status())
+    }
+
     /// Bundles that campaigns need.
     pub fn needed_bundles(&self) -> Vec<Digest> {
         let desk = self.firmware.desk.as_ref();
@@ -310,6 +315,12 @@ impl Gateway {
                 }
             }
         }
+        for note in &batch.notes {
+            if let Note::Forgotten { device, newcomer } = note {
+                let (device, newcomer) = (device.clone(), newcomer.clone());
+                self.emit(Output::Notice(Notice::DeviceForgotten { device, newcomer }));
+            }
+        }
         if batch.then.is_empty() {
             return;
         }
@@ -349,7 +360,11 @@ fn record(now: Now, gateway: &str, note: &Note) -> Record {
     };
     let mut bytes = Vec::new();
     attributes.encode(&mut bytes);
-    let (campaign, event, members) = match note {
+    let (about, event, members) = match note {
+        Note::Forgotten { device, newcomer } => {
+            let members = vec![("device", quoted(device)), ("newcomer", quoted(newcomer))];
+            ("devices".to_owned(), "forgotten", members)
+        }
         Note::Campaign { campaign, state, sequence, reason } => {
             let mut members = vec![
                 ("campaign", campaign.to_string()),
@@ -359,7 +374,7 @@ fn record(now: Now, gateway: &str, note: &Note) -> Record {
             if !reason.is_empty() {
                 members.push(("reason", quoted(reason)));
             }
-            (campaign, "campaign", members)
+            (campaign.to_string(), "campaign", members)
         }
         Note::Device { campaign, device, stage, sequence, code, bytes, retries } => {
             let mut members = vec![
@@ -374,12 +389,12 @@ fn record(now: Now, gateway: &str, note: &Note) -> Record {
                 let why = tidegate_wire::message::Refusal::of(*code).to_string();
                 members.extend([("code", code.to_string()), ("why", quoted(&why))]);
             }
-            (campaign, "device", members)
+            (campaign.to_string(), "device", members)
         }
     };
     Record {
         unix_ms: now.unix_ms,
-        topic: format!("{TOPIC}{campaign}"),
+        topic: format!("{TOPIC}{about}"),
         client: CLIENT.to_owned(),
         publisher: None,
         attributes: bytes,

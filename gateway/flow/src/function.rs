@@ -265,9 +265,11 @@ impl FunctionRun {
         if asleep || self.is_full() {
             return None;
         }
+        // One that is due and may not be given yet comes with what it waits for.
+        let waits = self.is_held_back() || !self.may_begin();
         let timer = match self.mode {
-            Mode::Running => self.next_timer(),
-            Mode::Draining(_) | Mode::Paused => None,
+            Mode::Running if !waits => self.next_timer(),
+            Mode::Running | Mode::Draining(_) | Mode::Paused => None,
         };
         self.not_before.or(self.next_due.into_iter().chain(timer).min())
     }
@@ -391,6 +393,11 @@ impl FunctionRun {
         let running = self.workers.iter().filter_map(|worker| worker.running.as_ref());
         let in_calls = running.flat_map(|running| running.origin.records());
         self.queue.iter().chain(in_calls).any(|one| one.source == source && one.seq == seq)
+    }
+
+    /// Whether it may be given nothing but events as long as nothing happens.
+    fn is_held_back(&self) -> bool {
+        self.unstarted || self.first.is_some() || self.last.is_some()
     }
 
     /// Whether it may be given something that is no event.

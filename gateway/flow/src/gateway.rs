@@ -14,6 +14,7 @@
 //! Deliberately not here: sockets, files, threads, clocks, the Wasm engine.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_broker::access::{Access, Action as ClientAction, Credentials, LoginError};
@@ -23,6 +24,7 @@ use tidegate_stream::{
 };
 use tidegate_uplink::{Action, UplinkEvent};
 
+use crate::ages::Ages;
 use crate::call::{Call, CallId, CallResult};
 use crate::clock::Now;
 use crate::events::Allowance;
@@ -206,6 +208,13 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// As many devices are known as can be: one was forgotten for another.
+    DeviceForgotten {
+        /// The one that was not seen for longest.
+        device: Arc<str>,
+        /// The one that is remembered instead.
+        newcomer: Arc<str>,
+    },
     /// The log does not take what has become of firmware.
     FirmwareNotKept {
         /// Why.
@@ -278,6 +287,7 @@ pub struct Gateway {
     pub(crate) counters: Counters,
     /// From the arrival of a publish to its acknowledgement.
     pub(crate) ack_latency: Latency,
+    pub(crate) ages: Ages,
     pub(crate) scratch: Vec<u8>,
     outputs: VecDeque<Output>,
     released: Position,
@@ -344,6 +354,12 @@ pub enum PlantedBug {
     ToldApart,
     /// That a file was taken in is not noted.
     FileNotNoted,
+    /// That a run of a schedule is done is committed in a group of its own, before its effects.
+    RunApart,
+    /// The answer to a request with a key is not kept.
+    AnswerNotKept,
+    /// The answer to a request leaves before its effects are durable.
+    AnswerNotAwaited,
     /// The spool's cursor passes what clients have not acknowledged.
     SpoolPassedEarly,
 }
@@ -428,6 +444,7 @@ impl Gateway {
             standstill: Standstill::default(),
             counters: Counters::default(),
             ack_latency: Latency::default(),
+            ages: Ages::default(),
             scratch: Vec::new(),
             outputs: VecDeque::new(),
             next_trim: now.instant,
@@ -521,6 +538,7 @@ impl Gateway {
         }
         if now.instant >= self.next_trim {
             if !self.stopping {
+                self.ages.note(now, &self.log);
                 self.note_sessions(now);
                 self.meet_clock(now);
                 self.note_schedules(now);
@@ -557,7 +575,7 @@ impl Gateway {
     pub fn poll_timeout(&self) -> Instant {
         // On the way down neither is served any more, so their times would never be met.
         let served = !self.stopping;
-        let functions = self.functions.iter().filter(|_| served);
+        let functions = self.functions.iter().filter(|_| served && !self.has_enough_undelivered());
         let functions = functions.filter_map(FunctionRun::poll_timeout);
         let uplinks = self.uplinks.iter().filter(|run| served && !run.ended);
         let uplinks = uplinks.filter_map(UplinkRun::poll_timeout);

@@ -1,6 +1,7 @@
 //! The gateway as one value: topic to stream, stream to function, results and cursor in one
 //! commit, stream to uplink. No I/O: see [`Gateway`].
 
+mod ages;
 mod alias;
 mod answering;
 mod answers;
@@ -57,6 +58,7 @@ mod tidings;
 mod timers;
 mod told;
 mod trace;
+mod twin;
 mod uplink;
 mod verdict;
 mod versions;
@@ -88,4 +90,5 @@ pub use plan::{
 pub use reload::{Begun, MAX_UPLINK_SLOTS, Reload, ReloadError, Reloaded};
 pub use request::{Answer, MAX_WAITING_REQUESTS, Once, Request, RequestId};
 pub use tidegate_uplink::UplinkEvent;
+pub use twin::{TwinProperty, TwinStatus};
 pub use versions::{FunctionOrder, Install, Resume, VersionError, Wish};

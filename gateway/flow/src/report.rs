@@ -1,8 +1,12 @@
 //! The snapshot that the operator sees.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tidegate_stream::{LostTotal, ReaderId, StreamId, StreamStatus as LogStreamStatus};
+use tidegate_firmware::CampaignStatus;
+use tidegate_stream::{
+    LostTotal, ReaderId, ReaderStatus as LogReaderStatus, StreamId, StreamStatus as LogStreamStatus,
+};
 use tidegate_uplink::UplinkState;
 
 use crate::clock::Now;
@@ -13,8 +17,8 @@ use crate::intake::Intake;
 use crate::latency::{Latency, quantile_us};
 use crate::sessions::SPOOL;
 use crate::status::{
-    BrokerStatus, DiskStatus, FunctionStatus, LatencyStatus, LossRange, LossReport, LossTotal,
-    ReaderStatus, Status, StreamStatus, UplinkStatus,
+    BrokerStatus, CampaignFigures, DiskStatus, FirmwareStatus, FunctionStatus, LatencyStatus,
+    LossRange, LossReport, LossTotal, ReaderStatus, Status, StreamStatus, UplinkStatus,
 };
 use crate::uplink::UplinkRun;
 
@@ -23,7 +27,8 @@ impl Gateway {
     pub fn status(&self, now: Now) -> Status {
         let log = self.log.status();
         let streams = self.routes.streams().iter().filter_map(|route| {
-            log.streams.iter().find(|stream| stream.id == route.id).map(stream_status)
+            let stream = log.streams.iter().find(|stream| stream.id == route.id)?;
+            Some(self.stream_status(now, stream))
         });
         Status {
             gateway: self.name.clone(),
@@ -34,6 +39,9 @@ impl Gateway {
             functions: self.present().map(|(_, run)| self.function_status(now, run)).collect(),
             uplinks: self.present_uplinks().map(|run| self.uplink_status(now, run)).collect(),
             folders: self.files.status(),
+            firmware: self.firmware_figures(),
+            lines: Vec::new(),
+            fleet: self.fleet_status(),
             latency: self.latencies(),
             disk: DiskStatus {
                 segments: log.segments as u64,
@@ -44,7 +52,7 @@ impl Gateway {
                 payload_bytes: log.payload_bytes,
                 failures: log.failures,
                 state: log.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
-                wear: None,
+                ..DiskStatus::default()
             },
         }
     }
@@ -75,6 +83,40 @@ impl Gateway {
             ranges,
             sessions: if name == SPOOL { self.session_losses() } else { Vec::new() },
         })
+    }
+
+    fn stream_status(&self, now: Now, stream: &LogStreamStatus) -> StreamStatus {
+        let reader = |reader: &LogReaderStatus| ReaderStatus {
+            name: reader.name.clone(),
+            next_seq: reader.next_seq.0,
+            lag: stream.next_seq.0.saturating_sub(reader.next_seq.0),
+            lag_ms: self.ages.of(now, &self.log, stream.id, reader.next_seq).unwrap_or(0),
+        };
+        StreamStatus {
+            name: stream.name.clone(),
+            first_seq: stream.first_seq.0,
+            next_seq: stream.next_seq.0,
+            durable_seq: stream.durable_seq.0,
+            bytes: stream.bytes,
+            max_bytes: stream.max_bytes,
+            appended: stream.appended,
+            lost: stream.lost_records,
+            lost_bytes: stream.lost_bytes,
+            lost_by_reason: stream.lost_by_reason.iter().map(loss_total).collect(),
+            readers: stream.readers.iter().map(reader).collect(),
+        }
+    }
+
+    fn firmware_figures(&self) -> FirmwareStatus {
+        let figures = |campaign: CampaignStatus| {
+            let mut stages: BTreeMap<String, u64> = BTreeMap::new();
+            for device in &campaign.devices {
+                *stages.entry(device.stage.clone()).or_default() += 1;
+            }
+            let (campaign, version, state) = (campaign.campaign, campaign.version, campaign.state);
+            CampaignFigures { campaign, version, state, stages: stages.into_iter().collect() }
+        };
+        FirmwareStatus { campaigns: self.campaigns().into_iter().map(figures).collect() }
     }
 
     /// The functions that there are, with their indices.
@@ -239,30 +281,6 @@ pub(crate) fn hop(hop: &str, name: &str, latency: &Latency) -> LatencyStatus {
         p50_us: quantile_us(&buckets, 0.5),
         p99_us: quantile_us(&buckets, 0.99),
         buckets,
-    }
-}
-
-fn stream_status(stream: &LogStreamStatus) -> StreamStatus {
-    StreamStatus {
-        name: stream.name.clone(),
-        first_seq: stream.first_seq.0,
-        next_seq: stream.next_seq.0,
-        durable_seq: stream.durable_seq.0,
-        bytes: stream.bytes,
-        max_bytes: stream.max_bytes,
-        appended: stream.appended,
-        lost: stream.lost_records,
-        lost_bytes: stream.lost_bytes,
-        lost_by_reason: stream.lost_by_reason.iter().map(loss_total).collect(),
-        readers: stream
-            .readers
-            .iter()
-            .map(|reader| ReaderStatus {
-                name: reader.name.clone(),
-                next_seq: reader.next_seq.0,
-                lag: stream.next_seq.0.saturating_sub(reader.next_seq.0),
-            })
-            .collect(),
     }
 }
 

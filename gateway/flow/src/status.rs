@@ -3,6 +3,7 @@
 //! otherwise. Every list is in the order of the configuration.
 
 use serde::{Deserialize, Serialize};
+pub use tidegate_firmware::FleetStatus;
 
 /// The whole gateway at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,15 @@ pub struct Status {
     /// One entry for each folder whose files become records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<FolderStatus>,
+    /// Firmware on its way to devices.
+    #[serde(default)]
+    pub firmware: FirmwareStatus,
+    /// One entry for each serial line. The shell keeps them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<LineStatus>,
+    /// The devices that are known for their firmware; `None` as long as none has said anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
     /// How long records take, hop by hop.
     pub latency: Vec<LatencyStatus>,
     /// The store.
@@ -43,6 +53,64 @@ pub struct FolderStatus {
     pub refused: u64,
     /// Why the last one was, or what else went wrong last.
     pub last_failure: Option<String>,
+}
+
+/// A serial line with its devices.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LineStatus {
+    /// Its name.
+    pub name: String,
+    /// The path of its port.
+    pub port: String,
+    /// Whether the port is open.
+    pub open: bool,
+    /// Milliseconds since that is so.
+    pub since_ms: u64,
+    /// Times that the port was opened.
+    pub opened: u64,
+    /// Why the port was lost, or could not be opened, the last time.
+    pub last_error: Option<String>,
+    /// Frames of its devices that came in whole.
+    pub frames_in: u64,
+    /// Frames that were sent.
+    pub frames_out: u64,
+    /// Bytes that came in, noise included.
+    pub bytes_in: u64,
+    /// Bytes that were sent.
+    pub bytes_out: u64,
+    /// Bytes that were no frame, and frames with a wrong CRC or of a session that has ended.
+    pub damaged: u64,
+    /// Frames that came in again: their acknowledgement was lost, or late.
+    pub repeated_in: u64,
+    /// Frames that were sent again.
+    pub repeated_out: u64,
+    /// Sessions with devices that have ended.
+    pub resets: u64,
+    /// Its devices, in the order of their addresses.
+    pub devices: Vec<LineDeviceStatus>,
+}
+
+/// A device on a serial line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LineDeviceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address on the line.
+    pub address: u8,
+    /// Whether there is a session with it.
+    pub up: bool,
+    /// Milliseconds since that is so; `None` when it was never there.
+    pub since_ms: Option<u64>,
+    /// Frames that came in whole.
+    pub frames_in: u64,
+    /// Frames with its address and a wrong CRC, or of a session that has ended.
+    pub damaged: u64,
+    /// As in [`LineStatus::repeated_in`].
+    pub repeated_in: u64,
+    /// As in [`LineStatus::repeated_out`].
+    pub repeated_out: u64,
+    /// Sessions that have ended.
+    pub resets: u64,
 }
 
 /// The MQTT side.
@@ -214,6 +282,9 @@ pub struct ReaderStatus {
     pub next_seq: u64,
     /// Records between the cursor and the end of the stream.
     pub lag: u64,
+    /// Milliseconds that the oldest of them has waited at least; 0 when there is none.
+    #[serde(default)]
+    pub lag_ms: u64,
 }
 
 /// One function.
@@ -416,6 +487,41 @@ pub struct DiskStatus {
     /// How the flash wears; the shell adds it.
     #[serde(default)]
     pub wear: Option<WearStatus>,
+    /// Bytes of the file system of the store, and how many of them are free; the shell adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomStatus>,
+    /// How long writes with their syncs took; the shell adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syncs: Option<LatencyStatus>,
+}
+
+/// The file system that the store is on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomStatus {
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes that the daemon may still use.
+    pub free: u64,
+}
+
+/// Firmware on its way to devices.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirmwareStatus {
+    /// The campaigns, the newest first.
+    pub campaigns: Vec<CampaignFigures>,
+}
+
+/// A campaign in figures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CampaignFigures {
+    /// Its number.
+    pub campaign: u64,
+    /// Version of the release.
+    pub version: String,
+    /// `running`, `done`, `halted`, `cancelled` or `replaced`.
+    pub state: String,
+    /// Devices at each stage that one is at.
+    pub stages: Vec<(String, u64)>,
 }
 
 /// How the flash wears, since the daemon started.

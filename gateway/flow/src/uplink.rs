@@ -131,6 +131,7 @@ impl UplinkRun {
             | UplinkEvent::Expelled { .. }
             | UplinkEvent::Busy { .. }
             | UplinkEvent::Acknowledged { .. }
+            | UplinkEvent::Taken { .. }
             | UplinkEvent::Refused { .. } => None,
         };
         self.core.handle_event(now.instant, event);

@@ -204,9 +204,7 @@ impl Gateway {
         let run = &self.functions[index];
         let fired = effects.fired.as_ref();
         let timers = run.timers.stage(now, fired, &effects.timers, &mut transaction);
-        if let Some(fired) = fired {
-            run.schedules.stage(now, fired, &mut transaction);
-        }
+        self.stage_run(now, index, effects, &mut transaction);
         self.stage_dead_letters(index, batch, effects, &mut transaction);
         let request = effects.done.as_deref();
         let answers = request.map(|done| self.stage_request(index, done, &mut transaction));
@@ -503,7 +501,19 @@ impl Gateway {
         self.stage_told(now, name, effects.hops, changes, into);
     }
 
-    /// The mistake that [`PlantedBug::CursorApart`] and [`PlantedBug::ToldApart`] stand for.
+    /// That a run of a schedule is done.
+    fn stage_run(&mut self, now: Now, index: usize, effects: &Effects, into: &mut Transaction) {
+        let Some(fired) = &effects.fired else { return };
+        let mut apart = Transaction::new();
+        let planted = self.planted == Some(PlantedBug::RunApart);
+        let into = if planted { &mut apart } else { into };
+        self.functions[index].schedules.stage(now, fired, into);
+        if !apart.is_empty() {
+            self.commit_apart(now, apart);
+        }
+    }
+
+    /// The mistake that [`PlantedBug::CursorApart`] and its like stand for.
     fn commit_apart(&mut self, now: Now, alone: Transaction) {
         if self.log.commit(now.instant, alone).is_ok() {
             self.log.flush(now.instant);

@@ -29,6 +29,7 @@ use crate::function::FunctionRun;
 use crate::gateway::{BuildError, Gateway, Notice, Output};
 use crate::losses::quoted;
 use crate::plan::{FUNCTION_STREAM, FunctionPlan, Plan};
+use crate::queue::Queue;
 use crate::route::Routes;
 
 /// Name of the table: key the function's name, value its [`Alias`].
@@ -537,6 +538,8 @@ impl Gateway {
     pub(crate) fn empty_slot(&mut self, slot: usize) {
         if let Some(run) = self.functions.get_mut(slot) {
             run.workers.iter_mut().for_each(|worker| worker.running = None);
+            // What it had read ahead, which may be megabytes.
+            run.queue = Queue::default();
         }
         self.versions.empty.insert(slot);
         self.emit(Output::Function(FunctionOrder::Stop { function: slot }));

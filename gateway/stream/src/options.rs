@@ -68,6 +68,9 @@ pub struct LogOptions {
     pub read_buffers: usize,
     /// Files with damage that are kept aside for inspection; default 4.
     pub max_damaged_files: usize,
+    /// The store is a copy of one that may have gone on: numbers that are behind its end may be in
+    /// use, so it begins a new epoch whatever its end looks like. Default not.
+    pub is_copy: bool,
     /// A deliberate mistake, for the simulator to find.
     #[cfg(any(test, feature = "planted-bugs"))]
     pub planted: Option<PlantedBug>,
@@ -97,6 +100,7 @@ impl Default for LogOptions {
             read_bytes: 128 << 10,
             read_buffers: 4,
             max_damaged_files: 4,
+            is_copy: false,
             #[cfg(any(test, feature = "planted-bugs"))]
             planted: None,
             #[cfg(any(test, feature = "simulation"))]

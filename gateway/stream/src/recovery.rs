@@ -484,7 +484,8 @@ impl<'d> Opening<'d> {
         let epoch = match self.newest_epoch(contents) {
             None => first_epoch(self.unix_ms, entropy),
             Some(epoch)
-                if !self.misses_frames(contents, from)
+                if !self.options.is_copy
+                    && !self.misses_frames(contents, from)
                     && (clean || self.ends_in_zeros(contents)) =>
             {
                 epoch

@@ -86,6 +86,15 @@ pub struct ReaderStatus {
 }
 
 impl Log {
+    /// A time, in milliseconds since 1970, by which this record was received, as the index knows
+    /// it; `None` for one that is not on the disk.
+    #[must_use]
+    pub fn received_by(&self, stream: StreamId, seq: Seq) -> Option<i64> {
+        let chunks = &self.state.stream(stream)?.chunks;
+        let at = chunks.partition_point(|chunk| chunk.end() <= seq);
+        chunks.get(at).map(|chunk| chunk.newest_ms)
+    }
+
     /// See [`LogStatus`].
     #[must_use]
     pub fn status(&self) -> LogStatus {

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use tidegate_firmware::{CampaignStatus, DeviceStatus, Release, Terms};
 use tidegate_flow::status::{LossReport, Status};
 use tidegate_flow::{
-    Answer, FileDrop, FileError, FunctionEntry, ImportBatch, Install, Request, ResetTo, Version,
+    Answer, FileDrop, FileError, FunctionEntry, ImportBatch, Install, Request, ResetTo, TwinStatus,
+    Version,
 };
 use tidegate_wire::Digest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::export::CarriedRecord;
+use crate::reload::Reloading;
 
 /// Requests that may wait for the core; a further one waits to be queued. Each is under 200
 /// bytes, but for an import: the administration makes one of those at a time.
@@ -118,6 +120,13 @@ pub enum CoreRequest {
     },
     /// Something about the files of a folder.
     File(FileRequest),
+    /// Another configuration is to count.
+    Reload {
+        /// Which.
+        reload: Box<Reloading>,
+        /// Takes the end of it, or why nothing has changed.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// A pushed function is to come, change or go.
     Change {
         /// What is to happen.
@@ -143,6 +152,10 @@ pub enum FirmwareAsk {
     Cancel(u64),
     /// Forget a device.
     Forget(String),
+    /// What a device should be like, and is like.
+    Twin(String),
+    /// Change what it should be like: names and values, as operators write them.
+    ChangeTwin(String, Vec<(String, String)>),
     /// All campaigns.
     Campaigns,
     /// All devices.
@@ -162,6 +175,8 @@ pub enum FirmwareAnswer {
     Campaigns(Vec<CampaignStatus>),
     /// All devices.
     Devices(Vec<DeviceStatus>),
+    /// A twin, as it is (now).
+    Twin(TwinStatus),
     /// The bundles that campaigns need.
     Needed(Vec<Digest>),
 }
@@ -521,6 +536,16 @@ impl CoreHandle {
     /// As [`CoreHandle::install`].
     pub async fn firmware(&self, ask: FirmwareAsk) -> Result<FirmwareAnswer, AskError> {
         let request = |reply| CoreRequest::Firmware { ask, reply };
+        self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
+    }
+
+    /// Lets another configuration count.
+    ///
+    /// # Errors
+    /// The core does not answer: it may count all the same. Or it refuses: nothing has changed.
+    pub(crate) async fn reload(&self, reload: Reloading) -> Result<(), AskError> {
+        let reload = Box::new(reload);
+        let request = |reply| CoreRequest::Reload { reload, reply };
         self.ask_within(IMPORT_WITHIN, request).await?.map_err(AskError::Refused)
     }
 

@@ -173,6 +173,7 @@ impl GuestLog {
             | Notice::SessionsWait { .. }
             | Notice::LossesWait { .. }
             | Notice::FirmwareNotKept { .. }
+            | Notice::DeviceForgotten { .. }
             | Notice::Rejected { .. } => {}
         }
     }

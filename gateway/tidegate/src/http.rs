@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::core_handle::{AskError, CoreHandle};
 use crate::metrics;
+use crate::process::Process;
 use crate::shutdown::Shutdown;
 
 /// Connections at a time; further ones wait in the listener's queue.
@@ -164,8 +165,10 @@ fn health(status: &Status) -> Result<(), String> {
 
 async fn metrics_page(State(core): State<CoreHandle>) -> Response {
     match core.status().await {
-        Ok(status) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&status))
-            .into_response(),
+        Ok(status) => {
+            let page = metrics::render(&status, &Process::now());
+            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
+        }
         Err(error) => unavailable(&error.to_string()),
     }
 }

@@ -1,6 +1,7 @@
 //! The Tidegate daemon: the shell around [`tidegate_flow`], and the commands.
 
 pub mod admin;
+mod backup;
 mod base64;
 pub mod cli;
 pub mod config;
@@ -19,7 +20,9 @@ pub mod links;
 pub mod logging;
 mod metrics;
 pub mod packages;
+mod process;
 mod rehearsal;
+pub mod reload;
 mod ring_crypto;
 pub mod routes;
 #[cfg(test)]

@@ -12,7 +12,8 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
@@ -21,14 +22,27 @@ use crate::utc::Utc;
 /// The target of messages that functions write.
 pub const FUNCTION_TARGET: &str = "function";
 
+/// How much is written; it can be changed while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Volume(Handle<Targets, Registry>);
+
+impl Volume {
+    /// From now on messages of this level and above are written.
+    pub fn set(&self, level: LogLevel) {
+        // It fails only when nothing is written any more.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
 /// Sends the messages of this process to standard error. Called once, by `tidegate run`.
 ///
 /// # Errors
 /// Something in this process has set up logging before.
-pub fn start(settings: LogSettings) -> anyhow::Result<()> {
+pub fn start(settings: LogSettings) -> anyhow::Result<Volume> {
     let journal = goes_to_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
-    subscriber(settings, journal, io::stderr).try_init()?;
-    Ok(())
+    let (subscriber, volume) = subscriber(settings, journal, io::stderr);
+    subscriber.try_init()?;
+    Ok(volume)
 }
 
 /// Whether standard error is the connection to the journal that `JOURNAL_STREAM` names by device
@@ -41,7 +55,11 @@ fn goes_to_journal(variable: Option<&str>) -> bool {
         .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
-fn subscriber<W>(settings: LogSettings, journal: bool, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    settings: LogSettings,
+    journal: bool,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, Volume)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -50,7 +68,8 @@ where
         LogFormat::Text => plain.event_format(Text { journal }).boxed(),
         LogFormat::Json => plain.json().flatten_event(true).with_timer(Clock).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(settings.level)))
+    let (filter, handle) = reload::Layer::new(filter(settings.level));
+    (tracing_subscriber::registry().with(layer.with_filter(filter)), Volume(handle))
 }
 
 /// Our own messages and those of functions from the level on; those of libraries when they are warnings, or when
@@ -139,7 +158,7 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let make = move || writer.clone();
-        let subscriber = subscriber(LogSettings { level, format }, journal, make);
+        let (subscriber, _) = subscriber(LogSettings { level, format }, journal, make);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "tidegate::disk", bytes = 7, "opened \"x\"");
             tracing::debug!(target: "tidegate::disk", "detail");
@@ -159,6 +178,24 @@ mod tests {
         assert!(lines[0].ends_with("Z INFO  tidegate::disk: opened \"x\" bytes=7"), "{text}");
         assert!(lines[1].ends_with("Z INFO  function: started function=\"threshold\""), "{text}");
         assert!(lines[2].ends_with("Z WARN  rumqttc: trouble"), "{text}");
+    }
+
+    #[test]
+    fn the_level_changes_while_the_daemon_runs() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let settings = LogSettings { level: LogLevel::Warn, format: LogFormat::Text };
+        let (subscriber, volume) = subscriber(settings, true, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let say = |text: &str| tracing::info!(target: "tidegate::disk", "{text}");
+            say("one");
+            volume.set(LogLevel::Info);
+            say("two");
+            volume.set(LogLevel::Error);
+            say("three");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        assert_eq!(String::from_utf8(bytes).unwrap(), "<6>tidegate::disk: two\n");
     }
 
     #[test]

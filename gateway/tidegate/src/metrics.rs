@@ -4,15 +4,18 @@ use std::fmt::{Display, Write};
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, LatencyStatus, LossTotal, Status,
-    StreamStatus, TurnedAway, UplinkStatus, WearStatus,
+    BrokerStatus, DiskStatus, FirmwareStatus, FleetStatus, FolderStatus, FunctionStatus,
+    LatencyStatus, LineStatus, LossTotal, Status, StreamStatus, TurnedAway, UplinkStatus,
+    WearStatus,
 };
+
+use crate::process::Process;
 
 /// The content type of the format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics of a status.
-pub(crate) fn render(status: &Status) -> String {
+pub(crate) fn render(status: &Status, own: &Process) -> String {
     let mut page = Page::default();
     page.gauge("tidegate_info", "The gateway, its version in a label.")
         .sample(&[("gateway", &status.gateway), ("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -25,9 +28,14 @@ pub(crate) fn render(status: &Status) -> String {
     streams(&mut page, &status.streams);
     functions(&mut page, &status.functions);
     folders(&mut page, &status.folders);
+    lines(&mut page, &status.lines);
+    fleet(&mut page, status.fleet.as_ref());
     uplinks(&mut page, &status.uplinks);
+    uplink_lag(&mut page, status);
+    firmware(&mut page, &status.firmware);
     latency(&mut page, &status.latency);
     disk(&mut page, &status.disk);
+    process(&mut page, own);
     page.text
 }
 
@@ -38,17 +46,64 @@ fn latency(page: &mut Page, hops: &[LatencyStatus]) {
     page.family(name, "histogram", help);
     for hop in hops {
         let own = [("hop", hop.hop.as_str()), ("name", hop.name.as_str())];
-        let mut below = 0;
-        for (at, count) in hop.buckets.iter().enumerate() {
-            below += count;
-            let bound = BOUNDS_US.get(at).map(|us| seconds(*us, 1_000_000).to_string());
-            let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
-            let labels = [own[0], own[1], ("le", bound.as_str())];
-            page.named(&format!("{name}_bucket"), &labels, below);
-        }
-        page.named(&format!("{name}_sum"), &own, seconds(hop.sum_us, 1_000_000));
-        page.named(&format!("{name}_count"), &own, below);
+        histogram(page, name, &own, hop);
     }
+}
+
+/// The samples of one histogram.
+fn histogram(page: &mut Page, name: &str, own: &[(&str, &str)], times: &LatencyStatus) {
+    let mut below = 0;
+    for (at, count) in times.buckets.iter().enumerate() {
+        below += count;
+        let bound = BOUNDS_US.get(at).map(|us| seconds(*us, 1_000_000).to_string());
+        let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
+        let mut labels = own.to_vec();
+        labels.push(("le", bound.as_str()));
+        page.named(&format!("{name}_bucket"), &labels, below);
+    }
+    page.named(&format!("{name}_sum"), own, seconds(times.sum_us, 1_000_000));
+    page.named(&format!("{name}_count"), own, below);
+}
+
+fn firmware(page: &mut Page, firmware: &FirmwareStatus) {
+    let help = "1 for the state that a campaign of firmware is in.";
+    let family = page.gauge("tidegate_firmware_campaign_state", help);
+    for one in &firmware.campaigns {
+        let number = one.campaign.to_string();
+        let labels = [("campaign", &*number), ("version", &*one.version), ("state", &*one.state)];
+        family.sample(&labels, 1);
+    }
+    let help = "Devices of a campaign, by their stage.";
+    let family = page.gauge("tidegate_firmware_campaign_devices", help);
+    for one in &firmware.campaigns {
+        let number = one.campaign.to_string();
+        for (stage, devices) in &one.stages {
+            family.sample(&[("campaign", &number), ("stage", stage)], devices);
+        }
+    }
+}
+
+/// What every program tells that Prometheus watches, under the names that are usual.
+fn process(page: &mut Page, own: &Process) {
+    let mut told = |name: &str, help: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            let family = match name.ends_with("_total") {
+                true => page.counter(name, help),
+                false => page.gauge(name, help),
+            };
+            family.sample(&[], value);
+        }
+    };
+    let number = |value: Option<u64>| value.map(|value| seconds(value, 1));
+    told("process_cpu_seconds_total", "Time on a processor.", own.cpu_seconds);
+    let help = "When the process was started, since 1970.";
+    told("process_start_time_seconds", help, own.start_seconds);
+    let help = "Memory in use that is in RAM.";
+    told("process_resident_memory_bytes", help, number(own.resident_bytes));
+    told("process_virtual_memory_bytes", "Address space.", number(own.virtual_bytes));
+    told("process_threads", "Threads.", number(own.threads));
+    told("process_open_fds", "Open files.", number(own.open_fds));
+    told("process_max_fds", "Files that may be open.", number(own.max_fds));
 }
 
 fn broker(page: &mut Page, broker: &BrokerStatus) {
@@ -127,6 +182,64 @@ fn folders(page: &mut Page, folders: &[FolderStatus]) {
     }
 }
 
+fn lines(page: &mut Page, lines: &[LineStatus]) {
+    if lines.is_empty() {
+        return;
+    }
+    let family = page.gauge("tidegate_serial_open", "1 while the port of a serial line is open.");
+    for one in lines {
+        family.sample(&[("line", &one.name)], u8::from(one.open));
+    }
+    type Value = fn(&LineStatus) -> u64;
+    let counters: [(&str, &str, Value); 9] = [
+        ("opened", "Times that the port was opened.", |one| one.opened),
+        ("frames_in", "Frames of devices that came in whole.", |one| one.frames_in),
+        ("frames_out", "Frames that were sent.", |one| one.frames_out),
+        ("bytes_in", "Bytes that came in, noise included.", |one| one.bytes_in),
+        ("bytes_out", "Bytes that were sent.", |one| one.bytes_out),
+        (
+            "damaged",
+            "Bytes that were no frame, frames with a wrong CRC or of a session that has ended.",
+            |one| one.damaged,
+        ),
+        ("repeated_in", "Frames that came in again.", |one| one.repeated_in),
+        ("repeated_out", "Frames that were sent again.", |one| one.repeated_out),
+        ("resets", "Sessions with devices that have ended.", |one| one.resets),
+    ];
+    for (name, help, value) in counters {
+        let family = page.counter(&format!("tidegate_serial_{name}_total"), help);
+        for one in lines {
+            family.sample(&[("line", &one.name)], value(one));
+        }
+    }
+    let help = "1 while there is a session with a device on a serial line.";
+    let family = page.gauge("tidegate_serial_device_up", help);
+    for one in lines {
+        for device in &one.devices {
+            let labels = [("line", one.name.as_str()), ("device", &device.name)];
+            family.sample(&labels, u8::from(device.up));
+        }
+    }
+    let help = "Sessions with a device on a serial line that have ended.";
+    let family = page.counter("tidegate_serial_device_resets_total", help);
+    for one in lines {
+        for device in &one.devices {
+            family.sample(&[("line", &one.name), ("device", &device.name)], device.resets);
+        }
+    }
+}
+
+fn fleet(page: &mut Page, fleet: Option<&FleetStatus>) {
+    let Some(fleet) = fleet else { return };
+    page.gauge("tidegate_firmware_devices", "Devices that are known for their firmware.")
+        .sample(&[], fleet.devices);
+    let help = "Devices that were forgotten for others, as too many were known.";
+    page.counter("tidegate_firmware_devices_forgotten_total", help).sample(&[], fleet.made_room);
+    let help = "Times that a device was not remembered, as none could be forgotten for it.";
+    page.counter("tidegate_firmware_devices_unremembered_total", help)
+        .sample(&[], fleet.unremembered);
+}
+
 fn session_losses(page: &mut Page, totals: &[LossTotal]) {
     type Lost = fn(&LossTotal) -> u64;
     let counters: [(&str, &str, Lost); 2] = [
@@ -191,6 +304,14 @@ fn streams(page: &mut Page, streams: &[StreamStatus]) {
     for stream in streams {
         for reader in &stream.readers {
             family.sample(&[("stream", &stream.name), ("reader", &reader.name)], reader.lag);
+        }
+    }
+    let help = "Time that the oldest record has waited at least that a reader has not done.";
+    let family = page.gauge("tidegate_stream_reader_lag_seconds", help);
+    for stream in streams {
+        for reader in &stream.readers {
+            let labels = [("stream", stream.name.as_str()), ("reader", &reader.name)];
+            family.sample(&labels, seconds(reader.lag_ms, 1_000));
         }
     }
 }
@@ -310,6 +431,20 @@ fn uplinks(page: &mut Page, uplinks: &[UplinkStatus]) {
     }
 }
 
+/// Of all streams of an uplink, the one that waits longest.
+fn uplink_lag(page: &mut Page, status: &Status) {
+    let help = "Time that the oldest record has waited at least that the uplink has to send.";
+    let family = page.gauge("tidegate_uplink_lag_seconds", help);
+    for uplink in &status.uplinks {
+        let own = format!("uplink/{}", uplink.name);
+        let late = format!("{own}/late");
+        let readers = status.streams.iter().flat_map(|stream| &stream.readers);
+        let readers = readers.filter(|reader| reader.name == own || reader.name == late);
+        let longest = readers.map(|reader| reader.lag_ms).max().unwrap_or(0);
+        family.sample(&[("uplink", &uplink.name)], seconds(longest, 1_000));
+    }
+}
+
 fn disk(page: &mut Page, disk: &DiskStatus) {
     for (name, help, value) in [
         ("ok", "1 while the store can be written.", u64::from(disk.state == "ok")),
@@ -326,6 +461,17 @@ fn disk(page: &mut Page, disk: &DiskStatus) {
         ("failures", "Writes or syncs that failed.", disk.failures),
     ] {
         page.counter(&format!("tidegate_disk_{name}_total"), help).sample(&[], value);
+    }
+    if let Some(room) = &disk.room {
+        page.gauge("tidegate_disk_size_bytes", "Size of the file system of the store.")
+            .sample(&[], room.size);
+        page.gauge("tidegate_disk_free_bytes", "Of that, what the gateway may still use.")
+            .sample(&[], room.free);
+    }
+    if let Some(times) = &disk.syncs {
+        let name = "tidegate_disk_sync_seconds";
+        page.family(name, "histogram", "Time that a write to the store takes, with its sync.");
+        histogram(page, name, &[], times);
     }
     if let Some(told) = &disk.wear {
         wear(page, told);
@@ -454,7 +600,7 @@ mod tests {
 
     #[test]
     fn every_number_of_the_status_is_in_the_page() {
-        let values = read(&render(&sample::status()));
+        let values = read(&render(&sample::status(), &Process::now()));
         for (series, value) in [
             ("tidegate_info{gateway=\"gw-01\",version=\"0.1.0\"}", 1.0),
             ("tidegate_uptime_seconds", 61.5),
@@ -478,6 +624,15 @@ mod tests {
             ),
             ("tidegate_function_metrics_dropped_total{function=\"threshold\"}", 1.0),
             ("tidegate_function_state_expired_total{function=\"threshold\"}", 2.0),
+            ("tidegate_firmware_devices", 4_096.0),
+            ("tidegate_firmware_devices_forgotten_total", 9.0),
+            ("tidegate_firmware_devices_unremembered_total", 2.0),
+            ("tidegate_serial_open{line=\"plant\"}", 1.0),
+            ("tidegate_serial_bytes_in_total{line=\"plant\"}", 65_536.0),
+            ("tidegate_serial_damaged_total{line=\"plant\"}", 5.0),
+            ("tidegate_serial_repeated_out_total{line=\"plant\"}", 4.0),
+            ("tidegate_serial_device_up{line=\"plant\",device=\"valve-2\"}", 0.0),
+            ("tidegate_serial_device_resets_total{line=\"plant\",device=\"pump-7\"}", 1.0),
             ("tidegate_uplink_connected{uplink=\"cloud\"}", 0.0),
             ("tidegate_uplink_backlog_records{uplink=\"cloud\"}", 100.0),
             ("tidegate_uplink_missing_total{uplink=\"cloud\"}", 50.0),
@@ -489,6 +644,20 @@ mod tests {
             ("tidegate_latency_seconds_count{hop=\"publish-to-ack\",name=\"\"}", 8.0),
             ("tidegate_latency_seconds_sum{hop=\"publish-to-ack\",name=\"\"}", 0.004),
             ("tidegate_disk_ok", 1.0),
+            ("tidegate_disk_size_bytes", 32e9),
+            ("tidegate_disk_free_bytes", 4e9),
+            ("tidegate_disk_sync_seconds_bucket{le=\"0.0005\"}", 7.0),
+            ("tidegate_disk_sync_seconds_count", 8.0),
+            (
+                "tidegate_stream_reader_lag_seconds{stream=\"telemetry\",reader=\"uplink/cloud\"}",
+                90.5,
+            ),
+            ("tidegate_uplink_lag_seconds{uplink=\"cloud\"}", 90.5),
+            (
+                "tidegate_firmware_campaign_state{campaign=\"2\",version=\"1.4.0\",state=\"halted\"}",
+                1.0,
+            ),
+            ("tidegate_firmware_campaign_devices{campaign=\"2\",stage=\"failed\"}", 2.0),
             ("tidegate_device_written_bytes_total{device=\"179:2\"}", 5e9),
             ("tidegate_wear_bytes_per_day", 24e9),
             ("tidegate_wear_endurance_bytes", 100e12),
@@ -499,8 +668,29 @@ mod tests {
     }
 
     #[test]
+    fn alerts_and_dashboard_ask_for_series_that_there_are() {
+        let mut status = sample::status();
+        status.broker.turned_away = vec![TurnedAway { reason: "tls".into(), count: 1 }];
+        let there = read(&render(&status, &Process::now()));
+        let there: Vec<&str> =
+            there.keys().map(|series| series.split('{').next().unwrap()).collect();
+        for file in ["alerts.yml", "dashboard.json"] {
+            let path = format!("{}/../../docs/operations/{file}", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let words = text.split(|c| !is_part(c));
+            let asked = words.filter(|w| w.starts_with("tidegate_") || w.starts_with("process_"));
+            let asked: std::collections::BTreeSet<&str> = asked.collect();
+            assert!(asked.len() > 10, "{file}: {asked:?}");
+            for name in asked {
+                assert!(there.contains(&name), "{file} asks for {name}, which is not in /metrics");
+            }
+        }
+    }
+
+    #[test]
     fn a_gateway_with_nothing_in_it_is_a_valid_page() {
-        read(&render(&sample::empty_status()));
+        read(&render(&sample::empty_status(), &Process::default()));
     }
 
     #[test]

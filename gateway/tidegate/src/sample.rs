@@ -2,9 +2,10 @@
 
 use tidegate_flow::latency::BOUNDS_US;
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, LatencyStatus, LossRange, LossReport,
-    LossTotal, MetricStatus, ReaderStatus, ScheduleStatus, SessionLossStatus, Status, StreamStatus,
-    UplinkStatus, WearStatus,
+    BrokerStatus, CampaignFigures, DiskStatus, FirmwareStatus, FleetStatus, FolderStatus,
+    FunctionStatus, LatencyStatus, LineDeviceStatus, LineStatus, LossRange, LossReport, LossTotal,
+    MetricStatus, ReaderStatus, RoomStatus, ScheduleStatus, SessionLossStatus, Status,
+    StreamStatus, UplinkStatus, WearStatus,
 };
 
 /// A gateway that has just started without streams.
@@ -18,6 +19,9 @@ pub(crate) fn empty_status() -> Status {
         functions: Vec::new(),
         uplinks: Vec::new(),
         folders: Vec::new(),
+        firmware: FirmwareStatus::default(),
+        lines: Vec::new(),
+        fleet: None,
         latency: Vec::new(),
         disk: DiskStatus { state: "ok".into(), ..DiskStatus::default() },
     }
@@ -53,8 +57,13 @@ pub(crate) fn status() -> Status {
                 LossTotal { reason: "refused".into(), records: 1, bytes: 0 },
             ],
             readers: vec![
-                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0 },
-                ReaderStatus { name: "uplink/cloud".into(), next_seq: 901, lag: 100 },
+                ReaderStatus { name: "fn/threshold".into(), next_seq: 1001, lag: 0, lag_ms: 0 },
+                ReaderStatus {
+                    name: "uplink/cloud".into(),
+                    next_seq: 901,
+                    lag: 100,
+                    lag_ms: 90_500,
+                },
             ],
         }],
         functions: vec![FunctionStatus {
@@ -145,6 +154,8 @@ pub(crate) fn status() -> Status {
                 endurance_bytes: Some(100_000_000_000_000),
                 life_years: Some(11.5),
             }),
+            room: Some(RoomStatus { size: 32_000_000_000, free: 4_000_000_000 }),
+            syncs: Some(times("write-and-sync", "")),
             ..DiskStatus::default()
         },
         folders: vec![FolderStatus {
@@ -154,17 +165,70 @@ pub(crate) fn status() -> Status {
             refused: 1,
             last_failure: Some("a.csv: has 300000 bytes; max_file allows 262144".into()),
         }],
-        latency: vec![LatencyStatus {
-            hop: "publish-to-ack".into(),
-            name: String::new(),
-            buckets: (0..=BOUNDS_US.len())
-                .map(|at| [3, 4, 1].get(at).copied().unwrap_or(0))
-                .collect(),
-            sum_us: 4_000,
-            p50_us: Some(500),
-            p99_us: Some(1_000),
-        }],
+        firmware: FirmwareStatus {
+            campaigns: vec![CampaignFigures {
+                campaign: 2,
+                version: "1.4.0".into(),
+                state: "halted".into(),
+                stages: vec![("confirmed".into(), 1), ("failed".into(), 2)],
+            }],
+        },
+        latency: vec![times("publish-to-ack", "")],
+        lines: vec![line()],
+        fleet: Some(FleetStatus { devices: 4_096, made_room: 9, unremembered: 2 }),
         ..empty_status()
+    }
+}
+
+/// Eight times of a hop.
+fn times(hop: &str, name: &str) -> LatencyStatus {
+    LatencyStatus {
+        hop: hop.into(),
+        name: name.into(),
+        buckets: (0..=BOUNDS_US.len()).map(|at| [3, 4, 1].get(at).copied().unwrap_or(0)).collect(),
+        sum_us: 4_000,
+        p50_us: Some(500),
+        p99_us: Some(1_000),
+    }
+}
+
+/// A line with a device that is there and one that is not.
+fn line() -> LineStatus {
+    let pump = LineDeviceStatus {
+        name: "pump-7".into(),
+        address: 1,
+        up: true,
+        since_ms: Some(30_000),
+        frames_in: 2_100,
+        damaged: 2,
+        repeated_in: 1,
+        repeated_out: 4,
+        resets: 1,
+    };
+    let valve = LineDeviceStatus {
+        name: "valve-2".into(),
+        address: 2,
+        up: false,
+        since_ms: Some(90_000),
+        resets: 1,
+        ..LineDeviceStatus::default()
+    };
+    LineStatus {
+        name: "plant".into(),
+        port: "/dev/ttyUSB0".into(),
+        open: true,
+        since_ms: 61_000,
+        opened: 2,
+        last_error: Some("the port is gone".into()),
+        frames_in: 2_100,
+        frames_out: 1_900,
+        bytes_in: 65_536,
+        bytes_out: 32_768,
+        damaged: 5,
+        repeated_in: 1,
+        repeated_out: 4,
+        resets: 2,
+        devices: vec![pump, valve],
     }
 }
 

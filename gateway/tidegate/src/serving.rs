@@ -78,6 +78,9 @@ pub(crate) fn serve_watched_core(answers: Answers) -> (CoreHandle, watch::Receiv
                 (Answers::Status(_), CoreRequest::Firmware { reply, .. }) => {
                     let _ = reply.send(Ok(FirmwareAnswer::Done));
                 }
+                (Answers::Status(_), CoreRequest::Reload { reply, .. }) => {
+                    let _ = reply.send(Ok(()));
+                }
                 // Nobody looks into folders here.
                 (Answers::Status(_), CoreRequest::File(_)) => {}
                 (Answers::Status(_), CoreRequest::Change { reply, .. }) => {

@@ -12,8 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{major, minor};
-use tidegate_flow::status::WearStatus;
+use rustix::fs::{major, minor, statvfs};
+use tidegate_flow::status::{RoomStatus, WearStatus};
 
 /// The kernel counts sectors of this size, whatever the device's are
 /// (Documentation/block/stat.rst).
@@ -31,6 +31,7 @@ pub(crate) struct Wear {
     started: Instant,
     endurance: Option<u64>,
     device: Result<Device, String>,
+    path: PathBuf,
 }
 
 /// A block device that the kernel counts for.
@@ -46,7 +47,14 @@ impl Wear {
     /// Begins to measure the partition that holds `path`. `endurance`: bytes that the card is
     /// rated for.
     pub(crate) fn start(path: &Path, endurance: Option<u64>, now: Instant) -> Wear {
-        Wear { started: now, endurance, device: Device::of(path) }
+        Wear { started: now, endurance, device: Device::of(path), path: path.to_owned() }
+    }
+
+    /// How much there is of the file system, and how much is free; `None` where it does not say.
+    pub(crate) fn room(&self) -> Option<RoomStatus> {
+        let about = statvfs(&self.path).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+        Some(RoomStatus { size: bytes(about.f_blocks), free: bytes(about.f_bavail) })
     }
 
     /// What was written so far. `log_bytes`: by the log's own count.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_stream::{Epoch, Seq};
 
-use crate::batch::{Batch, SeqRange};
+use crate::batch::{Batch, Part, SeqRange};
 
 /// A stream in an uplink, by its place in the list given to [`Uplink::new`](crate::Uplink::new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,6 +221,16 @@ pub enum UplinkEvent {
         session: u64,
         /// As given in [`Action::Send`].
         token: u64,
+    },
+    /// The server has this part of a batch that went in several messages. The answer to the batch
+    /// follows, and is about what is left of it.
+    Taken {
+        /// As given in [`Action::Send`].
+        session: u64,
+        /// As given in [`Action::Send`].
+        token: u64,
+        /// Which of its records; never all of them.
+        part: Part,
     },
     /// The server answered, and does not take this message.
     Refused {

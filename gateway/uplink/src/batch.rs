@@ -42,6 +42,25 @@ pub struct Batch {
     pub records: Vec<OutboundRecord>,
 }
 
+/// Records of a batch that went in a message of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From the first to the last of them.
+    pub range: SeqRange,
+    /// How many.
+    pub records: usize,
+    /// Their bytes, in the measure of the window.
+    pub bytes: usize,
+}
+
+impl Part {
+    /// All of this batch.
+    pub(crate) fn of(batch: &Batch) -> Part {
+        let bytes = batch.records.iter().map(OutboundRecord::len_bytes).sum();
+        Part { range: batch.range, records: batch.records.len(), bytes }
+    }
+}
+
 /// A batch that is not closed yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Collecting {

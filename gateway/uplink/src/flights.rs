@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::batch::SeqRange;
+use crate::batch::{Part, SeqRange};
 
 /// One batch on its way.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,22 @@ impl Flights {
         self.records -= flight.records;
         self.bytes -= flight.bytes;
         Some(flight)
+    }
+
+    /// Takes some records out of a batch that goes on; `None` when they are not some of it.
+    pub(crate) fn remove_part(&mut self, token: u64, part: Part) -> Option<Flight> {
+        let flight = self.by_token.get_mut(&token)?;
+        let within =
+            flight.range.contains(part.range.first) && flight.range.contains(part.range.last);
+        if !within || part.records >= flight.records || part.bytes > flight.bytes {
+            return None;
+        }
+        let Part { range, records, bytes } = part;
+        flight.records -= records;
+        flight.bytes -= bytes;
+        self.records -= records;
+        self.bytes -= bytes;
+        Some(Flight { range, records, bytes, ..*flight })
     }
 
     pub(crate) fn clear(&mut self) {

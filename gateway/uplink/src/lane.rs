@@ -226,6 +226,15 @@ impl Lane {
         self.put(range, Progress::InFlight, Progress::Held { until });
     }
 
+    /// From the first to the last of these that are in flight.
+    pub(crate) fn in_flight(&self, range: SeqRange) -> Option<SeqRange> {
+        let start = self.slots.partition_point(|slot| slot.seq < range.first);
+        let these = self.slots.iter().skip(start).take_while(|slot| slot.seq <= range.last);
+        let mut open = these.filter(|slot| slot.progress == Progress::InFlight);
+        let first = open.next()?.seq;
+        Some(SeqRange { first, last: open.last().map_or(first, |slot| slot.seq) })
+    }
+
     fn last_held(&self) -> Option<Instant> {
         let held = self.slots.iter().filter_map(|slot| match slot.progress {
             Progress::Held { until } => Some(until),

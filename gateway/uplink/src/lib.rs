@@ -60,7 +60,7 @@ mod status;
 mod uplink;
 
 pub use action::{Action, Held, LaneId, OutboundMessage, RefuseReason, UplinkEvent, Want};
-pub use batch::{Batch, SeqRange};
+pub use batch::{Batch, Part, SeqRange};
 pub use body::{BODY_VERSION, BodyFormat};
 pub use envelope::{Clock, Envelope, EnvelopeError, Identity};
 pub use lane::LaneStart;

@@ -7,7 +7,7 @@ use tidegate_stream::Seq;
 
 use crate::action::{Action, Held, LaneId, RefuseReason, UplinkEvent, Verdict};
 use crate::backoff::Backoff;
-use crate::batch::{Batch, Collecting, SeqRange};
+use crate::batch::{Batch, Collecting, Part, SeqRange};
 use crate::flights::{Flight, Flights};
 use crate::lane::{Lane, LaneStart};
 use crate::options::{MAX_WINDOW, UplinkOptions};
@@ -271,6 +271,9 @@ impl Uplink {
             UplinkEvent::Acknowledged { session, token } => {
                 self.handle_acknowledged(now, session, token);
             }
+            UplinkEvent::Taken { session, token, part } => {
+                self.handle_taken(now, session, token, part);
+            }
             UplinkEvent::Refused { session, token, reason } => {
                 self.handle_refused(now, session, token, reason);
             }
@@ -332,7 +335,24 @@ impl Uplink {
 
     /// The server has the message.
     pub fn handle_acknowledged(&mut self, now: Instant, session: u64, token: u64) {
-        let Some(flight) = self.land(session, token) else { return };
+        if let Some(flight) = self.land(session, token) {
+            self.finish(now, token, flight);
+        }
+    }
+
+    /// The server has this part of a batch; the answer to the batch is still to come, and is about
+    /// what is left of it.
+    pub fn handle_taken(&mut self, now: Instant, session: u64, token: u64, part: Part) {
+        if session != self.session {
+            return;
+        }
+        if let Some(part) = self.flights.remove_part(token, part) {
+            self.finish(now, token, part);
+        }
+    }
+
+    /// These records are done upstream.
+    fn finish(&mut self, now: Instant, token: u64, flight: Flight) {
         if let State::Connected { progress, acknowledged, .. } = &mut self.state {
             *progress = now;
             *acknowledged = true;
@@ -365,7 +385,10 @@ impl Uplink {
     pub fn handle_refused(&mut self, now: Instant, session: u64, token: u64, reason: RefuseReason) {
         let Some(flight) = self.land(session, token) else { return };
         self.counts.refused += flight.records as u64;
-        let SeqRange { first, last } = flight.range;
+        // Without what the server has taken of it, or has been given up before.
+        let range = self.lanes[flight.lane].in_flight(flight.range).unwrap_or(flight.range);
+        let flight = Flight { range, ..flight };
+        let SeqRange { first, last } = range;
         let why = if first == last {
             format!("record {} refused: {reason}", first.0)
         } else {

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_abi::{BatchWriter, Kind, Level, MessageRef, Operation, OutputReader};
+use tidegate_abi::{BatchWriter, Kind, Level, MessageRef, Operation, OutputReader, import};
+use tidegate_guest::json::Json;
 use tidegate_runtime::{Limits, Module, State, Verdict};
 
 use crate::input::Input;
@@ -21,6 +22,24 @@ const INPUT_AT: usize = 32_768;
 /// Where the guest has keys and prefixes.
 const KEYS_AT: usize = 1_024;
 const KEYS: &[u8] = b"keys/a keys/b keys/abc keys/ key lines of \xff\xfe text";
+/// Where it has JSON, and paths into it: addresses and lengths.
+const TEXT_AT: usize = 2_048;
+const TEXT: &[u8] = br#"{"a":1,"b":{"a":[true]},"\u0061":{"b":2},"c":"x"}"#;
+const PATHS_AT: usize = 3_072;
+const PATHS: [(u32, u32); 10] = [
+    (TEXT_AT as u32 + 2, 1),
+    (TEXT_AT as u32 + 8, 1),
+    (NAMES_AT, 3),
+    (NAMES_AT, 1),
+    (NAMES_AT, 17),
+    (NAMES_AT, 0),
+    (NAMES_AT, 257),
+    (KEYS_AT as u32 + 35, 3),
+    (MEMORY as u32 - 1, 1),
+    (MEMORY as u32, 1),
+];
+const NAMES_AT: u32 = 3_200;
+const NAMES: &[u8] = b"b.a.b.a.b.a.b.a.b.a";
 /// Header of the output frame, of its EMIT, and the fixed part of that: what the guest writes
 /// over the start of its memory when it is done. The results of the calls follow.
 const SHELL: usize = 16 + 8 + 16;
@@ -40,6 +59,7 @@ enum Call {
     Now(i32),
     Random([i32; 2]),
     Log([i32; 3]),
+    Find([i32; 5]),
 }
 
 /// The first bytes are entries of the state, then come calls with their arguments.
@@ -106,7 +126,7 @@ fn state(input: &mut Input<'_>) -> State {
 }
 
 fn call(input: &mut Input<'_>) -> Call {
-    match input.below(5) {
+    match input.below(6) {
         0 => Call::Get([key(input), length(input), number(input), length(input)]),
         1 => Call::Scan([
             key(input),
@@ -118,8 +138,18 @@ fn call(input: &mut Input<'_>) -> Call {
         ]),
         2 => Call::Now(number(input).min(3)),
         3 => Call::Random([number(input), length(input)]),
+        4 => Call::Find(question(input)),
         _ => Call::Log([number(input), key(input), length(input)]),
     }
+}
+
+/// Mostly one about the text.
+fn question(input: &mut Input<'_>) -> [i32; 5] {
+    let mut often = |usual: i32| if input.below(8) < 7 { usual } else { number(input) };
+    let (text, len, paths) =
+        (often(TEXT_AT as i32), often(TEXT.len() as i32), often(PATHS_AT as i32));
+    let paths = paths.wrapping_add(8 * input.below(PATHS.len()) as i32);
+    [text, len, paths, input.below(10) as i32, number(input)]
 }
 
 /// Mostly where a key begins.
@@ -165,6 +195,7 @@ fn guest(calls: &[Call]) -> String {
             Call::Now(clock) => format!("(call $now (i32.const {clock}))"),
             Call::Random(list) => format!("(i64.extend_i32_s (call $random {}))", arguments(list)),
             Call::Log(list) => format!("(call $log {}) (i64.const 0)", arguments(list)),
+            Call::Find(list) => format!("(i64.extend_i32_s (call $json_find {}))", arguments(list)),
         };
         // Writing to a String does not fail.
         let _ = writeln!(handle, "{result} (local.set $r{index})");
@@ -178,7 +209,7 @@ fn guest(calls: &[Call]) -> String {
         let _ = write!(locals, "(local $r{index} i64)");
         let _ = writeln!(handle, "(i64.store (i32.const {at}) (local.get $r{index}))");
     }
-    let keys: String = KEYS.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let data: String = data().iter().map(|(at, bytes)| segment(*at, bytes)).collect();
     format!(
         r#"(module
             (import "tg1" "kv_get" (func $kv_get (param i32 i32 i32 i32) (result i32)))
@@ -186,14 +217,31 @@ fn guest(calls: &[Call]) -> String {
             (import "tg1" "now" (func $now (param i32) (result i64)))
             (import "tg1" "random" (func $random (param i32 i32) (result i32)))
             (import "tg1" "log" (func $log (param i32 i32 i32)))
+            (import "tg1" "json_find" (func $json_find (param i32 i32 i32 i32 i32) (result i32)))
             (memory (export "memory") 1 1)
-            (data (i32.const {KEYS_AT}) "{keys}")
+            {data}
             (func (export "tg_abi_1"))
             (func (export "tg_buffer") (param i32) (result i32) (i32.const {INPUT_AT}))
             (func (export "tg_init") (param i32 i32) (result i32) (i32.const 0))
             (func (export "tg_handle") (param i32 i32) (result i64) {locals}
                 {handle} (i64.const {MEMORY})))"#
     )
+}
+
+/// What the guest has in its memory from the beginning.
+fn data() -> [(usize, Vec<u8>); 4] {
+    let paths = PATHS.iter().flat_map(|(at, len)| [at.to_le_bytes(), len.to_le_bytes()].concat());
+    [
+        (KEYS_AT, KEYS.to_vec()),
+        (TEXT_AT, TEXT.to_vec()),
+        (PATHS_AT, paths.collect()),
+        (NAMES_AT as usize, NAMES.to_vec()),
+    ]
+}
+
+fn segment(at: usize, bytes: &[u8]) -> String {
+    let bytes: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    format!("(data (i32.const {at}) \"{bytes}\")")
 }
 
 /// The first bytes of an output frame that is all the memory: one EMIT without a topic.
@@ -224,7 +272,9 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     fn new(frame: &[u8], state: &'a State) -> Model<'a> {
         let mut memory = vec![0; MEMORY];
-        memory[KEYS_AT..KEYS_AT + KEYS.len()].copy_from_slice(KEYS);
+        for (at, bytes) in data() {
+            memory[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
         memory[INPUT_AT..INPUT_AT + frame.len()].copy_from_slice(frame);
         let random = Random::new(BATCH);
         Model { memory, state, random, lines: Vec::new(), log_left: LOG_BYTES, dropped: 0 }
@@ -243,6 +293,7 @@ impl<'a> Model<'a> {
             }
             Call::Random(list) => self.random(list),
             Call::Log(list) => self.log(list),
+            Call::Find(list) => self.find(list).unwrap_or_else(|error| error),
         }
     }
 
@@ -311,6 +362,39 @@ impl<'a> Model<'a> {
         bytes.truncate(len);
         self.write(buf, &bytes);
         0
+    }
+
+    fn find(&mut self, [text, text_len, paths, count, found]: [i32; 5]) -> Result<i64, i64> {
+        let count = count as u32 as usize;
+        let text = self.bytes(text, text_len as u32 as usize).ok_or(FAULT)?;
+        if text.len() > import::JSON_TEXT_BYTES || count > import::JSON_PATHS {
+            return Err(INVALID);
+        }
+        let table = self.bytes(paths, 8 * count).ok_or(FAULT)?;
+        self.bytes(found, 8 * count).ok_or(FAULT)?;
+        let mut paths = Vec::new();
+        for pair in table.as_chunks::<8>().0 {
+            let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| pair[at + byte]));
+            let path = self.bytes(number(0).cast_signed(), number(4) as usize).ok_or(FAULT)?;
+            if path.len() > import::JSON_PATH_BYTES {
+                return Err(INVALID);
+            }
+            paths.push(String::from_utf8(path).map_err(|_| INVALID)?);
+        }
+        if paths.concat().matches('.').count() > import::JSON_DOTS {
+            return Err(INVALID);
+        }
+        let json = Json::parse(&text).map_err(|_| INVALID)?;
+        let mut places = Vec::new();
+        for path in paths {
+            let value = json.path(&path).map_or("", |value| value.text());
+            let start = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+            let place =
+                if value.is_empty() { [0, 0] } else { [start, start.wrapping_add(value.len())] };
+            places.extend(place.map(|at| (at as u32).to_le_bytes()).concat());
+        }
+        self.write(found, &places);
+        Ok(0)
     }
 
     fn log(&mut self, [level, text, len]: [i32; 3]) -> i64 {

@@ -1,7 +1,7 @@
 //! Guests that misuse the imports.
 
 use crate::Fate::{Fails, Handled};
-use crate::guest::{Guest, IMPORTS, QUIET, asking};
+use crate::guest::{FULL_MEMORY, Guest, IMPORTS, QUIET, asking};
 use crate::{Hostile, hostile};
 
 const TOO_OFTEN: &str = "more than 100000 times";
@@ -39,6 +39,29 @@ pub(crate) const SET: &[Hostile] = &[
                 (i32.const 16777216) (i32.const 0) (i32.const 16777216)))",
         )
     }),
+    hostile("json-flood", "has the longest JSON read for ever", Fails("was stopped after"), || {
+        // Each name has an escape, so each is resolved for each of the paths.
+        let text = format!("{{{}\"a\":0}}", r#""\u0061":0,"#.repeat(1_488));
+        let bytes =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
+        let table: String = [512_u32, 1].map(|number| bytes(&number.to_le_bytes())).concat();
+        let (text_len, text, table) = (text.len(), bytes(text.as_bytes()), table.repeat(8));
+        Guest {
+            imports: IMPORTS,
+            memory: FULL_MEMORY,
+            fields: &format!(
+                r#"(data (i32.const 0) "{table}") (data (i32.const 512) "a")
+                    (data (i32.const 1024) "{text}")"#
+            ),
+            handle: &format!(
+                "(loop $l (if (call $json_find (i32.const 1024) (i32.const {text_len})
+                    (i32.const 0) (i32.const 8) (i32.const 256)) (then (unreachable))) (br $l))
+                    (i64.const 0)"
+            ),
+            ..QUIET
+        }
+        .module()
+    }),
     hostile("wild-arguments", "gives every import the ends of all ranges", Handled, || {
         let numbers = ["0", "-1", "-2147483648", "2147483647", "16777215", "16777217"];
         let mut text = String::new();
@@ -51,7 +74,9 @@ pub(crate) const SET: &[Hostile] = &[
                      (drop (call $kv_get (i32.const {a}) (i32.const {b}) (i32.const {b})
                         (i32.const {a})))
                      (drop (call $kv_scan (i32.const {a}) (i32.const {b}) (i32.const {b})
-                        (i32.const {a}) (i32.const {a}) (i32.const {b})))"
+                        (i32.const {a}) (i32.const {a}) (i32.const {b})))
+                     (drop (call $json_find (i32.const {a}) (i32.const {b}) (i32.const {b})
+                        (i32.const {a}) (i32.const {b})))"
                 ));
             }
         }

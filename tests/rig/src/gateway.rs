@@ -44,14 +44,9 @@ impl Gateway {
             bail!("{} is missing: cargo build -p tidegate", binary.display());
         }
         let (mqtt, http) = (crate::ports::free()?, crate::ports::free()?);
-        let data = scratch.path().join("data");
-        let text = config
-            .replace("{data}", &data.display().to_string())
-            .replace("{mqtt}", &mqtt.to_string())
-            .replace("{http}", &http.to_string());
         let binary = binary.to_owned();
         let gateway = Gateway { binary, scratch, mqtt, http, child: None, tied_by: None };
-        fs::write(gateway.config_file(), text)
+        fs::write(gateway.config_file(), gateway.filled_in(config))
             .with_context(|| format!("cannot write {}", gateway.config_file().display()))?;
         Ok(gateway)
     }
@@ -60,6 +55,14 @@ impl Gateway {
     /// when this process is killed.
     pub fn tie_with(&mut self, rig: &Path) {
         self.tied_by = Some(rig.to_owned());
+    }
+
+    /// A configuration with this gateway's directory and addresses in it.
+    pub fn filled_in(&self, config: &str) -> String {
+        config
+            .replace("{data}", &self.data_dir().display().to_string())
+            .replace("{mqtt}", &self.mqtt.to_string())
+            .replace("{http}", &self.http.to_string())
     }
 
     /// Where it listens for MQTT.

@@ -22,4 +22,5 @@ pub mod scratch;
 pub mod seen;
 pub mod sensors;
 pub mod sink;
+pub mod soak;
 mod terminate;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tidegate_rig::demo::{self, DemoOptions, Running, Which};
+use tidegate_rig::soak::{self, SoakOptions};
 
 #[derive(Parser)]
 #[command(name = "tidegate-rig", about = "Test rig of Tidegate: the demo and its cloud")]
@@ -25,6 +26,10 @@ enum Command {
     #[command(after_help = "Example: tidegate-rig demo --gateway target/debug/tidegate \
                       --function threshold.wasm --seconds 60")]
     Demo(DemoArguments),
+    /// Load a gateway while it is reloaded and its links are cut, and judge it
+    #[command(after_help = "Example: tidegate-rig soak --gateway target/debug/tidegate \
+                      --function threshold.wasm --minutes 3")]
+    Soak(SoakArguments),
     /// An MQTT 5 broker (rumqttd) that stands for the cloud
     #[command(after_help = "Example: tidegate-rig cloud --listen 127.0.0.1:18830 --json-lines")]
     Cloud {
@@ -77,6 +82,25 @@ struct DemoArguments {
     keep: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct SoakArguments {
+    /// The tidegate binary
+    #[arg(long)]
+    gateway: PathBuf,
+    /// The function `threshold`, compiled for wasm32
+    #[arg(long)]
+    function: PathBuf,
+    /// How long
+    #[arg(long, default_value = "3", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    minutes: u64,
+    /// Print the verdict as JSON on the last line of standard output
+    #[arg(long)]
+    json: bool,
+    /// Leave data, configuration and logs in this directory
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -96,6 +120,14 @@ fn run() -> Result<bool> {
             run_time: arguments.seconds.map(Duration::from_secs),
             outage: arguments.outage_seconds.map(Duration::from_secs),
             silent: arguments.silent,
+            json: arguments.json,
+            keep: arguments.keep,
+        }),
+        Command::Soak(arguments) => soak::run(&SoakOptions {
+            gateway: arguments.gateway,
+            function: arguments.function,
+            rig: std::env::current_exe().context("cannot find this program's own path")?,
+            run_time: Duration::from_secs(arguments.minutes * 60),
             json: arguments.json,
             keep: arguments.keep,
         }),

@@ -77,11 +77,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// So many storms, from this seed on. A mistake that has nothing to do with sessions is looked for
-/// without them.
+/// So many storms, from this seed on. A mistake is looked for without what it has nothing to do with.
 pub fn storms(from: u64, seeds: u64, bug: Option<Planted>) -> Vec<Entry> {
-    let with_sessions = bug.is_none_or(Planted::is_in_sessions);
-    let options = if with_sessions { Options::storm } else { Options::storm_without_sessions };
+    let options = |seed| match bug {
+        None => Options::storm(seed),
+        Some(bug) => Options::storm_for(seed, bug.part()),
+    };
     let storm = |seed| Entry { replay: format!("--seeds 1 --from {seed}"), options: options(seed) };
     (from..from + seeds).map(storm).collect()
 }

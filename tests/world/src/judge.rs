@@ -2,6 +2,7 @@
 //! number was given to, what every sensor was promised and what every sink took; the gateway's
 //! only word that it takes is the ledger's.
 
+mod calls;
 mod function;
 mod sessions;
 mod sinks;
@@ -13,6 +14,8 @@ use tidegate_flow::{DEAD_LETTER_STREAM, Gateway, LOSS_STREAM};
 use tidegate_stream::trace::Traced;
 use tidegate_stream::{LossReason, Overflow};
 
+use crate::clerk::RUNS;
+use crate::folder::FOLDER;
 use crate::options::StreamLimits;
 use crate::plan::{OVERFLOW, STREAMS};
 use crate::publisher::Publisher;
@@ -50,7 +53,11 @@ impl World {
             for (upstream, uplink) in self.upstreams.iter().zip(&self.options.uplinks) {
                 sinks::judge(upstream, uplink, &accounts, &mut wrong);
             }
-            function::judge(&self.publishers, &accounts, &mut gateway, &mut wrong);
+            function::judge(&self.names(), &accounts, &mut gateway, &mut wrong);
+            if self.options.calls.watched {
+                function::judge_watcher(&mut gateway, &mut wrong);
+            }
+            self.judge_calls(&accounts, &mut gateway, &mut wrong);
             let spool = self.spool(&gateway, &mut wrong);
             told::judge(&accounts, &spool, &mut wrong);
             for subscriber in &self.subscribers {
@@ -61,6 +68,12 @@ impl World {
             *self.tally_mut() += &counted;
         }
         wrong
+    }
+
+    /// What readings are known by, those in files included.
+    fn names(&self) -> Vec<&str> {
+        let sensors = self.publishers.iter().map(|publisher| publisher.name.as_str());
+        sensors.chain((self.options.calls.files > 0).then_some(FOLDER)).collect()
     }
 
     fn accounts<'w>(&'w self, gateway: &Gateway, wrong: &mut Vec<String>) -> Vec<Account<'w>> {
@@ -125,6 +138,7 @@ impl World {
         };
         let sinks = || self.upstreams.iter().map(|upstream| &upstream.sink);
         let publishers = || self.publishers.iter();
+        let is_run = |traced: &&&Traced| traced.record.topic.starts_with(RUNS);
         Tally {
             records: accounts.iter().map(|account| account.records.len() as u64).sum(),
             dropped: accounts.iter().map(|account| account.lost.len() as u64).sum(),
@@ -137,6 +151,10 @@ impl World {
             sent_again: publishers().map(|p| p.sent_again).sum(),
             released_again: publishers().map(|p| p.released_again).sum(),
             delivered: self.subscribers.iter().map(|s| s.got.len() as u64).sum(),
+            files: self.options.calls.files,
+            runs: accounts.iter().flat_map(|a| a.records.values()).filter(is_run).count() as u64,
+            told: self.callers.told().count() as u64,
+            asked_again: self.callers.asked_again,
             delivered_again: self.subscribers.iter().map(|s| s.repeated).sum(),
             ..Tally::default()
         }

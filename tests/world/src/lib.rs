@@ -1,6 +1,7 @@
 //! The whole gateway inside a seeded simulator: simulated time, a disk that loses what was not
 //! synced, sensors on bad connections that send again, subscribers that go away and come back,
-//! upstreams that fall silent, clocks that jump. One seed is one world, for ever; a failure is replayed with one line.
+//! files that come into a folder, clients that ask over HTTP, upstreams that fall silent, clocks that
+//! jump. One seed is one world, for ever; a failure is replayed with one line.
 //!
 //! A world runs until every reading is acknowledged and has gone up or into the ledger; then the
 //! judge compares what was promised, what was logged, what the sinks took and what the ledger
@@ -9,8 +10,11 @@
 //! Not here: real sockets, files, threads and servers (`tests/it`, `tests/rig`), and damage to
 //! what was synced (`gateway/stream`).
 
+mod caller;
 pub mod campaign;
+mod clerk;
 mod device;
+mod folder;
 mod function;
 mod judge;
 mod line;

@@ -9,12 +9,15 @@ use crate::mqtt::{Qos, Version};
 use crate::planted::Planted;
 use crate::sink::SinkKind;
 
+mod calls;
 mod sessions;
 mod storm;
 mod streams;
 mod uplinks;
 
+pub use calls::Calls;
 pub use sessions::{Interest, SubscriberKind};
+pub use storm::Part;
 pub use streams::StreamLimits;
 pub use uplinks::UplinkKind;
 
@@ -76,7 +79,9 @@ pub struct Options {
     /// Workers of the function: with several its ordering is per key, a sensor each; with one it
     /// is strict.
     pub workers: usize,
-    /// One call of the function in so many fails.
+    /// What calls functions beside the records of devices.
+    pub calls: Calls,
+    /// One call of a function in so many fails.
     pub failing_calls: Option<u64>,
     /// A mistake for the judge to find.
     pub planted: Option<Planted>,
@@ -211,6 +216,7 @@ impl Options {
             uplinks: vec![UplinkKind::new(SinkKind::Consumer, UplinkOptions::default())],
             state: StateSize::Small,
             workers: 1,
+            calls: Calls::default(),
             failing_calls: None,
             planted: None,
         }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tidegate_broker::{BrokerLimits, TopicFilter};
 use tidegate_flow::{
-    FunctionPlan, Gateway, Ordering, PartitionKey, Plan, Setback, StreamPlan, UplinkPlan,
+    EventKind, FunctionPlan, Gateway, HttpRoute, Ordering, PartitionKey, Plan, Setback, StreamPlan,
+    UplinkPlan, WatchPlan,
 };
 use tidegate_stream::trace::Trace;
 use tidegate_stream::{LogOptions, Overflow};
 
+use crate::function::COUNTS;
 use crate::options::{Options, StreamLimits, UplinkKind};
 use crate::planted::Planted;
 use crate::sink::SinkKind;
@@ -22,17 +24,31 @@ pub(crate) const OVERFLOW: [Overflow; 4] =
 pub(crate) const GATEWAY: &str = "gw-sim";
 /// Name of the function.
 pub(crate) const FUNCTION: &str = "threshold";
+/// Name of the one that watches its state.
+pub(crate) const WATCHER: &str = "watcher";
+/// Name of the one that the clock and requests call.
+pub(crate) const CLERK: &str = "clerk";
 /// Longer than the wall clock can jump: a session that has ended by it would be nobody's fault.
 const FOR_EVER: Duration = Duration::from_secs(200 * 365 * 86_400);
 /// Tries of a record before the function gives it up.
 const ATTEMPTS: u16 = 3;
+/// The same for what comes once: what is given up would be a gap.
+const MANY_ATTEMPTS: u16 = 100;
+
+/// One of the functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It reads `telemetry`.
+    Threshold,
+    /// It is told of the changes of that one's state.
+    Watcher,
+    /// It is called by the clock and by requests.
+    Clerk,
+}
 
 impl Options {
     /// The plan of this life of the gateway.
     pub(crate) fn plan(&self, trace: &Trace, life: u64) -> Plan {
-        let filters = |topics: &[&str]| {
-            topics.iter().map(|text| TopicFilter::parse(text).expect("a valid filter")).collect()
-        };
         let stream = |at: usize, topics: &[&str]| {
             let StreamLimits { max_bytes, max_records, max_age, compression, priority } =
                 self.streams[at];
@@ -50,6 +66,7 @@ impl Options {
             }
         };
         let telemetry = ["sensors/+/telemetry", "sensors/+/both"];
+        let alerts = ["alerts/#", "runs/#", "answers/#"];
         let journal = ["sensors/+/journal", "sensors/+/both"];
         Plan {
             gateway: GATEWAY.to_owned(),
@@ -58,11 +75,31 @@ impl Options {
             log: self.log_options(trace),
             streams: vec![
                 stream(0, &telemetry),
-                stream(1, &["alerts/#"]),
+                stream(1, &alerts),
                 stream(2, &journal),
                 stream(3, &["sensors/+/orders"]),
             ],
-            functions: vec![FunctionPlan {
+            functions: self.roles().map(|role| self.function_plan(role)).collect(),
+            uplinks: self.uplink_plans(life),
+            seed: self.seed,
+        }
+    }
+
+    /// The functions, in the order of the plan.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = Role> {
+        let watcher = self.calls.watched.then_some(Role::Watcher);
+        let clerk = self.calls.has_clerk().then_some(Role::Clerk);
+        [Role::Threshold].into_iter().chain(watcher).chain(clerk)
+    }
+
+    fn function_plan(&self, role: Role) -> FunctionPlan {
+        let called = |name| FunctionPlan {
+            inputs: Vec::new(),
+            attempts: MANY_ATTEMPTS,
+            ..FunctionPlan::new(name, STREAMS[0])
+        };
+        match role {
+            Role::Threshold => FunctionPlan {
                 publish: filters(&["alerts/#"]),
                 batch_records: 64,
                 batch_bytes: 64 * 1024,
@@ -71,9 +108,18 @@ impl Options {
                 ordering: if self.workers > 1 { Ordering::PerKey } else { Ordering::Strict },
                 workers: self.workers,
                 ..FunctionPlan::new(FUNCTION, STREAMS[0])
-            }],
-            uplinks: self.uplink_plans(life),
-            seed: self.seed,
+            },
+            Role::Watcher => {
+                let (function, prefix) = (FUNCTION.to_owned(), COUNTS.to_owned());
+                FunctionPlan { watches: vec![WatchPlan { function, prefix }], ..called(WATCHER) }
+            }
+            Role::Clerk => FunctionPlan {
+                publish: filters(&["runs/#", "answers/#"]),
+                schedules: self.calls.schedules.clone(),
+                routes: vec![HttpRoute::parse("POST /ask").expect("a route")],
+                events: self.calls.told_of_start.then_some(EventKind::Start).into_iter().collect(),
+                ..called(CLERK)
+            },
         }
     }
 
@@ -124,4 +170,8 @@ impl Options {
         }
         gateway
     }
+}
+
+fn filters(topics: &[&str]) -> Vec<TopicFilter> {
+    topics.iter().map(|text| TopicFilter::parse(text).expect("a valid filter")).collect()
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use tidegate_flow::PlantedBug as FlowBug;
 use tidegate_stream::PlantedBug as LogBug;
 
+use crate::options::Part;
+
 /// A mistake that the simulator must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
@@ -18,7 +20,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, with the name that the command line knows it by.
-    pub const ALL: [(&'static str, Planted); 27] = [
+    pub const ALL: [(&'static str, Planted); 32] = [
         ("ack-before-sync", Planted::Log(LogBug::AckBeforeSync)),
         ("crc-without-segment", Planted::Log(LogBug::CrcWithoutSegment)),
         ("cursor-apart", Planted::Flow(FlowBug::CursorApart)),
@@ -45,13 +47,18 @@ impl Planted {
         ("suback-not-awaited", Planted::Flow(FlowBug::SubackNotAwaited)),
         ("pubrel-not-awaited", Planted::Flow(FlowBug::PubrelNotAwaited)),
         ("pubcomp-not-awaited", Planted::Flow(FlowBug::PubcompNotAwaited)),
+        ("told-apart", Planted::Flow(FlowBug::ToldApart)),
+        ("file-not-noted", Planted::Flow(FlowBug::FileNotNoted)),
+        ("run-apart", Planted::Flow(FlowBug::RunApart)),
+        ("answer-not-kept", Planted::Flow(FlowBug::AnswerNotKept)),
+        ("answer-not-awaited", Planted::Flow(FlowBug::AnswerNotAwaited)),
         ("spool-passed-early", Planted::Flow(FlowBug::SpoolPassedEarly)),
     ];
 }
 
 impl Planted {
-    /// Whether only worlds with sessions can show it.
-    pub(crate) fn is_in_sessions(self) -> bool {
+    /// What a world has to have for it to show; `None`: nothing in particular.
+    pub(crate) fn part(self) -> Option<Part> {
         const IN_SESSIONS: [FlowBug; 7] = [
             FlowBug::ReceiptApart,
             FlowBug::RetainedApart,
@@ -61,9 +68,17 @@ impl Planted {
             FlowBug::PubcompNotAwaited,
             FlowBug::SpoolPassedEarly,
         ];
+        const IN_CALLS: [FlowBug; 5] = [
+            FlowBug::ToldApart,
+            FlowBug::FileNotNoted,
+            FlowBug::RunApart,
+            FlowBug::AnswerNotKept,
+            FlowBug::AnswerNotAwaited,
+        ];
         match self {
-            Planted::Log(_) => false,
-            Planted::Flow(bug) => IN_SESSIONS.contains(&bug),
+            Planted::Flow(bug) if IN_SESSIONS.contains(&bug) => Some(Part::Sessions),
+            Planted::Flow(bug) if IN_CALLS.contains(&bug) => Some(Part::Calls),
+            Planted::Flow(_) | Planted::Log(_) => None,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::line::{Line, Tick};
 use crate::mqtt::{self, Connect, Incoming, Message, Qos, Version};
 use crate::options::{Options, Route, Sensor};
-pub(crate) use reading::{ReadingKind, is_empty, kind_of};
+pub(crate) use reading::{ReadingKind, is_empty, kind_of, payload};
 
 /// Wait before a reading that was refused is sent again.
 const REFUSED_WAIT: Duration = Duration::from_millis(60);

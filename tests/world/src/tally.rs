@@ -105,6 +105,14 @@ tally! {
     late_records: "records sent in late lanes",
     /// Connections to another replica than the first.
     failovers: "connections to another replica than the first",
+    /// Files that came into a folder.
+    files: "files of a folder",
+    /// Runs of schedules that were published.
+    runs: "runs of schedules published",
+    /// Requests with a key that were answered.
+    told: "requests with a key answered",
+    /// Requests that were sent again.
+    asked_again: "requests sent again",
     /// Disk operations.
     operations: "disk operations",
     /// Events.

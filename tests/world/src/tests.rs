@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::campaign::{self, First, Report, Tell};
 use super::options::Spell;
-use super::{Options, Planted, operations_of_a_calm_run, run};
+use super::{Options, Planted, Tally, operations_of_a_calm_run, run};
 
 /// Points of the run at which the power is cut.
 const POINTS: u64 = 500;
@@ -68,6 +68,8 @@ fn storms_in_which_everything_goes_wrong_lose_double_and_reorder_nothing() {
     let report = campaign::run(&storms, None, First::AndAllOthers, Tell::Nothing);
     assert!(report.broken.is_empty(), "{}", failures(&report));
     assert_eq!(report.bitten, STORMS, "a storm without its share of trouble: {report}");
+    let Tally { files, runs, told, .. } = report.tally;
+    assert!([files, runs, told].iter().all(|calls| *calls > 500), "too few calls: {report}");
 }
 
 #[test]
@@ -127,5 +129,10 @@ planted_bugs! {
     a_subscription_that_suback_does_not_await_is_found: "suback-not-awaited",
     a_pubrec_that_pubrel_does_not_await_is_found: "pubrel-not-awaited",
     a_pubrel_that_pubcomp_does_not_await_is_found: "pubcomp-not-awaited",
+    a_change_of_state_told_apart_is_found: "told-apart",
+    a_file_that_is_not_noted_is_found: "file-not-noted",
+    a_run_noted_apart_from_its_effects_is_found: "run-apart",
+    an_answer_that_is_not_kept_is_found: "answer-not-kept",
+    an_answer_before_its_effects_is_found: "answer-not-awaited",
     a_spool_given_up_before_its_acknowledgements_is_found: "spool-passed-early",
 }

@@ -6,13 +6,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_flow::{ClockQuality, Now};
 
-/// 2026-06-01, where every world begins.
+/// 2026-06-01, where every world begins, or a little before.
 const FIRST_UNIX_MS: i64 = 1_780_272_000_000;
-
-/// What a right wall clock shows.
-fn wall_ms(clock: Duration) -> i64 {
-    FIRST_UNIX_MS + clock.as_millis() as i64
-}
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -51,6 +46,8 @@ pub(crate) struct Timeline<E> {
     pub(crate) clock: Duration,
     queue: BinaryHeap<Scheduled<E>>,
     order: u64,
+    /// What a right wall clock shows in the beginning.
+    first_ms: i64,
     /// By how much the gateway's wall clock is wrong.
     wall_error_ms: i64,
     quality: ClockQuality,
@@ -59,12 +56,14 @@ pub(crate) struct Timeline<E> {
 }
 
 impl<E> Timeline<E> {
-    pub(crate) fn new() -> Timeline<E> {
+    /// The world begins so long before [`FIRST_UNIX_MS`].
+    pub(crate) fn new(before: Duration) -> Timeline<E> {
         Timeline {
             base: Instant::now(),
             clock: Duration::ZERO,
             queue: BinaryHeap::new(),
             order: 0,
+            first_ms: FIRST_UNIX_MS - before.as_millis() as i64,
             wall_error_ms: 0,
             quality: ClockQuality::Synced,
             past: vec![(Duration::ZERO, 0, ClockQuality::Synced)],
@@ -84,11 +83,16 @@ impl<E> Timeline<E> {
         Some(scheduled.event)
     }
 
+    /// What a right wall clock shows.
+    fn wall_ms(&self, clock: Duration) -> i64 {
+        self.first_ms + clock.as_millis() as i64
+    }
+
     /// This moment as the gateway sees it.
     pub(crate) fn now(&self) -> Now {
         Now {
             instant: self.base + self.clock,
-            unix_ms: wall_ms(self.clock) + self.wall_error_ms,
+            unix_ms: self.wall_ms(self.clock) + self.wall_error_ms,
             clock: self.quality,
         }
     }
@@ -107,7 +111,7 @@ impl<E> Timeline<E> {
     /// The clock begins in 1970, as on a board without a battery, or is ahead by so much; nobody
     /// has set it yet.
     pub(crate) fn lose_wall_clock(&mut self, ahead_ms: Option<i64>) {
-        self.wall_error_ms = ahead_ms.unwrap_or(-FIRST_UNIX_MS);
+        self.wall_error_ms = ahead_ms.unwrap_or(-self.first_ms);
         self.quality = ClockQuality::Unsynced;
         self.note_wall_clock();
     }
@@ -128,6 +132,32 @@ impl<E> Timeline<E> {
         let ends = self.past.iter().skip(1).map(|(from, ..)| *from).chain([Duration::MAX]);
         let pieces = self.past.iter().zip(ends).filter(|(_, end)| *end > since);
         let trusted = pieces.filter(|((.., quality), _)| *quality == ClockQuality::Synced);
-        trusted.map(|((from, error_ms, _), _)| wall_ms((*from).max(since)) + error_ms).min()
+        trusted.map(|((from, error_ms, _), _)| self.wall_ms((*from).max(since)) + error_ms).min()
+    }
+
+    /// Whether something has happened to the wall clock between two moments.
+    pub(crate) fn was_touched(&self, from: Duration, to: Duration) -> bool {
+        self.past.iter().skip(1).any(|(at, ..)| (from..=to).contains(at))
+    }
+
+    /// Whether a trusted wall clock has shown less between two moments, by so much, than one had
+    /// shown before.
+    pub(crate) fn fell_back(&self, from: Duration, to: Duration, by_ms: i64) -> bool {
+        let ends = self.past.iter().skip(1).map(|(from, ..)| *from).chain([Duration::MAX]);
+        let pieces = self.past.iter().zip(ends);
+        let pieces = pieces.filter(|((at, ..), end)| *at <= to && *end >= from);
+        let mut highest = i64::MIN;
+        for ((at, error_ms, quality), end) in pieces {
+            let [first, last] =
+                [(*at).max(from), end.min(to)].map(|at| self.wall_ms(at) + error_ms);
+            if *quality != ClockQuality::Synced {
+                continue;
+            }
+            if highest.saturating_sub(first) > by_ms {
+                return true;
+            }
+            highest = highest.max(last);
+        }
+        false
     }
 }

@@ -1,6 +1,7 @@
 //! One world: a gateway, its disk, its sensors and its upstreams, driven by one queue of events
 //! in simulated time. Everything that happens follows from the options.
 
+mod calls;
 mod gateway;
 mod ledger;
 mod links;
@@ -18,6 +19,8 @@ use tidegate_stream::DiskRequest;
 use tidegate_stream::crash::CrashDisk;
 use tidegate_stream::trace::{Trace, Traced};
 
+use crate::caller::Callers;
+use crate::folder::Folder;
 use crate::mqtt::Qos;
 use crate::options::Options;
 use crate::publisher::Publisher;
@@ -69,10 +72,15 @@ enum Event {
     /// It has taken too long to stop.
     StopTimeout(u64),
     PowerOn,
+    /// Somebody puts a file into the folder.
+    PutFile,
+    /// A client asks over HTTP.
+    Ask(usize),
     // Of one life of the gateway.
     Disk(u64, DiskRequest),
     Called(u64, Call),
     Wake(u64),
+    Look(u64),
     Answers(usize, Connection),
     Takes(u64, usize, Transmission),
     Hears(u64, usize, UplinkEvent),
@@ -84,6 +92,8 @@ pub struct World {
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) callers: Callers,
+    folder: Folder,
     /// What went wrong, when something did.
     pub(crate) faults: Vec<String>,
     /// Everything that was ever appended, in order.
@@ -108,6 +118,8 @@ pub struct World {
     cuts_session: bool,
     /// The power is to fail when a session has been taken over.
     cuts_takeover: bool,
+    /// The function that wants to be told of it has handled that it starts.
+    has_started: bool,
     /// It was told to stop.
     stopping: bool,
     /// It reads from no client, because the log's memory is full.
@@ -138,13 +150,15 @@ impl World {
             publishers: publishers.collect(),
             subscribers: subscribers.collect(),
             upstreams: options.uplinks.iter().map(Upstream::new).collect(),
+            callers: Callers::new(options.calls.requests),
+            folder: Folder::new(options.calls.files),
             faults: Vec::new(),
             appended: Vec::new(),
             gateway: None,
             ledger: LedgerWatch::default(),
             tally: Tally::default(),
             random,
-            time: Timeline::new(),
+            time: Timeline::new(options.calls.before_minute),
             disk: CrashDisk::new(),
             trace: Trace::default(),
             links: BTreeMap::new(),
@@ -156,6 +170,7 @@ impl World {
             spins: 0,
             cuts_session: false,
             cuts_takeover: false,
+            has_started: false,
             stopping: false,
             congested: false,
             operations_before: 0,
@@ -164,6 +179,7 @@ impl World {
         world.schedule_weather();
         world.arm_end();
         world.power_on();
+        world.begin_calls();
         for index in 0..world.publishers.len() + world.subscribers.len() {
             let gap = world.gap();
             if index < world.publishers.len() {
@@ -178,8 +194,13 @@ impl World {
     /// Runs until every reading is acknowledged and upstream, or nothing moves any more.
     pub fn run(&mut self) {
         let mut done_at = None;
+        let mut records = 0;
         loop {
             if self.is_done() {
+                // What schedules publish goes up too.
+                if std::mem::replace(&mut records, self.appended.len()) != self.appended.len() {
+                    done_at = None;
+                }
                 // Cursors reach the disk a little later.
                 let done_at = *done_at.get_or_insert(self.time.clock);
                 if self.time.clock > done_at + AFTERGLOW && self.rests() {
@@ -224,6 +245,9 @@ impl World {
         if self.upstreams.iter().any(|upstream| upstream.is_set_back) {
             return false;
         }
+        if !self.folder.is_done() || !self.callers.is_done() {
+            return false;
+        }
         if self.stopping || self.wants_more() || !self.publishers.iter().all(Publisher::is_done) {
             return false;
         }
@@ -251,6 +275,8 @@ impl World {
         let waiting = self.publishers.iter().filter(|publisher| !publisher.is_done());
         why.extend(waiting.map(|publisher| format!("{} is not done", publisher.describe())));
         why.extend(self.subscribers.iter().map(Subscriber::describe));
+        why.extend((!self.folder.is_done()).then(|| self.folder.describe()));
+        why.extend((!self.callers.is_done()).then(|| self.callers.describe()));
         let Some(gateway) = &self.gateway else { return "the gateway is off".to_owned() };
         let log = gateway.log();
         let behind = log.readers().filter(|r| log.cursor(r.0) < log.next_seq(r.1));
@@ -295,9 +321,12 @@ impl World {
             Event::Stop(life) if life == self.life => self.stop(),
             Event::StopTimeout(life) if life == self.life => self.stop_timeout(),
             Event::PowerOn => self.power_on(),
+            Event::PutFile => self.put_file(),
+            Event::Ask(wish) => self.ask(wish),
             Event::Disk(life, request) if life == self.life => self.disk_works(request),
             Event::Called(life, call) if life == self.life => self.called(call),
             Event::Wake(life) if life == self.life => self.wake(),
+            Event::Look(life) if life == self.life => self.look(),
             Event::Answers(uplink, connection) => self.upstream_answers(uplink, connection),
             Event::Takes(life, uplink, sent) => self.upstream_takes(life, uplink, sent),
             Event::Hears(life, uplink, event) if life == self.life => {
@@ -309,6 +338,7 @@ impl World {
             | Event::Disk(..)
             | Event::Called(..)
             | Event::Wake(_)
+            | Event::Look(_)
             | Event::Hears(..) => {}
         }
         self.carry_out();

@@ -40,7 +40,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
                 self.handle_inside(now, header, control);
             }
             Belongs::Unknown => {
-                self.count(|counters| &mut counters.garbage);
+                self.count(|counters| &mut counters.strange);
                 self.hail(now);
                 return;
             }

@@ -12,7 +12,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// At the beginning.
     #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub const fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 

@@ -145,14 +145,15 @@ impl Threshold {
 
     fn alert(&self, message: &Message<'_>, sensor: &str, reading: &Reading<'_>, out: &mut Out<'_>) {
         let id = reading.id.map_or("null", |id| id.text());
-        let mut payload = String::new();
+        // Room for most alerts: a text that grows is copied again and again.
+        let mut payload = String::with_capacity(256);
         append(&mut payload, &["{\"id\":", id, ",\"sensor\":"]);
         push_string(&mut payload, sensor);
         let (value, limit) = (reading.written.text(), &self.limit_text);
         append(&mut payload, &[",\"value\":", value, ",\"limit\":", limit, ",\"time\":"]);
         push_signed(&mut payload, message.time_ns().div_euclid(MILLISECOND));
         append(&mut payload, &["}"]);
-        let mut topic = String::new();
+        let mut topic = String::with_capacity(64);
         push_template(&mut topic, &self.topic, "sensor", sensor);
         out.emit_for(message, &topic, payload.as_bytes());
     }

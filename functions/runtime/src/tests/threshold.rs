@@ -118,3 +118,30 @@ fn the_module_keeps_the_contract() {
     let report = crate::conformance::check(&wasm, &subject, &Limits::default());
     assert_eq!(report.findings, []);
 }
+
+/// Quiet readings of 128 bytes, or such that each make an alert.
+fn long_readings(count: u64, value: &str) -> Vec<u8> {
+    let mut writer = BatchWriter::new(Kind::Messages, 1_700_000_000_000_000_000, 7);
+    for seq in 0..count {
+        let head = format!(r#"{{"id":"s-{seq:012}","value":{value},"pad":""#);
+        let payload = format!(r#"{head}{}"}}"#, "A".repeat(126 - head.len()));
+        let topic = format!("sensors/{}/telemetry", seq % 10);
+        let payload = payload.as_bytes();
+        let message = MessageRef { seq, topic: &topic, payload, ..MessageRef::default() };
+        writer.push(&message).unwrap();
+    }
+    writer.finish()
+}
+
+#[test]
+fn a_reading_and_an_alert_cost_no_more_fuel_than_they_did() {
+    let Some(module) = module() else { return };
+    let mut instance = module.instantiate(br#"{"limit":30,"every":true}"#).unwrap();
+    let mut fuel = |value| {
+        let outcome = instance.call(&long_readings(256, value), Arc::new(State::new()));
+        assert!(matches!(outcome.verdict, Verdict::Done(_)));
+        outcome.fuel / 256
+    };
+    let (quiet, alert) = (fuel("21.5"), fuel("31.5"));
+    assert!(quiet <= 1_600 && alert <= 8_000, "{quiet} for a reading, {alert} with an alert");
+}

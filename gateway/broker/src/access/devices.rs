@@ -1,25 +1,30 @@
-//! Topics by which devices and the gateway speak about firmware: `tg/{device}/ota/...`. Nobody
+//! Topics by which devices and the gateway speak to each other: about firmware, `tg/{device}/ota/...`,
+//! and about what a device should be like, `tg/{device}/twin/...`. Nobody
 //! speaks for a device but the device, whatever the rules allow, and nobody for the gateway.
 //!
 //! A device is the name that a client has logged in with, or its client identifier where it has
-//! none. So a listener without logins lets its clients take the name of a device that logs in elsewhere.
+//! none. That a client without a login does not take the name of a device that logs in, or is on a
+//! serial line, is for who lets clients in: here nobody knows those names.
 
 use crate::topic::TopicName;
 
-/// What a device says.
-const SAYS: [&str; 3] = ["state", "req", "report"];
+/// What a device says, and about what.
+const SAYS: [(&str, &[&str]); 2] =
+    [("/ota/", &["state", "req", "report"]), ("/twin/", &["reported"])];
 
 /// Whether a client of this name may publish there, as far as devices are concerned.
 pub(super) fn may_speak(topic: &str, name: &str) -> bool {
     let Some(rest) = topic.strip_prefix("tg/") else { return true };
-    let Some((device, said)) = rest.split_once("/ota/") else { return true };
-    !device.is_empty() && device == name && SAYS.contains(&said)
+    SAYS.iter().all(|(about, says)| match rest.split_once(about) {
+        Some((device, said)) => !device.is_empty() && device == name && says.contains(&said),
+        None => true,
+    })
 }
 
 /// Whether a topic is one on which only a device itself speaks, or the gateway.
 pub fn is_of_devices(topic: &TopicName) -> bool {
     let device = topic.as_str().strip_prefix("tg/");
-    device.is_some_and(|rest| rest.contains("/ota/"))
+    device.is_some_and(|rest| SAYS.iter().any(|(about, _)| rest.contains(about)))
 }
 
 #[cfg(test)]
@@ -32,6 +37,10 @@ mod tests {
             ("tg/a/ota/state", true),
             ("tg/a/ota/req", true),
             ("tg/a/ota/report", true),
+            ("tg/a/twin/reported", true),
+            ("tg/b/twin/reported", false),
+            ("tg/a/twin/desired", false),
+            ("tg/a/twin/reported/ota/state", false),
             ("tg/b/ota/state", false),
             ("tg/a/ota/offer", false),
             ("tg/a/ota/blk", false),

@@ -65,6 +65,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether a rule is for this user by name.
+    pub fn names(&self, user: &str) -> bool {
+        self.rules.iter().any(|rule| rule.users.iter().any(|one| one == user))
+    }
+
     /// What this client may do.
     pub fn access(&self, principal: &Principal) -> Access {
         let rulings = |about: fn(&Rule) -> bool| -> Box<[Ruling]> {

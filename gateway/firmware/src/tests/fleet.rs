@@ -94,6 +94,12 @@ pub(super) struct Fleet {
     /// Most devices that loaded at a time, by the requests of the last two seconds.
     pub(super) asked: BTreeMap<Arc<str>, u64>,
     pub(super) most_at_a_time: usize,
+    /// Messages as they arrive, if somebody wants them: whether from a device, when, what.
+    pub(super) record: Option<Vec<(bool, u64, Vec<u8>)>>,
+    /// What the gateway says and when it would arrive, if it is to go nowhere else.
+    pub(super) answers: Option<Vec<(u64, Vec<u8>)>>,
+    /// What devices say, if it is to go nowhere else.
+    pub(super) heard: Option<Vec<(Arc<str>, Vec<u8>)>>,
 }
 
 impl Fleet {
@@ -103,8 +109,7 @@ impl Fleet {
         let roots = [Key::new(1).public(), Key::new(2).public()];
         let mut old = release::image(1, IMAGE);
         old[..4].copy_from_slice(b"GOOD");
-        #[expect(clippy::disallowed_methods, reason = "tests need some instant to start from")]
-        let start = Instant::now();
+        let start = super::instant();
         Fleet {
             desk: Desk::new(limits),
             limits,
@@ -125,6 +130,9 @@ impl Fleet {
             next_tick: None,
             asked: BTreeMap::new(),
             most_at_a_time: 0,
+            record: None,
+            answers: None,
+            heard: None,
         }
     }
 
@@ -238,6 +246,12 @@ impl Fleet {
                 }
             }
             Event::Up(name, bytes) => {
+                if let Some(heard) = &mut self.heard {
+                    return heard.push((name, bytes));
+                }
+                if let Some(record) = &mut self.record {
+                    record.push((true, self.ms, bytes.clone()));
+                }
                 if matches!(Message::read(&bytes), Ok(Message::Request(_))) {
                     self.asked.insert(name.clone(), self.ms);
                     let since = self.ms.saturating_sub(1_000);
@@ -248,7 +262,12 @@ impl Fleet {
                 self.desk.handle_message(now, &name, Via::Mqtt, &bytes);
                 self.carry_out();
             }
-            Event::Down(name, bytes) => self.device(&name, Some(&bytes)),
+            Event::Down(name, bytes) => {
+                if let Some(record) = &mut self.record {
+                    record.push((false, self.ms, bytes.clone()));
+                }
+                self.device(&name, Some(&bytes));
+            }
             Event::Wake(name) => self.device(&name, None),
         }
     }
@@ -288,7 +307,20 @@ impl Fleet {
         self.next_tick = self.desk.poll_timeout().map(ms);
     }
 
+    /// A message arrives at a device then.
+    pub(super) fn arrives(&mut self, ms: u64, name: &str, bytes: Vec<u8>) {
+        self.put(ms, Event::Down(name.into(), bytes));
+    }
+
+    /// So many bytes of a device's flash.
+    pub(super) fn flash(&self, name: &str, from: usize, length: usize) -> &[u8] {
+        self.devices[name].nor.look(from, length)
+    }
+
     fn send(&mut self, letter: Letter, delay: u64) {
+        if let Some(answers) = &mut self.answers {
+            return answers.push((self.ms + delay, letter.bytes));
+        }
         *self.sent.entry(letter.device.clone()).or_default() += letter.bytes.len() as u64;
         if let Some(cable) = self.cables.get_mut(&letter.device) {
             cable.say(false, letter.bytes);

@@ -12,7 +12,7 @@ use crate::*;
 
 const LIMITS: Limits = Limits { concurrent: 4, bytes_per_second: None };
 
-fn hello(block: u16) -> Vec<u8> {
+pub(super) fn hello(block: u16) -> Vec<u8> {
     let one = Installed { id: 0, version: "1", digest: [0; 8], room: 1 << 20, side: None };
     written(&Message::Hello(Hello {
         protocol: PROTOCOL,
@@ -195,12 +195,27 @@ fn a_device_speaks_for_no_other_and_what_only_gateways_say_is_dropped() {
     assert!(blocks(&mut fleet, &accept).is_empty());
 }
 
+/// A desk whose table is full of strangers, each seen a millisecond after the one before.
+fn full() -> (Fleet, Moment) {
+    let mut fleet = Fleet::new(LIMITS);
+    let mut now = fleet.moment();
+    for n in 0..MAX_DEVICES {
+        now.instant += std::time::Duration::from_millis(1);
+        fleet.desk.handle_message(now, &format!("stranger-{n}"), Via::Mqtt, &hello(224));
+        while fleet.desk.outputs.pop_front().is_some() {}
+    }
+    (fleet, now)
+}
+
+fn known(fleet: &Fleet, name: &str) -> bool {
+    fleet.desk.device_statuses().iter().any(|device| device.device == name)
+}
+
 #[test]
 fn no_more_devices_are_known_than_the_limit() {
-    let mut fleet = Fleet::new(LIMITS);
-    let now = fleet.moment();
-    for n in 0..MAX_DEVICES + 100 {
-        fleet.desk.handle_message(now, &format!("device-{n}"), Via::Mqtt, &hello(224));
+    let (mut fleet, now) = full();
+    for n in 0..100 {
+        fleet.desk.handle_message(now, &format!("more-{n}"), Via::Mqtt, &hello(224));
         while fleet.desk.outputs.pop_front().is_some() {}
     }
     assert_eq!(fleet.desk.device_statuses().len(), MAX_DEVICES);
@@ -212,8 +227,64 @@ fn no_more_devices_are_known_than_the_limit() {
     // The flash is written to in rounds, a bounded number of devices each.
     fleet.run(2, |_| false);
     assert!(fleet.table.len() <= 2 * 64, "{}", fleet.table.len());
-    fleet.desk.forget(fleet.moment(), "device-7").unwrap();
-    assert!(fleet.desk.forget(fleet.moment(), "device-7").unwrap_err().contains("device ls"));
+    fleet.desk.forget(fleet.moment(), "stranger-700").unwrap();
+    assert!(fleet.desk.forget(fleet.moment(), "stranger-700").unwrap_err().contains("device ls"));
+}
+
+#[test]
+fn a_table_full_of_strangers_shuts_nobody_out() {
+    let (mut fleet, now) = full();
+    // The one that was there first says something: it is not the longest unseen any more.
+    fleet.desk.handle_message(now, "stranger-0", Via::Mqtt, &hello(224));
+    fleet.desk.handle_message(now, "stranger-1", Via::Line, &hello(224));
+    while fleet.desk.outputs.pop_front().is_some() {}
+    fleet.desk.handle_message(now, "pump-7", Via::Mqtt, &hello(224));
+    assert!(known(&fleet, "pump-7"));
+    let gone: Vec<_> = (0..9).filter(|n| !known(&fleet, &format!("stranger-{n}"))).collect();
+    assert_eq!(gone, [2], "the longest unseen that is on no line");
+    let notes = fleet.desk.outputs.iter().filter_map(|output| match output {
+        Output::Store(batch) => batch.notes.first().cloned(),
+        Output::Send(_) | Output::Read(_) => None,
+    });
+    let told = Note::Forgotten { device: "stranger-2".into(), newcomer: "pump-7".into() };
+    assert_eq!(notes.collect::<Vec<_>>(), [told]);
+    // Under ever new names no more than so many are pushed out in a minute.
+    for n in 0..1_000 {
+        fleet.desk.handle_message(now, &format!("flood-{n}"), Via::Mqtt, &hello(224));
+    }
+    let status = fleet.desk.fleet_status();
+    assert_eq!(status.made_room, u64::from(MADE_AT_ONCE));
+    assert_eq!(status.unremembered, 1_001 - u64::from(MADE_AT_ONCE));
+    let later = Moment { instant: now.instant + std::time::Duration::from_secs(61), ..now };
+    fleet.desk.handle_message(later, "pump-8", Via::Mqtt, &hello(224));
+    assert!(known(&fleet, "pump-8"));
+    assert_eq!(fleet.desk.fleet_status().devices, MAX_DEVICES as u64);
+}
+
+#[test]
+fn who_is_in_the_middle_of_a_release_is_not_forgotten_for_others() {
+    let mut fleet = Fleet::new(LIMITS);
+    let mut now = fleet.moment();
+    for name in ["loads", "named"] {
+        fleet.desk.handle_message(now, name, Via::Mqtt, &hello(224));
+    }
+    fleet.carry_out();
+    let named = Terms {
+        devices: Some(["loads".into(), "named".into()].into()),
+        first: None,
+        halt_at: HaltAt::Devices(1),
+    };
+    let id = fleet.push(&bundle(5, b"GOOD"), named).unwrap();
+    fleet.run(1, |_| false);
+    let accept = Message::Answer(Answer { campaign: id, verdict: Verdict::Accept });
+    fleet.desk.handle_message(now, "loads", Via::Mqtt, &written(&accept).unwrap());
+    for n in 0..2 * MAX_DEVICES {
+        now.instant += std::time::Duration::from_secs(1);
+        fleet.desk.handle_message(now, &format!("stranger-{n}"), Via::Mqtt, &hello(224));
+        while fleet.desk.outputs.pop_front().is_some() {}
+    }
+    assert!(fleet.desk.fleet_status().made_room > 3_000);
+    assert!(known(&fleet, "loads") && known(&fleet, "named"));
 }
 
 #[test]

@@ -179,6 +179,49 @@ fn a_campaign_that_is_cancelled_leaves_devices_with_what_they_run() {
 }
 
 #[test]
+fn a_campaign_waits_for_no_device_that_is_forgotten() {
+    let mut fleet = fleet(3, UNPACED, |_| true);
+    let named = |names: &[&str]| Terms {
+        devices: Some(names.iter().map(|name| (*name).into()).collect()),
+        ..all(HaltAt::Devices(1))
+    };
+    // One has said hello and is gone for good, one was never there, and two are done.
+    let now = fleet.moment();
+    fleet.desk.handle_message(now, "gone", Via::Mqtt, &super::hostile::hello(224));
+    let four = named(&["pump-0000", "pump-0001", "gone", "never"]);
+    let id = fleet.push(&bundle(5, b"GOOD"), four).unwrap();
+    assert!(fleet.run(3_600, |fleet| fleet.campaign(id).count(Stage::Confirmed) == 2));
+    let now = fleet.moment();
+    // One that is done does not make it wait again.
+    for (at, name) in ["pump-0001", "gone", "never"].into_iter().enumerate() {
+        assert_eq!(fleet.campaign(id).state, "running", "before the forgotten number {at}");
+        fleet.desk.forget(now, name).unwrap();
+        fleet.carry_out();
+    }
+    let counts = |fleet: &Fleet, id| {
+        let campaign = fleet.campaign(id);
+        let counts = [Stage::Confirmed, Stage::Forgotten].map(|stage| campaign.count(stage));
+        (campaign.state, counts)
+    };
+    assert_eq!(counts(&fleet, id), ("done".to_owned(), [2, 2]));
+    fleet.restart_gateway();
+    assert_eq!(counts(&fleet, id), ("done".to_owned(), [2, 2]), "after a restart as well");
+    // One that comes back while the campaign runs is offered it again.
+    let id = fleet.push(&bundle(6, b"GOOD"), named(&["pump-0000", "late", "never"])).unwrap();
+    let now = fleet.moment();
+    fleet.desk.forget(now, "late").unwrap();
+    fleet.carry_out();
+    assert_eq!(counts(&fleet, id).1, [0, 1]);
+    fleet.add("late", true);
+    assert!(fleet.run(3_600, |fleet| fleet.campaign(id).count(Stage::Confirmed) == 2));
+    assert_eq!(counts(&fleet, id), ("running".to_owned(), [2, 0]));
+    let now = fleet.moment();
+    fleet.desk.forget(now, "never").unwrap();
+    fleet.carry_out();
+    assert_eq!(counts(&fleet, id), ("done".to_owned(), [2, 1]));
+}
+
+#[test]
 fn a_release_reaches_devices_that_come_later_and_only_those_that_are_named() {
     let mut fleet = fleet(3, UNPACED, |_| true);
     let named = Terms {

@@ -3,7 +3,7 @@
 use tidegate_stream::Record;
 
 use super::*;
-use crate::{FileDrop, FileError};
+use crate::{FileDrop, FileError, PlantedBug};
 
 fn record(payload: &str) -> Record {
     let mut attributes = Vec::new();
@@ -101,20 +101,18 @@ fn empty_folder(bench: &mut Bench, folder: &mut Vec<(String, u8)>) {
     }
 }
 
-/// Runs with the power cut at a disk operation: each file becomes one record.
-fn run_with_cut(plan: &Plan, at: u64) -> bool {
+/// Runs with the power cut at a disk operation; answers whether it was, and the records then.
+fn run_with_cut(plan: &Plan, at: u64, planted: Option<PlantedBug>) -> (bool, [Vec<String>; 2]) {
     let disk = CrashDisk::new();
     disk.crash_at(at);
     let now = Now { instant: beginning(), unix_ms: 1_780_000_000_000, clock: ClockQuality::Synced };
     let mut after = disk.clone();
-    // The same name twice, with something else in it.
-    let all: Vec<(String, u8)> =
-        [("a", 1), ("b", 1), ("a", 2), ("c", 1)].map(|(name, mark)| (name.to_owned(), mark)).into();
-    let mut folder = all.clone();
+    let mut folder = all();
     if Gateway::open(plan.clone(), &disk, now, 7).is_ok() && !disk.has_crashed() {
         let disk = CrashDisk::new();
         disk.crash_at(at);
         let mut bench = Bench::on(disk, plan.clone(), echo());
+        bench.gateway.planted = planted;
         empty_folder(&mut bench, &mut folder);
         after = bench.disk.clone();
     }
@@ -123,16 +121,39 @@ fn run_with_cut(plan: &Plan, at: u64) -> bool {
     let mut bench = Bench::on(after, plan.clone(), echo());
     empty_folder(&mut bench, &mut folder);
     bench.pass(SETTLE);
-    let expected: Vec<String> = all.iter().map(|(name, mark)| format!("{name} {mark}")).collect();
     assert!(folder.is_empty(), "cut at {at}");
-    assert_eq!(bench.payloads("telemetry"), expected, "cut at {at}");
-    assert_eq!(bench.payloads("alerts").len(), expected.len(), "cut at {at}: each is handled once");
-    cut
+    (cut, [bench.payloads("telemetry"), bench.payloads("alerts")])
+}
+
+/// The same name twice, with something else in it.
+fn all() -> Vec<(String, u8)> {
+    [("a", 1), ("b", 1), ("a", 2), ("c", 1)].map(|(name, mark)| (name.to_owned(), mark)).into()
+}
+
+fn expected() -> Vec<String> {
+    all().iter().map(|(name, mark)| format!("{name} {mark}")).collect()
 }
 
 #[test]
 fn each_file_becomes_one_record_whenever_the_power_is_cut() {
     let plan = without_uplinks();
-    let cuts = (1..).take_while(|at| run_with_cut(&plan, *at)).count();
+    let mut cuts = 0;
+    for at in 1.. {
+        let (cut, [records, handled]) = run_with_cut(&plan, at, None);
+        assert_eq!(records, expected(), "cut at {at}");
+        assert_eq!(handled.len(), expected().len(), "cut at {at}: each is handled once");
+        if !cut {
+            break;
+        }
+        cuts += 1;
+    }
     assert!(cuts > 20, "only {cuts} disk operations: too few to mean anything");
+}
+
+#[test]
+fn a_file_that_is_not_noted_is_found_to_come_twice() {
+    let plan = without_uplinks();
+    let planted = Some(PlantedBug::FileNotNoted);
+    let doubled = |at| run_with_cut(&plan, at, planted).1[0].len() > expected().len();
+    assert!((1..60).any(doubled), "no cut has shown it");
 }

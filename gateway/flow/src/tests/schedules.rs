@@ -464,3 +464,21 @@ fn no_run_is_lost_or_counts_twice_whenever_the_power_is_cut() {
     let cuts = (1..).take_while(|at| run_with_cut(&plan, &before, *at)).count();
     assert!(cuts > 20, "only {cuts} disk operations: too few to mean anything");
 }
+
+#[test]
+fn a_schedule_that_is_due_before_the_function_has_started_wakes_nobody_for_nothing() {
+    let mut plan = scheduled(&[("tick", "50", Missed::All)]);
+    plan.functions[0].events = vec![crate::EventKind::Start];
+    let (mut bench, given) = started(&plan);
+    bench.calls_take_time = true;
+    bench.pass(Duration::from_millis(300));
+    assert_eq!((bench.held_calls.len(), given.borrow().len()), (1, 0), "it starts");
+    bench.gateway.handle_timeout(bench.now);
+    bench.drain();
+    assert!(bench.gateway.poll_timeout() > bench.now.instant, "a busy core");
+    bench.calls_take_time = false;
+    bench.end_call(0);
+    bench.pass(Duration::from_millis(20));
+    let runs = given.borrow().iter().map(|(_, due_ms, ..)| due_ms - BEGAN_MS).collect::<Vec<_>>();
+    assert_eq!(runs[..6], [50, 100, 150, 200, 250, 300]);
+}

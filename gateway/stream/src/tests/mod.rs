@@ -13,6 +13,7 @@ mod keeping;
 mod marks;
 mod ordinary;
 mod policies;
+mod restored;
 mod speed;
 mod trouble;
 mod verify;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidegate_firmware::{CampaignStatus, DeviceStatus, HaltAt, Terms};
+use tidegate_flow::TwinStatus;
 use tidegate_wire::Digest;
 
 use super::{AdminClient, AdminError, Answer, Request};
@@ -54,6 +55,18 @@ pub enum Firmware {
     Campaigns,
     /// The devices.
     Devices,
+    /// What a device should be like, and is like.
+    Twin {
+        /// Its name.
+        device: String,
+    },
+    /// Change what it should be like.
+    ChangeTwin {
+        /// Its name.
+        device: String,
+        /// Names and values, as `tidegate device twin set` takes them; an empty value removes.
+        changes: Vec<(String, String)>,
+    },
     /// A device is gone for good.
     Forget {
         /// Its name.
@@ -93,6 +106,8 @@ pub enum FirmwareTold {
     Campaigns(Vec<CampaignStatus>),
     /// To [`Firmware::Devices`].
     Devices(Vec<DeviceStatus>),
+    /// To [`Firmware::Twin`], and to [`Firmware::ChangeTwin`] when it is on flash.
+    Twin(TwinStatus),
 }
 
 /// Carries a request out.
@@ -123,11 +138,14 @@ pub(super) async fn firmware(
         Firmware::Campaigns => FirmwareAsk::Campaigns,
         Firmware::Devices => FirmwareAsk::Devices,
         Firmware::Forget { device } => FirmwareAsk::Forget(device),
+        Firmware::Twin { device } => FirmwareAsk::Twin(device),
+        Firmware::ChangeTwin { device, changes } => FirmwareAsk::ChangeTwin(device, changes),
     };
     let told = match core.firmware(ask).await.map_err(|error| error.to_string())? {
         FirmwareAnswer::Done => FirmwareTold::Done,
         FirmwareAnswer::Campaigns(campaigns) => FirmwareTold::Campaigns(campaigns),
         FirmwareAnswer::Devices(devices) => FirmwareTold::Devices(devices),
+        FirmwareAnswer::Twin(twin) => FirmwareTold::Twin(twin),
         FirmwareAnswer::Started(campaign) => FirmwareTold::Started { campaign },
         FirmwareAnswer::Needed(_) => return Err("nobody has asked for that".to_owned()),
     };

@@ -39,6 +39,15 @@ impl Place {
         }
     }
 
+    /// The configuration, when the gateway was found by one.
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        match (&self.data_dir, &self.config) {
+            (Some(_), _) => None,
+            (None, Some(file)) => Some(file.clone()),
+            (None, None) => default_config().ok(),
+        }
+    }
+
     /// The gateway's id; `None` when only the data directory is known, which does not hold it.
     pub(super) fn gateway(&self) -> Result<Option<String>, Failure> {
         match (&self.data_dir, &self.config) {

@@ -1,6 +1,7 @@
 //! The commands. Exit codes: 0 success, 1 failure, 2 wrong usage or configuration. Results go to
 //! standard output, errors to standard error.
 
+mod backup;
 mod check;
 mod device;
 mod export;
@@ -12,6 +13,7 @@ mod losses;
 mod passwd;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod run;
 mod secret;
 mod status;
@@ -21,10 +23,12 @@ mod table;
 mod tests;
 mod token;
 mod verify;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -62,8 +66,46 @@ enum Command {
         dir: PathBuf,
     },
     /// Show what a running gateway does: disk, MQTT, streams, functions, uplinks
-    #[command(after_help = "Example:\n  tidegate status --data-dir /var/lib/tidegate")]
+    #[command(after_help = "Examples:\n  tidegate status --data-dir /var/lib/tidegate\n  \
+                      tidegate status --watch\n  tidegate status --watch 10 --json >> status.ndjson")]
     Status {
+        /// One JSON object; with --watch one a line
+        #[arg(long)]
+        json: bool,
+        /// Show it again every so many seconds, until Ctrl-C
+        #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Copy the data directory of a gateway, running or not, with its configuration
+    #[command(after_help = "Example:\n  tidegate backup /mnt/usb/gw-01-monday\n\n\
+                      The directory must be new or empty. Secrets, and their key where it is a \
+                      file of the data directory, are in the backup.")]
+    Backup {
+        /// Where the backup goes
+        dest: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make a data directory from a backup; new records there get a new epoch
+    #[command(
+        after_help = "Example:\n  tidegate restore /mnt/usb/gw-01-monday --to /var/lib/tidegate"
+    )]
+    Restore {
+        /// What `tidegate backup` made
+        source: PathBuf,
+        /// The data directory; it must be new or empty
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Let a running gateway read its configuration again; connections stay
+    #[command(after_help = "Examples:\n  tidegate reload --config /etc/tidegate/tidegate.toml\n  \
+                      tidegate check && tidegate reload --json\n\n\
+                      The file counts as a whole or not at all. Exit code 2: mistakes in it; 1: \
+                      a key needs a restart, which is named.")]
+    Reload {
         /// One JSON object
         #[arg(long)]
         json: bool,
@@ -320,7 +362,13 @@ fn execute(command: Command, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Run(file) => run::run(&file.found()?),
         Command::Check(file) => check::check(&file.found()?, out),
         Command::Init { dir } => init::init(&dir, out),
-        Command::Status { json, place } => status::show(&place, json, out),
+        Command::Status { json, watch: Some(every), place } => {
+            watch::watch(&place, json, Duration::from_secs(every), out)
+        }
+        Command::Status { json, watch: None, place } => status::show(&place, json, out),
+        Command::Backup { dest, place } => backup::back_up(&place, &dest, out),
+        Command::Restore { source, to } => backup::restore(&source, &to, out),
+        Command::Reload { json, place } => reload::reload(&place, json, out),
         Command::Verify { data_dir, json } => verify::verify(&data_dir, json, out),
         Command::Device(command) => device::execute(command, out),
         Command::Fn(command) => functions::execute(command, out),

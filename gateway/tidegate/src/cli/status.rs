@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use tidegate_flow::status::{
-    BrokerStatus, DiskStatus, FolderStatus, FunctionStatus, Status, UplinkStatus, WearStatus,
+    BrokerStatus, DiskStatus, FleetStatus, FolderStatus, FunctionStatus, LineStatus, Status,
+    UplinkStatus, WearStatus,
 };
 
 use super::locate::Place;
@@ -23,7 +24,7 @@ pub(super) fn show(place: &Place, json: bool, out: &mut dyn Write) -> Result<(),
     write(&status, out)
 }
 
-fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     let up = span(status.uptime_ms);
     writeln!(out, "gateway {}, epoch {}, up {up}", status.gateway, status.epoch)?;
     writeln!(out, "disk    {}", disk(&status.disk))?;
@@ -31,6 +32,9 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "wear    {}", wear(told))?;
     }
     writeln!(out, "mqtt    {}", broker(&status.broker))?;
+    if let Some(told) = &status.fleet {
+        writeln!(out, "devices {}", fleet(told))?;
+    }
     writeln!(out)?;
     streams_table(&status.streams).write(out)?;
     if !status.folders.is_empty() {
@@ -40,6 +44,13 @@ fn write(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
             if let Some(failure) = &folder.last_failure {
                 writeln!(out, "{}: last failure: {}", folder.name, one_line(failure))?;
             }
+        }
+    }
+    if !status.lines.is_empty() {
+        writeln!(out)?;
+        lines(&status.lines).write(out)?;
+        for line in &status.lines {
+            line_notes(line, out)?;
         }
     }
     if !status.functions.is_empty() {
@@ -77,6 +88,58 @@ fn folders(folders: &[FolderStatus]) -> Table {
     table
 }
 
+fn lines(lines: &[LineStatus]) -> Table {
+    let mut table = Table::new();
+    table.row([
+        "SERIAL",
+        "STATE",
+        "SINCE",
+        "DEVICES",
+        "FRAMES IN",
+        "OUT",
+        "BYTES IN",
+        "OUT",
+        "DAMAGED",
+        "SENT AGAIN",
+        "CAME AGAIN",
+        "RESETS",
+    ]);
+    for one in lines {
+        let up = one.devices.iter().filter(|device| device.up).count();
+        table.row([
+            one.name.as_str(),
+            if one.open { "open" } else { "not open" },
+            &span(one.since_ms),
+            &format!("{up} of {}", one.devices.len()),
+            &one.frames_in.to_string(),
+            &one.frames_out.to_string(),
+            &amount(one.bytes_in),
+            &amount(one.bytes_out),
+            &one.damaged.to_string(),
+            &one.repeated_out.to_string(),
+            &one.repeated_in.to_string(),
+            &one.resets.to_string(),
+        ]);
+    }
+    table
+}
+
+/// What is wrong with a line, or was.
+fn line_notes(line: &LineStatus, out: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(error) = &line.last_error {
+        let (name, port) = (&line.name, one_line(&line.port));
+        writeln!(out, "{name}: last error of {port}: {}", one_line(error))?;
+    }
+    for device in line.devices.iter().filter(|device| line.open && !device.up) {
+        let since = match device.since_ms {
+            Some(ms) => format!("not there for {}", span(ms)),
+            None => "was never there".to_owned(),
+        };
+        writeln!(out, "{}: {} (address {}) {since}", line.name, device.name, device.address)?;
+    }
+    Ok(())
+}
+
 fn disk(disk: &DiskStatus) -> String {
     format!(
         "{}, {} in {} segments and {} spare; {} written for {} of payload in {} syncs, {} failed",
@@ -108,6 +171,17 @@ fn wear(wear: &WearStatus) -> String {
     }
     if let (Some(years), Some(endurance)) = (wear.life_years, wear.endurance_bytes) {
         text.push_str(&format!("; {years:.1} years to {}", amount(endurance)));
+    }
+    text
+}
+
+fn fleet(fleet: &FleetStatus) -> String {
+    let mut text = format!("{} known for their firmware", fleet.devices);
+    if fleet.made_room > 0 {
+        text.push_str(&format!("; {} forgotten to make room for others", fleet.made_room));
+    }
+    if fleet.unremembered > 0 {
+        text.push_str(&format!("; no room {} times", fleet.unremembered));
     }
     text
 }
@@ -295,6 +369,11 @@ mod tests {
             "telemetry     1000      1  1001  4.0 KiB  1.0 GiB     0  fn/threshold, uplink/cloud (100 behind)",
             "reports     12  4.0 KiB        1",
             "reports: last failure: a.csv: has 300000 bytes; max_file allows 262144",
+            "devices 4096 known for their firmware; 9 forgotten to make room for others; no room 2 times",
+            "SERIAL  STATE  SINCE      DEVICES  FRAMES IN  OUT   BYTES IN  OUT       DAMAGED  SENT AGAIN  CAME AGAIN  RESETS",
+            "plant   open   1 min 1 s  1 of 2        2100  1900  64.0 KiB  32.0 KiB        5           4           1       2",
+            "plant: last error of /dev/ttyUSB0: the port is gone",
+            "plant: valve-2 (address 2) not there for 1 min 30 s",
             "threshold  telemetry  idle     0     1000        7         0     0  60 B",
             "SCHEDULE  FUNCTION   WHEN        NEXT                   LAST                      RUNS  MISSED",
             "sample    threshold  every 10 s  in 7 s                 2026-05-28T20:26:40.000Z     9       2",

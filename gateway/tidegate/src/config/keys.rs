@@ -273,7 +273,7 @@ pub(crate) mod mqtt {
         fallback: Fallback::Absent(
             "true on loopback addresses while there are neither `users_file` nor `client_ca_file`, else false",
         ),
-        about: "Lets clients in that have no login. Without rules (`[[mqtt.acl]]`) they may publish and subscribe everywhere.",
+        about: "Lets clients in that have no login, but none whose client identifier is the name of a user with a password, of a user in a rule, or of a device on a serial line. Without rules (`[[mqtt.acl]]`) they may publish and subscribe everywhere.",
     };
     pub(crate) const USERS_FILE: Key = Key {
         name: "users_file",

@@ -2,6 +2,7 @@
 //! once, each with its line, key, value and what is allowed.
 
 mod acl;
+mod difference;
 mod document;
 mod events;
 mod files;
@@ -43,6 +44,7 @@ use self::sections::Depth;
 
 use crate::uplinks::Target;
 
+pub(crate) use self::difference::{Keys, differing_keys, needs_restart};
 pub use self::folders::FolderSettings;
 pub use self::function_file::{FUNCTION_FILE, FunctionFile};
 pub use self::listeners::ListenerSettings;
@@ -79,6 +81,17 @@ pub fn load(file: &Path) -> Result<Settings, Mistakes> {
 /// Everything that is wrong with it.
 pub fn check(file: &Path) -> Result<Settings, Mistakes> {
     parse(file, &read(file)?, Depth::Machine)
+}
+
+/// A configuration file with its text, for a gateway that runs and may take it in place of the one
+/// before. As [`load`], or with everything looked at that it names, as [`check`].
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn load_text(file: &Path, checked: bool) -> Result<(Settings, String), Mistakes> {
+    let text = read(file)?;
+    let depth = if checked { Depth::Machine } else { Depth::File };
+    Ok((parse(file, &text, depth)?, text))
 }
 
 /// The data directory that a configuration file names, whatever else is wrong with it.

@@ -22,11 +22,14 @@ use super::functions::{FunctionThreads, Loaded};
 use super::logins::Doorkeeper;
 use super::pump::Pump;
 use super::requests::Requests;
+use super::sync_times::SyncTimes;
 use super::timer::Timer;
-use super::uplinks::Sink;
+use super::uplinks::{Drivers, Sink};
 use super::versions::Versions;
-use super::{Core, Event, clock, descriptors, links, serial, uplinks};
-use crate::config::{FunctionSettings, ListenerSettings, PLAIN, Settings, UplinkSettings};
+use super::{Core, Event, clock, descriptors, links, serial};
+use crate::config::{
+    FunctionSettings, ListenerSettings, PLAIN, SecuritySettings, Settings, UplinkSettings,
+};
 use crate::core_handle::CoreRequest;
 use crate::disk::FileDisk;
 use crate::firmware::BlockReader;
@@ -47,7 +50,8 @@ const KEEP_ALIVE_PROBES: u32 = 4;
 const BACKLOG: u32 = 1024;
 
 /// Runs the gateway on the calling thread until `shutdown` says so and everything that was taken
-/// in is on flash. `routes` shows which HTTP routes functions answer; `ready` is called when clients are accepted, with the addresses.
+/// in is on flash. `routes` shows which HTTP routes functions answer; `security` changes when the
+/// configuration was read again; `ready` is called when clients are accepted, with the addresses.
 ///
 /// # Errors
 /// The store cannot be opened or was written by a newer version, an address cannot be listened
@@ -57,6 +61,7 @@ pub fn run(
     log: GuestLog,
     requests: Receiver<CoreRequest>,
     routes: watch::Sender<Served>,
+    security: watch::Receiver<SecuritySettings>,
     shutdown: watch::Receiver<bool>,
     ready: impl FnOnce(&[SocketAddr]),
 ) -> anyhow::Result<()> {
@@ -82,26 +87,30 @@ pub fn run(
         let functions = start_functions(settings, &log, &core, &events)?;
         let versions = Versions::new(settings.store()?, log.clone(), &events);
         versions.resume(&mut core.gateway.borrow_mut(), &settings.packages);
-        let (drivers, news) =
-            uplinks::start(sinks(settings, &core)).context("cannot start the uplinks' thread")?;
+        let (mut drivers, news) = Drivers::new();
+        for (index, sink) in sinks(settings, &core).into_iter().enumerate() {
+            drivers.start(index, sink).context("cannot start the uplinks' thread")?;
+        }
         let tell = events.clone();
         // The core's thread is gone only when everything ends.
         let told = events.clone();
         let blocks = BlockReader::new(settings.bundles()?, move |read, data| {
             drop(told.send(Event::Block(read, data)));
         });
+        let times = SyncTimes::default();
         let mut pump = Pump {
             core: core.clone(),
             events: receiver,
             requests,
-            disks: Disks::start(disk, events.clone()).context("cannot start the disk threads")?,
+            disks: Disks::start(disk, &times, events.clone())
+                .context("cannot start the disk threads")?,
             functions,
             versions,
             blocks,
             log,
             uplinks: drivers,
             news,
-            pending: Requests::new(wear),
+            pending: Requests::new(wear, times),
             routes,
             timer: Timer::new().context("cannot make a timer")?,
             listeners: JoinSet::new(),
@@ -126,7 +135,7 @@ pub fn run(
         }
         if Door::is_needed(settings) {
             let (arrivals, receiver) = channel(ARRIVALS);
-            start_door(settings, &core, sockets, keys, arrivals, tell)
+            start_door(settings, security, &core, sockets, (keys, arrivals), tell)
                 .context("cannot start the thread that lets clients in")?;
             let receive = links::receive(core.clone(), receiver, max_connections);
             pump.listeners.spawn_local(receive);
@@ -168,6 +177,11 @@ fn doorkeeper(
         requires_login: settings.requires_login(),
         listeners: settings.mqtt.listeners.clone(),
         lines: settings.serial.iter().map(|line| format!("serial.{}", line.name)).collect(),
+        devices: settings
+            .serial
+            .iter()
+            .flat_map(|line| line.devices.iter().map(|(_, name)| name.clone()))
+            .collect(),
         identity: security.tls.as_ref().map_or(Identity::CommonName, |tls| tls.identity),
         addresses: Addresses::new(security.limits.clone()),
         client_connects: Rates::new(security.limits.connects_per_minute_per_client),
@@ -182,15 +196,14 @@ fn doorkeeper(
 
 fn start_door(
     settings: &Settings,
+    security: watch::Receiver<SecuritySettings>,
     core: &Core,
     sockets: Vec<(usize, std::net::TcpListener)>,
-    keys: Keys,
-    arrivals: Sender<Arrival>,
+    (keys, arrivals): (Keys, Sender<Arrival>),
     events: UnboundedSender<Event>,
 ) -> std::io::Result<()> {
     let door = Door {
-        file: settings.file.clone(),
-        security: settings.security.clone(),
+        security,
         listeners: settings.mqtt.listeners.clone(),
         sockets,
         keys,
@@ -302,7 +315,11 @@ fn start_functions(
     Ok(threads)
 }
 
-fn load(function: &FunctionSettings) -> anyhow::Result<Module> {
+/// The module of a function, compiled.
+///
+/// # Errors
+/// It cannot be read, or used.
+pub(crate) fn load(function: &FunctionSettings) -> anyhow::Result<Module> {
     let limits = function.limits();
     let wasm = read_module(&function.module, limits.module_bytes)?;
     Module::compile(&wasm, &limits)

@@ -5,11 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use tidegate_stream::{Disk, DiskRequest};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
+use super::sync_times::SyncTimes;
 
 /// Requests under way at once, per thread. The log has one write group and a few reads in
 /// flight, so neither queue can fill.
@@ -23,14 +25,18 @@ pub(crate) struct Disks {
 
 impl Disks {
     /// Starts both threads; they end when this is dropped.
-    pub(crate) fn start(disk: Arc<dyn Disk>, events: UnboundedSender<Event>) -> io::Result<Disks> {
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        times: &SyncTimes,
+        events: UnboundedSender<Event>,
+    ) -> io::Result<Disks> {
         let start = |name: &str| {
             let (requests, queue) = sync_channel(QUEUE);
-            let (disk, events) = (disk.clone(), events.clone());
+            let (disk, times, events) = (disk.clone(), times.clone(), events.clone());
             thread::Builder::new()
                 .name(name.to_owned())
                 .stack_size(256 * 1024)
-                .spawn(move || serve(&*disk, &queue, &events))?;
+                .spawn(move || serve(&*disk, &queue, &times, &events))?;
             Ok::<_, io::Error>(requests)
         };
         Ok(Disks { writer: start("disk-write")?, reader: start("disk-read")? })
@@ -44,9 +50,19 @@ impl Disks {
     }
 }
 
-fn serve(disk: &dyn Disk, queue: &Receiver<DiskRequest>, events: &UnboundedSender<Event>) {
+fn serve(
+    disk: &dyn Disk,
+    queue: &Receiver<DiskRequest>,
+    times: &SyncTimes,
+    events: &UnboundedSender<Event>,
+) {
     while let Ok(request) = queue.recv() {
-        if events.send(Event::Disk(request.perform(disk))).is_err() {
+        let (is_read, began) = (request.is_read(), Instant::now());
+        let reply = request.perform(disk);
+        if !is_read {
+            times.add(began.elapsed());
+        }
+        if events.send(Event::Disk(reply)).is_err() {
             return;
         }
     }

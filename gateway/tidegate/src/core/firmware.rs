@@ -80,6 +80,11 @@ fn done(gateway: &mut Gateway, ask: FirmwareAsk) -> Result<(FirmwareAnswer, Posi
             (FirmwareAnswer::Done, gateway.cancel_campaign(now, id).map_err(told)?)
         }
         FirmwareAsk::Forget(device) => (FirmwareAnswer::Done, gateway.forget_device(now, &device)?),
+        FirmwareAsk::Twin(device) => (FirmwareAnswer::Twin(gateway.twin(now, &device)?), durable),
+        FirmwareAsk::ChangeTwin(device, changes) => {
+            let (twin, position) = gateway.change_twin(now, &device, &changes)?;
+            (FirmwareAnswer::Twin(twin), position)
+        }
         FirmwareAsk::Campaigns => (FirmwareAnswer::Campaigns(gateway.campaigns()), durable),
         FirmwareAsk::Devices => (FirmwareAnswer::Devices(gateway.devices()), durable),
         FirmwareAsk::Needed => (FirmwareAnswer::Needed(gateway.needed_bundles()), durable),

@@ -2,7 +2,7 @@
 //! everybody when certificates, users or rules have changed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use tidegate_flow::Login;
 
 use super::links::{Link, Origin};
 use super::{Core, clock};
-use crate::config::ListenerSettings;
+use crate::config::{ListenerSettings, SecuritySettings};
 use crate::links::{
     Addresses, Answer, Checked, Identity, Keys, News, Passwords, Rates, Reason, TurnedAway, Who,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Doorkeeper {
     pub(crate) listeners: Vec<ListenerSettings>,
     /// Serial lines, whose numbers follow those of the listeners.
     pub(crate) lines: Vec<String>,
+    /// The devices on them.
+    pub(crate) devices: BTreeSet<Arc<str>>,
     pub(crate) identity: Identity,
     pub(crate) addresses: Arc<Addresses>,
     /// Logins by client identifier.
@@ -138,6 +140,17 @@ impl Doorkeeper {
         }
     }
 
+    /// Whether a client identifier belongs to somebody else than this user: it is the name of a
+    /// device on a serial line, of a user with a password, or of one that a rule names. Where it is
+    /// the client's only name it would be taken for that device, and with a session that is kept it would
+    /// take over what waits for it.
+    fn is_of_another(&self, client: &str, user: Option<&str>) -> bool {
+        let with_password =
+            || self.keys.borrow().users.as_ref().is_some_and(|users| users.hash(client).is_some());
+        let in_a_rule = || self.policy.borrow().as_ref().is_some_and(|policy| policy.names(client));
+        user != Some(client) && (self.devices.contains(client) || with_password() || in_a_rule())
+    }
+
     fn access(&self, principal: &Principal) -> Access {
         let policy = self.policy.borrow();
         policy.as_ref().map_or_else(Access::everything, |policy| policy.access(principal))
@@ -145,6 +158,9 @@ impl Doorkeeper {
 
     /// Whether a client that is in may stay.
     fn may_stay(&self, link: &Link, login: &LoggedIn) -> Result<(), Reason> {
+        if self.is_of_another(&login.principal.client, login.principal.user.as_deref()) {
+            return Err(Reason::ClientId);
+        }
         let keys = self.keys.borrow();
         let verifier = keys.tls.as_ref().and_then(|tls| tls.verifier.as_ref());
         if link.certificate().is_some()
@@ -223,6 +239,15 @@ impl Core {
             };
             return self.turn_away(conn, link, (&client, user.as_deref()), &refusal);
         }
+        if self.door.is_of_another(&client, user.as_deref()) {
+            let refusal = Refusal {
+                reason: Reason::ClientId,
+                error: LoginError::ClientIdNotValid,
+                why: "its client identifier is the name of a user or of a device on a serial line, \
+                      which it has not logged in as",
+            };
+            return self.turn_away(conn, link, (&client, user.as_deref()), &refusal);
+        }
         let now = clock::now().instant;
         if self.door.client_connects.is_full(now, &client) {
             let refusal = Refusal {
@@ -266,13 +291,22 @@ impl Core {
         self.work.notify_one();
     }
 
-    /// Certificates, users or rules have changed.
+    /// Certificates or users have changed.
     pub(crate) fn take_news(self: &Rc<Self>, news: News) {
         self.door.keys.replace(news.keys);
-        if let Some(policy) = news.policy {
-            self.door.policy.replace(Some(policy));
-        }
         tokio::task::spawn_local(judge_again(self.clone()));
+    }
+
+    /// Rules or limits have changed.
+    pub(crate) fn take_security(self: &Rc<Self>, security: &SecuritySettings) {
+        let limits = &security.limits;
+        self.door.addresses.set_limits(limits.clone());
+        self.door.client_connects.set(limits.connects_per_minute_per_client);
+        self.door.user_failures.set(limits.failed_logins_per_minute_per_user);
+        self.door.policy.replace(security.policy.clone());
+        if self.door.requires_login {
+            tokio::task::spawn_local(judge_again(self.clone()));
+        }
     }
 }
 

@@ -17,8 +17,10 @@ mod imports;
 mod links;
 mod logins;
 mod pump;
+mod reload;
 mod requests;
 mod serial;
+mod sync_times;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -35,8 +37,8 @@ use tidegate_flow::{CallId, CallResult, Gateway, Now};
 use tidegate_stream::DiskReply;
 use tokio::sync::Notify;
 
+pub(crate) use assembly::load as load_module;
 pub use assembly::run;
-pub(crate) use timer::Timer;
 
 use crate::links::{Checked, News};
 use firmware::Mailboxes;
@@ -53,7 +55,7 @@ pub(crate) enum Event {
     NotStarted(usize, String),
     /// A password has been checked.
     Checked(Checked),
-    /// Certificates, users or rules have changed.
+    /// Certificates or users have changed.
     News(Box<News>),
     /// A block of firmware has been read, or cannot be.
     Block(tidegate_firmware::Read, Result<Vec<u8>, String>),
@@ -66,6 +68,8 @@ pub(crate) struct Core {
     door: Doorkeeper,
     /// The way to devices on serial lines.
     mailboxes: Mailboxes,
+    /// Serial lines, in the order of the configuration.
+    lines: RefCell<Vec<Rc<RefCell<serial::Tally>>>>,
     /// There may be something to carry out.
     work: Notify,
     buffer: RefCell<Vec<u8>>,
@@ -83,6 +87,7 @@ impl Core {
             links: RefCell::new(BTreeMap::new()),
             door,
             mailboxes: Mailboxes::default(),
+            lines: RefCell::default(),
             work: Notify::new(),
             buffer: RefCell::new(Vec::new()),
             next_conn: Cell::new(1),

@@ -14,7 +14,7 @@ use super::disks::Disks;
 use super::functions::FunctionThreads;
 use super::requests::Requests;
 use super::timer::Timer;
-use super::uplinks::{Driver, News};
+use super::uplinks::{Drivers, News};
 use super::versions::Versions;
 use super::{Core, Event, clock};
 use crate::core_handle::CoreRequest;
@@ -43,7 +43,7 @@ pub(crate) struct Pump {
     pub(crate) versions: Versions,
     pub(crate) blocks: BlockReader,
     pub(crate) log: GuestLog,
-    pub(crate) uplinks: Vec<Driver>,
+    pub(crate) uplinks: Drivers,
     pub(crate) news: News,
     pub(crate) pending: Requests,
     pub(crate) routes: watch::Sender<Served>,
@@ -101,6 +101,10 @@ impl Pump {
                 self.core.gateway.borrow_mut().handle_timeout(clock::now());
             }
             Happened::News(uplink, event) => self.take_news(uplink, event),
+            Happened::Request(CoreRequest::Reload { reload, reply }) => {
+                // Who asked may have given up; the configuration counts all the same.
+                let _ = reply.send(self.reload(*reload));
+            }
             Happened::Request(request) => self.pending.serve(&self.core, request),
         }
         Ok(())
@@ -152,9 +156,7 @@ impl Pump {
                 None => break,
             }
         }
-        for driver in &mut self.uplinks {
-            driver.drain();
-        }
+        self.uplinks.drain();
         if self.blocks.is_idle() && self.core.gateway.borrow().needed_bundles().is_empty() {
             self.blocks.rest();
         }
@@ -195,11 +197,7 @@ impl Pump {
             }
             Output::Answer(id, answer) => self.pending.answered(id, answer),
             Output::Call(call) => self.call(call),
-            Output::Uplink(index, action) => {
-                if let Some(driver) = self.uplinks.get_mut(index) {
-                    driver.submit(action);
-                }
-            }
+            Output::Uplink(index, action) => self.uplinks.submit(index, action),
             Output::Function(order) => {
                 self.carry_out_order(order);
                 self.show_routes();
@@ -376,6 +374,11 @@ fn log(notice: Notice) {
         Notice::FirmwareNotKept { why } => {
             tracing::error!(why, "what has become of firmware is not kept");
         }
+        Notice::DeviceForgotten { device, newcomer } => tracing::warn!(
+            device = &*device,
+            newcomer = &*newcomer,
+            "too many devices are known: the one not seen for longest is forgotten"
+        ),
         Notice::LossesWait { why } => {
             tracing::warn!(why, "the stream losses cannot tell the newest losses yet");
         }

@@ -11,6 +11,7 @@ use super::controls::Controls;
 use super::files::Files;
 use super::firmware::FirmwareDesk;
 use super::imports::Imports;
+use super::sync_times::SyncTimes;
 use super::{Core, clock};
 use crate::core_handle::{CoreRequest, DeadLetterNote, ExportPage, TailPage, TailRecord};
 use crate::export::CarriedRecord;
@@ -29,6 +30,7 @@ pub(crate) struct Requests {
     asked: Asked,
     files: Files,
     wear: Wear,
+    times: SyncTimes,
 }
 
 /// A page that is being read.
@@ -48,11 +50,12 @@ enum Page {
 }
 
 impl Requests {
-    pub(crate) fn new(wear: Wear) -> Requests {
+    pub(crate) fn new(wear: Wear, times: SyncTimes) -> Requests {
         let (imports, changes) = (Imports::default(), Changes::default());
         let (controls, asked, files) = (Controls::default(), Asked::default(), Files::default());
         let firmware = FirmwareDesk::default();
-        Requests { pages: Vec::new(), imports, changes, controls, firmware, asked, files, wear }
+        let pages = Vec::new();
+        Requests { pages, imports, changes, controls, firmware, asked, files, wear, times }
     }
 
     /// Answers a request, now or when the disk has delivered.
@@ -63,7 +66,11 @@ impl Requests {
                 let now = clock::now();
                 let mut status = core.gateway.borrow().status(now);
                 status.broker.turned_away = core.door.turned_away.counts();
+                let lines = core.lines.borrow();
+                status.lines = lines.iter().map(|one| one.borrow().status(now.instant)).collect();
                 status.disk.wear = Some(self.wear.status(now.instant, status.disk.bytes_written));
+                status.disk.room = self.wear.room();
+                status.disk.syncs = Some(self.times.status());
                 let _ = reply.send(status);
             }
             CoreRequest::Losses { stream, reply } => {
@@ -100,6 +107,10 @@ impl Requests {
             }
             CoreRequest::File(request) => {
                 self.files.serve(&mut core.gateway.borrow_mut(), request);
+            }
+            // The pump's: it has the threads.
+            CoreRequest::Reload { reply, .. } => {
+                let _ = reply.send(Err("not by this way".to_owned()));
             }
             CoreRequest::Change { change, reply } => {
                 self.changes.take(&mut core.gateway.borrow_mut(), change, reply);

@@ -44,7 +44,8 @@ async fn start(sections: &str) -> Running {
     let (ready, is_ready) = oneshot::channel();
     let thread = thread::spawn(move || {
         let (routes, _) = watch::channel(Arc::default());
-        run(&settings, GuestLog::default(), requests, routes, receiver, |addresses| {
+        let (_unchanged, security) = watch::channel(settings.security.clone());
+        run(&settings, GuestLog::default(), requests, routes, security, receiver, |addresses| {
             drop(ready.send(addresses.to_vec()));
         })
     });

@@ -25,6 +25,16 @@ impl Versions {
         Versions { store, log, events: events.downgrade() }
     }
 
+    /// Packages are here from now on, signed by these keys.
+    pub(crate) fn set_store(&mut self, store: Store) {
+        self.store = store;
+    }
+
+    /// The way to the core; `None` on the way down.
+    pub(crate) fn events(&self) -> Option<UnboundedSender<Event>> {
+        self.events.upgrade()
+    }
+
     fn start(
         &self,
         index: usize,
@@ -91,7 +101,11 @@ impl Versions {
 }
 
 /// An index that is new is behind all others.
-fn put(threads: &mut Vec<Option<FunctionThreads>>, index: usize, thread: FunctionThreads) {
+pub(crate) fn put(
+    threads: &mut Vec<Option<FunctionThreads>>,
+    index: usize,
+    thread: FunctionThreads,
+) {
     if threads.len() <= index {
         threads.resize_with(index + 1, || None);
     }

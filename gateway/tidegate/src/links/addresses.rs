@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use super::rates::Tally;
@@ -16,7 +16,7 @@ const MAX_ADDRESSES: usize = 10_000;
 /// What all addresses did lately.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    limits: LimitSettings,
+    limits: RwLock<LimitSettings>,
     entries: Mutex<BTreeMap<IpAddr, Entry>>,
 }
 
@@ -36,21 +36,31 @@ pub(crate) struct Place {
 
 impl Addresses {
     pub(crate) fn new(limits: LimitSettings) -> Arc<Addresses> {
-        Arc::new(Addresses { limits, entries: Mutex::default() })
+        Arc::new(Addresses { limits: RwLock::new(limits), entries: Mutex::default() })
+    }
+
+    /// Other limits count from now on; what has happened counts on.
+    pub(crate) fn set_limits(&self, limits: LimitSettings) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    fn limits(&self) -> RwLockReadGuard<'_, LimitSettings> {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection from `ip`, if there may be another.
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, ip: IpAddr) -> Result<Place, Reason> {
         let ip = group(ip);
+        let limits = self.limits();
         let mut entries = self.entries();
         if entries.len() >= MAX_ADDRESSES {
             entries.retain(|_, entry| entry.open > 0);
         }
         let entry = entries.entry(ip).or_default();
-        if self.limits.connections_per_address.is_some_and(|most| entry.open >= most) {
+        if limits.connections_per_address.is_some_and(|most| entry.open >= most) {
             return Err(Reason::ManyConnections);
         }
-        if let Some(rate) = self.limits.connects_per_minute {
+        if let Some(rate) = limits.connects_per_minute {
             if entry.connects.is_full(now, rate) {
                 return Err(Reason::ManyConnects);
             }
@@ -73,14 +83,14 @@ impl Place {
 
     /// A login failed.
     pub(crate) fn failed(&self, now: Instant) {
-        if let Some(rate) = self.addresses.limits.failed_logins_per_minute {
+        if let Some(rate) = self.addresses.limits().failed_logins_per_minute {
             self.addresses.entries().entry(self.ip).or_default().failures.add(now, rate);
         }
     }
 
     /// Whether another login may be looked at.
     pub(crate) fn may_log_in(&self, now: Instant) -> bool {
-        let Some(rate) = self.addresses.limits.failed_logins_per_minute else { return true };
+        let Some(rate) = self.addresses.limits().failed_logins_per_minute else { return true };
         let entries = self.addresses.entries();
         !entries.get(&self.ip).is_some_and(|entry| entry.failures.is_full(now, rate))
     }
@@ -130,6 +140,15 @@ mod tests {
         assert_eq!(third.unwrap_err(), Reason::ManyConnections);
         addresses.admit(now, ip("192.0.2.2")).unwrap();
         drop(first);
+        addresses.admit(now, ip("192.0.2.1")).unwrap();
+    }
+
+    #[test]
+    fn other_limits_count_for_what_comes() {
+        let (addresses, now) = (addresses(1, 1000, 1), Instant::now());
+        let _first = addresses.admit(now, ip("192.0.2.1")).unwrap();
+        assert!(addresses.admit(now, ip("192.0.2.1")).is_err());
+        addresses.set_limits(LimitSettings::default());
         addresses.admit(now, ip("192.0.2.1")).unwrap();
     }
 

@@ -3,19 +3,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{CertificateError, ServerConnection};
-use tidegate_broker::access::Policy;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -25,7 +22,7 @@ use super::origin::Pages;
 use super::turned_away::{Reason, TurnedAway, Who};
 use super::upgrade::{NotOpened, Refusal};
 use super::{proxy, upgrade};
-use crate::config::{self, ListenerSettings, SecuritySettings, Settings};
+use crate::config::{ListenerSettings, SecuritySettings, Settings};
 
 /// How often the files are looked at.
 const WATCH: Duration = Duration::from_secs(2);
@@ -52,14 +49,12 @@ pub(crate) struct Arrival {
 /// What has changed.
 pub(crate) struct News {
     pub(crate) keys: Keys,
-    /// The rules, when the configuration was read again.
-    pub(crate) policy: Option<Policy>,
 }
 
 /// Everything that the thread needs.
 pub(crate) struct Door {
-    pub(crate) file: PathBuf,
-    pub(crate) security: SecuritySettings,
+    /// What the configuration says; marked as changed when it was read again.
+    pub(crate) security: watch::Receiver<SecuritySettings>,
     pub(crate) listeners: Vec<ListenerSettings>,
     /// Sockets with the index of their listener.
     pub(crate) sockets: Vec<(usize, TcpListener)>,
@@ -74,10 +69,6 @@ impl Door {
     /// Starts the thread. `tell` hands over what has changed in the files.
     pub(crate) fn start(self, tell: impl Fn(News) + 'static + Send) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let hangup = {
-            let _guard = runtime.enter();
-            signal(SignalKind::hangup())?
-        };
         let run = move || {
             LocalSet::new().block_on(&runtime, async move {
                 let shared = Mutex::new(self.keys.clone());
@@ -87,7 +78,7 @@ impl Door {
                     let accept = door.clone().accept(*listener, socket.try_clone());
                     tokio::task::spawn_local(accept);
                 }
-                door.watch(hangup, tell).await;
+                door.watch(tell).await;
             });
         };
         thread::Builder::new().name("door".to_owned()).spawn(run).map(drop)
@@ -224,32 +215,24 @@ impl Entrance {
         })
     }
 
-    /// Looks for changes for ever.
-    async fn watch(&self, mut hangup: tokio::signal::unix::Signal, tell: impl Fn(News)) {
-        let mut security = self.door.security.clone();
+    /// Looks for changes until the daemon ends.
+    async fn watch(&self, tell: impl Fn(News)) {
+        let mut settings = self.door.security.clone();
+        let mut security = settings.borrow_and_update().clone();
         let mut seen = stamps(&security);
         loop {
             let asked = tokio::select! {
-                _ = hangup.recv() => true,
+                changed = settings.changed() => match changed {
+                    Ok(()) => true,
+                    Err(_) => return,
+                },
                 () = tokio::time::sleep(WATCH) => false,
             };
             if !asked && stamps(&security) == seen {
                 continue;
             }
-            let mut policy = None;
             if asked {
-                match config::load(&self.door.file) {
-                    Ok(settings) => {
-                        policy = settings.security.policy.clone();
-                        security = settings.security;
-                    }
-                    Err(mistakes) => {
-                        tracing::error!(
-                            "SIGHUP: nothing is changed, for these mistakes:\n{mistakes}"
-                        );
-                        continue;
-                    }
-                }
+                security = settings.borrow_and_update().clone();
             }
             seen = stamps(&security);
             let keys = {
@@ -258,7 +241,7 @@ impl Entrance {
                 keys.clone()
             };
             tracing::info!(asked, "read certificates, revocation lists and users again");
-            tell(News { keys, policy });
+            tell(News { keys });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How often something happens under a name: logins of a client, failures of a user.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl Tally {
 /// Counts by name against one limit.
 #[derive(Debug)]
 pub(crate) struct Rates {
-    per_minute: Option<u64>,
+    per_minute: Cell<Option<u64>>,
     /// By hash, as whoever connects may make up names of any length.
     names: RefCell<BTreeMap<u64, Tally>>,
     hasher: RandomState,
@@ -48,19 +48,25 @@ pub(crate) struct Rates {
 impl Rates {
     /// `None`: nothing is counted, and nothing is ever full.
     pub(crate) fn new(per_minute: Option<u64>) -> Rates {
+        let per_minute = Cell::new(per_minute);
         Rates { per_minute, names: RefCell::default(), hasher: RandomState::new() }
+    }
+
+    /// Another limit counts from now on.
+    pub(crate) fn set(&self, per_minute: Option<u64>) {
+        self.per_minute.set(per_minute);
     }
 
     /// Whether it happened as often as it may.
     pub(crate) fn is_full(&self, now: Instant, name: &str) -> bool {
-        let Some(rate) = self.per_minute else { return false };
+        let Some(rate) = self.per_minute.get() else { return false };
         let name = self.hasher.hash_one(name);
         self.names.borrow().get(&name).is_some_and(|tally| tally.is_full(now, rate))
     }
 
     /// It happened.
     pub(crate) fn add(&self, now: Instant, name: &str) {
-        let Some(rate) = self.per_minute else { return };
+        let Some(rate) = self.per_minute.get() else { return };
         let name = self.hasher.hash_one(name);
         let mut names = self.names.borrow_mut();
         if names.len() >= MAX_NAMES && !names.contains_key(&name) {

@@ -5,12 +5,13 @@
 //! Invariants:
 //! - a file called `HASH.tgpkg` (or `.tgfw`) is complete and has that hash: it gets its name when its content
 //!   is on flash, so a power cut leaves it whole or leaves a `HASH.part`;
-//! - all files together take at most the quota; what no function needs goes first.
+//! - all files together take at most the quota; what no function needs goes first. What is on its way
+//!   counts with the size that it was announced with, and takes no byte more than that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_stream::Disk;
 use tidegate_wire::Digest;
@@ -28,6 +29,8 @@ const PIECE: usize = 64 * 1_024;
 pub(crate) const MAX_BLOCK: usize = 24 * 1024;
 /// What an upload leaves free on the disk for the log.
 const RESERVE: u64 = 16 << 20;
+/// Uploads that can go on; for a further one another is forgotten.
+const MAX_UPLOADS: usize = 8;
 
 /// What is on a shelf.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
     goods: &'static Goods,
     max_bytes: u64,
+    /// Uploads that were begun since the start of the gateway, with their sizes.
+    announced: Arc<Mutex<BTreeMap<Digest, u64>>>,
 }
 
 impl std::fmt::Debug for Shelf {
@@ -98,8 +103,16 @@ pub(crate) enum ShelfError {
     DiskFull { free: u64 },
     #[error("the upload has {have} bytes; go on there")]
     Elsewhere { have: u64 },
-    #[error("a block of {0} bytes; allowed: 1 to {MAX_BLOCK}, within the whole")]
+    #[error("a block of {0} bytes; allowed: 1 to {MAX_BLOCK}")]
     Block(usize),
+    #[error(
+        "the upload was announced with {size} bytes, and this block ends at {end}; push it again"
+    )]
+    TooMuch { size: u64, end: u64 },
+    #[error(
+        "the upload was not begun since the gateway started; push it again, it goes on where it was"
+    )]
+    NotBegun,
     #[error("what arrived has another hash: it was damaged on its way; push it again")]
     Damaged,
     #[error("the {} {hash} is not on this gateway any more; push it again", .goods.what)]
@@ -115,7 +128,12 @@ impl Shelf {
     }
 
     pub(crate) fn on(disk: Arc<dyn Disk>, goods: &'static Goods, max_bytes: u64) -> Shelf {
-        Shelf { disk, goods, max_bytes }
+        Shelf { disk, goods, max_bytes, announced: Arc::default() }
+    }
+
+    /// What is in the map is whole at any moment, so a panic elsewhere takes nothing from it.
+    fn announced(&self) -> MutexGuard<'_, BTreeMap<Digest, u64>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an upload, or finds where it goes on. `needed` are the packages that functions need.
@@ -130,13 +148,17 @@ impl Shelf {
         }
         let have = match (self.length(&self.whole(package))?, self.length(&part(package))?) {
             (Some(have), _) => return Ok(Progress { have, whole: true }),
-            (None, Some(have)) if have <= size => have,
+            (None, Some(have)) if have <= size => {
+                self.make_room(package, size, have, needed)?;
+                have
+            }
             (None, _) => {
-                self.make_room(package, size, needed)?;
+                self.make_room(package, size, 0, needed)?;
                 self.disk.create(&part(package), 0)?;
                 0
             }
         };
+        self.announced().insert(package, size);
         Ok(Progress { have, whole: false })
     }
 
@@ -147,13 +169,17 @@ impl Shelf {
         offset: u64,
         block: &[u8],
     ) -> Result<u64, ShelfError> {
-        let have = self.length(&part(package))?.ok_or(ShelfError::Elsewhere { have: 0 })?;
+        let size = self.announced().get(&package).copied().ok_or(ShelfError::NotBegun)?;
+        let have = self.length(&part(package))?.ok_or(ShelfError::NotBegun)?;
         if have != offset {
             return Err(ShelfError::Elsewhere { have });
         }
-        let end = offset + block.len() as u64;
-        if block.is_empty() || block.len() > MAX_BLOCK || end > self.goods.max {
+        if block.is_empty() || block.len() > MAX_BLOCK {
             return Err(ShelfError::Block(block.len()));
+        }
+        let end = offset + block.len() as u64;
+        if end > size {
+            return Err(ShelfError::TooMuch { size, end });
         }
         self.disk.write_at(&part(package), offset, block)?;
         Ok(end)
@@ -265,19 +291,31 @@ impl Shelf {
         &self,
         package: Digest,
         size: u64,
+        have: u64,
         needed: &BTreeSet<Digest>,
     ) -> Result<(), ShelfError> {
         let mut used = 0;
-        let mut spare = Vec::new();
+        let (mut spare, mut uploads) = (Vec::new(), Vec::new());
         for name in self.disk.list()? {
             let bytes = self.disk.len(&name)?;
             let found = name.strip_suffix(self.goods.whole).and_then(Digest::parse);
+            let upload = name.strip_suffix(PART).and_then(Digest::parse);
             if found.is_some_and(|found| needed.contains(&found)) {
                 used += bytes;
+            } else if let Some(upload) = upload.filter(|upload| *upload != package) {
+                let announced = self.announced().get(&upload).copied();
+                uploads.push((name, announced.unwrap_or(0).max(bytes)));
             } else if name != part(package) {
                 spare.push((name, bytes));
             }
         }
+        while uploads.len() >= MAX_UPLOADS {
+            let Some((name, _)) = uploads.pop() else { break };
+            self.disk.remove(&name)?;
+        }
+        // What is whole goes before what is on its way.
+        uploads.append(&mut spare);
+        let mut spare = uploads;
         if used + size > self.max_bytes {
             let (goods, max) = (self.goods, self.max_bytes);
             return Err(ShelfError::Quota { goods, size, max, used });
@@ -288,8 +326,10 @@ impl Shelf {
             self.disk.remove(&name)?;
             all -= bytes;
         }
+        let on_its_way = |upload: &Digest| spare.iter().any(|(name, _)| *name == part(*upload));
+        self.announced().retain(|upload, _| on_its_way(upload));
         let free = self.disk.free_bytes()?;
-        if free < size + RESERVE {
+        if free < size - have.min(size) + RESERVE {
             return Err(ShelfError::DiskFull { free });
         }
         Ok(())
@@ -358,14 +398,18 @@ mod tests {
         let disk = CrashDisk::new();
         let (bytes, hash) = package(1, 20_000);
         let none = BTreeSet::new();
-        let begun = shelf(&disk).begin(hash, 20_000, &none).unwrap();
+        let before = shelf(&disk);
+        let begun = before.begin(hash, 20_000, &none).unwrap();
         assert_eq!(begun, Progress { have: 0, whole: false });
-        shelf(&disk).append(hash, 0, &bytes[..5_000]).unwrap();
+        before.append(hash, 0, &bytes[..5_000]).unwrap();
         // The gateway is started again.
         let disk = disk.after_kill();
-        assert_eq!(shelf(&disk).begin(hash, 20_000, &none).unwrap().have, 5_000);
+        let after = shelf(&disk);
+        let early = after.append(hash, 5_000, &bytes[5_000..5_010]);
+        assert!(matches!(early, Err(ShelfError::NotBegun)));
+        assert_eq!(after.begin(hash, 20_000, &none).unwrap().have, 5_000);
         for offset in [0, 4_999, 5_001] {
-            let refused = shelf(&disk).append(hash, offset, &bytes[..10]);
+            let refused = after.append(hash, offset, &bytes[..10]);
             assert!(matches!(refused, Err(ShelfError::Elsewhere { have: 5_000 })));
         }
         assert_eq!(upload(&shelf(&disk), &bytes, hash, &none).unwrap(), 5_000);
@@ -378,9 +422,10 @@ mod tests {
         let disk = CrashDisk::new();
         let (bytes, hash) = package(1, 3_000);
         let none = BTreeSet::new();
-        shelf(&disk).begin(hash, 3_000, &none).unwrap();
-        shelf(&disk).append(hash, 0, &[&bytes[..2_999], &[!bytes[2_999]]].concat()).unwrap();
-        assert!(matches!(shelf(&disk).finish(hash), Err(ShelfError::Damaged)));
+        let first = shelf(&disk);
+        first.begin(hash, 3_000, &none).unwrap();
+        first.append(hash, 0, &[&bytes[..2_999], &[!bytes[2_999]]].concat()).unwrap();
+        assert!(matches!(first.finish(hash), Err(ShelfError::Damaged)));
         upload(&shelf(&disk), &bytes, hash, &none).unwrap();
         disk.damage(&shelf(&disk).whole(hash), 100, 1);
         assert!(matches!(shelf(&disk).read(hash), Err(ShelfError::Damaged)));
@@ -405,6 +450,46 @@ mod tests {
         assert!(full.contains("functions need 204800 of them"), "{full}");
         shelf.collect(&needed).unwrap();
         assert!(matches!(shelf.read(three), Err(ShelfError::Missing { .. })));
+    }
+
+    #[test]
+    fn an_upload_takes_no_byte_more_than_it_was_announced_with() {
+        let disk = CrashDisk::new();
+        let (bytes, hash) = package(1, 20_000);
+        let none = BTreeSet::new();
+        let first = shelf(&disk);
+        first.begin(hash, 6_000, &none).unwrap();
+        first.append(hash, 0, &bytes[..5_000]).unwrap();
+        let length = |shelf: &Shelf| shelf.begin(hash, 6_000, &none).unwrap().have;
+        for shelf in [&first, &shelf(&disk.after_kill())] {
+            assert_eq!(length(shelf), 5_000);
+            let more = shelf.append(hash, 5_000, &bytes[5_000..6_001]);
+            assert!(matches!(more, Err(ShelfError::TooMuch { size: 6_000, end: 6_001 })));
+            assert_eq!(length(shelf), 5_000, "nothing of it is there");
+        }
+        first.append(hash, 5_000, &bytes[5_000..6_000]).unwrap();
+        let more = first.append(hash, 6_000, &bytes[6_000..6_001]);
+        assert!(matches!(more, Err(ShelfError::TooMuch { .. })));
+        // What it is announced with later has to have room as well.
+        assert!(matches!(first.begin(hash, 257 << 10, &none), Err(ShelfError::Quota { .. })));
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_with_all_that_it_was_announced_with() {
+        let disk = CrashDisk::new();
+        let shelf = shelf(&disk);
+        let none = BTreeSet::new();
+        let ((bytes, one), (_, two)) = (package(1, 10), package(2, 10));
+        shelf.begin(one, 150 << 10, &none).unwrap();
+        shelf.append(one, 0, &bytes).unwrap();
+        shelf.begin(two, 150 << 10, &none).unwrap();
+        assert!(matches!(shelf.append(one, 10, &bytes), Err(ShelfError::NotBegun)), "it made room");
+        shelf.append(two, 0, &bytes).unwrap();
+        for seed in 3..30 {
+            shelf.begin(package(seed, 10).1, 10, &none).unwrap();
+        }
+        assert!(disk.list().unwrap().len() <= MAX_UPLOADS);
+        assert!(shelf.announced().len() <= MAX_UPLOADS);
     }
 
     #[test]

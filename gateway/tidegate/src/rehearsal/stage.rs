@@ -342,6 +342,7 @@ impl Stage {
             | Notice::SessionsWait { .. }
             | Notice::LossesWait { .. }
             | Notice::FirmwareNotKept { .. }
+            | Notice::DeviceForgotten { .. }
             | Notice::Rejected { .. } => {}
         }
     }

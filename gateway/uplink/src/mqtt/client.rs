@@ -11,7 +11,7 @@ use super::server::{ConnAck, Delivery, ServerPacket, packet};
 use super::verdict::verdict;
 use super::wire::MAX_PACKET;
 use crate::action::RefuseReason;
-use crate::batch::{Batch, SeqRange};
+use crate::batch::{Batch, Part, SeqRange};
 use crate::record::OutboundRecord;
 
 /// Bytes in the outbox from which on nothing more is encoded and nothing more is read, until the
@@ -33,6 +33,14 @@ pub enum ClientEvent {
     Acknowledged {
         /// As given to [`Client::send`].
         token: u64,
+    },
+    /// The server has this part of the batch, which went in several messages: one of the other
+    /// events follows, about what is left of it.
+    Taken {
+        /// As given to [`Client::send`].
+        token: u64,
+        /// Which of its records; never all of them.
+        part: Part,
     },
     /// The batch was not taken, or not all of it.
     Refused {
@@ -83,6 +91,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Split {
     unanswered: usize,
+    /// What is on its way, by packet identifier.
+    parts: BTreeMap<u16, Part>,
     /// Why part of it was not taken.
     refusal: Option<RefuseReason>,
 }
@@ -122,6 +132,12 @@ impl Client {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.count()
+    }
+
+    /// Whether there is a batch that the server has no room for yet, or the outbox.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Takes a batch, to be answered under this token by one event. The caller bounds what is
@@ -222,12 +238,15 @@ impl Client {
         {
             let max = self.max_message;
             match self.publisher.publish(&mut self.outbox, &batch, id, max) {
-                Ok(()) => self.in_flight.send(token),
+                Ok(()) => {
+                    self.in_flight.send(token);
+                    self.note_part(token, id, &batch);
+                }
                 Err(RefuseReason::PacketTooLarge { .. }) if batch.records.len() > 1 => {
                     self.halve(token, batch);
                 }
                 // What comes behind it is sent all the same, and so in its turn.
-                Err(reason) => self.answer(token, Some(reason)),
+                Err(reason) => self.answer(token, None, Some(reason)),
             }
         }
     }
@@ -235,21 +254,37 @@ impl Client {
     /// A batch goes in as many messages as it takes: were it refused for its size, a smaller one
     /// behind it would overtake it.
     fn halve(&mut self, token: u64, batch: Batch) {
-        let split = self.split.entry(token).or_insert(Split { unanswered: 1, refusal: None });
-        split.unanswered += 1;
+        let whole = || Split { unanswered: 1, parts: BTreeMap::new(), refusal: None };
+        self.split.entry(token).or_insert_with(whole).unanswered += 1;
         let [first, second] = halves(batch);
         self.waiting.push_front((token, second));
         self.waiting.push_front((token, first));
     }
 
-    fn answer(&mut self, token: u64, refusal: Option<RefuseReason>) {
+    /// What of a batch in several messages goes under this identifier.
+    fn note_part(&mut self, token: u64, id: u16, batch: &Batch) {
+        if !self.split.is_empty()
+            && let Some(split) = self.split.get_mut(&token)
+        {
+            split.parts.insert(id, Part::of(batch));
+        }
+    }
+
+    /// A message of this batch was answered, or could not be sent: then it has no identifier.
+    fn answer(&mut self, token: u64, id: Option<u16>, refusal: Option<RefuseReason>) {
         let mut refusal = refusal;
         if !self.split.is_empty()
             && let Some(split) = self.split.get_mut(&token)
         {
+            let part = id.and_then(|id| split.parts.remove(&id)).filter(|_| refusal.is_none());
             split.unanswered -= 1;
             split.refusal = split.refusal.take().or(refusal);
-            if split.unanswered > 0 {
+            let is_last = split.unanswered == 0;
+            // What the server has is not sent again, whatever becomes of the rest.
+            if let Some(part) = part.filter(|_| !is_last || split.refusal.is_some()) {
+                self.events.push_back(ClientEvent::Taken { token, part });
+            }
+            if !is_last {
                 return;
             }
             refusal = self.split.remove(&token).and_then(|split| split.refusal);
@@ -316,7 +351,7 @@ impl Client {
                 let malformed = |why: Malformed| Broken::Malformed { packet: "a PUBACK", why };
                 let refusal = verdict(code).map_err(malformed)?;
                 let token = self.in_flight.answer(id).ok_or(Broken::Unsolicited { id })?;
-                self.answer(token, refusal);
+                self.answer(token, Some(id), refusal);
             }
             ServerPacket::PingResp => self.is_asked = false,
             ServerPacket::Disconnect { code, said } => return Err(Broken::Ended { code, said }),

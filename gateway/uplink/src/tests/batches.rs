@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_stream::{Epoch, Seq};
 
 use crate::{
-    Action, Batch, Held, LaneId, LaneStart, OutboundRecord, RefuseReason, SeqRange, Uplink,
+    Action, Batch, Held, LaneId, LaneStart, OutboundRecord, Part, RefuseReason, SeqRange, Uplink,
     UplinkOptions, UplinkState,
 };
 
@@ -341,6 +341,46 @@ fn a_record_that_is_lost_leaves_the_boundaries_of_its_sealed_batch_alone() {
     bench.drain();
     assert_eq!(bench.ranges(), [(0, 1, 5)]);
     assert_eq!(bench.sent[0].1.records.len(), 1);
+}
+
+#[test]
+fn what_the_server_took_of_a_batch_is_not_sent_again_when_the_rest_is_refused() {
+    let options = UplinkOptions { attempts: 2, ..batches(5) };
+    let mut bench = Bench::connected(options, vec![lane(1)]);
+    bench.fill(&[5]);
+    bench.drain();
+    assert_eq!(bench.ranges(), [(0, 1, 5)]);
+    let (token, _) = bench.sent.remove(0);
+    let bytes = OutboundRecord::default().len_bytes();
+    let part = |first, last| Part {
+        range: SeqRange { first: Seq(first), last: Seq(last) },
+        records: (last - first) as usize + 1,
+        bytes: bytes * ((last - first) as usize + 1),
+    };
+    for (first, last) in [(4, 5), (1, 2)] {
+        bench.uplink.handle_taken(bench.now, bench.session, token, part(first, last));
+        // Not a second time, and nothing that is no part of it.
+        bench.uplink.handle_taken(bench.now, bench.session, token, part(5, 6));
+        bench.uplink.handle_taken(bench.now, bench.session + 1, token, part(3, 3));
+    }
+    bench.drain();
+    assert_eq!(bench.advanced, [3], "the cursor follows");
+    assert_eq!(bench.uplink.status().in_flight, 1);
+    let too_large = RefuseReason::PacketTooLarge { bytes: None, max: None };
+    bench.uplink.handle_refused(bench.now, bench.session, token, too_large.clone());
+    assert_eq!(bench.uplink.status().last_error.unwrap().split(' ').nth(1), Some("3"));
+    bench.now = bench.uplink.poll_timeout().unwrap();
+    bench.drain();
+    assert!(bench.offer(0, 1, 3));
+    bench.drain();
+    assert_eq!(bench.ranges(), [(0, 3, 3)], "alone");
+    let (token, _) = bench.sent.remove(0);
+    bench.uplink.handle_refused(bench.now, bench.session, token, too_large.clone());
+    let rejected = Action::Reject { lane: LaneId(0), seq: Seq(3), reason: too_large };
+    assert_eq!(bench.uplink.poll_action(bench.now), Some(rejected), "its second time");
+    bench.drain();
+    assert_eq!(bench.advanced, [6]);
+    assert_eq!(bench.uplink.status().acknowledged, 4);
 }
 
 #[test]

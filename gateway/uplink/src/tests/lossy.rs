@@ -9,8 +9,8 @@ use tidegate_stream::{Epoch, Seq};
 
 use crate::backoff::SplitMix64;
 use crate::{
-    Action, Batch, Held, LaneId, LaneStart, MAX_WINDOW, OutboundRecord, RefuseReason, SeqRange,
-    Uplink, UplinkEvent, UplinkOptions,
+    Action, Batch, Held, LaneId, LaneStart, MAX_WINDOW, OutboundRecord, Part, RefuseReason,
+    SeqRange, Uplink, UplinkEvent, UplinkOptions,
 };
 
 const RECORDS: u64 = 150;
@@ -32,6 +32,8 @@ struct Habits {
     max_delay_ms: u64,
     /// It says at each connection what it holds, and holds each record once, in order.
     tells: bool,
+    /// Of a batch with records that it refuses for good it takes the others.
+    takes_parts: bool,
 }
 
 struct Server {
@@ -58,10 +60,31 @@ impl Server {
     }
 
     fn later(&mut self, now: Instant, event: UplinkEvent) {
+        self.together(now, [event]);
+    }
+
+    /// Events at one time, in this order.
+    fn together(&mut self, now: Instant, events: impl IntoIterator<Item = UplinkEvent>) {
         let delay = Duration::from_micros(self.chance.below(self.habits.max_delay_ms * 1_000) + 1);
-        self.made += 1;
-        self.answers.insert((now + delay, self.made));
-        self.events.insert(self.made, event);
+        for event in events {
+            self.made += 1;
+            self.answers.insert((now + delay, self.made));
+            self.events.insert(self.made, event);
+        }
+    }
+
+    /// Takes those records of a batch that it does not refuse for good.
+    fn take_parts(&mut self, session: u64, token: u64, batch: &Batch) -> Vec<UplinkEvent> {
+        let lane = batch.lane.0;
+        let good = |record: &&OutboundRecord| !self.unacceptable.contains(&(lane, record.seq.0));
+        let good: Vec<&OutboundRecord> = batch.records.iter().filter(good).collect();
+        let take = |record: &OutboundRecord| {
+            self.repeated += u64::from(!self.accepted[lane].insert(record.seq.0));
+            let range = SeqRange { first: record.seq, last: record.seq };
+            let part = Part { range, records: 1, bytes: record.len_bytes() };
+            UplinkEvent::Taken { session, token, part }
+        };
+        good.into_iter().map(take).collect()
     }
 
     fn connect(&mut self, now: Instant, session: u64) {
@@ -127,7 +150,10 @@ impl Server {
             Some(reason) => {
                 // One that takes records in order takes none behind one that it refused.
                 self.silent = self.habits.tells;
-                self.later(now, UplinkEvent::Refused { session, token, reason });
+                let parts = self.habits.takes_parts && reason != RefuseReason::QuotaExceeded;
+                let taken = if parts { self.take_parts(session, token, batch) } else { Vec::new() };
+                let refused = UplinkEvent::Refused { session, token, reason };
+                self.together(now, taken.into_iter().chain([refused]));
             }
             None => {
                 self.batches[lane].insert(batch.range);
@@ -352,6 +378,7 @@ impl Habits {
             busy: 0,
             max_delay_ms: 50,
             tells: false,
+            takes_parts: false,
         }
     }
 }
@@ -377,6 +404,7 @@ fn habits() -> impl Strategy<Value = Habits> {
                 busy,
                 max_delay_ms,
                 tells: false,
+                takes_parts: false,
             }
         },
     )
@@ -489,6 +517,21 @@ proptest! {
         // Losing an answer while the link goes on is not what ordered servers do: they hang up.
         let habits = Habits { tells: true, lose_acknowledgement: 0, ..habits };
         let mut world = world(options, seed, habits, &Default::default(), &lost);
+        world.run();
+        check_all_there(&world);
+        assert_eq!(world.server.repeated, 0);
+    }
+
+    #[test]
+    fn a_server_that_takes_parts_of_a_batch_gets_no_record_twice(
+        seed in any::<u64>(),
+        options in options(),
+        quota in 0..200_u64,
+        (refused, _) in trouble(),
+        lost in lost(),
+    ) {
+        let habits = Habits { takes_parts: true, quota, ..Habits::good() };
+        let mut world = world(options, seed, habits, &(refused, BTreeSet::new()), &lost);
         world.run();
         check_all_there(&world);
         assert_eq!(world.server.repeated, 0);

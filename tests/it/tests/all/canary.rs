@@ -117,8 +117,11 @@ fn bad_canaries_are_taken_back_by_themselves_a_good_one_is_promoted_and_nothing_
     let push = ["fn", "push", bad.to_str().unwrap(), "--canary", "50%"];
     let refused = gateway.command(&push).unwrap_err().to_string();
     assert!(refused.contains("it cannot start: the function trapped"), "{refused}");
-    let events = gateway.command(&["stream", "tail", "function-events", "-n", "1"]).unwrap();
-    assert!(events.contains("refused") && events.contains("it cannot start"), "{events}");
+    // The answer to the push does not wait for the record to be on disk.
+    wait(&gateway, "the refusal is in the stream", || {
+        let events = gateway.command(&["stream", "tail", "function-events", "-n", "1"]).unwrap();
+        events.contains("refused") && events.contains("it cannot start")
+    });
 
     let padded = poison::text("").replacen("(module", "(module (func $more)", 1);
     let (better, better_hash) = author.pack("1.4.0", &padded);
@@ -138,9 +141,10 @@ fn bad_canaries_are_taken_back_by_themselves_a_good_one_is_promoted_and_nothing_
     finish(publisher, 1_500);
     published.push(("good", 1_500));
     expect_outputs(&gateway, &published);
-    let events = gateway.command(&["stream", "tail", "function-events", "-n", "1"]).unwrap();
-    println!("{events}");
-    assert!(events.contains("promoted"), "{events}");
+    wait(&gateway, "the promotion is in the stream", || {
+        let last = ["stream", "tail", "function-events", "-n", "1"];
+        gateway.command(&last).unwrap().contains("promoted")
+    });
     // Both versions are on the gateway, and what they would have done with its records can be seen.
     let replay = ["fn", "replay", "--function", "echo", "--version", "1.4.0"];
     let replay = [&replay[..], &["--against-version", "1.0.0", "--batch", "256"]].concat();

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test binary: what fails here fails the test")]
 
+mod backup;
 mod binaries;
 mod canary;
 mod carried;
@@ -28,6 +29,7 @@ mod power_cut;
 mod pushed;
 mod rabbitmq;
 mod records;
+mod reload;
 mod routes;
 mod s3_sink;
 mod security;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tidegate_rig::consumer::Consumer;
@@ -70,6 +70,12 @@ fn health_metrics_and_status_answer() {
     assert_eq!(status, "HTTP/1.1 200 OK");
     assert!(metrics.lines().any(|line| line.starts_with("tidegate_")), "{metrics}");
     assert!(metrics.contains("telemetry"), "{metrics}");
+    for name in ["tidegate_disk_sync_seconds_count", "process_open_fds", "tidegate_disk_free_bytes"]
+    {
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() > 0.0, "{line}");
+    }
+    promtool(&["check", "metrics"], &metrics);
     let seen = gateway.status().unwrap();
     assert_eq!(seen["gateway"], "gw-it");
     let streams = seen["streams"].as_array().unwrap();
@@ -79,6 +85,47 @@ fn health_metrics_and_status_answer() {
     assert!(listing.contains("telemetry") && listing.contains("dead-letters"), "{listing}");
     let tail = gateway.command(&["stream", "tail", "telemetry", "--json"]).unwrap();
     assert!(tail.contains("p0-000099"), "{tail}");
+}
+
+/// Runs Prometheus' own checks, where they are installed.
+fn promtool(arguments: &[&str], input: &str) {
+    let mut child = match Command::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("skipped: promtool is not installed (apt-get install prometheus): {error}");
+            return;
+        }
+    };
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.trim().is_empty(), "{arguments:?}: {output:?}");
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_none_while_all_is_well() {
+    let operations = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations");
+    let (rules, tests) = (operations.join("alerts.yml"), operations.join("alerts.test.yml"));
+    let text = |file: &std::path::Path| std::fs::read_to_string(file).unwrap();
+    let fired = text(&tests);
+    let alerts: Vec<String> = text(&rules)
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: ").map(str::to_owned))
+        .collect();
+    assert!(alerts.len() >= 15, "{alerts:?}");
+    for alert in alerts {
+        // Once where it fires, and once where all is well.
+        assert!(fired.contains(&format!("alertname: {alert}\n")), "{alert} fires in no test");
+        assert!(fired.contains(&format!("alertname: {alert}, exp_alerts: []")), "{alert}");
+    }
+    promtool(&["check", "rules", rules.to_str().unwrap()], "");
+    promtool(&["test", "rules", tests.to_str().unwrap()], "");
 }
 
 #[test]

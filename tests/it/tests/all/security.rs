@@ -210,6 +210,10 @@ fn who_must_not_get_in_is_refused_once_with_a_reason_and_no_secret() {
     assert!(!ok(&plant.publish("c2", "everything/x", &[])));
     assert!(!ok(&plant.publish("c3", "everything/x", &login("ann", WRONG))));
     assert!(!ok(&plant.publish("c4", "everything/x", &login("eve", WRONG))));
+    // Where nobody has to log in, nobody is ann without her password.
+    let port = plant.gateway.mqtt().port().to_string();
+    let as_ann = ["-h", "127.0.0.1", "-p", &port, "-V", "5", "-i", "ann", "-t", "x", "-m", "1"];
+    assert!(!ok(&Command::new("mosquitto_pub").args(as_ann).output().unwrap()), "{}", plant.log());
     let denied = plant.publish_as("sensor-1", "sensors/sensor-2/telemetry");
     assert!(String::from_utf8_lossy(&denied.stderr).contains("ot authorized"), "{denied:?}");
 
@@ -218,6 +222,7 @@ fn who_must_not_get_in_is_refused_once_with_a_reason_and_no_secret() {
         ("bad-certificate", "user=\"forged\"", 1),
         ("expired-certificate", "user=\"old\"", 1),
         ("no-credentials", "client=\"c2\"", 1),
+        ("client-id", "client=\"ann\"", 1),
         ("bad-credentials", "client=\"c3\" user=\"ann\"", 2),
         ("bad-credentials", "client=\"c4\" user=\"eve\"", 2),
         ("revoked-certificate", "user=\"sensor-2\"", plant.turned_away("revoked-certificate")),

@@ -155,6 +155,29 @@ fn a_device_on_a_serial_line_is_a_client_of_its_own() {
     let (kind, body) = wire.devices[0].packets.pop_front().unwrap();
     assert!(kind == 0x32 && body.ends_with(b"open"), "{kind:x} {body:?}");
 
+    // What the gateway tells of the line.
+    let status = site.gateway.command(&["status", "--json"]).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let line = &status["lines"][0];
+    assert_eq!((&line["name"], &line["open"]), (&"plant".into(), &true.into()), "{line}");
+    assert!(
+        line["frames_in"].as_u64() > Some(3) && line["bytes_out"].as_u64() > Some(30),
+        "{line}"
+    );
+    let device = &line["devices"][0];
+    assert_eq!((&device["name"], &device["up"]), (&"pump-7".into(), &true.into()), "{line}");
+
+    // Nobody else is let in under its name, though nobody logs in on that listener; the device stays.
+    let other = std::process::Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-V", "5", "-i", "pump-7", "-t", "x", "-m", "mine"])
+        .output()
+        .unwrap();
+    assert!(!other.status.success(), "{other:?}");
+    wire.devices[0].say(&publish("sensors/pump-7/telemetry", 3, "22"));
+    wire.run_until("it is still there", |wire| !wire.devices[0].packets.is_empty());
+    assert_eq!(wire.devices[0].packets.pop_front(), Some((0x40, vec![0, 3])));
+    assert_eq!(wire.devices[0].ends, 0);
+
     // Under another name it is not let in, and told so; under its own it has its session.
     wire.devices[0].end();
     wire.devices[0].say(&connect("pump-8"));
@@ -164,9 +187,13 @@ fn a_device_on_a_serial_line_is_a_client_of_its_own() {
     wire.devices[0].end();
     assert!(log_in(&mut wire, 0, "pump-7"));
     let log = std::fs::read_to_string(site.gateway.log_file()).unwrap();
-    let said = log.lines().find(|line| line.contains("reason=\"client-id\"")).unwrap();
+    let said: Vec<_> = log.lines().filter(|line| line.contains("reason=\"client-id\"")).collect();
+    let [other, own] = said[..] else { panic!("{said:?}") };
+    for part in ["listener=\"mqtt\"", "client=\"pump-7\""] {
+        assert!(other.contains(part), "{part} in {other}");
+    }
     for part in ["peer=\"serial.plant:pump-7\"", "listener=\"serial.plant\"", "client=\"pump-8\""] {
-        assert!(said.contains(part), "{part} in {said}");
+        assert!(own.contains(part), "{part} in {own}");
     }
 }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use tidegate_flow::{DEAD_LETTER_STREAM, Gateway};
 
 use super::{Account, Reading};
-use crate::function::count_key;
-use crate::plan::FUNCTION;
-use crate::publisher::{Publisher, ReadingKind, kind_of};
+use crate::function::{BROKEN, COUNTS, count_key};
+use crate::plan::{FUNCTION, WATCHER};
+use crate::publisher::{ReadingKind, kind_of};
 
 /// One alert or dead letter for each record that asks for it, and each record counted once.
 pub(super) fn judge(
-    publishers: &[Publisher],
+    names: &[&str],
     accounts: &[Account<'_>],
     gateway: &mut Gateway,
     wrong: &mut Vec<String>,
@@ -45,14 +45,33 @@ pub(super) fn judge(
     }
     let Ok(table) = gateway.log_mut().table(&format!("fn/{FUNCTION}")) else { return };
     let state = gateway.log().table_entries(table);
-    for publisher in publishers {
-        let (least, most) = handled.get(publisher.name.as_str()).copied().unwrap_or_default();
+    for name in names {
+        let (least, most) = handled.get(name).copied().unwrap_or_default();
         let value = state
-            .get(&count_key(&publisher.name))
+            .get(&count_key(name))
             .map_or(Ok(0), |value| value.as_slice().try_into().map(u64::from_le_bytes));
         if !value.is_ok_and(|count| (least..=most).contains(&count)) {
-            let name = &publisher.name;
             wrong.push(format!("{name}: counted {value:?}, not {least} to {most}"));
+        }
+    }
+}
+
+/// Who watches the counts was told each change once, in order, up to the last.
+pub(super) fn judge_watcher(gateway: &mut Gateway, wrong: &mut Vec<String>) {
+    let table = |gateway: &mut Gateway, name: &str| gateway.log_mut().table(&format!("fn/{name}"));
+    let (Ok(counted), Ok(told)) = (table(gateway, FUNCTION), table(gateway, WATCHER)) else {
+        return wrong.push("a function has no state".to_owned());
+    };
+    let log = gateway.log();
+    let told = log.table_entries(told);
+    if let Some(text) = told.get(BROKEN) {
+        wrong.push(format!("{WATCHER}: {}", String::from_utf8_lossy(text)));
+    }
+    let counts = log.table_entries(counted).iter();
+    for (key, count) in counts.filter(|(key, _)| key.starts_with(COUNTS.as_bytes())) {
+        if told.get(key) != Some(count) {
+            let key = String::from_utf8_lossy(key);
+            wrong.push(format!("{WATCHER}: {key} is {count:?} and was not told"));
         }
     }
 }

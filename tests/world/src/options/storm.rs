@@ -8,14 +8,33 @@ use crate::mqtt::{Qos, Version};
 use crate::random::Random;
 use crate::sink::SinkKind;
 
+/// A part of the gateway that not all worlds need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Devices whose sessions are kept.
+    Sessions,
+    /// What calls functions beside records.
+    Calls,
+}
+
 impl Options {
-    /// A smaller world in which everything goes wrong that can; half of them have sessions.
+    /// A smaller world in which everything goes wrong that can; half of them have sessions, and most
+    /// something that calls functions beside records.
     pub fn storm(seed: u64) -> Options {
-        Options::storm_without_sessions(seed).with_sessions()
+        Options::bare_storm(seed).with_calls().with_sessions()
     }
 
-    /// The same without sessions: the rest of the gateway has the room.
-    pub fn storm_without_sessions(seed: u64) -> Options {
+    /// The same with that part alone, or none, which has the room.
+    pub fn storm_for(seed: u64, part: Option<Part>) -> Options {
+        let bare = Options::bare_storm(seed);
+        match part {
+            Some(Part::Sessions) => bare.with_sessions(),
+            Some(Part::Calls) => bare.with_calls(),
+            None => bare,
+        }
+    }
+
+    fn bare_storm(seed: u64) -> Options {
         let random = &mut Random::new(seed);
         // Drawn apart, so that what is drawn here leaves the rest of the world as it is.
         let more = &mut Random::new(seed.rotate_left(32) ^ 0x6d_6f_72_65);

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tidegate_abi::{BatchReader, Kind};
 use tidegate_flow::{Call, CallResult, CallVerdict, Output};
 use tidegate_stream::DiskRequest;
 
 use super::{Event, World};
 use crate::function;
+use crate::plan::{CLERK, Role};
 
 /// Alarms that follow each other so closely, and how many of them in a row are too many.
 const SPIN: Duration = Duration::from_micros(2);
@@ -24,7 +26,9 @@ impl World {
                     let wait = self.disk_time();
                     self.time.after(wait, Event::Disk(self.life, request));
                 }
+                Output::Answer(id, answer) => self.answered(id, &answer),
                 Output::Call(call) => {
+                    self.watch_start(&call);
                     let wait = self.random.micros(20, 400);
                     self.time.after(wait, Event::Called(self.life, call));
                 }
@@ -36,8 +40,7 @@ impl World {
                 | Output::Authenticate(..)
                 | Output::Function(_)
                 | Output::ReadFirmware(_)
-                | Output::Letter(_)
-                | Output::Answer(..) => {}
+                | Output::Letter(_) => {}
             }
         }
         self.watch_congestion();
@@ -76,6 +79,7 @@ impl World {
         self.spins = if spins { self.spins + 1 } else { 0 };
         if self.spins == MAX_SPINS {
             let log = self.gateway.as_ref().map(|gateway| gateway.log().status());
+            let log = log.map(|log| (log.disk_full, log.retrying, log.last_error));
             self.fault(&format!("the gateway wakes up again and again for nothing: {log:?}"));
         }
         if let Some(gateway) = &mut self.gateway {
@@ -96,15 +100,18 @@ impl World {
 
     pub(super) fn called(&mut self, call: Call) {
         let id = call.id;
+        let role = self.role(id.function);
         let fails = self.options.failing_calls.is_some_and(|one_in| self.random.one_in(one_in));
         let verdict = if fails {
             CallVerdict::Failed("it trapped".to_owned())
         } else {
-            match function::call(self.options.state, &call.frame, &call.state) {
+            match function::call(role, self.options.state, &call.frame, &call.state) {
                 Ok(frame) => CallVerdict::Done(frame),
                 Err(failure) => CallVerdict::Failed(failure),
             }
         };
+        let is_start = role == Role::Clerk && matches!(verdict, CallVerdict::Done(_));
+        self.has_started |= is_start;
         drop(call);
         let result = CallResult {
             verdict,
@@ -116,6 +123,22 @@ impl World {
         let now = self.time.now();
         if let Some(gateway) = &mut self.gateway {
             gateway.handle_call(now, id, result);
+        }
+    }
+
+    fn role(&self, function: usize) -> Role {
+        self.options.roles().nth(function).expect("a function of the plan")
+    }
+
+    /// Nothing is given to who wants to be told that it starts before it has handled that.
+    fn watch_start(&mut self, call: &Call) {
+        let waits = self.options.calls.told_of_start && !self.has_started;
+        if !waits || self.role(call.id.function) != Role::Clerk {
+            return;
+        }
+        let kind = BatchReader::parse(&call.frame).map(|batch| batch.header().kind);
+        if kind != Ok(Kind::Event) {
+            self.fault(&format!("{CLERK} was given {kind:?} before it has started"));
         }
     }
 

@@ -94,6 +94,7 @@ impl World {
         let until = self.time.clock + self.random.micros(0, 6_000);
         self.upstreams.iter_mut().for_each(|upstream| upstream.abandon(until));
         self.cut_links(resets);
+        self.end_calls(!resets);
         self.arm_end();
     }
 
@@ -147,6 +148,7 @@ impl World {
             Ok((gateway, recovery)) => {
                 self.gateway = Some(self.options.plant(gateway));
                 self.begin_ledger();
+                self.begin_looking();
                 self.check_retained();
                 self.tally.epochs += u64::from(recovery.new_epoch);
                 if !recovery.losses.is_empty() {

@@ -279,6 +279,7 @@ impl World {
         let answers = matches!(
             event,
             UplinkEvent::Acknowledged { .. }
+                | UplinkEvent::Taken { .. }
                 | UplinkEvent::Refused { .. }
                 | UplinkEvent::Busy { .. }
                 | UplinkEvent::Expelled { .. }

@@ -2,6 +2,7 @@
 
 mod firmware;
 mod ls;
+mod twin;
 
 use std::io::Write;
 
@@ -29,6 +30,9 @@ pub(super) enum DeviceCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// What a device should be like, and is like
+    #[command(subcommand)]
+    Twin(twin::TwinCommand),
     /// Sign firmware, and bring it to devices
     #[command(subcommand)]
     Firmware(firmware::FirmwareCommand),
@@ -38,6 +42,7 @@ pub(super) fn execute(command: DeviceCommand, out: &mut dyn Write) -> Result<(),
     match command {
         DeviceCommand::Ls { json, place } => ls::list(&place, json, out),
         DeviceCommand::Rm { device, place } => ls::remove(&place, &device, out),
+        DeviceCommand::Twin(command) => twin::execute(command, out),
         DeviceCommand::Firmware(command) => firmware::execute(command, out),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod line {
         name: "devices",
         kind: Kind::Devices { max: 254 },
         fallback: Fallback::Required(r#"devices = { "pump-7" = 1 }"#),
-        about: "Who is on the line, and at which address. The name is the device's user name and must be its MQTT client identifier: `${username}` in `[[mqtt.acl]]` is it.",
+        about: "Who is on the line, and at which address. The name is the device's user name and must be its MQTT client identifier: `${username}` in `[[mqtt.acl]]` is it. Nobody else may have it as client identifier, unless logged in under that name.",
     };
     pub(crate) const SHARED: Key = Key {
         name: "shared",

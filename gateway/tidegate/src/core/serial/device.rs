@@ -54,19 +54,24 @@ impl Device {
         Device { name, connection: Connection::None, up, down, ends: false, mailbox, letter }
     }
 
-    /// Moves bytes both ways as far as the link and the broker take them.
+    /// Moves bytes both ways as far as the link and the broker take them; answers how many sessions
+    /// have ended.
     pub(super) fn exchange(
         &mut self,
         link: &mut Link,
         line: &str,
         connect: impl Fn(&Arc<str>) -> io::Result<UnixStream>,
         firmware: impl Fn(&str, &[u8]),
-    ) {
+    ) -> u64 {
+        let mut ended = 0;
         while let Some(event) = link.take_event() {
             let device = &*self.name;
             match event {
                 Event::Up => tracing::info!(line, device, "serial device is there"),
-                Event::Down(why) => tracing::info!(line, device, ?why, "serial device is lost"),
+                Event::Down(why) => {
+                    tracing::info!(line, device, ?why, "serial device is lost");
+                    ended += 1;
+                }
             }
             // In each session everything begins anew.
             self.mailbox.clear();
@@ -81,6 +86,7 @@ impl Device {
             // What was said to nobody is said again when somebody is there.
             self.mailbox.clear();
         }
+        ended
     }
 
     fn carry_up(

@@ -9,7 +9,9 @@
 //! Not here: the link itself (`tidegate_link`), and MQTT: a device speaks that on channel 2.
 
 mod device;
+mod tally;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -28,6 +30,8 @@ use super::links::connect_device;
 use super::{Core, clock};
 use crate::config::SerialSettings;
 
+pub(crate) use self::tally::Tally;
+
 /// Pause before the port is opened again: a plug that is put back is found within a second.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long the port may take none of the bytes that are written to it.
@@ -40,7 +44,24 @@ const TURN: Duration = Duration::from_millis(20);
 const BITS: u64 = 10;
 
 /// Serves a line for ever. `listener` stands for it where clients are judged; `seed` is random.
-pub(super) async fn serve(core: Rc<Core>, settings: SerialSettings, listener: usize, seed: u64) {
+pub(super) fn serve(
+    core: Rc<Core>,
+    settings: SerialSettings,
+    listener: usize,
+    seed: u64,
+) -> impl Future<Output = ()> {
+    let tally = Rc::new(RefCell::new(Tally::new(&settings, clock::now().instant)));
+    core.lines.borrow_mut().push(tally.clone());
+    serve_port(core, settings, listener, seed, tally)
+}
+
+async fn serve_port(
+    core: Rc<Core>,
+    settings: SerialSettings,
+    listener: usize,
+    seed: u64,
+    tally: Rc<RefCell<Tally>>,
+) {
     let (line, port) = (settings.name.clone(), settings.device.display().to_string());
     let mut said = String::new();
     let mut opened = 0;
@@ -49,13 +70,16 @@ pub(super) async fn serve(core: Rc<Core>, settings: SerialSettings, listener: us
             Ok(stream) => {
                 tracing::info!(%line, port, baud = settings.baud, "serial line is open");
                 opened += 1;
+                tally.borrow_mut().open(clock::now().instant);
                 let (settings, seed) = (&settings, seed ^ (opened << 32));
-                let why = Line::new(&core, settings, listener, seed, stream).run().await;
+                let why = Line::new(&core, settings, listener, seed, stream, &tally).run().await;
                 tracing::warn!(%line, port, %why, "serial line is lost; trying to open it again");
+                tally.borrow_mut().fail(clock::now().instant, &why.to_string());
                 said.clear();
             }
             Err(error) => {
                 let why = error.to_string();
+                tally.borrow_mut().fail(clock::now().instant, &why);
                 if why != said {
                     tracing::warn!(%line, port, why, "cannot open the serial line; trying again");
                     said = why;
@@ -82,6 +106,7 @@ struct Line<'a> {
     devices: Vec<Device>,
     /// Shared lines: whose turn it is.
     bus: Option<Bus>,
+    tally: &'a RefCell<Tally>,
     began: Instant,
     timer: Pin<Box<Sleep>>,
     buffer: Box<[u8]>,
@@ -102,6 +127,7 @@ impl<'a> Line<'a> {
         listener: usize,
         seed: u64,
         port: SerialStream,
+        tally: &'a RefCell<Tally>,
     ) -> Line<'a> {
         let turns = if settings.shared { Turns::Shared } else { Turns::Free };
         let link = |(address, _): &(u8, _)| {
@@ -122,6 +148,7 @@ impl<'a> Line<'a> {
                 .map(|(_, name)| Device::new(name.clone(), core.mailboxes.of(name)))
                 .collect(),
             bus: settings.shared.then(|| Bus::new(turn)),
+            tally,
             began: Instant::now(),
             timer: Box::pin(sleep(Duration::ZERO)),
             buffer: vec![0; READ_BYTES].into(),
@@ -167,7 +194,10 @@ impl<'a> Line<'a> {
             }
             let Some(bytes) = frame.get(..length) else { return Ok(()) };
             match timeout(STALL, self.port.write_all(bytes)).await {
-                Ok(written) => written?,
+                Ok(written) => {
+                    written?;
+                    self.tally.borrow_mut().sent(length);
+                }
                 Err(_) => return Err(io::Error::other("the port takes no bytes")),
             }
         }
@@ -179,15 +209,18 @@ impl<'a> Line<'a> {
         let micros = i64::try_from(self.now().0).unwrap_or(i64::MAX);
         let ahead = now.unix_ms.saturating_mul(1_000).saturating_sub(micros);
         let trusted = now.clock == ClockQuality::Synced;
-        for (link, device) in self.links.iter_mut().zip(&mut self.devices) {
+        for (at, (link, device)) in self.links.iter_mut().zip(&mut self.devices).enumerate() {
             link.set_wall(ahead, trusted);
             let (core, line) = (self.core, &self.settings.name);
             let connect = |name: &_| connect_device(core, self.listener, line, name);
-            device.exchange(link, line, connect, |name, said| core.firmware_said(name, said));
+            let firmware = |name: &str, said: &[u8]| core.firmware_said(name, said);
+            let ended = device.exchange(link, line, connect, firmware);
+            self.tally.borrow_mut().link(at, link.counters(), link.is_up(), ended);
         }
     }
 
     fn take(&mut self, count: usize) {
+        self.tally.borrow_mut().received(count);
         let now = self.now();
         let bytes = self.buffer.get(..count).unwrap_or_default();
         match (&mut self.bus, self.links.as_mut_slice()) {

@@ -3,7 +3,6 @@
 
 mod complaint;
 mod driver;
-mod gathering;
 mod link;
 mod target;
 

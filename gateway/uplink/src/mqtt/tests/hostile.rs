@@ -186,7 +186,7 @@ proptest! {
         let (events, _, _) = after(&input, &portions);
         let answered: Vec<u64> = events.iter().filter_map(|event| match event {
             ClientEvent::Acknowledged { token } | ClientEvent::Refused { token, .. } => Some(*token),
-            ClientEvent::Opened => None,
+            ClientEvent::Opened | ClientEvent::Taken { .. } => None,
         }).collect();
         prop_assert_eq!(answered.iter().collect::<BTreeSet<_>>().len(), answered.len());
         prop_assert!(answered.iter().all(|token| *token < 16));

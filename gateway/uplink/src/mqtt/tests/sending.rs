@@ -7,7 +7,7 @@ use tidegate_stream::{Epoch, Seq};
 use tidegate_wire::PublisherIdentity;
 
 use super::*;
-use crate::{BodyFormat, Clock, RefuseReason};
+use crate::{BodyFormat, Clock, Part, RefuseReason};
 
 #[test]
 fn connect_is_these_bytes() {
@@ -124,19 +124,64 @@ fn batch_that_is_too_large_goes_in_several_messages_and_is_answered_once() {
     });
     let expected: Vec<u64> = (1..=21).filter(|seq| *seq != 8).collect();
     assert_eq!(seqs.collect::<Vec<u64>>(), expected, "in order, without the one that does not fit");
+    let mut taken = Vec::new();
     for message in &messages {
-        assert_eq!(events(&mut client), [], "not before all of it is answered");
         client.handle_input(some_instant(), &[0x40, 2, 0, message.id as u8]).unwrap();
+        let mut news = events(&mut client);
+        if message == messages.last().unwrap() {
+            assert_eq!(news, [ClientEvent::Acknowledged { token: 2 }]);
+            break;
+        }
         if message == messages.iter().rev().nth(1).unwrap() {
-            match &events(&mut client)[..] {
-                [
-                    ClientEvent::Refused { token: 1, reason: RefuseReason::PacketTooLarge { .. } },
-                ] => {}
+            match news.pop() {
+                Some(ClientEvent::Refused {
+                    token: 1,
+                    reason: RefuseReason::PacketTooLarge { .. },
+                }) => {}
                 other => panic!("{other:?}"),
             }
         }
+        match news[..] {
+            [ClientEvent::Taken { token: 1, part }] => {
+                let seqs = part.range.first.0..=part.range.last.0;
+                assert_eq!(seqs.clone().count(), part.records);
+                taken.extend(seqs);
+            }
+            _ => panic!("{news:?}"),
+        }
     }
-    assert_eq!(events(&mut client), [ClientEvent::Acknowledged { token: 2 }]);
+    assert_eq!(taken, expected[..19], "what the server has, each once");
+}
+
+#[test]
+fn of_a_batch_in_several_messages_the_last_answer_is_for_all_that_is_left() {
+    let packing = Some(BodyFormat::Ndjson);
+    let options = ClientOptions { packing, max_message: Some(400), ..options(Version::V5) };
+    let mut client = welcomed(options, &[0x20, 3, 0, 0, 0]);
+    let record = |seq| OutboundRecord { seq: Seq(seq), ..Default::default() };
+    let records: Vec<OutboundRecord> = (1..=4).map(record).collect();
+    let bytes = records[0].len_bytes() * 2;
+    client.send(1, batch("s", records));
+    let messages = publishes(Version::V5, &sent(&mut client));
+    assert_eq!(messages.len(), 2);
+    // In whatever order they are answered, and the first of them with a quota.
+    client.handle_input(some_instant(), &[0x40, 2, 0, 2, 0x40, 3, 0, 1, 0x97]).unwrap();
+    let range = SeqRange { first: Seq(3), last: Seq(4) };
+    let expected = [
+        ClientEvent::Taken { token: 1, part: Part { range, records: 2, bytes } },
+        ClientEvent::Refused { token: 1, reason: RefuseReason::QuotaExceeded },
+    ];
+    assert_eq!(events(&mut client), expected);
+    client.send(2, batch("s", (1..=4).map(record).collect()));
+    let ids: Vec<u8> =
+        publishes(Version::V5, &sent(&mut client)).iter().map(|sent| sent.id as u8).collect();
+    client.handle_input(some_instant(), &[0x40, 2, 0, ids[0], 0x40, 2, 0, ids[1]]).unwrap();
+    let range = SeqRange { first: Seq(1), last: Seq(2) };
+    let expected = [
+        ClientEvent::Taken { token: 2, part: Part { range, records: 2, bytes } },
+        ClientEvent::Acknowledged { token: 2 },
+    ];
+    assert_eq!(events(&mut client), expected);
 }
 
 #[test]

@@ -163,9 +163,13 @@ fn batch_in_several_messages_is_answered_once_and_nothing_overtakes_it() {
         send(1, 1..=50, None).await;
         send(2, 51..=51, None).await;
         send(3, 52..=62, Some(57)).await;
-        let mut answers = Vec::new();
-        for _ in 0..3 {
+        let (mut answers, mut taken) = (Vec::new(), Vec::new());
+        while answers.len() < 3 {
             answers.push(match driver.event().await {
+                UplinkEvent::Taken { session: 1, token, part } => {
+                    taken.push((token, part.records));
+                    continue;
+                }
                 UplinkEvent::Acknowledged { session: 1, token } => (token, true),
                 UplinkEvent::Refused {
                     session: 1,
@@ -176,6 +180,10 @@ fn batch_in_several_messages_is_answered_once_and_nothing_overtakes_it() {
             });
         }
         assert_eq!(answers, [(1, true), (2, true), (3, false)]);
+        let of =
+            |token| taken.iter().filter(move |(of, _)| *of == token).map(|(_, records)| *records);
+        assert!((1..50).contains(&of(1).sum::<usize>()), "{taken:?}");
+        assert_eq!(of(3).sum::<usize>(), 10, "all but the one");
         let seen = tokio::time::timeout(PATIENCE, consumer).await.unwrap().unwrap();
         assert_eq!(seen, (1..=62).filter(|seq| *seq != 57).collect::<Vec<_>>());
         assert!(driver.events.try_recv().is_err(), "one answer for each");

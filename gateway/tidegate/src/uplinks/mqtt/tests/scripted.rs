@@ -346,17 +346,26 @@ fn server_that_acknowledges_what_was_not_sent_is_left_with_the_packet_id_named()
 #[test]
 fn no_more_is_on_its_way_than_the_servers_receive_maximum() {
     on_side_thread(async {
-        let (_listener, mut peer, driver) = connected(|limits| limits.receive_max = Some(2)).await;
-        for token in 1..=4 {
+        let (_listener, mut peer, mut driver) =
+            connected(|limits| limits.receive_max = Some(2)).await;
+        for token in 1..=5 {
             driver.send(1, token, payload(token.to_string().into_bytes())).await;
         }
         let (first, _) = peer.publish().await;
-        assert_eq!(peer.publish().await.1, "2");
+        let (second, payload) = peer.publish().await;
+        assert_eq!(payload, "2");
         // Nothing follows until an acknowledgement has made room.
         let more = tokio::time::timeout(Duration::from_millis(200), peer.packet()).await;
         assert!(more.is_err(), "{more:?}");
         peer.answer(first, PubAckReason::Success).await;
         assert_eq!(peer.publish().await.1, "3");
+        let acknowledged = |token| UplinkEvent::Acknowledged { session: 1, token };
+        assert_eq!(driver.event().await, acknowledged(1), "although more waits");
+        peer.answer(second, PubAckReason::Success).await;
+        assert_eq!(peer.publish().await.1, "4");
+        drop(peer);
+        assert_eq!(driver.event().await, acknowledged(2), "before it hears of the end");
+        assert!(matches!(driver.event().await, UplinkEvent::Disconnected { session: 1, .. }));
     });
 }
 
@@ -378,7 +387,7 @@ fn acknowledgements_that_come_one_by_one_are_all_heard() {
         for token in 0..12 {
             assert_eq!(driver.event().await, UplinkEvent::Acknowledged { session: 1, token });
         }
-        // A message while others gather is sent at once, and the end is noticed.
+        // One more is sent at once, and the end is noticed.
         driver.send(1, 12, payload(b"12".to_vec())).await;
         assert_eq!(peer.publish().await.1, "12");
         drop(peer);
