@@ -169,7 +169,7 @@ fn function_tests(workspace: &Workspace, modules: &Path, batch: u16) -> Result<C
 }
 
 /// The demo with a gateway, on the other binaries that the process tests use.
-fn demo(workspace: &Workspace, functions: &Path, gateway: &Path) -> Command {
+pub(crate) fn demo(workspace: &Workspace, functions: &Path, gateway: &Path) -> Command {
     let mut demo = Command::new(workspace.binary("debug", "tidegate-rig"));
     demo.arg("demo")
         .arg("--gateway")

@@ -19,20 +19,16 @@ use std::process::Command;
 const SHIPPED: &str = "dist";
 /// The same program, quicker to build.
 const QUICK: &str = "thin";
-/// The same, hardly optimised.
-const TRIED: &str = "proof";
 /// Wakes cargo-zigbuild up; there is no other sign of it.
 const ZIGBUILD: &str = "cargo-zigbuild";
 
-/// How thoroughly a release is built.
+/// How thoroughly a release is built: each way gives the same bytes wherever it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Care {
-    /// For users: the same bytes wherever it is built.
+    /// For users.
     Shipped,
-    /// To try it.
+    /// To try it, and for tests on other machines.
     Quick,
-    /// For tests on other machines.
-    Tried,
 }
 
 impl Care {
@@ -40,7 +36,6 @@ impl Care {
         match self {
             Self::Shipped => SHIPPED,
             Self::Quick => QUICK,
-            Self::Tried => TRIED,
         }
     }
 }
@@ -60,12 +55,8 @@ pub(crate) fn build(workspace: &Workspace, machine: &Machine, care: Care) -> Res
         .args(extra)
         .env("CARGO_TARGET_DIR", &folder)
         .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", remaps(workspace, &toolchain, &folder)?.join("\x1f"))
         .env("SOURCE_DATE_EPOCH", workspace.source_date_epoch()?.to_string());
-    if care == Care::Shipped {
-        let remaps = remaps(workspace, &toolchain, &folder)?;
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", remaps.join("\x1f"));
-    }
     if !zig {
         link_with_gcc(&mut cargo, &toolchain, machine)?;
     }
