@@ -14,7 +14,7 @@ pub(crate) mod check;
 mod compiler;
 mod contents;
 pub(crate) mod crates;
-mod deb;
+pub(crate) mod deb;
 mod elf;
 pub(crate) mod proof;
 mod target;
