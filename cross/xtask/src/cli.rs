@@ -180,8 +180,9 @@ Examples:
 ";
 
 const DIST_CHECK: &str = "\
-Builds the Debian package for an ARM machine and tries it in a root file system of that machine, run by
-QEMU's emulation of its processor: installs it, does the main job with it, upgrades, removes and purges it.
+Builds the Debian package for a machine, has lintian look at it, and tries it in a root file system of that
+machine, run by QEMU's emulation of its processor where it is another one: installs it, does the main job
+with it, upgrades, removes and purges it.
 Takes root and some minutes; `--built` takes the package that is there.
 
 Usage: cargo xtask dist-check [TARGET] [--thin] [--built]
