@@ -32,6 +32,12 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The card grows by this much, as if it had been written to a larger one.
 const LARGER_BY: u64 = 512 << 20;
 const SECONDS: &str = "60";
+/// A reload, one of a file with a mistake, and the file as it was.
+const RELOADS: &str = "file=/etc/tidegate/tidegate.toml
+systemctl reload tidegate && echo taken
+echo mistake >>$file
+systemctl reload tidegate 2>/dev/null || echo refused
+sed -i '$d' $file";
 /// What the gateway and the functions are made of.
 const SOURCES: &[&str] = &["gateway", "functions", "device-sdk", "Cargo.toml", "Cargo.lock"];
 
@@ -335,6 +341,9 @@ fn inspect(ssh: &Ssh, ports: &Ports) -> Result<bool> {
         if failed.is_empty() { "none" } else { &failed },
         failed.is_empty(),
     );
+    let reloads = ssh.ask(RELOADS)?;
+    good &=
+        told("reload, with a mistake", &reloads.replace('\n', ", "), reloads == "taken\nrefused");
     let root = ssh.ask("findmnt -no OPTIONS /; df -m --output=size / | tail -1")?;
     good &= told("root file system, MiB", &root.replace('\n', " "), root.contains("noatime"));
     let swap = ssh.ask("cat /proc/swaps | wc -l")?;
