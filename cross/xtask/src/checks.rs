@@ -30,6 +30,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         ("mosquitto", "mosquitto"),
         ("mosquitto_pub", "mosquitto-clients"),
         ("openssl", "openssl"),
+        // Between QEMU's network and the gateway.
+        ("socat", "socat"),
         // For the rules of alerts, and the format of /metrics.
         ("promtool", "prometheus"),
     ])?;
@@ -80,13 +82,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         check("the crates for devices, with all features", &mut crates)?;
     }
     let emulator = as_root(emulator::find(workspace), "no emulator of devices")?;
+    let riscv = as_root(emulator::find_riscv(workspace), "no emulator of a RISC-V")?;
     if let Some(mut sizes) = as_root(launch::sizes(workspace), "no sizes of programs for devices")?
     {
         check("the flash that devices need", sizes.arg("--check"))?;
     }
     let mut command = tests(workspace, &functions, &clients, arguments);
-    if let (Some(firmware), Some(emulator)) = (firmware, emulator) {
-        command.env("TIDEGATE_FIRMWARE", firmware).env("TIDEGATE_QEMU", emulator);
+    if let (Some(firmware), Some(emulator), Some(riscv)) = (firmware, emulator, riscv) {
+        command
+            .env("TIDEGATE_FIRMWARE", firmware)
+            .env("TIDEGATE_QEMU", emulator)
+            .env("TIDEGATE_QEMU_RISCV", riscv);
     }
     if let Some(folder) = templates {
         command.env("TIDEGATE_TEMPLATES", folder);
