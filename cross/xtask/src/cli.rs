@@ -17,12 +17,13 @@ pub(crate) enum Command {
     Book,
     Dist,
     DistCheck,
+    Proof,
     Dependencies,
     Image,
     Vm,
 }
 
-const COMMANDS: [(&str, Command, &str); 14] = [
+const COMMANDS: [(&str, Command, &str); 15] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
@@ -34,6 +35,7 @@ const COMMANDS: [(&str, Command, &str); 14] = [
     ("book", Command::Book, BOOK),
     ("dist", Command::Dist, DIST),
     ("dist-check", Command::DistCheck, DIST_CHECK),
+    ("proof", Command::Proof, PROOF),
     ("dependencies", Command::Dependencies, DEPENDENCIES),
     ("image", Command::Image, IMAGE),
     ("vm", Command::Vm, VM),
@@ -55,6 +57,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   book    make the documentation a book, to read in a browser
   dist    build a release for a machine: binary and Debian package
   dist-check  try a Debian package in a root file system of its machine
+  proof   run the main job with the gateway built for ARM, emulated
   dependencies  hold the dependencies against deny.toml
   image   make a card for a board, or an OCI image, with the gateway in it
   vm      start a card in an emulated machine and check the gateway in it from outside
@@ -179,7 +182,7 @@ Builds a release of the gateway for one of the machines in cross/targets.toml to
 binary with the list of its crates inside, what it is made of (CycloneDX), and their SHA-256 sums. The
 compiler is the active toolchain's, where rustup has the target or may add it, else that of Debian's Rust
 packages, unpacked under target/toolchain; cargo-zigbuild links where it is installed, else Debian's
-cross compiler. No path and no time of the build is in what is built without --thin.
+cross compiler. No path and no time of the build is in what is built.
 
 Usage: cargo xtask dist TARGET [--deb] [--thin]
 
@@ -192,8 +195,9 @@ Examples:
 ";
 
 const DIST_CHECK: &str = "\
-Builds the Debian package for an ARM machine and tries it in a root file system of that machine, run by
-QEMU's emulation of its processor: installs it, does the main job with it, upgrades, removes and purges it.
+Builds the Debian package for a machine, has lintian look at it, and tries it in a root file system of that
+machine, run by QEMU's emulation of its processor where it is another one: installs it, does the main job
+with it, upgrades, removes and purges it.
 Takes root and some minutes; `--built` takes the package that is there.
 
 Usage: cargo xtask dist-check [TARGET] [--thin] [--built]
@@ -201,6 +205,17 @@ Usage: cargo xtask dist-check [TARGET] [--thin] [--built]
 Examples:
   cargo xtask dist-check --thin
   cargo xtask dist-check armv7-unknown-linux-musleabihf --built
+";
+
+const PROOF: &str = "\
+Builds the gateway for arm64 and armv7 (as `dist --thin` does) and runs the demo with each, by QEMU's
+emulation of its processor: everything has to arrive, exactly once. `cargo xtask test` does the same.
+
+Usage: cargo xtask proof [TARGET]
+
+Examples:
+  cargo xtask proof
+  cargo xtask proof armv7-unknown-linux-musleabihf
 ";
 
 const DEPENDENCIES: &str = "\

@@ -62,6 +62,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         Command::Dependencies => dependencies::check(&workspace),
         Command::DistCheck => dist::check::run(&workspace, rest),
+        Command::Proof => dist::proof::run(&workspace, rest),
         Command::Dist => dist::run(&workspace, rest),
         Command::Image => image::run(&workspace, rest),
         Command::Vm => vm::run(&workspace, rest),
