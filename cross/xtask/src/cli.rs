@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Vm,
 }
 
-const COMMANDS: [(&str, Command, &str); 14] = [
+const COMMANDS: [(&str, Command, &str); 15] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
