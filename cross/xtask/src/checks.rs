@@ -103,13 +103,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     results.push_str(&String::from_utf8_lossy(&of_firmware.stdout));
     let mut count = Count::of(&results);
     count.skip(&String::from_utf8_lossy(&output.stderr));
-    // The main job from end to end counts as one test more.
-    let output = check("the demo, 30 s", &mut demo(workspace, &functions))?;
-    if output.status.success() {
-        count.passed += 1;
-    } else {
-        count.failed += 1;
-    }
+    let output =
+        check("the demo, 30 s", &mut rig(workspace, &functions, &["demo", "--seconds", "30"]))?;
+    count.add(&output);
+    let soak = &mut rig(workspace, &functions, &["soak", "--minutes", "3"]);
+    let output = check("2,000 readings a second for 3 minutes, with reloads and cuts", soak)?;
+    count.add(&output);
     if !failed.is_empty() {
         eprintln!("failed: {}", failed.join(", "));
     }
@@ -166,16 +165,16 @@ fn function_tests(workspace: &Workspace, modules: &Path, batch: u16) -> Result<C
     Ok(command)
 }
 
-/// The demo on the binaries that the process tests use.
-fn demo(workspace: &Workspace, functions: &Path) -> Command {
-    let mut demo = Command::new(workspace.binary("debug", "tidegate-rig"));
-    demo.arg("demo")
+/// The rig on the binaries that the process tests use.
+fn rig(workspace: &Workspace, functions: &Path, arguments: &[&str]) -> Command {
+    let mut rig = Command::new(workspace.binary("debug", "tidegate-rig"));
+    rig.args(arguments)
         .arg("--gateway")
         .arg(workspace.binary("debug", "tidegate"))
         .arg("--function")
         .arg(functions.join("threshold.wasm"))
-        .args(["--seconds", "30", "--json"]);
-    demo
+        .arg("--json");
+    rig
 }
 
 /// Tests, summed over all test binaries.
@@ -204,6 +203,15 @@ impl Count {
             }
         }
         count
+    }
+
+    /// A run of the rig counts as one test more.
+    fn add(&mut self, output: &Output) {
+        if output.status.success() {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
     }
 
     /// Tests that found that they cannot run on this machine say so on standard error, in lines

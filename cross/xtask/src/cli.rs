@@ -13,6 +13,7 @@ pub(crate) enum Command {
     World,
     Wasm,
     Firmware,
+    Order,
     Book,
     Dist,
     DistCheck,
@@ -21,7 +22,7 @@ pub(crate) enum Command {
     Vm,
 }
 
-const COMMANDS: [(&str, Command, &str); 13] = [
+const COMMANDS: [(&str, Command, &str); 14] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
@@ -29,6 +30,7 @@ const COMMANDS: [(&str, Command, &str); 13] = [
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
     ("firmware", Command::Firmware, FIRMWARE),
+    ("order", Command::Order, ORDER),
     ("book", Command::Book, BOOK),
     ("dist", Command::Dist, DIST),
     ("dist-check", Command::DistCheck, DIST_CHECK),
@@ -49,6 +51,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
   firmware  build the firmware of the examples
+  order   put the functions that a running gateway calls together in the binary
   book    make the documentation a book, to read in a browser
   dist    build a release for a machine: binary and Debian package
   dist-check  try a Debian package in a root file system of its machine
@@ -136,6 +139,17 @@ Usage: cargo xtask wasm
 
 Example:
   cargo xtask wasm
+";
+
+const ORDER: &str = "\
+Runs the demo with the gateway inside QEMU's user mode, on x86-64, and writes the functions that were called to
+gateway/tidegate/order.ld, which the linker puts together. To be run when `bench footprint` shows that much more of
+the binary is resident than runs.
+
+Usage: cargo xtask order
+
+Example:
+  cargo xtask order
 ";
 
 const FIRMWARE: &str = "\

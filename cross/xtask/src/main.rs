@@ -19,6 +19,7 @@ mod graph;
 mod guide;
 mod image;
 mod launch;
+mod order;
 mod progress;
 mod templates;
 mod toolchain;
@@ -67,6 +68,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
+        Command::Order => order::run(&workspace),
         Command::Book => book::build(&workspace),
         Command::Soak => launch::soak(&workspace, rest),
         Command::World => launch::world(&workspace, rest),
