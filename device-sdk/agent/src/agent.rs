@@ -36,7 +36,7 @@ pub enum Obedience {
     Gateway,
 }
 
-/// What an agent is built with.
+/// What an agent is built with. It is lent: as a constant it takes no memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Config<'l> {
     /// Where things are in flash.
@@ -139,7 +139,7 @@ struct Waiting {
 
 /// The agent of a device.
 pub struct Agent<'l, C: Crypto> {
-    config: Config<'l>,
+    config: &'l Config<'l>,
     crypto: C,
     log: StateLog,
     keys: Option<KeySet>,
@@ -168,7 +168,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     /// on the stack too, with everything that call needs. `why` is what the device knows of its start; a trial
     /// and a revert are known from the state.
     #[inline(never)]
-    pub fn new(now: Millis, config: Config<'l>, crypto: C, why: Reason) -> Agent<'l, C> {
+    pub fn new(now: Millis, config: &'l Config<'l>, crypto: C, why: Reason) -> Agent<'l, C> {
         let nowhere = Region { from: 0, to: 0 };
         Agent {
             config,
@@ -198,7 +198,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     #[inline(never)]
     pub fn begin<F: NorFlash>(&mut self, now: Millis, flash: &mut F) -> Result<(), FlashFailed> {
         let flash = &mut Flash::new(flash);
-        let Config { layout, trust, .. } = &self.config;
+        let Config { layout, trust, .. } = self.config;
         self.log = StateLog::load(flash, layout)?;
         self.keys = KeyStore::load(flash, layout, trust, self.log.state(), &self.crypto)?;
         self.resume(now, flash)
@@ -211,7 +211,7 @@ impl<'l, C: Crypto> Agent<'l, C> {
     pub fn start<F: NorFlash>(
         now: Millis,
         flash: &mut F,
-        config: Config<'l>,
+        config: &'l Config<'l>,
         crypto: C,
         why: Reason,
     ) -> Result<Agent<'l, C>, FlashFailed> {

@@ -25,11 +25,12 @@ pub async fn carry_link<
     const FRAME: usize,
     const WINDOW: usize,
     const MESSAGE: usize,
+    const OUT: usize,
 >(
     port: &mut T,
     timer: &impl Timer,
     frame: &mut [u8],
-    link: &mut Link<FRAME, WINDOW, MESSAGE>,
+    link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
     wake: impl Future<Output = ()>,
 ) -> Result<(), Error<T::Error>> {
     send_frames(port, timer, frame, link).await?;
@@ -49,11 +50,12 @@ pub async fn carry_line<
     const FRAME: usize,
     const WINDOW: usize,
     const MESSAGE: usize,
+    const OUT: usize,
 >(
     port: &mut T,
     timer: &impl Timer,
     frame: &mut [u8],
-    (link, line, client): (&mut Link<FRAME, WINDOW, MESSAGE>, &mut Line, &mut Client<'_>),
+    (link, line, client): (&mut Link<FRAME, WINDOW, MESSAGE, OUT>, &mut Line, &mut Client<'_>),
     wake: impl Future<Output = ()>,
     mut take: impl FnMut(Incoming<'_>),
 ) -> Result<(), Error<T::Error>> {
@@ -123,11 +125,17 @@ async fn wait<T: Read>(
 }
 
 /// How many there were.
-async fn send_frames<T: Write, const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+async fn send_frames<
+    T: Write,
+    const FRAME: usize,
+    const WINDOW: usize,
+    const MESSAGE: usize,
+    const OUT: usize,
+>(
     port: &mut T,
     timer: &impl Timer,
     frame: &mut [u8],
-    link: &mut Link<FRAME, WINDOW, MESSAGE>,
+    link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
 ) -> Result<usize, Error<T::Error>> {
     if frame.len() < Link::<FRAME, WINDOW, MESSAGE>::MAX_OUTPUT {
         return Err(Error::Buffer);

@@ -18,7 +18,7 @@ use tidegate_mqtt::{Client, Event, Incoming, Line, Publish, Qos, Why};
 use crate::{Ended, Error, Timer, carry_client, carry_line, carry_link, serve};
 
 type DeviceLink = Link<256, 4, 1_280>;
-type GatewayLink = Link<1_024, 8, 4_096>;
+type GatewayLink = Link<1_024, 8, 8_192>;
 type Queue = Rc<RefCell<VecDeque<u8>>>;
 
 /// Each look at a clock that is waited for takes a tenth of a millisecond.

@@ -110,10 +110,15 @@ impl<'f, T: Read + ReadReady + Write> Port<'f, T> {
     ///
     /// # Errors
     /// See [`Error`]. The link lives on: what was lost is sent again.
-    pub fn carry_link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    pub fn carry_link<
+        const FRAME: usize,
+        const WINDOW: usize,
+        const MESSAGE: usize,
+        const OUT: usize,
+    >(
         &mut self,
         now: Micros,
-        link: &mut Link<FRAME, WINDOW, MESSAGE>,
+        link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
     ) -> Result<(), Error<T::Error>> {
         self.read(|bytes| link.handle_input(now, bytes))?;
         self.send_frames(now, link)?;
@@ -124,10 +129,15 @@ impl<'f, T: Read + ReadReady + Write> Port<'f, T> {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn carry_line<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    pub fn carry_line<
+        const FRAME: usize,
+        const WINDOW: usize,
+        const MESSAGE: usize,
+        const OUT: usize,
+    >(
         &mut self,
         now: Micros,
-        link: &mut Link<FRAME, WINDOW, MESSAGE>,
+        link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
         line: &mut Line,
         client: &mut Client<'_>,
         mut take: impl FnMut(Incoming<'_>),
@@ -188,10 +198,15 @@ impl<'f, T: Read + ReadReady + Write> Port<'f, T> {
     }
 
     /// How many there were.
-    fn send_frames<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    fn send_frames<
+        const FRAME: usize,
+        const WINDOW: usize,
+        const MESSAGE: usize,
+        const OUT: usize,
+    >(
         &mut self,
         now: Micros,
-        link: &mut Link<FRAME, WINDOW, MESSAGE>,
+        link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
     ) -> Result<usize, Error<T::Error>> {
         if self.frame.len() < Link::<FRAME, WINDOW, MESSAGE>::MAX_OUTPUT {
             return Err(Error::Buffer);

@@ -12,7 +12,7 @@ use tidegate_mqtt::{Client, Event, Incoming, Line, Publish, Why};
 use crate::{Error, MOST_READS, Port};
 
 type DeviceLink = Link<256, 4, 1_280>;
-type GatewayLink = Link<1_024, 8, 4_096>;
+type GatewayLink = Link<1_024, 8, 8_192>;
 type Queue = Rc<RefCell<VecDeque<u8>>>;
 
 /// One end of a cable.

@@ -35,11 +35,16 @@ impl Bus {
     }
 
     /// Bytes have come in. All links hear them; their addresses tell whose they are.
-    pub fn handle_input<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    pub fn handle_input<
+        const FRAME: usize,
+        const WINDOW: usize,
+        const MESSAGE: usize,
+        const OUT: usize,
+    >(
         &mut self,
         now: Micros,
         bytes: &[u8],
-        links: &mut [Link<FRAME, WINDOW, MESSAGE>],
+        links: &mut [Link<FRAME, WINDOW, MESSAGE, OUT>],
     ) {
         let mut back = false;
         for (n, link) in links.iter_mut().enumerate() {
@@ -56,10 +61,15 @@ impl Bus {
     }
 
     /// Writes what is to be sent now: one frame, or nothing (0).
-    pub fn poll_output<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    pub fn poll_output<
+        const FRAME: usize,
+        const WINDOW: usize,
+        const MESSAGE: usize,
+        const OUT: usize,
+    >(
         &mut self,
         now: Micros,
-        links: &mut [Link<FRAME, WINDOW, MESSAGE>],
+        links: &mut [Link<FRAME, WINDOW, MESSAGE, OUT>],
         out: &mut [u8],
     ) -> usize {
         if self.state == (State::Listening { until: self.until() }) && now >= self.until() {

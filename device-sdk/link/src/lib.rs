@@ -4,13 +4,14 @@
 //! ```
 //! use tidegate_link::{Config, Link, Micros, Role};
 //!
-//! // Frames of 256 bytes, a window of 4, messages of up to 1,280 bytes: about 3.7 KB.
-//! let mut device: Link<256, 4, 1280> = Link::new(Config::new(Role::Device, 1), 0x5eed);
+//! // Frames of 256 bytes, a window of 4, of which the device keeps one on its way out, messages of up to 1,280
+//! // bytes in: 2.3 KB.
+//! let mut device: Link<256, 4, 1280, 1> = Link::new(Config::new(Role::Device, 1), 0x5eed);
 //! let mut gateway: Link<256, 8, 2048> = Link::new(Config::new(Role::Gateway, 1), 0xfeed);
 //!
 //! // Whatever one side gives out is carried to the other, until both fall silent.
 //! let mut line = [0; 300];
-//! let mut carry = |now: Micros, device: &mut Link<256, 4, 1280>, gateway: &mut Link<256, 8, 2048>| {
+//! let mut carry = |now: Micros, device: &mut Link<256, 4, 1280, 1>, gateway: &mut Link<256, 8, 2048>| {
 //!     loop {
 //!         let up = device.poll_output(now, &mut line);
 //!         gateway.handle_input(now, &line[..up]);

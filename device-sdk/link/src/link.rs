@@ -84,7 +84,8 @@ pub enum SendError {
     Channel,
     /// The frames of a message on another channel are not all taken yet: finish that first.
     Unfinished,
-    /// It does not fit one frame, and is not to be split; or a loose one waits already.
+    /// It does not fit one frame, and is not to be split; or those before it have to leave, or be acknowledged,
+    /// first.
     NoRoom,
 }
 
@@ -164,17 +165,22 @@ impl Due {
     const NOTHING: Due = Due { opened: None, hail: false, pong: None, ping: false, ack: None };
 }
 
-/// One side of a link: frames of at most `FRAME` bytes, `WINDOW` of them in each direction (1 to 8), and
-/// messages of at most `MESSAGE` bytes in. It takes about `FRAME` times (2 `WINDOW` + 2) + `MESSAGE`
-/// bytes of memory.
-pub struct Link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> {
+/// One side of a link: frames of at most `FRAME` bytes, messages of at most `MESSAGE` bytes in, a window of `WINDOW`
+/// frames (1 to 8). Those on their way in are kept in the place of the message, which has to have room for them; on
+/// their way out it keeps `OUT` of them: a window, unless said otherwise. It takes about `FRAME` times (`OUT` + 1) +
+/// `MESSAGE` bytes of memory, and 400. With one frame out, each waits until the one before is acknowledged: enough for
+/// telemetry, and for firmware, which comes in.
+pub struct Link<
+    const FRAME: usize,
+    const WINDOW: usize,
+    const MESSAGE: usize,
+    const OUT: usize = WINDOW,
+> {
     config: Config,
     sessions: Sessions,
     decoder: Decoder<FRAME>,
-    sending: Sending<FRAME, WINDOW>,
-    receiving: Receiving<FRAME, WINDOW, MESSAGE>,
-    loose: [u8; FRAME],
-    loose_waits: Option<(u8, usize)>,
+    sending: Sending<FRAME, OUT>,
+    receiving: Receiving<WINDOW, MESSAGE>,
     due: Due,
     clock: Clock,
     wall: (i64, bool),
@@ -189,7 +195,9 @@ pub struct Link<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> {
     heard_so_far: Heard,
 }
 
-impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, WINDOW, MESSAGE> {
+impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize, const OUT: usize>
+    Link<FRAME, WINDOW, MESSAGE, OUT>
+{
     /// Bytes that [`Link::poll_output`] needs room for.
     pub const MAX_OUTPUT: usize = cobs::on_line(FRAME);
 
@@ -199,7 +207,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             "64 to 1,024 bytes a frame"
         );
         assert!(WINDOW >= 1 && WINDOW <= 8, "1 to 8 frames");
-        assert!(MESSAGE >= FRAME, "messages of at least one frame");
+        assert!(OUT >= 1 && OUT <= WINDOW, "1 frame out, up to the window");
+        assert!(MESSAGE >= WINDOW * (FRAME - OVERHEAD), "room for a window of frames");
     };
 
     /// A link that does nothing until [`Link::open`]. All its bytes are zero: a static one takes no
@@ -213,8 +222,6 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
             decoder: Decoder::new(),
             sending: Sending::new(),
             receiving: Receiving::new(),
-            loose: [0; FRAME],
-            loose_waits: None,
             due: Due::NOTHING,
             clock: Clock::new(),
             wall: (0, false),
@@ -303,19 +310,17 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         Ok(self.sending.push(channel, rest, payload))
     }
 
-    /// Takes in a message of one frame that is sent once and may be lost.
+    /// Takes in a message of one frame that is sent once and may be lost. Until it has left nothing else is taken
+    /// in, and it is not taken in while the frames of others fill the window.
     ///
     /// # Errors
     /// It was not taken.
     pub fn send_loose(&mut self, channel: u8, message: &[u8]) -> Result<(), SendError> {
         let payload = self.payload(channel)?;
-        if message.len() > payload || self.loose_waits.is_some() {
+        if message.len() > payload {
             return Err(SendError::NoRoom);
         }
-        let place = self.loose.get_mut(..message.len()).ok_or(SendError::NoRoom)?;
-        place.copy_from_slice(message);
-        self.loose_waits = Some((channel, message.len()));
-        Ok(())
+        self.sending.push_loose(channel, message).ok_or(SendError::NoRoom)
     }
 
     /// The next message. It goes with the next call of anything else.
@@ -368,7 +373,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         if !self.is_up() {
             return self.sessions.open_due();
         }
-        if self.sending.is_ready() || self.loose_waits.is_some() {
+        if self.sending.is_ready() || self.sending.has_loose() {
             return soon;
         }
         let starved = self.sending.is_starved().then(|| self.pinged.after(self.sending.time_out()));
@@ -461,8 +466,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
     fn end_session(&mut self, now: Micros, why: Why) {
         self.sessions.leave();
         self.sending.clear(0);
-        self.receiving.clear();
-        self.loose_waits = None;
+        self.receiving.clear(0);
         self.due = Due::NOTHING;
         self.say(Event::Down(why));
         match self.config.role {
@@ -473,8 +477,7 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
 
     fn begin_session(&mut self, now: Micros) {
         self.sending.clear(self.window());
-        self.receiving.clear();
-        self.loose_waits = None;
+        self.receiving.clear(self.max_payload().unwrap_or(0));
         (self.heard, self.pinged) = (now, now);
         // The device's shows the gateway that it is in the session.
         self.due = Due { ping: self.config.role == Role::Device, ..Due::NOTHING };

@@ -29,9 +29,9 @@ impl<const BYTES: usize> Outgoing<BYTES> {
     }
 
     /// Hands over to the link what it takes. Without a session of the link the message is lost.
-    pub fn send<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    pub fn send<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize, const OUT: usize>(
         &mut self,
-        link: &mut Link<FRAME, WINDOW, MESSAGE>,
+        link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
     ) {
         let Some(rest) = self.bytes.get(self.from..self.to).filter(|rest| !rest.is_empty()) else {
             return;

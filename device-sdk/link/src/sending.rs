@@ -1,7 +1,7 @@
 //! Reliable frames on their way out: window, credit, what is sent again and when.
 //!
 //! Invariant: frames are given up only with the session. `slots` from `head` on hold `count` frames
-//! with the sequences from `base` on, in order.
+//! with the sequences from `base` on, in order; behind them, if there is one, a message that may be lost.
 
 use crate::micros::Micros;
 
@@ -45,11 +45,14 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-pub(crate) struct Sending<const FRAME: usize, const WINDOW: usize> {
-    slots: [Slot<FRAME>; WINDOW],
+pub(crate) struct Sending<const FRAME: usize, const OUT: usize> {
+    slots: [Slot<FRAME>; OUT],
     head: usize,
     count: usize,
     base: u8,
+    /// Channel and bytes of a message of one frame that may be lost and was not sent yet. It is in the first
+    /// slot that is free, and nothing else is taken in until it is gone.
+    loose: Option<(u8, usize)>,
     /// Frames from `base` on that the other side takes.
     credit: u8,
     /// The channel of a message that has begun and not ended.
@@ -63,7 +66,7 @@ pub(crate) struct Sending<const FRAME: usize, const WINDOW: usize> {
     pub(crate) resent: u32,
 }
 
-impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
+impl<const FRAME: usize, const OUT: usize> Sending<FRAME, OUT> {
     pub(crate) const fn new() -> Self {
         let slot = Slot {
             payload: [0; FRAME],
@@ -76,10 +79,11 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
             order: 0,
         };
         Sending {
-            slots: [slot; WINDOW],
+            slots: [slot; OUT],
             head: 0,
             count: 0,
             base: 0,
+            loose: None,
             credit: 0,
             begun: None,
             order: 0,
@@ -93,7 +97,7 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     /// Forgets everything: a new session, in which the other side has room for `credit` frames.
     pub(crate) fn clear(&mut self, credit: u8) {
         (self.head, self.count, self.base, self.credit, self.strikes) = (0, 0, 0, credit, 0);
-        self.begun = None;
+        (self.begun, self.loose) = (None, None);
     }
 
     /// The channel of a message that has begun and not ended.
@@ -105,11 +109,11 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     /// much. The message has ended when all of it was taken.
     pub(crate) fn push(&mut self, channel: u8, rest: &[u8], payload: usize) -> usize {
         let mut taken = 0;
-        while self.count < WINDOW && (taken < rest.len() || rest.is_empty()) {
+        while self.has_room() && (taken < rest.len() || rest.is_empty()) {
             let left = rest.get(taken..).unwrap_or_default();
             let part = left.get(..payload).unwrap_or(left);
             let more = part.len() < left.len();
-            let Some(slot) = self.slots.get_mut((self.head + self.count) % WINDOW) else { break };
+            let Some(slot) = self.slots.get_mut((self.head + self.count) % OUT) else { break };
             let Some(place) = slot.payload.get_mut(..part.len()) else { break };
             place.copy_from_slice(part);
             slot.length = part.len();
@@ -125,9 +129,32 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
         taken
     }
 
-    /// Whether a message of no bytes could be taken in.
+    /// Whether a frame could be taken in.
     pub(crate) fn has_room(&self) -> bool {
-        self.count < WINDOW
+        self.count < OUT && self.loose.is_none()
+    }
+
+    /// Takes in a message of one frame that is sent once; `None` without room.
+    pub(crate) fn push_loose(&mut self, channel: u8, message: &[u8]) -> Option<()> {
+        if !self.has_room() {
+            return None;
+        }
+        let slot = self.slots.get_mut((self.head + self.count) % OUT)?;
+        slot.payload.get_mut(..message.len())?.copy_from_slice(message);
+        self.loose = Some((channel, message.len()));
+        Some(())
+    }
+
+    /// Whether one waits.
+    pub(crate) fn has_loose(&self) -> bool {
+        self.loose.is_some()
+    }
+
+    /// Its channel and its bytes, once.
+    pub(crate) fn next_loose(&mut self) -> Option<(u8, &[u8])> {
+        let (channel, length) = self.loose.take()?;
+        let slot = self.slots.get((self.head + self.count) % OUT)?;
+        Some((channel, slot.payload.get(..length)?))
     }
 
     /// The other side has all before `ack`, and takes `credit` from there.
@@ -144,7 +171,7 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
             {
                 self.trip.take(now.since(slot.at));
             }
-            self.head = (self.head + 1) % WINDOW;
+            self.head = (self.head + 1) % OUT;
         }
         if there > 0 {
             (self.strikes, self.waiting_since) = (0, now);
@@ -245,11 +272,11 @@ impl<const FRAME: usize, const WINDOW: usize> Sending<FRAME, WINDOW> {
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot<FRAME>> {
-        (0..self.count).filter_map(|n| self.slots.get((self.head + n) % WINDOW))
+        (0..self.count).filter_map(|n| self.slots.get((self.head + n) % OUT))
     }
 
     fn slot_mut(&mut self, n: usize) -> Option<&mut Slot<FRAME>> {
-        if n < self.count { self.slots.get_mut((self.head + n) % WINDOW) } else { None }
+        if n < self.count { self.slots.get_mut((self.head + n) % OUT) } else { None }
     }
 }
 

@@ -10,14 +10,14 @@ use std::vec::Vec;
 use tidegate_device_sim::random::Random;
 use tidegate_device_sim::uart::{Faults, Line};
 
-use crate::{Config, Event, Link, Micros, Role, Why};
+use crate::{Config, Event, Link, Micros, Role, SendError, Why};
 
 type Device = Link<256, 4, 1280>;
 type Gateway = Link<256, 8, 2048>;
 
 /// One side with what it sends and gets.
-struct Side<const WINDOW: usize, const MESSAGE: usize> {
-    link: Link<256, WINDOW, MESSAGE>,
+struct Side<const WINDOW: usize, const MESSAGE: usize, const OUT: usize> {
+    link: Link<256, WINDOW, MESSAGE, OUT>,
     line: Line,
     to_send: VecDeque<Vec<u8>>,
     taken: usize,
@@ -28,7 +28,7 @@ struct Side<const WINDOW: usize, const MESSAGE: usize> {
     ended: Vec<Why>,
 }
 
-impl<const WINDOW: usize, const MESSAGE: usize> Side<WINDOW, MESSAGE> {
+impl<const WINDOW: usize, const MESSAGE: usize, const OUT: usize> Side<WINDOW, MESSAGE, OUT> {
     fn new(role: Role, seed: u64, faults: Faults) -> Self {
         Side {
             link: Link::new(Config::new(role, 7), seed),
@@ -94,15 +94,16 @@ impl<const WINDOW: usize, const MESSAGE: usize> Side<WINDOW, MESSAGE> {
     }
 }
 
-struct Pair {
+/// A device that keeps so many frames on their way out, and its gateway.
+struct Pair<const OUT: usize = 4> {
     now: u64,
-    device: Side<4, 1280>,
-    gateway: Side<8, 2048>,
+    device: Side<4, 1280, OUT>,
+    gateway: Side<8, 2048, 8>,
     random: Random,
 }
 
-impl Pair {
-    fn new(seed: u64, faults: Faults) -> Pair {
+impl<const OUT: usize> Pair<OUT> {
+    fn new(seed: u64, faults: Faults) -> Pair<OUT> {
         Pair {
             now: 0,
             device: Side::new(Role::Device, seed * 2 + 1, faults),
@@ -156,7 +157,7 @@ fn check_whole(received: &[Vec<u8>], session: u32, sent: u32) {
 
 #[test]
 fn messages_of_any_size_go_through_both_ways_in_order() {
-    let mut pair = Pair::new(1, Faults::default());
+    let mut pair: Pair = Pair::new(1, Faults::default());
     pair.queue(200, 1_200);
     pair.run(60_000_000);
     for received in [&pair.device.received, &pair.gateway.received] {
@@ -171,11 +172,20 @@ fn messages_of_any_size_go_through_both_ways_in_order() {
 /// Lost, changed, doubled, held up and made-up bytes, then a clean line.
 #[test]
 fn on_a_bad_line_each_session_keeps_its_order_and_a_clean_line_heals_it() {
+    keeps_its_order_and_heals::<4>();
+}
+
+#[test]
+fn with_one_frame_out_too_each_session_keeps_its_order_and_a_clean_line_heals_it() {
+    keeps_its_order_and_heals::<1>();
+}
+
+fn keeps_its_order_and_heals<const OUT: usize>() {
     let mut sessions = 0;
     let (mut again, mut resent, mut strange) = (0, 0, 0);
     for seed in 0..60 {
         let rate = [50, 300, 1_000, 4_000][seed as usize % 4];
-        let mut pair = Pair::new(seed, Faults::all(rate));
+        let mut pair = Pair::<OUT>::new(seed, Faults::all(rate));
         pair.queue(40, 600);
         pair.run(40_000_000);
         again += pair.device.link.counters().again;
@@ -205,7 +215,7 @@ fn on_a_bad_line_each_session_keeps_its_order_and_a_clean_line_heals_it() {
 
 #[test]
 fn a_side_that_starts_again_is_answered_in_a_new_session_within_a_second() {
-    let mut pair = Pair::new(3, Faults::default());
+    let mut pair: Pair = Pair::new(3, Faults::default());
     pair.run(1_000_000);
     pair.gateway.link = Gateway::new(Config::new(Role::Gateway, 7), 99);
     // What the window holds goes with the old session.
@@ -224,7 +234,7 @@ fn a_side_that_starts_again_is_answered_in_a_new_session_within_a_second() {
 
 #[test]
 fn silence_ends_a_session_after_15_s_and_a_plugged_in_line_begins_one_within_2_s() {
-    let mut pair = Pair::new(4, Faults::default());
+    let mut pair: Pair = Pair::new(4, Faults::default());
     pair.run(1_000_000);
     (pair.device.line.cut, pair.gateway.line.cut) = (true, true);
     pair.run(14_000_000);
@@ -239,12 +249,45 @@ fn silence_ends_a_session_after_15_s_and_a_plugged_in_line_begins_one_within_2_s
 
 #[test]
 fn three_time_outs_end_a_session() {
-    let mut pair = Pair::new(5, Faults::default());
+    let mut pair: Pair = Pair::new(5, Faults::default());
     pair.run(1_000_000);
     pair.device.line.cut = true;
     pair.queue(1, 30);
     pair.run(8_000_000);
     assert_eq!(pair.device.ended, [Why::Strikes]);
+}
+
+#[test]
+fn what_may_be_lost_takes_the_place_of_a_frame_until_it_has_left() {
+    let config = Config::new(Role::Device, 7);
+    let mut device: Link<256, 4, 1280, 1> = Link::new(config, 1);
+    let mut gateway = Gateway::new(Config { role: Role::Gateway, ..config }, 2);
+    assert_eq!(device.send_loose(3, b"early"), Err(SendError::Down));
+    let mut out = [0; 300];
+    let mut carry = |now, device: &mut Link<256, 4, 1280, 1>, gateway: &mut Gateway| {
+        for _ in 0..10 {
+            let length = device.poll_output(now, &mut out);
+            gateway.handle_input(now, &out[..length]);
+            let length = gateway.poll_output(now, &mut out);
+            device.handle_input(now, &out[..length]);
+        }
+    };
+    carry(Micros(0), &mut device, &mut gateway);
+    assert_eq!(device.send_loose(3, &[0; 246]), Err(SendError::NoRoom));
+    assert_eq!(device.send(2, b"kept"), Ok(4));
+    assert_eq!(device.send_loose(3, b"loose"), Err(SendError::NoRoom));
+    carry(Micros(0), &mut device, &mut gateway);
+    assert_eq!(gateway.receive().unwrap().bytes, b"kept");
+    carry(Micros::from_millis(20), &mut device, &mut gateway);
+    assert_eq!(device.send_loose(3, b"loose"), Ok(()));
+    assert_eq!(device.send_loose(3, b"more"), Err(SendError::NoRoom));
+    assert_eq!((device.send(2, b"kept"), device.send(2, b"")), (Ok(0), Err(SendError::NoRoom)));
+    carry(Micros::from_millis(20), &mut device, &mut gateway);
+    let message = gateway.receive().unwrap();
+    assert_eq!((message.channel, message.bytes), (3, &b"loose"[..]));
+    assert_eq!(device.send(2, b"kept"), Ok(4));
+    carry(Micros::from_millis(20), &mut device, &mut gateway);
+    assert_eq!(gateway.receive().unwrap().bytes, b"kept");
 }
 
 /// Whoever does not fetch messages is sent no more than it has room for, and nothing is lost.
@@ -288,7 +331,7 @@ fn a_receiver_that_falls_behind_holds_the_sender_up() {
 /// Full frames one after the other, one way; what the other side says goes the other way.
 #[test]
 fn at_least_80_percent_of_the_line_is_payload_when_frames_are_full() {
-    let mut pair = Pair::new(6, Faults::default());
+    let mut pair: Pair = Pair::new(6, Faults::default());
     pair.run(1_000_000);
     let before = (pair.now, pair.gateway.received.len());
     for _ in 0..400 {
@@ -306,7 +349,7 @@ fn at_least_80_percent_of_the_line_is_payload_when_frames_are_full() {
 #[test]
 fn the_time_of_the_gateway_is_known_within_its_bound() {
     for seed in 0..20 {
-        let mut pair = Pair::new(seed, Faults::all(200));
+        let mut pair: Pair = Pair::new(seed, Faults::all(200));
         pair.gateway.link.set_wall(1_700_000_000_000_000, true);
         pair.queue(20, 300);
         pair.run(30_000_000);

@@ -61,10 +61,15 @@ impl Line {
 
     /// Carries everything that there is, both ways; hands over what has come in. To be called after bytes
     /// have come in, before [`Link::poll_output`], and when a deadline has passed.
-    pub fn exchange<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    pub fn exchange<
+        const FRAME: usize,
+        const WINDOW: usize,
+        const MESSAGE: usize,
+        const OUT: usize,
+    >(
         &mut self,
         now: Micros,
-        link: &mut Link<FRAME, WINDOW, MESSAGE>,
+        link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
         client: &mut Client<'_>,
         mut take: impl FnMut(Incoming<'_>),
     ) {
@@ -158,10 +163,10 @@ impl Line {
         self.state = State::Rests { until: self.retry.next(now) };
     }
 
-    fn send<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize>(
+    fn send<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize, const OUT: usize>(
         &mut self,
         now: Micros,
-        link: &mut Link<FRAME, WINDOW, MESSAGE>,
+        link: &mut Link<FRAME, WINDOW, MESSAGE, OUT>,
         client: &mut Client<'_>,
     ) {
         let payload = link.max_payload().unwrap_or(0);

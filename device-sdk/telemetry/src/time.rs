@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn it_is_known_once_the_gateway_has_answered_and_trusts_its_clock() {
         for trusted in [false, true] {
-            let mut device: Link<64, 2, 64> = Link::new(Config::new(Role::Device, 1), 1);
-            let mut gateway: Link<64, 2, 64> = Link::new(Config::new(Role::Gateway, 1), 2);
+            let mut device: Link<64, 2, 128> = Link::new(Config::new(Role::Device, 1), 1);
+            let mut gateway: Link<64, 2, 128> = Link::new(Config::new(Role::Gateway, 1), 2);
             gateway.set_wall(1_700_000_000_000_000, trusted);
             assert_eq!(Time::of(device.clock(), Micros(0)), Time::unknown());
             let mut frame = [0; 80];

@@ -79,18 +79,23 @@ impl PublicKey {
     /// No key: it has small order, so that nothing is ever read as it.
     pub(crate) const NONE: PublicKey = PublicKey([0; KEY_BYTES]);
 
-    /// Takes a key as RFC 8032 writes it.
+    /// Takes a key as RFC 8032 writes it; in a constant, too, where a key that proves nothing is a program that is
+    /// not built.
     ///
     /// # Errors
     /// A key that proves nothing.
-    pub fn new(bytes: [u8; KEY_BYTES]) -> Result<PublicKey, WeakKey> {
+    pub const fn new(bytes: [u8; KEY_BYTES]) -> Result<PublicKey, WeakKey> {
         let mut y = bytes;
         y[KEY_BYTES - 1] &= 0x7f;
         if !is_below(&y, &PRIME) {
             return Err(WeakKey::NotCanonical);
         }
-        if SMALL_ORDER.contains(&y) {
-            return Err(WeakKey::SmallOrder);
+        let mut n = 0;
+        while n < SMALL_ORDER.len() {
+            if !is_below(&y, &SMALL_ORDER[n]) && !is_below(&SMALL_ORDER[n], &y) {
+                return Err(WeakKey::SmallOrder);
+            }
+            n += 1;
         }
         Ok(PublicKey(bytes))
     }
@@ -120,8 +125,15 @@ pub fn has_one_spelling(signature: &[u8; SIGNATURE_BYTES]) -> bool {
 }
 
 /// Compares little-endian numbers. Nothing here is secret.
-fn is_below(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().rev().lt(b.iter().rev())
+const fn is_below(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let mut n = a.len();
+    while n > 0 {
+        n -= 1;
+        if a[n] != b[n] {
+            return a[n] < b[n];
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -60,14 +60,14 @@ fn now() -> Micros {
 /// Measures and publishes. `seed` should differ between starts, and between devices.
 pub async fn run(bus: impl I2c, mut port: impl Read + Write, seed: u64) -> ! {
     let mut sensor = Sensor::new(bus);
-    let mut link: Link<256, 4, 512> = Link::new(LinkConfig::new(Role::Device, 1), seed);
+    let mut link: Link<256, 4, 1024, 1> = Link::new(LinkConfig::new(Role::Device, 1), seed);
     let (mut shelf, mut input, mut waiting, mut lines) = ([0; 1024], [0; 256], [0; 2048], [0; 512]);
     let config = Config { subscriptions: &[INTERVAL], ..Config::new("climate-1") };
     let mut client = Client::new(config, &mut shelf, &mut input);
     let mut line = Line::new(seed as u32);
     let mut queue = Queue::new(&mut waiting, Overflow::DropOldest);
     let mut log = Log::new(&mut lines, Level::Info);
-    let mut frame = [0; Link::<256, 4, 512>::MAX_OUTPUT];
+    let mut frame = [0; Link::<256, 4, 1024, 1>::MAX_OUTPUT];
     let (mut id, mut interval, mut measure_at) = (0, FIRST_INTERVAL, now());
     loop {
         if now() >= measure_at {

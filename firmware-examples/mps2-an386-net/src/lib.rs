@@ -86,7 +86,7 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
         budget: Budget { erases: 512, tries: 8 },
         obedience: Obedience::Gateway,
     };
-    let agent = Agent::start(Millis(0), &mut board.nor, config, Salty, Reason::Power);
+    let agent = Agent::start(Millis(0), &mut board.nor, &config, Salty, Reason::Power);
     let Ok(mut agent) = agent else { restart() };
     agent.self_test(self_test);
     let (mut said, mut length) = ([0; 512], 0);

@@ -78,7 +78,7 @@ pub fn run(board: &mut impl Board, device: &Device, version: &'static str, self_
         budget: Budget { erases: 512, tries: 8 },
         obedience: Obedience::Gateway,
     };
-    let agent = Agent::start(Millis(0), board.nor(), config, Salty, Reason::Power);
+    let agent = Agent::start(Millis(0), board.nor(), &config, Salty, Reason::Power);
     let Ok(mut agent) = agent else { return };
     agent.self_test(self_test);
     let mut firmware = Outgoing::<512>::new();

@@ -45,25 +45,25 @@ impl Program {
 
 const PROGRAMS: [Program; 11] = [
     Program::new("empty", "the board alone", [128, 0, 64]),
-    Program::new("link", "serial link", [8_945, 4_528, 1_010]),
+    Program::new("link", "serial link", [8_810, 2_280, 1_010]),
     Program {
         flash: Some(TELEMETRY_FLASH),
         memory: Some(UPDATE_MEMORY),
-        ..Program::new("mqtt", "MQTT and telemetry over a stream", [8_250, 960, 880])
+        ..Program::new("mqtt", "MQTT and telemetry over a stream", [8_250, 960, 870])
     },
-    Program::new("telemetry", "MQTT and telemetry over a serial link", [19_110, 6_112, 1_380]),
-    Program::new("agent", "upgrades, no hash and curve", [27_260, 1_896, 6_350]),
+    Program::new("telemetry", "MQTT and telemetry over a serial link", [18_990, 3_864, 1_390]),
+    Program::new("agent", "upgrades, no hash and curve", [27_060, 1_704, 6_290]),
     Program::new(
         "update",
         "upgrades over a serial link, no hash and curve",
-        [35_190, 6_424, 6_090],
+        [35_010, 3_984, 6_000],
     ),
-    Program::new("crypto-salty", "Ed25519 and SHA-256", [7_060, 0, 2_090]),
+    Program::new("crypto-salty", "Ed25519 and SHA-256", [7_080, 0, 2_070]),
     Program {
         flash: Some(UPDATE_FLASH),
         memory: Some(UPDATE_MEMORY),
         stack: Some(UPDATE_STACK),
-        ..Program::new("update-salty", "signed upgrades over a serial link", [40_960, 6_480, 6_090])
+        ..Program::new("update-salty", "signed upgrades over a serial link", [40_960, 4_040, 6_000])
     },
     Program {
         flash: Some(UPDATE_FLASH),
@@ -72,11 +72,11 @@ const PROGRAMS: [Program; 11] = [
         ..Program::new(
             "update-mqtt",
             "signed upgrades, MQTT and telemetry over a stream",
-            [40_230, 4_064, 6_350],
+            [40_050, 3_872, 6_340],
         )
     },
-    Program::new("boot", "bootloader, no hash and curve", [14_280, 0, 6_060]),
-    Program::new("boot-salty", "bootloader", [20_180, 0, 7_490]),
+    Program::new("boot", "bootloader, no hash and curve", [14_110, 0, 5_930]),
+    Program::new("boot-salty", "bootloader", [20_040, 0, 7_360]),
 ];
 
 /// One program, on the client of the SDK and on those of others.

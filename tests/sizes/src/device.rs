@@ -10,7 +10,7 @@ const fn region(from: u32, to: u32) -> Region {
 }
 
 /// One image, exchanged by the bootloader.
-static PARTS: [Part; 1] = [Part {
+const PARTS: [Part; 1] = [Part {
     id: 0,
     kind: Kind::Swapped,
     a: region(0x1_0000, 0x8_0000),
@@ -18,43 +18,40 @@ static PARTS: [Part; 1] = [Part {
 }];
 
 /// Where things are in flash.
-pub static LAYOUT: Layout<'static> = Layout {
+pub const LAYOUT: Layout<'static> = Layout {
     state: region(0, 0x2000),
     keys: region(0x2000, 0x4000),
     ledgers: [region(0x4000, 0x6000), region(0x6000, 0x8000)],
     parts: &PARTS,
 };
 
-/// Public keys of the roots.
-static ROOTS: [[u8; 32]; 2] = [[0x11; 32], [0x22; 32]];
-/// The key set that the factory puts in.
-static FACTORY: [u8; 320] = [0x55; 320];
-
-/// Roots and the first key set.
-#[must_use]
-pub fn trust() -> Option<Trust<'static>> {
-    let [first, second] = ROOTS;
-    let roots = [PublicKey::new(first).ok()?, PublicKey::new(second).ok()?];
-    Some(Trust { roots, factory: &FACTORY })
-}
-
-/// What an agent is built with.
-#[must_use]
-pub fn config(trust: Trust<'static>) -> Config<'static> {
-    Config {
-        layout: LAYOUT,
-        trust,
-        identity: Identity {
-            vendor: [1; 16],
-            class: [2; 16],
-            device: [3; 16],
-            capabilities: capability::HEATSHRINK | capability::DELTA | capability::KEY_SETS,
-        },
-        factory_version: "1.0.0",
-        block: 224,
-        window: 8,
-        message: 1_280,
-        budget: Budget { erases: 512, tries: 8 },
-        obedience: Obedience::Gateway,
+const fn root(key: [u8; 32]) -> PublicKey {
+    match PublicKey::new(key) {
+        Ok(key) => key,
+        Err(_) => panic!("a weak key"),
     }
 }
+
+/// Roots and the first key set.
+pub const TRUST: Trust<'static> =
+    Trust { roots: [root([0x11; 32]), root([0x22; 32])], factory: &FACTORY };
+/// The key set that the factory puts in.
+const FACTORY: [u8; 320] = [0x55; 320];
+
+/// What an agent is built with.
+pub static CONFIG: Config<'static> = Config {
+    layout: LAYOUT,
+    trust: TRUST,
+    identity: Identity {
+        vendor: [1; 16],
+        class: [2; 16],
+        device: [3; 16],
+        capabilities: capability::HEATSHRINK | capability::DELTA | capability::KEY_SETS,
+    },
+    factory_version: "1.0.0",
+    block: 224,
+    window: 8,
+    message: 1_280,
+    budget: Budget { erases: 512, tries: 8 },
+    obedience: Obedience::Gateway,
+};

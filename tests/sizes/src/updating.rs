@@ -1,7 +1,6 @@
 //! A device on a serial line that takes firmware, with the curve and hash of a library.
 
 use tidegate_agent::{Agent, Millis, Next};
-use tidegate_boot::Trust;
 use tidegate_link::{Config, Link, Micros, Role};
 use tidegate_wire::crypto::Crypto;
 use tidegate_wire::message::{CHANNEL, Reason};
@@ -10,8 +9,8 @@ use crate::board::Board;
 use crate::device;
 use crate::place::Place;
 
-/// The link of these programs.
-pub type Serial = Link<256, 4, 1280>;
+/// The link of these programs: frames of 256 bytes, four of them on their way in, one out.
+pub type Serial = Link<256, 4, 1280, 1>;
 
 /// The link, opened.
 pub fn link(board: &Board, place: &'static Place<Serial>) -> &'static mut Serial {
@@ -21,8 +20,8 @@ pub fn link(board: &Board, place: &'static Place<Serial>) -> &'static mut Serial
 }
 
 /// The agent, which has not looked at the flash yet.
-pub fn agent<C: Crypto>(board: &Board, trust: Trust<'static>, crypto: C) -> Agent<'static, C> {
-    Agent::new(Millis(board.clock.millis()), device::config(trust), crypto, Reason::Power)
+pub fn agent<C: Crypto>(board: &Board, crypto: C) -> Agent<'static, C> {
+    Agent::new(Millis(board.clock.millis()), &device::CONFIG, crypto, Reason::Power)
 }
 
 /// Carries messages until the device has to start again, or its flash has failed.

@@ -1,5 +1,6 @@
 //! A device that is started again and again until an upgrade has ended.
 
+use std::boxed::Box;
 use std::vec::Vec;
 
 use tidegate_boot::{Identity, Kind, Layout, Part, Region, Started, State, StateLog, Trust, start};
@@ -207,6 +208,7 @@ impl<'w> World<'w> {
             obedience: Obedience::Gateway,
         };
         (self.config)(&mut config);
+        let config = Box::leak(Box::new(config));
         Agent::start(Millis(self.now), &mut self.nor, config, Host, Reason::Power)
     }
 

@@ -17,7 +17,9 @@ enum Belongs {
     Unknown,
 }
 
-impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, WINDOW, MESSAGE> {
+impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize, const OUT: usize>
+    Link<FRAME, WINDOW, MESSAGE, OUT>
+{
     /// The decoder holds a frame.
     pub(super) fn handle_frame(&mut self, now: Micros) {
         let Some(frame) = Frame::parse(self.decoder.frame()) else {

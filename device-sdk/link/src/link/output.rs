@@ -20,7 +20,9 @@ impl Kind {
         Kind { channel: CONTROL, seq: 0, reliable: false, more: false, turn: false };
 }
 
-impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, WINDOW, MESSAGE> {
+impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize, const OUT: usize>
+    Link<FRAME, WINDOW, MESSAGE, OUT>
+{
     /// Writes the next frame, most urgent first.
     pub(super) fn next_frame(&mut self, now: Micros, out: &mut [u8]) -> Option<usize> {
         if out.len() < Self::MAX_OUTPUT {
@@ -41,9 +43,8 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         if let Some(length) = self.write_reliable(now, session, out) {
             return Some(length);
         }
-        if let Some((channel, length)) = self.loose_waits.take() {
-            let header = self.header(Kind { channel, ..Kind::CONTROL });
-            return header.write(session, self.loose.get(..length)?, out);
+        if self.sending.has_loose() {
+            return self.write_loose(session, out);
         }
         if core::mem::take(&mut self.due.ping) {
             return self.write_control(session, Control::Ping { t1: self.wall(now) }, false, out);
@@ -99,6 +100,12 @@ impl<const FRAME: usize, const WINDOW: usize, const MESSAGE: usize> Link<FRAME, 
         let length = header.write(session, next.payload, out);
         self.acknowledged();
         length
+    }
+
+    fn write_loose(&mut self, session: u32, out: &mut [u8]) -> Option<usize> {
+        let header = self.header(Kind::CONTROL);
+        let (channel, payload) = self.sending.next_loose()?;
+        Header { channel, ..header }.write(session, payload, out)
     }
 
     fn write_control(

@@ -10,7 +10,7 @@ use crate::Micros;
 
 /// What both sides of a busy link have sent.
 fn recorded(seed: u64) -> Vec<Vec<u8>> {
-    let mut pair = Pair::new(seed, Faults::all(500));
+    let mut pair: Pair = Pair::new(seed, Faults::all(500));
     pair.queue(6, 400);
     let mut frames = Vec::new();
     let mut out = [0; 300];
@@ -47,7 +47,7 @@ fn mutated_frames(count: u64, seed: u64) {
     let mut random = Random::new(seed);
     let frames = recorded(7);
     assert!(frames.len() > 20);
-    let mut pair = Pair::new(7, Faults::default());
+    let mut pair: Pair = Pair::new(7, Faults::default());
     for step in 0..count {
         let mut bytes = frames[random.below(frames.len())].clone();
         for _ in 0..1 + random.below(3) {

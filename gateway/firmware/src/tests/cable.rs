@@ -6,7 +6,7 @@ use tidegate_link::{Config, Link, Micros, Role, Turns};
 use tidegate_wire::message::CHANNEL;
 
 /// As the gateway and a small device have them.
-type GatewayLink = Link<1024, 8, 4096>;
+type GatewayLink = Link<1024, 8, 8192>;
 type DeviceLink = Link<256, 4, 1280>;
 
 /// See the module. `true` is the device's end, or the way to it.

@@ -410,7 +410,7 @@ impl Device {
         let mut identity = [0; 16];
         identity.copy_from_slice(&release::digest(name.as_bytes()).0[..16]);
         let capabilities = capability::HEATSHRINK | capability::DELTA | capability::KEY_SETS;
-        let config = Config {
+        let config = Box::leak(Box::new(Config {
             layout: layout(),
             trust,
             identity: Identity { vendor: VENDOR, class: CLASS, device: identity, capabilities },
@@ -420,7 +420,7 @@ impl Device {
             message: 1_280,
             budget: Budget { erases: 100, tries: 8 },
             obedience: Obedience::Gateway,
-        };
+        }));
         let agent = Agent::start(now, &mut self.nor, config, Host, Reason::Power);
         let mut agent = agent.unwrap();
         agent.self_test(passes);

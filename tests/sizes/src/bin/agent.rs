@@ -4,7 +4,6 @@
 
 use tidegate_agent::{Agent, Millis, Next};
 use tidegate_sizes::board::{self, Board};
-use tidegate_sizes::device;
 use tidegate_sizes::hardware::Hardware;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating;
@@ -14,11 +13,9 @@ static AGENT: Place<Agent<'static, Hardware>> = Place::new();
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    if let Some(trust) = device::trust() {
-        let agent = AGENT.build(|| updating::agent(&board, trust, Hardware));
-        if agent.begin(Millis(board.clock.millis()), &mut board.nor).is_ok() {
-            run(&mut board, agent);
-        }
+    let agent = AGENT.build(|| updating::agent(&board, Hardware));
+    if agent.begin(Millis(board.clock.millis()), &mut board.nor).is_ok() {
+        run(&mut board, agent);
     }
     board::restart()
 }

@@ -4,15 +4,14 @@
 
 use firmware_crypto::Salty;
 use tidegate_sizes::board::Board;
-use tidegate_sizes::device::{self, LAYOUT};
+use tidegate_sizes::device::{LAYOUT, TRUST};
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
     loop {
-        if let Some(trust) = device::trust()
-            && let Ok(started) =
-                tidegate_boot::start(&mut board.nor, &LAYOUT, &trust, &Salty, &mut || ())
+        if let Ok(started) =
+            tidegate_boot::start(&mut board.nor, &LAYOUT, &TRUST, &Salty, &mut || ())
         {
             // Where the jump would be.
             for byte in started.entry.to_le_bytes() {

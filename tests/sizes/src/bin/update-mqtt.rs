@@ -5,7 +5,6 @@
 use firmware_crypto::Salty;
 use tidegate_agent::Agent;
 use tidegate_sizes::board::{self, Board};
-use tidegate_sizes::device;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::sensor::{self, Buffers};
 use tidegate_sizes::updating;
@@ -16,9 +15,7 @@ static AGENT: Place<Agent<'static, Salty>> = Place::new();
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
     let mut board = Board::take();
-    if let Some(trust) = device::trust() {
-        let agent = AGENT.build(|| updating::agent(&board, trust, Salty));
-        sensor::run_updating(&mut board, BUFFERS.take(), agent);
-    }
+    let agent = AGENT.build(|| updating::agent(&board, Salty));
+    sensor::run_updating(&mut board, BUFFERS.take(), agent);
     board::restart()
 }

@@ -5,7 +5,6 @@
 use firmware_crypto::Salty;
 use tidegate_agent::Agent;
 use tidegate_sizes::board::{self, Board};
-use tidegate_sizes::device;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating::{self, Serial};
 
@@ -16,9 +15,7 @@ static AGENT: Place<Agent<'static, Salty>> = Place::new();
 extern "C" fn main() -> ! {
     let mut board = Board::take();
     let link = updating::link(&board, &LINK);
-    if let Some(trust) = device::trust() {
-        let agent = AGENT.build(|| updating::agent(&board, trust, Salty));
-        updating::run(&mut board, link, agent);
-    }
+    let agent = AGENT.build(|| updating::agent(&board, Salty));
+    updating::run(&mut board, link, agent);
     board::restart()
 }

@@ -4,7 +4,6 @@
 
 use tidegate_agent::Agent;
 use tidegate_sizes::board::{self, Board};
-use tidegate_sizes::device;
 use tidegate_sizes::hardware::Hardware;
 use tidegate_sizes::place::Place;
 use tidegate_sizes::updating::{self, Serial};
@@ -16,9 +15,7 @@ static AGENT: Place<Agent<'static, Hardware>> = Place::new();
 extern "C" fn main() -> ! {
     let mut board = Board::take();
     let link = updating::link(&board, &LINK);
-    if let Some(trust) = device::trust() {
-        let agent = AGENT.build(|| updating::agent(&board, trust, Hardware));
-        updating::run(&mut board, link, agent);
-    }
+    let agent = AGENT.build(|| updating::agent(&board, Hardware));
+    updating::run(&mut board, link, agent);
     board::restart()
 }

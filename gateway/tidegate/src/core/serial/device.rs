@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use crate::core::firmware::Mailbox;
 
 /// Frames of up to 1,024 bytes and a window of 8: a device says how much less it takes. 22 KB each.
-pub(super) type Link = tidegate_link::Link<1024, 8, 4096>;
+pub(super) type Link = tidegate_link::Link<1024, 8, 8192>;
 
 /// The channel of MQTT's bytes.
 const MQTT: u8 = 2;

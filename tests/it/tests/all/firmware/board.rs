@@ -134,7 +134,7 @@ impl Board {
         device.copy_from_slice(&release::digest(self.name.as_bytes()).0[..16]);
         let capabilities = capability::HEATSHRINK | capability::DELTA | capability::KEY_SETS;
         let (vendor, class) = (release::VENDOR, release::CLASS);
-        let config = Config {
+        let config = Box::leak(Box::new(Config {
             layout: LAYOUT,
             trust: self.trust,
             identity: Identity { vendor, class, device, capabilities },
@@ -144,7 +144,7 @@ impl Board {
             message: 1_280,
             budget: Budget { erases: 200, tries: 8 },
             obedience: Obedience::Gateway,
-        };
+        }));
         let agent = Agent::start(now, &mut self.nor, config, Host, Reason::Power);
         let mut agent = agent.unwrap();
         agent.self_test(passes);
