@@ -3,16 +3,16 @@
 # it: installs, starts, does the main job, is upgraded, removed and purged. As root, on Debian.
 #
 # Usage:  cross/check-package.sh PACKAGE.deb EMULATOR RIG FUNCTION.wasm
-#   EMULATOR   qemu-aarch64-static or qemu-arm-static
+#   EMULATOR   qemu-aarch64-static or qemu-arm-static; not asked for where this machine is of that kind
 #   RIG        tidegate-rig of this machine
-# While it runs, the kernel runs programs of that machine by EMULATOR (binfmt_misc).
+# While it runs, the kernel runs programs of another machine by EMULATOR (binfmt_misc).
 set -euo pipefail
 
 fail() { printf 'check-package.sh: %s\n' "$*" >&2; exit 1; }
 step() { printf 'check-package.sh: %s (%ss)\n' "$*" "$SECONDS"; }
 
 [[ $# -eq 4 && $1 != -* ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
-PACKAGE=$1 EMULATOR=$(command -v "$2") RIG=$3 FUNCTION=$4
+PACKAGE=$1 EMULATOR=$2 RIG=$3 FUNCTION=$4
 ARCH=$(dpkg-deb -f "$PACKAGE" Architecture)
 WORK=$(mktemp -d /tmp/tidegate-package.XXXXXX)
 ROOT=$WORK/root
@@ -28,19 +28,25 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Programs of the other machine, by the bytes that they begin with.
-case $ARCH in
-  arm64) class='\x02' machine='\xb7' ;;
-  armhf | armel) class='\x01' machine='\x28' ;;
-  *) fail "$PACKAGE is for $ARCH: only ARM is emulated here" ;;
-esac
-if [[ ! -e $BINFMT/register ]]; then
-  mount -t binfmt_misc binfmt_misc "$BINFMT" || fail "the kernel has no binfmt_misc"
-  MOUNTED=yes
-fi
-magic='\x7fELF'$class'\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00'$machine'\x00'
-mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
-echo ":$FORMAT:M::$magic:$mask:$EMULATOR:F" >"$BINFMT/register"
+# Has the kernel run programs of the other machine, known by the bytes that they begin with.
+emulate() {
+  local class machine magic mask emulator
+  case $ARCH in
+    arm64) class='\x02' machine='\xb7' ;;
+    armhf | armel) class='\x01' machine='\x28' ;;
+    amd64) class='\x02' machine='\x3e' ;;
+    *) fail "$PACKAGE is for $ARCH, which nothing emulates here" ;;
+  esac
+  emulator=$(command -v "$EMULATOR") || fail "there is no $EMULATOR"
+  if [[ ! -e $BINFMT/register ]]; then
+    mount -t binfmt_misc binfmt_misc "$BINFMT" || fail "the kernel has no binfmt_misc"
+    MOUNTED=yes
+  fi
+  magic='\x7fELF'$class'\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00'$machine'\x00'
+  mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+  echo ":$FORMAT:M::$magic:$mask:$emulator:F" >"$BINFMT/register"
+}
+[[ $ARCH == "$(dpkg --print-architecture)" ]] || emulate
 
 step "a root file system for $ARCH"
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Unpacks Debian's qemu-system-arm into a private directory. It is not installed, because its packages
+# Unpacks Debian's QEMU for ARM and RISC-V into a private directory. It is not installed, because its packages
 # want another version of qemu-utils than a machine may have, and nothing is removed or upgraded here:
 # only shared libraries that it needs and the machine lacks are added with apt-get.
 #
 # Usage:  cross/debian-qemu.sh DIR
-# Leaves: DIR/qemu-system-arm and DIR/qemu-system-aarch64, wrappers
+# Leaves: DIR/qemu-system-arm, DIR/qemu-system-aarch64 and DIR/qemu-system-riscv32, wrappers
 set -euo pipefail
 
 fail() { printf 'debian-qemu.sh: %s\n' "$*" >&2; exit 1; }
@@ -19,14 +19,14 @@ DEBS=$(mktemp -d "$DIR/debs.XXXXXX")
 trap 'rm -rf "$DEBS"' EXIT
 
 [[ $(id -u) -ne 0 ]] || apt-get update -qq -o DPkg::Lock::Timeout=300 || fail "apt-get update failed"
-PACKAGES=(qemu-system-arm qemu-system-common qemu-system-data)
+PACKAGES=(qemu-system-arm qemu-system-misc qemu-system-common qemu-system-data)
 (cd "$DEBS" && apt-get download -qq -o APT::Sandbox::User=root "${PACKAGES[@]}") ||
   fail "cannot download ${PACKAGES[*]}"
 
 # The shared libraries that the packages depend on, and that are not installed. Those of displays and sound
 # belong to modules that nothing here loads, but the package names them all.
 missing=()
-for library in $(for deb in "$DEBS"/qemu-system-arm_*.deb; do dpkg-deb -f "$deb" Depends; done |
+for library in $(for deb in "$DEBS"/qemu-system-{arm,misc}_*.deb; do dpkg-deb -f "$deb" Depends; done |
   tr ',|' '\n\n' | sed 's/^ *//; s/[ :(].*//' | grep '^lib' | sort -u); do
   [[ $(dpkg-query -W -f '${db:Status-Status}' "$library" 2>/dev/null) == installed ]] || missing+=("$library")
 done
@@ -37,10 +37,16 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     fail "apt-get did not install ${missing[*]}"
 fi
 
-for deb in "$DEBS"/*.deb; do dpkg-deb -x "$deb" "$DIR" || fail "cannot unpack $deb"; done
-lacking=$(ldd "$DIR/usr/bin/qemu-system-arm" | sed -n 's/ => not found//p')
-[[ -z $lacking ]] || fail "qemu-system-arm lacks" $lacking
-for name in qemu-system-arm qemu-system-aarch64; do
+for deb in "$DEBS"/*.deb; do
+  case $deb in
+    # It has two dozen machines, 200 MB.
+    */qemu-system-misc_*) dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$DIR" ./usr/bin/qemu-system-riscv32 ;;
+    *) dpkg-deb -x "$deb" "$DIR" ;;
+  esac || fail "cannot unpack $deb"
+done
+for name in qemu-system-arm qemu-system-aarch64 qemu-system-riscv32; do
+  lacking=$(ldd "$DIR/usr/bin/$name" | sed -n 's/ => not found//p')
+  [[ -z $lacking ]] || fail "$name lacks" $lacking
   cat >"$DIR/$name" <<WRAPPER
 #!/bin/sh
 # Written by cross/debian-qemu.sh.

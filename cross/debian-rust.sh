@@ -15,7 +15,8 @@
 set -euo pipefail
 
 # Add a target by naming it here and giving it a case in `packages_for`.
-KNOWN_TARGETS="wasm32-unknown-unknown thumbv7em-none-eabihf aarch64-unknown-linux-gnu"
+KNOWN_TARGETS="wasm32-unknown-unknown aarch64-unknown-linux-gnu"
+KNOWN_TARGETS+=" thumbv7em-none-eabihf thumbv6m-none-eabi riscv32imac-unknown-none-elf"
 KNOWN_TARGETS+=" aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf"
 KNOWN_TARGETS+=" arm-unknown-linux-musleabi x86_64-unknown-linux-musl"
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -27,7 +28,7 @@ step() { printf 'debian-rust.sh: %s (%ss)\n' "$*" "$SECONDS"; }
 packages_for() {
   case $1 in
     # rust-lld links them, and they need no C library
-    wasm32-unknown-unknown | thumbv7em-none-eabihf) ;;
+    wasm32-unknown-unknown | thumb*-none-* | riscv32*-none-*) ;;
     aarch64-*) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
     armv7-*) echo gcc-arm-linux-gnueabihf libc6-dev-armhf-cross ;;
     arm-*) echo gcc-arm-linux-gnueabi libc6-dev-armel-cross ;;
@@ -218,7 +219,7 @@ set_up_musl() {
 # What a target needs beside the compiler's own files.
 set_up() {
   case $1 in
-    wasm32-unknown-unknown | thumbv7em-none-eabihf) ;;
+    wasm32-unknown-unknown | thumb*-none-* | riscv32*-none-*) ;;
     aarch64-unknown-linux-gnu)
       [[ -d $DIR/usr/lib/rustlib/$1/lib ]] || {
         foreign_apt

@@ -19,6 +19,9 @@ const FOLDERS: [(&str, &str); 3] = [
     ("functions/guest/src", "rust/sdk/guest/src"),
 ];
 
+/// Set where somebody needs the names of functions: `cargo xtask order`.
+const KEEP_SYMBOLS: &str = "TIDEGATE_KEEP_SYMBOLS";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../..");
     let mut packed = DeflateEncoder::new(Vec::new(), Compression::best());
@@ -30,20 +33,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let file = PathBuf::from(env::var("OUT_DIR")?).join("templates.deflate");
     fs::write(&file, packed.finish()?)?;
-    leave_out_unwinding(&root);
+    lay_out(&root);
     Ok(())
 }
 
-/// The release profile, and those made from it, abort at a panic: nobody unwinds the stack, and the
-/// tables for it stay out. Symbols too: cargo forgets `strip` where a profile has an entry for the
-/// package. `docs/decisions/028-size.md`.
-fn leave_out_unwinding(root: &Path) {
-    let script = root.join("gateway/tidegate/no-unwinding.ld");
-    println!("cargo::rerun-if-changed={}", script.display());
+/// What the linker leaves out and where it puts the rest. The release profile, and those made from it, abort at a
+/// panic: nobody unwinds the stack, and the tables for it stay out. Symbols too: cargo forgets `strip`
+/// where a profile has an entry for the package. Functions that a running gateway calls lie together.
+/// `docs/decisions/028-size.md`.
+fn lay_out(root: &Path) {
+    let scripts =
+        ["no-unwinding.ld", "order.ld"].map(|name| root.join("gateway/tidegate").join(name));
+    for script in &scripts {
+        println!("cargo::rerun-if-changed={}", script.display());
+    }
+    println!("cargo::rerun-if-env-changed={KEEP_SYMBOLS}");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
-        println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+        for script in &scripts {
+            println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+        }
+        if env::var_os(KEEP_SYMBOLS).is_none() {
+            println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+        }
         if is("CARGO_CFG_TARGET_ENV", "gnu") {
             // glibc reads it from 2.36 on; musl in Debian 12 does not.
             println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that CI checks.
 
+use crate::dist::proof;
 use crate::progress::{captured, show};
 use crate::workspace::Workspace;
 use crate::{clients, debian, device, emulator, guide, launch, templates, wasm};
@@ -22,6 +23,10 @@ const SINKS: &[(&str, &str)] = &[
     ("cargo clippy, the S3 sink alone", "tidegate/sink-s3"),
 ];
 
+/// The main job from end to end.
+pub(crate) const DEMO: &[&str] = &["demo", "--seconds", "30"];
+const SOAK: &[&str] = &["soak", "--minutes", "3"];
+
 /// Sets up, builds, checks and tests. All steps run, even after one has failed, so that one
 /// round shows everything.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
@@ -29,6 +34,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         ("mosquitto", "mosquitto"),
         ("mosquitto_pub", "mosquitto-clients"),
         ("openssl", "openssl"),
+        // Between QEMU's network and the gateway.
+        ("socat", "socat"),
         // For the rules of alerts, and the format of /metrics.
         ("promtool", "prometheus"),
     ])?;
@@ -79,13 +86,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         check("the crates for devices, with all features", &mut crates)?;
     }
     let emulator = as_root(emulator::find(workspace), "no emulator of devices")?;
+    let riscv = as_root(emulator::find_riscv(workspace), "no emulator of a RISC-V")?;
     if let Some(mut sizes) = as_root(launch::sizes(workspace), "no sizes of programs for devices")?
     {
         check("the flash that devices need", sizes.arg("--check"))?;
     }
     let mut command = tests(workspace, &functions, &clients, arguments);
-    if let (Some(firmware), Some(emulator)) = (firmware, emulator) {
-        command.env("TIDEGATE_FIRMWARE", firmware).env("TIDEGATE_QEMU", emulator);
+    if let (Some(firmware), Some(emulator), Some(riscv)) = (firmware, emulator, riscv) {
+        command
+            .env("TIDEGATE_FIRMWARE", firmware)
+            .env("TIDEGATE_QEMU", emulator)
+            .env("TIDEGATE_QEMU_RISCV", riscv);
     }
     if let Some(folder) = templates {
         command.env("TIDEGATE_TEMPLATES", folder);
@@ -97,13 +108,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     results.push_str(&String::from_utf8_lossy(&of_firmware.stdout));
     let mut count = Count::of(&results);
     count.skip(&String::from_utf8_lossy(&output.stderr));
-    // The main job from end to end counts as one test more.
-    let output = check("the demo, 30 s", &mut demo(workspace, &functions))?;
-    if output.status.success() {
-        count.passed += 1;
-    } else {
-        count.failed += 1;
+    // The main job from end to end counts as one test more, here and on each other machine.
+    let here = workspace.binary("debug", "tidegate");
+    let mut demos = vec![("the demo, 30 s", here.clone())];
+    for (target, name) in proof::PROVEN {
+        let emulated = as_root(proof::emulated(workspace, target), "no gateway for ARM")?;
+        demos.extend(emulated.map(|gateway| (name, gateway)));
     }
+    for (name, gateway) in demos {
+        count.add(&check(name, &mut rig(workspace, &functions, &gateway, DEMO))?);
+    }
+    let soak = &mut rig(workspace, &functions, &here, SOAK);
+    count.add(&check("2,000 readings a second for 3 minutes, with reloads and cuts", soak)?);
     if !failed.is_empty() {
         eprintln!("failed: {}", failed.join(", "));
     }
@@ -160,16 +176,21 @@ fn function_tests(workspace: &Workspace, modules: &Path, batch: u16) -> Result<C
     Ok(command)
 }
 
-/// The demo on the binaries that the process tests use.
-fn demo(workspace: &Workspace, functions: &Path) -> Command {
-    let mut demo = Command::new(workspace.binary("debug", "tidegate-rig"));
-    demo.arg("demo")
+/// The rig with a gateway, on the other binaries that the process tests use.
+pub(crate) fn rig(
+    workspace: &Workspace,
+    functions: &Path,
+    gateway: &Path,
+    arguments: &[&str],
+) -> Command {
+    let mut rig = Command::new(workspace.binary("debug", "tidegate-rig"));
+    rig.args(arguments)
         .arg("--gateway")
-        .arg(workspace.binary("debug", "tidegate"))
+        .arg(gateway)
         .arg("--function")
         .arg(functions.join("threshold.wasm"))
-        .args(["--seconds", "30", "--json"]);
-    demo
+        .arg("--json");
+    rig
 }
 
 /// Tests, summed over all test binaries.
@@ -198,6 +219,15 @@ impl Count {
             }
         }
         count
+    }
+
+    /// A run of the rig counts as one test more.
+    fn add(&mut self, output: &Output) {
+        if output.status.success() {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
     }
 
     /// Tests that found that they cannot run on this machine say so on standard error, in lines

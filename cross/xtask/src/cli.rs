@@ -13,15 +13,17 @@ pub(crate) enum Command {
     World,
     Wasm,
     Firmware,
+    Order,
     Book,
     Dist,
     DistCheck,
+    Proof,
     Dependencies,
     Image,
     Vm,
 }
 
-const COMMANDS: [(&str, Command, &str); 13] = [
+const COMMANDS: [(&str, Command, &str); 15] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
@@ -29,9 +31,11 @@ const COMMANDS: [(&str, Command, &str); 13] = [
     ("world", Command::World, WORLD),
     ("wasm", Command::Wasm, WASM),
     ("firmware", Command::Firmware, FIRMWARE),
+    ("order", Command::Order, ORDER),
     ("book", Command::Book, BOOK),
     ("dist", Command::Dist, DIST),
     ("dist-check", Command::DistCheck, DIST_CHECK),
+    ("proof", Command::Proof, PROOF),
     ("dependencies", Command::Dependencies, DEPENDENCIES),
     ("image", Command::Image, IMAGE),
     ("vm", Command::Vm, VM),
@@ -49,9 +53,11 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   world   seeded simulation of the whole gateway
   wasm    build the example functions to target/functions
   firmware  build the firmware of the examples
+  order   put the functions that a running gateway calls together in the binary
   book    make the documentation a book, to read in a browser
   dist    build a release for a machine: binary and Debian package
   dist-check  try a Debian package in a root file system of its machine
+  proof   run the main job with the gateway built for ARM, emulated
   dependencies  hold the dependencies against deny.toml
   image   make a card for a board, or an OCI image, with the gateway in it
   vm      start a card in an emulated machine and check the gateway in it from outside
@@ -138,9 +144,21 @@ Example:
   cargo xtask wasm
 ";
 
+const ORDER: &str = "\
+Runs the demo with the gateway inside QEMU's user mode, on x86-64, and writes the functions that were called to
+gateway/tidegate/order.ld, which the linker puts together. To be run when `bench footprint` shows that much more of
+the binary is resident than runs.
+
+Usage: cargo xtask order
+
+Example:
+  cargo xtask order
+";
+
 const FIRMWARE: &str = "\
-Builds the firmware under firmware-examples and prints the folder that it is in. Needs the core library for
-thumbv7em-none-eabihf: of the active toolchain, else by rustup, else from Debian's Rust packages, unpacked
+Builds the firmware under firmware-examples to target/firmware, prints that folder, and fails when a program takes more
+than the budget in its memory.x. Needs the core library for thumbv7em-none-eabihf, thumbv6m-none-eabi and
+riscv32imac-unknown-none-elf: of the active toolchain, else by rustup, else from Debian's Rust packages, unpacked
 under target/toolchain.
 
 Usage: cargo xtask firmware
@@ -164,7 +182,7 @@ Builds a release of the gateway for one of the machines in cross/targets.toml to
 binary with the list of its crates inside, what it is made of (CycloneDX), and their SHA-256 sums. The
 compiler is the active toolchain's, where rustup has the target or may add it, else that of Debian's Rust
 packages, unpacked under target/toolchain; cargo-zigbuild links where it is installed, else Debian's
-cross compiler. No path and no time of the build is in what is built without --thin.
+cross compiler. No path and no time of the build is in what is built.
 
 Usage: cargo xtask dist TARGET [--deb] [--thin]
 
@@ -177,8 +195,9 @@ Examples:
 ";
 
 const DIST_CHECK: &str = "\
-Builds the Debian package for an ARM machine and tries it in a root file system of that machine, run by
-QEMU's emulation of its processor: installs it, does the main job with it, upgrades, removes and purges it.
+Builds the Debian package for a machine, has lintian look at it, and tries it in a root file system of that
+machine, run by QEMU's emulation of its processor where it is another one: installs it, does the main job
+with it, upgrades, removes and purges it.
 Takes root and some minutes; `--built` takes the package that is there.
 
 Usage: cargo xtask dist-check [TARGET] [--thin] [--built]
@@ -186,6 +205,17 @@ Usage: cargo xtask dist-check [TARGET] [--thin] [--built]
 Examples:
   cargo xtask dist-check --thin
   cargo xtask dist-check armv7-unknown-linux-musleabihf --built
+";
+
+const PROOF: &str = "\
+Builds the gateway for arm64 and armv7 (as `dist --thin` does) and runs the demo with each, by QEMU's
+emulation of its processor: everything has to arrive, exactly once. `cargo xtask test` does the same.
+
+Usage: cargo xtask proof [TARGET]
+
+Examples:
+  cargo xtask proof
+  cargo xtask proof armv7-unknown-linux-musleabihf
 ";
 
 const DEPENDENCIES: &str = "\

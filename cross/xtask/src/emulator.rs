@@ -19,6 +19,11 @@ pub(crate) fn find_64(workspace: &Workspace) -> Result<PathBuf> {
     find_program(workspace, "qemu-system-aarch64")
 }
 
+/// The same for `qemu-system-riscv32`.
+pub(crate) fn find_riscv(workspace: &Workspace) -> Result<PathBuf> {
+    find_program(workspace, "qemu-system-riscv32")
+}
+
 fn find_program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     if let Some(found) = program(name) {
         return Ok(found);
@@ -35,7 +40,7 @@ fn find_program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
         return Ok(wrapper);
     }
     Err(Usage(format!(
-        "missing: {name}; install it (Debian: qemu-system-arm), or on Debian 12 run as root\n    {} {}",
+        "missing: {name}; install it (Debian: qemu-system-arm, qemu-system-misc), or on Debian 12 run as root\n    {} {}",
         script.display(),
         folder.display()
     ))

@@ -16,7 +16,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidegate-patch", &[]),
     ("tidegate-telemetry", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
     ("tidegate-embedded-io", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
-    ("tidegate-embassy", &["tidegate-link", "tidegate-mqtt", "tidegate-wire"]),
+    (
+        "tidegate-embassy",
+        &["tidegate-embedded-io", "tidegate-link", "tidegate-mqtt", "tidegate-wire"],
+    ),
     ("tidegate-abi", &[]),
     ("tidegate-guest", &["tidegate-abi"]),
     ("tidegate-fixtures", &[]),

@@ -14,10 +14,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Quick to build, for what is only run here.
-const RELEASE: &str = "release";
+pub(crate) const RELEASE: &str = "release";
 
 /// What ships: benchmarks measure this gateway.
-const DIST: &str = "dist";
+pub(crate) const DIST: &str = "dist";
 
 /// Gateway, embedded cloud, cuttable proxy and sensors.
 pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
@@ -112,7 +112,12 @@ pub(crate) fn world(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
 }
 
 /// The binaries of some packages, optimised.
-fn build(workspace: &Workspace, profile: &str, packages: &[&str], features: &[&str]) -> Result<()> {
+pub(crate) fn build(
+    workspace: &Workspace,
+    profile: &str,
+    packages: &[&str],
+    features: &[&str],
+) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--profile", profile, "--bins"]);
     for package in packages {

@@ -5,6 +5,7 @@
 //! standard output belongs to the command.
 
 mod book;
+mod budget;
 mod checks;
 mod cli;
 mod clients;
@@ -18,6 +19,7 @@ mod graph;
 mod guide;
 mod image;
 mod launch;
+mod order;
 mod progress;
 mod templates;
 mod toolchain;
@@ -60,12 +62,14 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         Command::Dependencies => dependencies::check(&workspace),
         Command::DistCheck => dist::check::run(&workspace, rest),
+        Command::Proof => dist::proof::run(&workspace, rest),
         Command::Dist => dist::run(&workspace, rest),
         Command::Image => image::run(&workspace, rest),
         Command::Vm => vm::run(&workspace, rest),
         Command::Test => checks::run(&workspace, rest),
         Command::Demo => launch::demo(&workspace, rest),
         Command::Bench => launch::bench(&workspace, rest),
+        Command::Order => order::run(&workspace),
         Command::Book => book::build(&workspace),
         Command::Soak => launch::soak(&workspace, rest),
         Command::World => launch::world(&workspace, rest),

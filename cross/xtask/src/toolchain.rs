@@ -1,4 +1,4 @@
-//! Compilers for other machines: functions (wasm32-unknown-unknown), devices (thumbv7em-none-eabihf), and
+//! Compilers for other machines: functions (wasm32-unknown-unknown), devices, and
 //! those that releases are built for (`cross/targets.toml`).
 
 use crate::cli::Usage;
@@ -31,6 +31,17 @@ pub(crate) const GUEST: Target<'static> = Target {
 /// Devices: a Cortex-M4 with a floating-point unit.
 pub(crate) const DEVICE: Target<'static> =
     Target { name: "thumbv7em-none-eabihf", build_std: &["-Zbuild-std=core"], prepared: None };
+
+/// Devices: a Cortex-M0+.
+pub(crate) const SMALL_DEVICE: Target<'static> =
+    Target { name: "thumbv6m-none-eabi", build_std: &["-Zbuild-std=core"], prepared: None };
+
+/// Devices: a RISC-V of 32 bits.
+pub(crate) const RISCV_DEVICE: Target<'static> = Target {
+    name: "riscv32imac-unknown-none-elf",
+    build_std: &["-Zbuild-std=core"],
+    prepared: None,
+};
 
 /// Who compiles for other machines.
 #[derive(Debug, PartialEq, Eq)]

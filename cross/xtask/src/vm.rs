@@ -6,7 +6,7 @@
 
 use crate::cli::Usage;
 use crate::image::machine::{Boot, console_text, end};
-use crate::image::{card_of, first_partition, space};
+use crate::image::{card_of, contents, first_partition, space};
 use crate::progress::quietly;
 use crate::workspace::Workspace;
 use crate::{debian, emulator, wasm};
@@ -32,6 +32,14 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The card grows by this much, as if it had been written to a larger one.
 const LARGER_BY: u64 = 512 << 20;
 const SECONDS: &str = "60";
+/// A reload, one of a file with a mistake, and the file as it was.
+const RELOADS: &str = "file=/etc/tidegate/tidegate.toml
+systemctl reload tidegate && echo taken
+echo mistake >>$file
+systemctl reload tidegate 2>/dev/null || echo refused
+sed -i '$d' $file";
+/// What the gateway and the functions are made of.
+const SOURCES: &[&str] = &["gateway", "functions", "device-sdk", "Cargo.toml", "Cargo.lock"];
 
 /// What the command line asks for.
 struct Wanted {
@@ -42,8 +50,9 @@ struct Wanted {
 /// Starts the card and checks it.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let wanted = parse(workspace, arguments)?;
-    debian::ensure(&[("mcopy", "mtools"), ("ssh", "openssh-client")])?;
+    debian::ensure(&[("mcopy", "mtools"), ("debugfs", "e2fsprogs"), ("ssh", "openssh-client")])?;
     let emulator = emulator::find_64(workspace)?;
+    same_gateway(workspace, &wanted.card)?;
     let function = wasm::build(workspace)?.join("threshold.wasm");
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--package", "tidegate-rig"]);
@@ -85,6 +94,24 @@ fn parse(workspace: &Workspace, arguments: &[String]) -> Result<Wanted> {
         return Err(Usage(text).into());
     }
     Ok(wanted)
+}
+
+/// The function that is put onto the card is of the sources here: the gateway on it has to be as well.
+fn same_gateway(workspace: &Workspace, card: &Path) -> Result<()> {
+    if workspace.commit().is_none() {
+        eprintln!("git tells no commit here: the gateway on the card may be of other sources");
+        return Ok(());
+    }
+    let why = match contents::commit(card) {
+        Ok(commit) if !workspace.differs_from(&commit, SOURCES)? => return Ok(()),
+        Ok(commit) => format!("is of commit {commit}, and the sources here are others"),
+        Err(error) => format!("does not tell its commit ({error:#})"),
+    };
+    let text = format!(
+        "the gateway on {} {why}. Commit what you have changed, then run\n    cargo xtask dist aarch64-unknown-linux-musl --deb\n    cargo xtask image --board rpi4\nand then this command again",
+        card.display()
+    );
+    Err(Usage(text).into())
 }
 
 /// Ports of this machine that lead to the gateway, and one that leads from it to here.
@@ -314,6 +341,9 @@ fn inspect(ssh: &Ssh, ports: &Ports) -> Result<bool> {
         if failed.is_empty() { "none" } else { &failed },
         failed.is_empty(),
     );
+    let reloads = ssh.ask(RELOADS)?;
+    good &=
+        told("reload, with a mistake", &reloads.replace('\n', ", "), reloads == "taken\nrefused");
     let root = ssh.ask("findmnt -no OPTIONS /; df -m --output=size / | tail -1")?;
     good &= told("root file system, MiB", &root.replace('\n', " "), root.contains("noatime"));
     let swap = ssh.ask("cat /proc/swaps | wc -l")?;

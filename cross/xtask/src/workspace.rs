@@ -69,6 +69,25 @@ impl Workspace {
         })
     }
 
+    /// The commit that is checked out, with `-dirty` behind it where files differ from it; none where git does
+    /// not tell.
+    pub(crate) fn commit(&self) -> Option<String> {
+        let mut git = Command::new("git");
+        git.args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]);
+        let output = git.current_dir(&self.root).output().ok()?;
+        let told = output.status.success().then_some(output.stdout)?;
+        Some(String::from_utf8(told).ok()?.trim().to_owned())
+    }
+
+    /// Whether any of these files and folders is another one than it was in a commit, or the commit is not
+    /// known here.
+    pub(crate) fn differs_from(&self, commit: &str, paths: &[&str]) -> Result<bool> {
+        let mut git = Command::new("git");
+        git.args(["diff", "--quiet", commit, "--"]).args(paths).current_dir(&self.root);
+        let output = git.output().context("cannot run git diff")?;
+        Ok(!output.status.success())
+    }
+
     /// A binary of a profile: `debug`, `release` or `dist`.
     pub(crate) fn binary(&self, profile: &str, name: &str) -> PathBuf {
         self.target.join(profile).join(name)

@@ -1,10 +1,10 @@
 //! Bytes between a port and what speaks over it.
 
-use core::fmt;
 use core::future::Future;
 
 use embassy_futures::select::{Either3, select3};
 use embedded_io_async::{Read, Write};
+use tidegate_embedded_io::Error;
 use tidegate_link::{Link, Micros};
 use tidegate_mqtt::{Client, Event, Incoming, Line};
 
@@ -14,36 +14,6 @@ use crate::timer::Timer;
 const READ: usize = 64;
 /// Where nothing is due, the clock is looked at all the same.
 const IDLE: Micros = Micros::from_millis(60_000);
-
-/// What is wrong with a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Error<E> {
-    /// It says so itself.
-    Port(E),
-    /// The other side has closed it: connect again.
-    Closed,
-    /// The buffer is shorter than [`Link::MAX_OUTPUT`].
-    Buffer,
-}
-
-impl<E> From<E> for Error<E> {
-    fn from(error: E) -> Error<E> {
-        Error::Port(error)
-    }
-}
-
-impl<E: fmt::Debug> fmt::Display for Error<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Port(error) => write!(f, "the port has failed: {error:?}"),
-            Error::Closed => f.write_str("the other side has closed the port; connect again"),
-            Error::Buffer => f.write_str("the buffer is shorter than Link::MAX_OUTPUT"),
-        }
-    }
-}
-
-impl<E: fmt::Debug> core::error::Error for Error<E> {}
 
 /// Sends what the link has to say, then waits until something comes in, is due, or `wake` is ready, and
 /// gives the link what came. `frame` has to have [`Link::MAX_OUTPUT`] bytes.

@@ -51,8 +51,9 @@ mod tcp;
 mod tests;
 mod timer;
 
-pub use carrying::{Error, carry_client, carry_line, carry_link};
+pub use carrying::{carry_client, carry_line, carry_link};
 pub use tcp::{Ended, serve};
+pub use tidegate_embedded_io::Error;
 #[cfg(feature = "time")]
 pub use timer::EmbassyTimer;
 pub use timer::Timer;

@@ -5,7 +5,8 @@ use core::net::SocketAddr;
 use embedded_nal_async::TcpConnect;
 use tidegate_mqtt::{Client, Event, Why};
 
-use crate::carrying::{Error, carry_client};
+use crate::Error;
+use crate::carrying::carry_client;
 use crate::timer::Timer;
 
 /// Why a connection is over. Wait for a while ([`tidegate_mqtt::Retry`]) before the next.

@@ -28,6 +28,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let wanted = Wanted { package: true, ..parse(&wanted)? };
     let machine = Machine::find(&wanted.target)?;
     debian::ensure(&[
+        ("lintian", "lintian"),
         ("mmdebstrap", "mmdebstrap"),
         ("arch-test", "arch-test"),
         (&machine.emulator, "qemu-user-static"),
@@ -35,13 +36,16 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     if built.is_none() {
         release(workspace, &machine, &wanted)?;
     }
+    let package = super::deb::file(workspace, &machine);
+    let mut lintian = Command::new("lintian");
+    quietly("lintian", lintian.args(["--fail-on", "error,warning"]).arg(&package))?;
     let functions = wasm::build(workspace)?;
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--package", "tidegate-rig"]);
     quietly("building the rig", &mut cargo)?;
     let mut script = Command::new(workspace.root().join("cross/check-package.sh"));
     script
-        .arg(super::deb::file(workspace, &machine))
+        .arg(&package)
         .arg(&machine.emulator)
         .arg(workspace.binary("debug", "tidegate-rig"))
         .arg(functions.join("threshold.wasm"));

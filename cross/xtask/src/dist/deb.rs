@@ -22,6 +22,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const GLIBC: &str = "Depends: libc6 (>= 2.36), libgcc-s1\n";
 /// Whose package it is.
 const MAINTAINER: &str = "The Tidegate authors <tidegate@users.noreply.github.com>";
+/// Says which commit a package was built from.
+pub(crate) const COMMIT: &str = "usr/share/tidegate/commit";
 /// Documents that come with the package, from `docs`.
 const GUIDES: [&str; 2] = ["guides/secure-the-broker.md", "guides/install.md"];
 
@@ -87,6 +89,9 @@ fn program(tree: &Tree, workspace: &Workspace, folder: &Path) -> Result<()> {
     tree.allow("usr/bin/tidegate", 0o755)?;
     tree.put("lib/systemd/system/tidegate.service", &read(&ours.join("tidegate.service"))?)?;
     tree.put("usr/share/tidegate/tidegate.toml", &read(&ours.join("tidegate.toml"))?)?;
+    if let Some(commit) = workspace.commit() {
+        tree.put(COMMIT, format!("{commit}\n").as_bytes())?;
+    }
     tree.folder("etc/tidegate/secrets")?;
     tree.allow("etc/tidegate/secrets", 0o700)
 }

@@ -14,8 +14,9 @@ pub(crate) mod check;
 mod compiler;
 mod contents;
 pub(crate) mod crates;
-mod deb;
+pub(crate) mod deb;
 mod elf;
+pub(crate) mod proof;
 mod target;
 
 use crate::cli::Usage;

@@ -5,6 +5,7 @@
 
 use super::card::{self, FAT, LINUX, Partition};
 use super::cpio;
+use crate::dist::deb::COMMIT;
 use crate::workspace::program;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
@@ -70,6 +71,17 @@ pub(super) fn check(path: &Path) -> Result<u32> {
         mistakes => println!("{} checks, {mistakes} failed", report.checks),
     }
     Ok(report.mistakes)
+}
+
+/// The commit that the gateway on a card was built from.
+///
+/// # Errors
+/// When the card does not tell.
+pub(crate) fn commit(card: &Path) -> Result<String> {
+    let parts = card::partitions(card)?;
+    let at = parts.into_iter().find(|part| part.kind == LINUX).context("no Linux partition")?;
+    let told = Root { card, at }.text(&format!("/{COMMIT}"))?;
+    Ok(told.trim().to_owned())
 }
 
 /// What a Raspberry Pi 4 reads, in its order.

@@ -7,7 +7,7 @@
 //! long is done once and kept below `target/image`, as long as packages and scripts are the same.
 
 mod card;
-mod contents;
+pub(crate) mod contents;
 mod cpio;
 #[cfg(test)]
 mod firstboot;

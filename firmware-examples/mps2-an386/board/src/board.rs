@@ -6,6 +6,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{NVIC, SCB};
 
 use crate::clock::Clock;
+use crate::ethernet::Ethernet;
 use crate::flash::{FLASH, Nor};
 use crate::port::Port;
 use crate::watchdog::Watchdog;
@@ -19,6 +20,8 @@ pub struct Board {
     pub line: Port,
     /// UART 1: what a human reads.
     pub console: Port,
+    /// The network, which is off until it is started.
+    pub ethernet: Ethernet,
     /// The time.
     pub clock: Clock,
     /// The flash.
@@ -40,6 +43,7 @@ impl Board {
         Some(Board {
             line: Port::new(0),
             console: Port::new(1),
+            ethernet: Ethernet::default(),
             clock: Clock::default(),
             nor: Nor::default(),
             watchdog: Watchdog::default(),
@@ -47,16 +51,24 @@ impl Board {
         })
     }
 
-    /// Sleeps until a byte comes in on the line, 5 ms at most. Interrupts wake the processor, and are not
-    /// served: what they tell is looked at anyway.
+    /// Sleeps until a byte comes in on the line or a frame from the network, 5 ms at most. Interrupts wake the
+    /// processor, and are not served: what they tell is looked at anyway.
     pub fn sleep(&mut self) {
         cortex_m::interrupt::disable();
         self.core.SYST.enable_interrupt();
         // SAFETY: masked for good by the line above, so that no handler is ever entered.
-        unsafe { NVIC::unmask(Line) };
+        unsafe { NVIC::unmask(Interrupt::Line) };
+        if self.ethernet.is_on() {
+            // SAFETY: as above.
+            unsafe { NVIC::unmask(Interrupt::Network) };
+        }
         cortex_m::asm::wfi();
         self.line.clear_interrupt();
-        NVIC::unpend(Line);
+        NVIC::unpend(Interrupt::Line);
+        if self.ethernet.is_on() {
+            self.ethernet.clear_interrupt();
+            NVIC::unpend(Interrupt::Network);
+        }
         SCB::clear_pendst();
     }
 
@@ -82,13 +94,18 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     restart()
 }
 
-/// The interrupt of the line's receiver.
+/// What wakes the processor.
 #[derive(Clone, Copy)]
-struct Line;
+enum Interrupt {
+    /// The line's receiver.
+    Line = 0,
+    /// The Ethernet controller.
+    Network = 13,
+}
 
-// SAFETY: interrupt 0 is that of the receiver of UART 0.
-unsafe impl cortex_m::interrupt::InterruptNumber for Line {
+// SAFETY: the board has these numbers for them.
+unsafe impl cortex_m::interrupt::InterruptNumber for Interrupt {
     fn number(self) -> u16 {
-        0
+        self as u16
     }
 }

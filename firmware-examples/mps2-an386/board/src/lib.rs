@@ -6,6 +6,7 @@
 
 mod board;
 mod clock;
+mod ethernet;
 mod flash;
 mod layout;
 mod port;
@@ -13,6 +14,7 @@ mod watchdog;
 
 pub use board::{Board, restart};
 pub use clock::Clock;
+pub use ethernet::{Ethernet, FRAME_BYTES};
 pub use flash::Nor;
 pub use layout::{IDENTITY, LAYOUT, trust};
 pub use port::Port;

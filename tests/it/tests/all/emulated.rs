@@ -1,8 +1,12 @@
-//! Real firmware in QEMU: a sensor on a serial line of a real gateway, and upgrades with the power cut.
-//! The upgrades here are the gateway's; those of `upgrades` are by a gateway in this process, which sees more.
-//! Needs `TIDEGATE_FIRMWARE` (`cargo xtask firmware`) and `TIDEGATE_QEMU`; skipped without.
+//! Real firmware in QEMU: a sensor on a serial line of a real gateway, and upgrades with the power cut; the same over
+//! TCP in `network`. The upgrades are the gateway's, but for those of `upgrades`, which are by a gateway in this
+//! process, which sees more.
+//! Needs `TIDEGATE_FIRMWARE` (`cargo xtask firmware`), `TIDEGATE_QEMU` and `TIDEGATE_QEMU_RISCV`; skipped without.
 
+mod cuts;
 mod device;
+mod model;
+mod network;
 mod upgrades;
 
 use std::io::{BufRead, BufReader};
@@ -15,7 +19,8 @@ use std::time::Instant;
 use tidegate_rig::gateway::Gateway;
 use tidegate_rig::scratch::Scratch;
 
-use self::device::{Device, Firmware};
+use self::device::{Device, Firmware, Wiring};
+use self::model::Model;
 use crate::binaries;
 use crate::setup::{PATIENCE, beside_others, explain, threshold, wait};
 
@@ -36,10 +41,6 @@ topics = ["sensors/${username}/telemetry", "commands/${username}/#", "logs/${use
 topics = ["#"]
 listeners = ["mqtt"]
 
-[serial.plant]
-device = "PORT"
-devices = { "pump-7" = 1 }
-
 [stream.telemetry]
 topics = ["sensors/+/telemetry"]
 retain = "1h"
@@ -48,6 +49,12 @@ retain = "1h"
 topics = ["alerts/#"]
 retain = "1h"
 "##;
+
+const SERIAL: &str = r#"
+[serial.plant]
+device = "PORT"
+devices = { "pump-7" = 1 }
+"#;
 
 /// A subscriber that somebody else wrote; its lines are `TOPIC PAYLOAD`.
 struct Subscriber(Child, Receiver<String>);
@@ -99,30 +106,48 @@ fn field(payload: &str, name: &str) -> serde_json::Value {
     reading[name].clone()
 }
 
-/// A gateway with the sensor on its line, which has power.
+/// A command to the sensor, by a client that somebody else wrote; the reply goes to `replies/desk`.
+fn command(gateway: &Gateway, payload: &str) {
+    let at = gateway.mqtt().port().to_string();
+    let sent = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &at, "-V", "5", "-q", "1"])
+        .args(["-D", "publish", "response-topic", "replies/desk"])
+        .args(["-D", "publish", "correlation-data", "17"])
+        .args(["-t", "commands/pump-7/fan", "-m", payload])
+        .status();
+    assert!(sent.expect("apt-get install mosquitto-clients").success());
+}
+
+/// A gateway with the sensor, which has power.
 struct Site {
     device: Device,
     gateway: Gateway,
     scratch: Scratch,
+    /// What the device is, as releases name it.
+    class: &'static str,
+}
+
+/// The gateway's folder; nothing runs yet.
+fn prepare(config: &str) -> Gateway {
+    let folder = Scratch::new("emulated-gateway").unwrap();
+    Gateway::new(&binaries::tidegate(), folder, config).unwrap()
 }
 
 fn site(firmware: &Firmware) -> Site {
     let scratch = Scratch::new("emulated").unwrap();
-    let mut device = Device::new(firmware, &scratch, "sensor-1");
-    let config =
-        CONFIG.replace("PORT", &device.port().display().to_string()) + "\n" + &threshold("");
-    let folder = Scratch::new("emulated-gateway").unwrap();
-    let mut gateway = Gateway::new(&binaries::tidegate(), folder, &config).unwrap();
+    let mut device = Device::new(firmware, &scratch, "sensor-1", Wiring::Line);
+    let line = SERIAL.replace("PORT", &device.port().display().to_string());
+    let mut gateway = prepare(&(CONFIG.to_owned() + &line + &threshold("")));
     gateway.start().unwrap();
     device.start();
-    Site { device, gateway, scratch }
+    Site { device, gateway, scratch, class: "22222222-2222-2222-2222-222222222222" }
 }
 
 #[test]
 fn a_sensor_in_qemu_raises_an_alert_and_takes_the_command_that_answers_it() {
-    let Some(firmware) = Firmware::find() else { return };
+    let Some(firmware) = Firmware::find(Model::Arm) else { return };
     let _machine = beside_others();
-    let Site { device: _device, mut gateway, scratch: _scratch } = site(&firmware);
+    let Site { device: _device, mut gateway, scratch: _scratch, .. } = site(&firmware);
     let messages = Subscriber::new(&gateway);
     let first = messages.next(&gateway, "sensors/pump-7/telemetry", |_| true);
     assert_eq!(field(&first, "firmware"), "1.0.0");
@@ -136,17 +161,7 @@ fn a_sensor_in_qemu_raises_an_alert_and_takes_the_command_that_answers_it() {
     let time = field(&timed, "time").as_u64().unwrap();
     assert!(now.abs_diff(time) < 60_000, "{time} at {now}");
 
-    let at = gateway.mqtt().port().to_string();
-    let command = |payload: &str| {
-        let sent = Command::new("mosquitto_pub")
-            .args(["-h", "127.0.0.1", "-p", &at, "-V", "5", "-q", "1"])
-            .args(["-D", "publish", "response-topic", "replies/desk"])
-            .args(["-D", "publish", "correlation-data", "17"])
-            .args(["-t", "commands/pump-7/fan", "-m", payload])
-            .status();
-        assert!(sent.expect("apt-get install mosquitto-clients").success());
-    };
-    command("on");
+    command(&gateway, "on");
     assert_eq!(messages.next(&gateway, "replies/desk", |_| true), "done");
     let cooling =
         messages.next(&gateway, "sensors/pump-7/telemetry", |payload| payload.contains("true"));
@@ -167,7 +182,7 @@ fn a_sensor_in_qemu_raises_an_alert_and_takes_the_command_that_answers_it() {
         let ids = stored_ids(&gateway);
         (0..=last).all(|id| ids.contains(&id))
     });
-    command("nonsense");
+    command(&gateway, "nonsense");
     // The first command, or its reply, may come once more.
     again.next(&gateway, "replies/desk", |payload| payload == "there is no such command");
 }
@@ -185,27 +200,52 @@ fn stored_ids(gateway: &Gateway) -> std::collections::BTreeSet<u64> {
     exported.lines().filter_map(id).collect()
 }
 
-/// Signs a release of the examples' class with their release key, 32 times the byte 3.
-fn signed(site: &Site, image: &[u8], base: &[u8], version: &str, sequence: u64) -> PathBuf {
+/// A release of the examples.
+struct Release<'a> {
+    image: &'a [u8],
+    /// What a delta is made from; without one the image travels as it is, which takes longest.
+    base: Option<&'a [u8]>,
+    version: &'a str,
+    sequence: u64,
+    /// Starts on trial.
+    attempts: u8,
+}
+
+/// Signs a release with the examples' release key, 32 times the byte 3.
+fn signed(site: &Site, release: &Release<'_>) -> PathBuf {
+    let Release { image, base, version, sequence, attempts } = *release;
     let file = |name: &str| site.scratch.path().join(name);
     let (image_file, base_file, key) = (file("image.bin"), file("base.bin"), file("release.key"));
     std::fs::write(&image_file, image).unwrap();
-    std::fs::write(&base_file, base).unwrap();
     std::fs::write(&key, format!("tidegate-signing-key-1 {}\n", "03".repeat(32))).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let bundle = file(&format!("{version}.tgfw"));
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let said = Command::new(binaries::tidegate())
+    let mut command = Command::new(binaries::tidegate());
+    command
         .args(["device", "firmware", "sign", "--release", version])
-        .args(["--sequence", &sequence.to_string(), "--attempts", "2"])
+        .args(["--sequence", &sequence.to_string(), "--attempts", &attempts.to_string()])
         .args(["--vendor", "11111111-1111-1111-1111-111111111111"])
-        .args(["--class", "22222222-2222-2222-2222-222222222222"])
-        .args(["--image", &text(&image_file), "--base", &text(&base_file)])
-        .args(["--key", &text(&key), "--output", &text(&bundle)])
-        .output()
-        .unwrap();
+        .args(["--class", site.class])
+        .args(["--image", &text(&image_file), "--key", &text(&key), "--output", &text(&bundle)]);
+    match base {
+        Some(base) => {
+            std::fs::write(&base_file, base).unwrap();
+            command.args(["--base", &text(&base_file)]);
+        }
+        None => {
+            command.args(["--encodings", "none"]);
+        }
+    }
+    let said = command.output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     bundle
+}
+
+/// Signs a release that gets two starts on trial, and pushes it.
+fn push(site: &Site, image: &[u8], base: &[u8], version: &str, sequence: u64) {
+    let bundle = signed(site, &Release { image, base: Some(base), version, sequence, attempts: 2 });
+    site.gateway.command(&["device", "firmware", "push", bundle.to_str().unwrap()]).unwrap();
 }
 
 /// How far the sensor is with the newest campaign.
@@ -219,17 +259,19 @@ fn stage(gateway: &Gateway) -> Option<String> {
 
 #[test]
 fn the_gateway_brings_firmware_to_a_sensor_in_qemu_and_a_bad_one_goes_back() {
-    let Some(firmware) = Firmware::find() else { return };
+    let Some(firmware) = Firmware::find(Model::Arm) else { return };
     let _machine = beside_others();
-    let mut site = site(&firmware);
+    let names = ["sensor-1", "sensor-2", "sensor-unwell"];
+    takes_a_release_and_gives_a_bad_one_back(site(&firmware), names.map(|it| firmware.image(it)));
+}
+
+fn takes_a_release_and_gives_a_bad_one_back(mut site: Site, images: [Vec<u8>; 3]) {
+    let [one, two, bad] = images;
     let messages = Subscriber::new(&site.gateway);
     let telemetry = "sensors/pump-7/telemetry";
     messages.next(&site.gateway, telemetry, |payload| field(payload, "firmware") == "1.0.0");
 
-    let (one, two) = (firmware.image("sensor-1"), firmware.image("sensor-2"));
-    let bundle = signed(&site, &two, &one, "2.0.0", 5);
-    let push = ["device", "firmware", "push", bundle.to_str().unwrap()];
-    site.gateway.command(&push).unwrap();
+    push(&site, &two, &one, "2.0.0", 5);
     // Neither a gateway that dies nor a device that loses its power ends the upgrade.
     site.gateway.kill().unwrap();
     site.gateway.start().unwrap();
@@ -240,9 +282,7 @@ fn the_gateway_brings_firmware_to_a_sensor_in_qemu_and_a_bad_one_goes_back() {
     wait(&site.gateway, "it is confirmed", || stage(&site.gateway).as_deref() == Some("confirmed"));
     assert!(site.device.runs(&two));
 
-    let bundle = signed(&site, &firmware.image("sensor-unwell"), &two, "3.0.0", 6);
-    let push = ["device", "firmware", "push", bundle.to_str().unwrap()];
-    site.gateway.command(&push).unwrap();
+    push(&site, &bad, &two, "3.0.0", 6);
     wait(&site.gateway, "it has gone back", || stage(&site.gateway).as_deref() == Some("reverted"));
     assert!(site.device.runs(&two));
     let console = site.device.console();

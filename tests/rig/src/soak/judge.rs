@@ -170,7 +170,7 @@ mod tests {
         let judged = |arrivals: &Arrivals, log: &str| {
             Verdict::of(&Evidence {
                 run_time: Duration::from_secs(10),
-                samples: &[sample; 60],
+                samples: &[sample; 120],
                 idle: sample,
                 rested: sample,
                 reports: std::slice::from_ref(&report),

@@ -28,11 +28,15 @@ const RELOAD_EVERY: Duration = Duration::from_secs(7);
 /// Between two cuts of the devices' link, and of the uplink.
 const CUT_EVERY: Duration = Duration::from_secs(23);
 const CUT_FOR: Duration = Duration::from_millis(700);
-/// Before memory is judged: tables and buffers have the size that they need.
+/// Before memory is judged: tables and buffers have the size that they need. They have it once each disturbance
+/// has come a few times, with what piles up meanwhile: the third cut was the last one that memory rose with.
 const WARM_UP: f64 = 0.25;
-const LEAST_WARM_UP: Duration = Duration::from_secs(30);
+const LEAST_WARM_UP: Duration = Duration::from_secs(4 * CUT_EVERY.as_secs());
 /// Until everything has come through at the end.
 const CATCH_UP: Duration = Duration::from_secs(120);
+/// What a load leaves behind is closed by then.
+const REST: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How to soak.
 #[derive(Debug)]
@@ -81,8 +85,7 @@ pub fn run(options: &SoakOptions) -> Result<bool> {
     consumer.wait_until(Instant::now() + CATCH_UP, |arrivals| {
         arrivals.distinct("telemetry") >= published
     });
-    thread::sleep(Duration::from_secs(2));
-    let rested = Sample::of(pid)?;
+    let rested = at_rest(pid, idle)?;
     let log = fs::read_to_string(gateway.log_file()).context("cannot read the gateway's log")?;
     let evidence = Evidence {
         run_time: options.run_time,
@@ -154,6 +157,19 @@ backoff_max = "500ms"
 {second}"#,
             uplink = self.uplink
         )
+    }
+}
+
+/// What is open when the load is gone: as soon as it is no more than before, else what is left after a while.
+fn at_rest(pid: u32, idle: Sample) -> Result<Sample> {
+    let deadline = Instant::now() + REST;
+    loop {
+        let now = Sample::of(pid)?;
+        let rests = now.files <= idle.files && now.threads <= idle.threads;
+        if rests || Instant::now() >= deadline {
+            return Ok(now);
+        }
+        thread::sleep(LOOK);
     }
 }
 

@@ -1,54 +1,39 @@
-//! A device in QEMU: its flash is a file, its line a pseudo-terminal, its power `kill -9`.
+//! A device in QEMU: its flash is a file, its line a pseudo-terminal or a network, its power `kill -9`.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tidegate_boot::{Kind, Layout, Part, Region, State, StateLog};
+use tidegate_boot::{Ledger, State, StateLog};
 use tidegate_device_sim::nor::Nor;
 use tidegate_rig::scratch::Scratch;
+use tidegate_wire::manifest::Manifest;
 
+use super::cuts::Step;
+use super::model::Model;
 use crate::setup::PATIENCE;
-
-/// Where the flash is mapped to.
-const FLASH: u32 = 0x2100_0000;
-/// What QEMU maps.
-const BYTES: u64 = 16 << 20;
-
-const fn region(from: u32, to: u32) -> Region {
-    Region { from, to }
-}
-
-pub(super) const A: Region = region(0x1_0000, 0x3_0000);
-
-const PARTS: [Part; 1] = [Part { id: 0, kind: Kind::Swapped, a: A, b: region(0x3_0000, 0x5_1000) }];
-
-/// As in `firmware-examples/mps2-an386/board/src/layout.rs`.
-const LAYOUT: Layout<'static> = Layout {
-    state: region(0, 0x2000),
-    keys: region(0x2000, 0x4000),
-    ledgers: [region(0x4000, 0x6000), region(0x6000, 0x8000)],
-    parts: &PARTS,
-};
 
 /// What `cargo xtask test` has built.
 pub(super) struct Firmware {
+    pub(super) model: Model,
     folder: PathBuf,
     qemu: PathBuf,
 }
 
 impl Firmware {
     /// `None`, and a word, where it is not there.
-    pub(super) fn find() -> Option<Firmware> {
+    pub(super) fn find(model: Model) -> Option<Firmware> {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
-        match (variable("TIDEGATE_FIRMWARE"), variable("TIDEGATE_QEMU")) {
-            (Some(folder), Some(qemu)) => Some(Firmware { folder, qemu }),
+        match (variable("TIDEGATE_FIRMWARE"), variable(model.variable())) {
+            (Some(folder), Some(qemu)) => Some(Firmware { model, folder, qemu }),
             _ => {
                 eprintln!(
-                    "skipped: a device in QEMU: TIDEGATE_FIRMWARE and TIDEGATE_QEMU are not set \
-                     (cargo xtask test sets them, as root on Debian, or where QEMU is installed)"
+                    "skipped: a device in QEMU: TIDEGATE_FIRMWARE and {} are not set \
+                     (cargo xtask test sets them, as root on Debian, or where QEMU is installed)",
+                    model.variable()
                 );
                 None
             }
@@ -66,7 +51,7 @@ impl Firmware {
             let (kind, from, to, size) =
                 (word(header), word(header + 4), word(header + 12), word(header + 16));
             if kind == 1 && size > 0 {
-                let at = to - (FLASH + A.from) as usize;
+                let at = to - self.model.program();
                 image.resize(image.len().max(at + size), 0xff);
                 image[at..at + size].copy_from_slice(&elf[from..from + size]);
             }
@@ -75,8 +60,19 @@ impl Firmware {
     }
 }
 
+/// How it is connected with the gateway.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wiring {
+    /// By a serial line, [`Device::port`].
+    Line,
+    /// By a network in which nothing is but the gateway, here.
+    Network(SocketAddr),
+}
+
 /// One device.
 pub(super) struct Device {
+    model: Model,
+    wiring: Wiring,
     qemu: PathBuf,
     boot: PathBuf,
     folder: PathBuf,
@@ -85,10 +81,17 @@ pub(super) struct Device {
 
 impl Device {
     /// A device as the factory ships it, without power.
-    pub(super) fn new(firmware: &Firmware, scratch: &Scratch, image: &str) -> Device {
+    pub(super) fn new(
+        firmware: &Firmware,
+        scratch: &Scratch,
+        image: &str,
+        wiring: Wiring,
+    ) -> Device {
         let device = Device {
+            model: firmware.model,
+            wiring,
             qemu: firmware.qemu.clone(),
-            boot: firmware.folder.join("mps2-an386-boot"),
+            boot: firmware.folder.join(firmware.model.bootloader()),
             folder: scratch.path().to_owned(),
             process: None,
         };
@@ -99,10 +102,12 @@ impl Device {
     /// Blank flash but for the image at A.
     pub(super) fn fill(&self, image: &[u8]) {
         assert!(self.process.is_none(), "it has no power");
-        let mut bytes = vec![0xff; A.to as usize * 2];
-        bytes[A.from as usize..][..image.len()].copy_from_slice(image);
+        let place = self.model.running();
+        let mut bytes = vec![0xff; place.to as usize * 2];
+        bytes[place.from as usize..][..image.len()].copy_from_slice(image);
         fs::write(self.flash(), bytes).unwrap();
-        File::options().write(true).open(self.flash()).unwrap().set_len(BYTES).unwrap();
+        let file = File::options().write(true).open(self.flash()).unwrap();
+        file.set_len(self.model.flash_bytes()).unwrap();
     }
 
     fn flash(&self) -> PathBuf {
@@ -114,7 +119,7 @@ impl Device {
         self.folder.join("ttyDEVICE")
     }
 
-    /// What it has said to humans.
+    /// What it has said to humans; a board with one port says nothing.
     pub(super) fn console(&self) -> String {
         fs::read_to_string(self.folder.join("console")).unwrap_or_default()
     }
@@ -123,24 +128,57 @@ impl Device {
     pub(super) fn start(&mut self) {
         let said = self.folder.join("qemu.log");
         let log = File::create(&said).unwrap();
-        let memory = format!(
-            "memory-backend-file,id=nvm,size=16M,share=on,mem-path={}",
-            self.flash().display()
-        );
+        let mut command = Command::new(&self.qemu);
+        command.args(["-display", "none", "-monitor", "none"]);
+        self.describe(&mut command);
+        match self.wiring {
+            Wiring::Line => command.args(["-nic", "none", "-serial", "pty"]),
+            Wiring::Network(gateway) => {
+                let to = format!("socat - TCP:{gateway}");
+                let forward = format!("guestfwd=tcp:10.0.2.100:1883-cmd:{to}");
+                let network = format!("user,restrict=on,{forward}");
+                command.args(["-nic", &network, "-serial", "null"])
+            }
+        };
+        // What was said before the power was cut is not to be taken for what is said now.
+        fs::write(self.folder.join("console"), []).unwrap();
         let console = format!("file:{}", self.folder.join("console").display());
-        let child = Command::new(&self.qemu)
-            .args(["-M", "mps2-an386,memory-backend=nvm", "-object", &memory, "-kernel"])
-            .arg(&self.boot)
-            .args(["-display", "none", "-monitor", "none", "-serial", "pty", "-serial", &console])
+        let child = command
+            .args(["-serial", &console])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.qemu.display()));
         self.process = Some(child);
+        match self.wiring {
+            Wiring::Line => self.find_line(&said),
+            Wiring::Network(_) => {}
+        }
+    }
+
+    /// The machine, its flash and its bootloader.
+    fn describe(&self, command: &mut Command) {
+        let flash = self.flash();
+        match self.model {
+            Model::Arm => {
+                let memory = "memory-backend-file,id=nvm,size=16M,share=on,mem-path=";
+                command.args(["-M", "mps2-an386,memory-backend=nvm"]);
+                command.args(["-object", &format!("{memory}{}", flash.display()), "-kernel"]);
+            }
+            Model::Riscv => {
+                let drive = "if=pflash,unit=1,format=raw,file=";
+                command.args(["-M", "virt", "-m", "32M"]);
+                command.args(["-drive", &format!("{drive}{}", flash.display()), "-bios"]);
+            }
+        }
+        command.arg(&self.boot);
+    }
+
+    fn find_line(&mut self, said: &Path) {
         let give_up = Instant::now() + PATIENCE;
         let terminal = loop {
-            let text = fs::read_to_string(&said).unwrap();
+            let text = fs::read_to_string(said).unwrap();
             let named = text.split_whitespace().find(|word| word.starts_with("/dev/pts/"));
             if let Some(named) = named.filter(|_| text.ends_with('\n')) {
                 break PathBuf::from(named);
@@ -162,20 +200,44 @@ impl Device {
 
     /// What its bootloader and agent have written of its state.
     pub(super) fn state(&self) -> State {
+        self.look().0
+    }
+
+    /// What it is in the middle of.
+    pub(super) fn step(&self) -> Step {
+        let (state, offered) = self.look();
+        Step::of(&state, offered)
+    }
+
+    /// The state, and the sequence of the release that comes, or of an older one.
+    fn look(&self) -> (State, Option<u64>) {
+        match self.model {
+            Model::Arm => self.look_by::<4_096>(),
+            Model::Riscv => self.look_by::<0x4_0000>(),
+        }
+    }
+
+    fn look_by<const UNIT: usize>(&self) -> (State, Option<u64>) {
         let file = File::open(self.flash()).unwrap();
-        let mut bytes = vec![0; LAYOUT.state.to as usize];
+        let layout = self.model.layout();
+        let mut bytes = vec![0; layout.ledgers[1].to as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();
-        let mut nor: Nor<4, 4_096> = Nor::new(2, 0);
+        let mut nor: Nor<4, UNIT> = Nor::new(bytes.len() / UNIT, 0);
         nor.put(0, &bytes);
         let mut flash = tidegate_boot::Flash::new(&mut nor);
-        *StateLog::load(&mut flash, &LAYOUT).unwrap().state()
+        let state = *StateLog::load(&mut flash, &layout).unwrap().state();
+        let region = layout.ledgers[usize::from(state.next_ledger())];
+        let mut buffer = [0; Ledger::RELEASE];
+        let found = Ledger::look_into(&mut flash, region, &mut buffer).unwrap();
+        let manifest = found.and_then(|(_, manifest)| Manifest::read(manifest).ok());
+        (state, manifest.map(|manifest| manifest.sequence))
     }
 
     /// Whether this image is what runs.
     pub(super) fn runs(&self, image: &[u8]) -> bool {
         let mut bytes = vec![0; image.len()];
         let file = File::open(self.flash()).unwrap();
-        file.read_exact_at(&mut bytes, A.from.into()).unwrap();
+        file.read_exact_at(&mut bytes, self.model.running().from.into()).unwrap();
         bytes == image
     }
 }

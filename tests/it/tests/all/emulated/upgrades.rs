@@ -18,7 +18,9 @@ use tidegate_rig::scratch::Scratch;
 use tidegate_wire::manifest::{Manifest, Policy};
 use tidegate_wire::message::{self, CHANNEL, MAX_MESSAGE, Message};
 
-use super::device::{Device, Firmware};
+use super::cuts::{CUTS, Step, Tally, check_image};
+use super::device::{Device, Firmware, Wiring};
+use super::model::Model;
 use crate::setup::{PATIENCE, beside_others};
 
 /// Seed of the key that signs releases.
@@ -89,6 +91,7 @@ impl Desk {
 
 /// A device, its releases, and who serves them.
 struct Bench {
+    model: Model,
     device: Device,
     gateway: Gateway,
     old: Vec<u8>,
@@ -99,10 +102,12 @@ struct Bench {
 impl Bench {
     fn new(firmware: &Firmware, scratch: &Scratch, release: &str, attempts: u8) -> Bench {
         let new = firmware.image(release);
+        let (model, first) = (firmware.model, firmware.model.first_image());
         Bench {
-            device: Device::new(firmware, scratch, "sensor-1"),
-            gateway: Gateway::new(serving(&new, attempts)),
-            old: firmware.image("sensor-1"),
+            model,
+            device: Device::new(firmware, scratch, first, Wiring::Line),
+            gateway: Gateway::new(serving(model, &new, attempts)),
+            old: firmware.image(first),
             new,
             seed: 1,
         }
@@ -140,17 +145,18 @@ impl Bench {
     }
 }
 
-fn serving(image: &[u8], attempts: u8) -> Served {
+fn serving(model: Model, image: &[u8], attempts: u8) -> Served {
     let components = [release::component(0, image, None)];
     let policy = Policy { attempts, ..Policy::default() };
-    let manifest = Manifest { policy, ..release::manifest(5, &components) };
+    let class = model.class();
+    let manifest = Manifest { class, policy, ..release::manifest(5, &components) };
     let envelope = release::signed(&manifest, &Key::new(RELEASE));
     Served { campaign: 7, envelope, second: None, key_set: None, entries: vec![image.to_vec()] }
 }
 
 #[test]
 fn firmware_in_qemu_takes_a_release_and_confirms_it() {
-    let Some(firmware) = Firmware::find() else { return };
+    let Some(firmware) = Firmware::find(Model::Arm) else { return };
     let _machine = beside_others();
     let scratch = Scratch::new("upgrade").unwrap();
     let mut bench = Bench::new(&firmware, &scratch, "sensor-2", 3);
@@ -170,7 +176,7 @@ fn firmware_in_qemu_takes_a_release_and_confirms_it() {
 
 #[test]
 fn firmware_in_qemu_that_is_no_good_goes_back_by_itself() {
-    let Some(firmware) = Firmware::find() else { return };
+    let Some(firmware) = Firmware::find(Model::Arm) else { return };
     let _machine = beside_others();
     for (name, code) in [("sensor-hangs", 21), ("sensor-unwell", 19)] {
         let scratch = Scratch::new("revert").unwrap();
@@ -187,90 +193,96 @@ fn firmware_in_qemu_that_is_no_good_goes_back_by_itself() {
     }
 }
 
-/// What the power is to be cut in the middle of.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    Transfer,
-    Exchange,
-    Trial,
-    Any,
-}
-
-impl Moment {
-    const ALL: [Moment; 4] = [Moment::Transfer, Moment::Exchange, Moment::Trial, Moment::Any];
-    /// Most milliseconds between its beginning and the cut.
-    const LATEST: [usize; 4] = [300, 400, 120, 2_500];
-
-    fn has_come(self, bench: &Bench, sent: usize) -> bool {
-        match (self, bench.device.state().phase) {
-            (Moment::Transfer, _) => bench.gateway.sent > sent,
-            (Moment::Exchange, phase) => phase == Phase::Staged || phase == Phase::Swapping,
-            (Moment::Trial, phase) => phase == Phase::Trial,
-            (Moment::Any, _) => true,
-        }
+#[test]
+fn firmware_on_a_riscv_in_qemu_takes_a_release_and_gives_a_bad_one_back() {
+    let Some(firmware) = Firmware::find(Model::Riscv) else { return };
+    let _machine = beside_others();
+    for (name, wanted) in
+        [("riscv-2", message::Phase::Confirmed), ("riscv-unwell", message::Phase::Reverted)]
+    {
+        let scratch = Scratch::new("riscv").unwrap();
+        let mut bench = Bench::new(&firmware, &scratch, name, 2);
+        let mut desk = bench.start();
+        bench.run_until(&mut desk, "some of it is there", |_, bench| bench.gateway.sent > 20_000);
+        // What is written is there after a power cut, too.
+        bench.device.cut();
+        let mut desk = bench.start();
+        bench.run_until(&mut desk, "the end", |_, bench| bench.last() == Some(wanted));
+        let runs = if name == "riscv-2" { &bench.new } else { &bench.old };
+        assert!(bench.device.runs(runs), "{name}");
     }
 }
 
-const CUTS: usize = 60;
+/// Attempts that a trial has, and sequence of the release.
+const ATTEMPTS: u8 = 10;
+const SEQUENCE: u64 = 5;
 
-#[test]
-fn firmware_in_qemu_survives_60_power_cuts_and_the_upgrade_completes() {
-    let Some(firmware) = Firmware::find() else { return };
-    let _machine = beside_others();
-    let scratch = Scratch::new("cuts").unwrap();
-    let mut bench = Bench::new(&firmware, &scratch, "sensor-2", 10);
-    let mut random = Random::new(0x7e57);
-    let (mut completed, mut cuts, mut found) = (0, 0, std::collections::BTreeMap::new());
-    let mut desk = bench.start();
-    while cuts < CUTS {
-        let at = random.below(Moment::ALL.len());
-        let (moment, sent) = (Moment::ALL[at], bench.gateway.sent);
-        let delay = Duration::from_millis(random.below(Moment::LATEST[at]) as u64);
+impl Bench {
+    /// Goes on until the device has been in a step for so long; false when the upgrade has ended before.
+    fn run_into(&mut self, desk: &mut Desk, step: Step, delay: Duration) -> bool {
         let mut began = None;
-        // Cut at that moment, unless the upgrade has ended before.
-        bench.run_until(&mut desk, "the moment to cut", |_, bench| {
+        self.run_until(desk, "the moment to cut", |_, bench| {
             let ended = bench.last() == Some(message::Phase::Confirmed);
-            if began.is_none() && moment.has_come(bench, sent) {
+            let now = bench.device.step();
+            if began.is_none() && now == step {
                 began = Some(Instant::now());
+            }
+            // It is short: the gateway keeps the device waiting meanwhile.
+            if began.is_some() && now == Step::Confirm {
+                std::thread::sleep(delay);
+                return true;
             }
             ended || began.is_some_and(|began| began.elapsed() >= delay)
         });
+        began.is_some()
+    }
+
+    /// Lets the upgrade complete, and begins it anew with a device as the factory ships it.
+    fn renew(&mut self, desk: &mut Desk) -> Desk {
+        self.run_until(desk, "the upgrade completes", |_, bench| {
+            bench.last() == Some(message::Phase::Confirmed)
+        });
+        assert_eq!(self.device.state().sequence, SEQUENCE);
+        assert!(self.device.runs(&self.new));
+        self.device.cut();
+        self.device.fill(&self.old);
+        self.gateway = Gateway::new(serving(self.model, &self.new, ATTEMPTS));
+        self.start()
+    }
+}
+
+#[test]
+fn firmware_in_qemu_survives_60_power_cuts_and_the_upgrade_completes() {
+    let Some(firmware) = Firmware::find(Model::Arm) else { return };
+    let _machine = beside_others();
+    let scratch = Scratch::new("cuts").unwrap();
+    let mut bench = Bench::new(&firmware, &scratch, "sensor-2", ATTEMPTS);
+    let mut random = Random::new(0x7e57);
+    let (mut completed, mut tally) = (0, Tally::default());
+    let mut desk = bench.start();
+    while tally.count() < CUTS {
+        let step = tally.next();
+        let delay = tally.moment(step, &mut random);
+        if !bench.run_into(&mut desk, step, delay) {
+            desk = bench.renew(&mut desk);
+            completed += 1;
+            continue;
+        }
         bench.device.cut();
-        cuts += 1;
-        let phase = bench.device.state().phase;
-        *found.entry(format!("{moment:?} in {phase:?}")).or_insert(0) += 1;
+        tally.note(step, bench.device.step());
         // Whatever was going on: an image that is whole starts, and says hello.
         desk = bench.start();
         bench.run_until(&mut desk, "a hello", |desk, _| desk.hellos > 0);
-        let state = bench.device.state();
-        let (old, new) = (bench.device.runs(&bench.old), bench.device.runs(&bench.new));
-        // It may be exchanging already, in which nobody should look at it.
-        let phase = if bench.device.state() == state { state.phase } else { Phase::Swapping };
-        match phase {
-            Phase::Idle => assert!(if state.sequence == 5 { new } else { old }, "{state:?}"),
-            Phase::Trial => assert!(new, "{state:?}"),
-            // The agent has staged it since.
-            Phase::Staged => assert!(old, "{state:?}"),
-            Phase::Swapping | Phase::Reverting => {}
-        }
-        assert_ne!(state.outcome, Outcome::Refused);
-        if bench.last() == Some(message::Phase::Confirmed) || state.attempts == 1 {
-            // From the beginning, with another device.
-            bench.run_until(&mut desk, "the upgrade completes", |_, bench| {
-                bench.last() == Some(message::Phase::Confirmed)
-            });
-            assert_eq!(bench.device.state().sequence, 5);
-            assert!(bench.device.runs(&bench.new));
+        check_image(&bench.device, &bench.old, &bench.new, SEQUENCE);
+        if bench.device.state().attempts == 1 {
+            desk = bench.renew(&mut desk);
             completed += 1;
-            bench.device.cut();
-            bench.device.fill(&bench.old);
-            bench.gateway = Gateway::new(serving(&bench.new, 10));
-            desk = bench.start();
         }
     }
     bench.run_until(&mut desk, "the upgrade completes", |_, bench| {
         bench.last() == Some(message::Phase::Confirmed)
     });
     assert!(bench.device.runs(&bench.new));
-    println!("{cuts} cuts, {completed} and one upgrades completed; phases found: {found:?}");
+    println!("{completed} and one upgrades completed");
+    tally.check();
 }

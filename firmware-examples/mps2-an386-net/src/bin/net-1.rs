@@ -1,0 +1,8 @@
+//! The first release.
+#![no_std]
+#![no_main]
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    mps2_an386_net::run("1.0.0", true)
+}

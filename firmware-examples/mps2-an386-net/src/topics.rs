@@ -1,0 +1,17 @@
+//! Topics of this device.
+
+pub(crate) const TELEMETRY: &str = "sensors/pump-7/telemetry";
+pub(crate) const LOGS: &str = "logs/pump-7";
+pub(crate) const FAN: &str = "commands/pump-7/fan";
+/// Below it, gateway and agent speak.
+pub(crate) const FIRMWARE: &str = "tg/pump-7/ota/";
+pub(crate) const SUBSCRIPTIONS: &[&str] = &["commands/pump-7/#", "tg/pump-7/ota/+"];
+
+/// Where the agent's messages go, by the kind that they name first: docs/formats/device-messages.md.
+pub(crate) fn topic(message: &[u8]) -> &'static str {
+    match message.get(2) {
+        Some(4) => "tg/pump-7/ota/req",
+        Some(7) => "tg/pump-7/ota/report",
+        Some(_) | None => "tg/pump-7/ota/state",
+    }
+}

@@ -1,0 +1,48 @@
+//! The climate sensor on a Nordic nRF52840 DK: the BME280 at P0.26 (SDA) and P0.27 (SCL), the line by the debugger's USB.
+#![no_std]
+#![no_main]
+
+use cortex_m as _; // Its critical section.
+use embassy_executor::Spawner;
+use embassy_nrf::buffered_uarte::{self, BufferedUarte};
+use embassy_nrf::peripherals::{RNG, TWISPI0, UARTE0};
+use embassy_nrf::rng::{self, Rng};
+use embassy_nrf::twim::{self, Twim};
+use embassy_nrf::{bind_interrupts, uarte};
+
+bind_interrupts!(struct Interrupts {
+    RNG => rng::InterruptHandler<RNG>;
+    TWISPI0 => twim::InterruptHandler<TWISPI0>;
+    UARTE0 => buffered_uarte::InterruptHandler<UARTE0>;
+});
+
+#[embassy_executor::main]
+async fn main(_spawner: Spawner) {
+    let board = embassy_nrf::init(embassy_nrf::config::Config::default());
+    let mut seed = [0; 8];
+    Rng::new(board.RNG, Interrupts).fill_bytes(&mut seed).await;
+    let mut written = [0; 16];
+    let bus = Twim::new(
+        board.TWISPI0,
+        Interrupts,
+        board.P0_26,
+        board.P0_27,
+        twim::Config::default(),
+        &mut written,
+    );
+    let (mut receive, mut send) = ([0; 512], [0; 512]);
+    let port = BufferedUarte::new(
+        board.UARTE0,
+        board.TIMER0,
+        board.PPI_CH0,
+        board.PPI_CH1,
+        board.PPI_GROUP0,
+        board.P0_08,
+        board.P0_06,
+        Interrupts,
+        uarte::Config::default(), // 115,200 baud.
+        &mut receive,
+        &mut send,
+    );
+    firmware_climate::run(bus, port, u64::from_le_bytes(seed)).await
+}
