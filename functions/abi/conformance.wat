@@ -37,6 +37,8 @@
 ;;   17  log takes any level and any text
 ;;   18  secret_get of a name that is not granted is -1, and writes nothing
 ;;   19  json_find says where values are, and writes nothing for what is no JSON
+;;   20  json_find_each says the same for the payloads of a frame, with the numbers, and marks what is no
+;;       JSON
 (module
   (import "tg1" "kv_get" (func $kv_get (param i32 i32 i32 i32) (result i32)))
   (import "tg1" "kv_scan" (func $kv_scan (param i32 i32 i32 i32 i32 i32) (result i32)))
@@ -45,6 +47,7 @@
   (import "tg1" "log" (func $log (param i32 i32 i32)))
   (import "tg1" "secret_get" (func $secret_get (param i32 i32 i32 i32) (result i32)))
   (import "tg1" "json_find" (func $json_find (param i32 i32 i32 i32 i32) (result i32)))
+  (import "tg1" "json_find_each" (func $json_find_each (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
 
   ;; 0: texts. 1024: results of imports. 2048: the output frame. 65536 on: the input buffer.
@@ -52,6 +55,11 @@
   ;; 512: a JSON text. 576: the paths `b.c` and `x`. 592: their names.
   (data (i32.const 512) "{\22a\22:1,\22b\22:{\22c\22:[2]}}")
   (data (i32.const 576) "\50\02\00\00\03\00\00\00\53\02\00\00\01\00\00\00b.cx")
+  ;; 640: an input frame of two entries, of which nothing but the places of the payloads is filled in.
+  (data (i32.const 640) "TGB1\01\00\00\00\02\00\00\00\9f\00\00\00")
+  (data (i32.const 696) "\80\00\00\00\18\00\00\00")
+  (data (i32.const 744) "\98\00\00\00\07\00\00\00")
+  (data (i32.const 768) "{\22b\22:{\22c\22:-2.5},\22x\22:\227\22}no JSON")
   (global $a i32 (i32.const 0))
   (global $b/ i32 (i32.const 1))
   (global $b/1 i32 (i32.const 3))
@@ -209,7 +217,31 @@
     ;; 16 to 19, and nowhere
     (if (i64.ne (i64.load (global.get $result)) (i64.const 0x1300000010)) (then (return (i32.const 19))))
     (if (i64.ne (i64.load offset=8 (global.get $result)) (i64.const 0)) (then (return (i32.const 19))))
+    (return (call $finds)))
+
+  (func $finds (result i32)
+    (call $clear)
+    (if (i32.ne (call $each (i32.const 2) (i32.const 4)) (i32.const 0)) (then (return (i32.const 20))))
+    (if (i32.ne (call $json_find_each (i32.const 640) (i32.const 159) (i32.const 0) (i32.const -1)
+                  (i32.const 2) (global.get $result) (i32.const 1)) (i32.const -14))
+      (then (return (i32.const 20))))
+    (if (i32.ne (i32.load (global.get $result)) (i32.const 0xeeeeeeee)) (then (return (i32.const 20))))
+    ;; no room but for one
+    (if (i32.ne (call $each (i32.const 0) (i32.const 1)) (i32.const 1)) (then (return (i32.const 20))))
+    (if (i32.ne (i32.load offset=32 (global.get $result)) (i32.const 0xeeeeeeee)) (then (return (i32.const 20))))
+    (if (i32.ne (call $each (i32.const 0) (i32.const 4)) (i32.const 2)) (then (return (i32.const 20))))
+    ;; 10 to 14, which is a number, and 20 to 23, which is none
+    (if (i64.ne (i64.load (global.get $result)) (i64.const 0xe0000000a)) (then (return (i32.const 20))))
+    (if (f64.ne (f64.load offset=8 (global.get $result)) (f64.const -2.5)) (then (return (i32.const 20))))
+    (if (i64.ne (i64.load offset=16 (global.get $result)) (i64.const 0x1700000014)) (then (return (i32.const 20))))
+    (if (f64.eq (f64.load offset=24 (global.get $result)) (f64.load offset=24 (global.get $result)))
+      (then (return (i32.const 20))))
+    (if (i32.ne (i32.load offset=32 (global.get $result)) (i32.const -1)) (then (return (i32.const 20))))
     (i32.const 0))
+
+  (func $each (param $first i32) (param $entries i32) (result i32)
+    (call $json_find_each (i32.const 640) (i32.const 159) (local.get $first) (i32.const 576) (i32.const 2)
+      (global.get $result) (local.get $entries)))
 
   ;; SplitMix64
   (func $step (result i64)

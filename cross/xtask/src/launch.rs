@@ -74,7 +74,8 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
     } else {
         with_gateway(workspace, DIST, &functions, &mut command);
     }
-    if name.is_some_and(|name| name == "pipeline") {
+    let is_alone = arguments.iter().any(|argument| argument == "--alone");
+    if name.is_some_and(|name| name == "pipeline") && !is_alone {
         command.arg("--node-red").arg(clients::node_red(workspace)?);
         command.arg("--python").arg(clients::python(workspace)?);
     }

@@ -158,6 +158,11 @@ impl<'a> BatchReader<'a> {
         Ok(Self { frame, header })
     }
 
+    /// The bytes of the whole frame.
+    pub fn frame(&self) -> &'a [u8] {
+        self.frame
+    }
+
     /// The fixed part.
     pub fn header(&self) -> BatchHeader {
         self.header

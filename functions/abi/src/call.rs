@@ -37,7 +37,9 @@ pub mod import {
     pub const SECRET_GET: &str = "secret_get";
     /// `(text: i32, text_len: i32, paths: i32, count: i32, found: i32) -> i32`
     pub const JSON_FIND: &str = "json_find";
-    /// Longest text that [`JSON_FIND`] reads, in bytes.
+    /// `(frame: i32, frame_len: i32, first: i32, paths: i32, count: i32, found: i32, entries: i32) -> i32`
+    pub const JSON_FIND_EACH: &str = "json_find_each";
+    /// Longest text that [`JSON_FIND`] and [`JSON_FIND_EACH`] read in a call, in bytes.
     pub const JSON_TEXT_BYTES: usize = 16 << 10;
     /// Most paths that it looks for at a time.
     pub const JSON_PATHS: usize = 8;
@@ -45,6 +47,12 @@ pub mod import {
     pub const JSON_PATH_BYTES: usize = 256;
     /// Most dots in all of them together.
     pub const JSON_DOTS: usize = 8;
+    /// Most entries that [`JSON_FIND_EACH`] answers for in a call.
+    pub const JSON_ENTRIES: usize = 256;
+    /// Bytes of what it says of a value: `u32` start, `u32` end, `f64` number.
+    pub const JSON_PLACE_BYTES: usize = 16;
+    /// The start of the first value of an entry whose payload it has not read.
+    pub const JSON_UNREAD: u32 = u32::MAX;
     /// The only clock of [`NOW`]: the batch's time, nanoseconds since 1970.
     pub const CLOCK_BATCH: i32 = 0;
 }

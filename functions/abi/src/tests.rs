@@ -167,6 +167,37 @@ fn the_cause_of_an_emit_is_in_bytes_that_were_zero_before() {
 }
 
 #[test]
+fn an_emit_that_is_written_in_place_is_the_one_that_is_pushed() {
+    let mut writer = OutputWriter::new();
+    for cause in [1, 0x1234, 0].map(NonZeroU16::new) {
+        let x = |bytes: &mut Vec<u8>| bytes.push(b'x');
+        writer.emit(Qos::AtLeastOnce, false, cause, |topic| topic.push(b'a'), x).unwrap();
+    }
+    assert_eq!(writer.count(), 3);
+    assert_eq!(writer.finish(), GOLDEN_OUTPUT_CAUSES);
+
+    for bytes in 0..20 {
+        let (mut pushed, mut written) = (OutputWriter::new(), OutputWriter::new());
+        let payload = vec![7; bytes];
+        let emit = Operation::Emit {
+            topic: "t/1",
+            payload: &payload,
+            qos: Qos::ExactlyOnce,
+            retain: true,
+            props: b"",
+            cause: None,
+        };
+        for _ in 0..2 {
+            pushed.push(&emit).unwrap();
+            let topic = |bytes: &mut Vec<u8>| bytes.extend(b"t/1");
+            let payload = |bytes: &mut Vec<u8>| bytes.extend(&payload);
+            written.emit(Qos::ExactlyOnce, true, None, topic, payload).unwrap();
+        }
+        assert_eq!(written.finish(), pushed.finish());
+    }
+}
+
+#[test]
 fn random_numbers_are_frozen_too() {
     let mut random = BatchRandom::new(42);
     let mut bytes = [0; 19];

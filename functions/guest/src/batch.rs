@@ -32,6 +32,11 @@ impl<'a> Batch<'a> {
         self.reader.entries()
     }
 
+    /// The bytes of the whole frame.
+    pub(crate) fn frame(&self) -> &'a [u8] {
+        self.reader.frame()
+    }
+
     /// Time of the batch, nanoseconds since 1970. The only clock there is: a replay of the
     /// batch sees the same time.
     pub fn now_ns(&self) -> i64 {
@@ -91,15 +96,25 @@ impl<'a> Message<'a> {
         sound(self.entry.topic())
     }
 
+    /// The same as bytes: what is only copied need not be checked again.
+    pub fn topic_bytes(&self) -> &'a [u8] {
+        sound(self.entry.topic_bytes())
+    }
+
     /// One level of the topic, counted from 0.
     pub fn topic_level(&self, level: usize) -> Option<&'a str> {
+        // The slashes of UTF-8 have UTF-8 between them.
+        self.topic_level_bytes(level).and_then(|level| from_utf8(level).ok())
+    }
+
+    /// The same as bytes.
+    pub fn topic_level_bytes(&self, level: usize) -> Option<&'a [u8]> {
         let mut rest = sound(self.entry.topic_bytes());
         for _ in 0..level {
             rest = rest.get(position(rest, b'/')? + 1..)?;
         }
         let end = position(rest, b'/').unwrap_or(rest.len());
-        // The slashes of UTF-8 have UTF-8 between them.
-        rest.get(..end).and_then(|level| from_utf8(level).ok())
+        rest.get(..end)
     }
 
     /// The bytes as published.

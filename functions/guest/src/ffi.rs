@@ -35,6 +35,15 @@ mod tg1 {
             count: usize,
             found: *mut [usize; 2],
         ) -> i32;
+        pub(super) fn json_find_each(
+            frame: *const u8,
+            frame_len: usize,
+            first: usize,
+            paths: *const [usize; 2],
+            count: usize,
+            found: *mut u64,
+            entries: usize,
+        ) -> i32;
         pub(super) fn log(level: i32, text: *const u8, len: usize);
     }
 }
@@ -248,13 +257,46 @@ impl Host<'_> {
 /// gateway does not say: the text is no JSON, or beyond its bounds.
 #[inline(always)] // In one place of a module.
 pub(crate) fn json_find<const N: usize>(text: &[u8], paths: [&str; N]) -> Option<[[usize; 2]; N]> {
-    let paths = paths.map(|path| [path.as_ptr() as usize, path.len()]);
+    let paths = table(&paths);
     let mut found = [[0; 2]; N];
     // SAFETY: the text and the paths come with their lengths, the host writes N pairs behind `found`,
     // and it keeps no pointer.
     let code =
         unsafe { tg1::json_find(text.as_ptr(), text.len(), paths.as_ptr(), N, found.as_mut_ptr()) };
     (code == 0).then_some(found)
+}
+
+/// What the imports want to know of the paths: address and length of each.
+pub(crate) fn table<const N: usize>(paths: &[&str; N]) -> [[usize; 2]; N] {
+    paths.map(|path| [path.as_ptr() as usize, path.len()])
+}
+
+/// Where the values at these paths are in the payloads of the frame's entries from `first` on; for how many
+/// entries it is told. 0 = the gateway does not say.
+#[inline(always)] // In one place of a module.
+pub(crate) fn json_find_each<const N: usize>(
+    frame: &[u8],
+    first: u32,
+    table: &[[usize; 2]; N],
+    found: &mut [u64],
+) -> usize {
+    // Two words for each value.
+    let entries = found.len() / (2 * N).max(1);
+    // SAFETY: the frame comes with its length, the table was made of N paths that outlive the call, the
+    // host writes at most N values for each of the entries behind `found`, which may be any bits, and it
+    // keeps no pointer.
+    let code = unsafe {
+        tg1::json_find_each(
+            frame.as_ptr(),
+            frame.len(),
+            first as usize,
+            table.as_ptr(),
+            N,
+            found.as_mut_ptr(),
+            entries,
+        )
+    };
+    usize::try_from(code).unwrap_or(0)
 }
 
 fn log_bytes(level: Level, text: &[u8]) {

@@ -14,7 +14,7 @@
 //! most 15 significant digits and an exponent of at most 22 either way, which is what sensors
 //! send; beyond that, to within 20 units in the last place.
 
-use crate::text::{append, concat, cut, digits, position};
+use crate::text::{concat, cut, digits, position};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -103,6 +103,16 @@ impl<'a> Json<'a> {
         let mut wanted = paths.map(|path| Wanted { path, found: None });
         read(bytes, &mut wanted)?;
         Ok(wanted.map(|wanted| wanted.found))
+    }
+
+    /// A value whose place is known.
+    pub(crate) fn piece(bytes: &'a [u8], start: usize, end: usize) -> Self {
+        Json { text: piece(bytes, start, end) }
+    }
+
+    /// The value as it was written, as bytes: for outputs that are written piece by piece.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.text
     }
 
     /// The value as it was written, without surrounding spaces.
@@ -211,6 +221,7 @@ fn read<'a>(bytes: &'a [u8], wanted: &mut [Wanted<'_, 'a>]) -> Result<(usize, us
 /// [`JSON_PATHS`](tidegate_abi::import::JSON_PATHS). For the gateway.
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
+#[inline(never)] // Once in the gateway, whose size has a bar.
 pub fn places(
     bytes: &[u8],
     paths: &[&str],
@@ -308,25 +319,28 @@ impl<'a> Pairs<'a> {
 
 /// Appends a string with its quotes, escaped where JSON wants it.
 pub fn push_string(json: &mut String, text: &str) {
+    // What is cut at ASCII is UTF-8 still.
+    escape(text.as_bytes(), |piece| json.push_str(from_utf8(piece).unwrap_or("")));
+}
+
+/// A string with its quotes, escaped where JSON wants it, in pieces.
+pub(crate) fn escape(text: &[u8], mut push: impl FnMut(&[u8])) {
     let mut rest = text;
-    let mut before = "\"";
-    let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    let special = |&byte: &u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    push(b"\"");
     loop {
-        let at = rest.bytes().position(special).unwrap_or(rest.len());
-        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        let Some(&byte) = tail.as_bytes().first() else {
-            return append(json, &[before, plain, "\""]);
-        };
+        let at = rest.iter().position(special).unwrap_or(rest.len());
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        push(plain);
+        let Some((&byte, behind)) = tail.split_first() else { return push(b"\"") };
         let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
         let hex = [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)];
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            _ => from_utf8(&hex).unwrap_or(""),
-        };
-        append(json, &[before, plain, escape]);
-        before = "";
-        rest = tail.get(1..).unwrap_or("");
+        push(match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            _ => &hex,
+        });
+        rest = behind;
     }
 }
 
@@ -672,6 +686,13 @@ fn encode(point: char, buffer: &mut [u8; 4]) -> usize {
 fn hex4(bytes: &mut core::slice::Iter<'_, u8>) -> u32 {
     let digit = |byte: u8| u32::from(byte & 15) + if byte > b'9' { 9 } else { 0 };
     bytes.by_ref().take(4).fold(0, |sum, &byte| sum * 16 + digit(byte))
+}
+
+/// What the import `json_find_each` says of a value beside its place. For the gateway.
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub fn number(text: &[u8]) -> Option<f64> {
+    Json { text }.as_f64()
 }
 
 /// Reads a checked JSON number. The standard library's reader is exact for every number and

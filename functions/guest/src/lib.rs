@@ -41,6 +41,8 @@
 //!   Only [`State`] lasts.
 //! - A panic ends the call; the operator reads its file, line and reason. The feature `panic-text`
 //!   adds the values in the reason.
+//! - Interpreted code is slow at reading text and at copying it. [`Batch::pick`] has the gateway find values
+//!   in the payloads of a whole batch, [`Out::write_for`] writes an output where it is sent from.
 //! - Keep modules small: no floating-point formatting (`format!("{x}")` of an `f64` adds 20 KB).
 //!   [`json`] reads numbers and hands out their text as it was written, [`decimal`] writes them. The
 //!   features `json` and `cbor` bring serde for payloads and state (`typed`): 46 KB and 28 KB for a
@@ -70,7 +72,8 @@ pub mod native;
 mod out;
 #[cfg(any(test, all(target_arch = "wasm32", not(feature = "std"))))]
 mod panic;
-
+mod pick;
+mod pieces;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -89,6 +92,8 @@ pub use batch::{Batch, Message};
 pub use change::Change;
 pub use function::{Config, Error, Function};
 pub use out::{Emit, Nack, Out};
+pub use pick::Picked;
+pub use pieces::Pieces;
 pub use state::{State, Value};
 pub use tidegate_abi::{BatchRandom, Level, Qos};
 pub use trigger::{Event, Request, Response, Timer};

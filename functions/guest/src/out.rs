@@ -2,6 +2,7 @@
 
 use crate::Host;
 use crate::batch::{Batch, Message};
+use crate::pieces::Pieces;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use tidegate_abi::{Level, MetricKind, NackClass, Operation, OutputWriter, Qos, write_property};
@@ -43,6 +44,44 @@ impl<'h> Out<'h> {
         let &Emit { topic, payload, qos, retain, cause, .. } = emit;
         let cause = cause.filter(|_| self.wants_causes);
         self.push(&Operation::Emit { topic, payload, qos, retain, props: &props, cause });
+    }
+
+    /// Publishes a message that comes from this record, with quality of service 1, whose topic and payload
+    /// are written into the output piece by piece: nothing is put together elsewhere first.
+    ///
+    /// ```
+    /// # use tidegate_guest::{Message, Out};
+    /// # fn alert(message: &Message<'_>, out: &mut Out<'_>) {
+    /// out.write_for(
+    ///     message,
+    ///     |topic| {
+    ///         topic.push(b"alerts/");
+    ///         topic.push(message.topic_level_bytes(1).unwrap_or(b"none"));
+    ///     },
+    ///     |payload| {
+    ///         payload.push(b"{\"time_ns\":");
+    ///         payload.push_number(message.time_ns());
+    ///         payload.push(b"}");
+    ///     },
+    /// );
+    /// # }
+    /// ```
+    #[inline(always)] // See OutputWriter::emit.
+    pub fn write_for(
+        &mut self,
+        message: &Message<'_>,
+        topic: impl FnOnce(&mut Pieces<'_>),
+        payload: impl FnOnce(&mut Pieces<'_>),
+    ) {
+        let cause = cause(message).filter(|_| self.wants_causes);
+        let written = self.writer.emit(
+            Qos::AtLeastOnce,
+            false,
+            cause,
+            |bytes| topic(&mut Pieces::new(bytes)),
+            |bytes| payload(&mut Pieces::new(bytes)),
+        );
+        self.overflow |= written.is_err();
     }
 
     /// Refuses a record of the batch; all others still count.
@@ -142,11 +181,15 @@ impl<'a> Emit<'a> {
     /// none, the gateway adds that of the record: `traceparent` and `tracestate`.
     #[must_use]
     pub fn for_message(self, message: &Message<'_>) -> Self {
-        // A batch is smaller than that; an output without its cause would be no more than one
-        // without its trace.
-        let place = u16::try_from(message.index).ok().and_then(|index| index.checked_add(1));
-        Self { cause: place.and_then(NonZeroU16::new), ..self }
+        Self { cause: cause(message), ..self }
     }
+}
+
+/// The place of a record in its batch, counted from 1. A batch is smaller than what has none; an output
+/// without its cause would be no more than one without its trace.
+fn cause(message: &Message<'_>) -> Option<NonZeroU16> {
+    let place = u16::try_from(message.index).ok().and_then(|index| index.checked_add(1));
+    place.and_then(NonZeroU16::new)
 }
 
 /// Why a record is refused, and what is to become of it.

@@ -1,5 +1,6 @@
 //! The whole path of a function, natively: frame in, frame out.
 
+mod pick;
 mod triggers;
 #[cfg(all(feature = "cbor", feature = "json"))]
 mod typed;

@@ -36,17 +36,25 @@ pub fn push_number(text: &mut String, number: u64) {
 
 /// A number in decimal, without memory of its own.
 pub(crate) fn digits(buffer: &mut [u8; 20], number: u64) -> &str {
+    core::str::from_utf8(digit_bytes(buffer, number)).unwrap_or("")
+}
+
+/// The same as bytes.
+#[inline(never)]
+pub(crate) fn digit_bytes(buffer: &mut [u8; 20], number: u64) -> &[u8] {
     let mut left = number;
     let mut first = buffer.len();
     for digit in buffer.iter_mut().rev() {
-        *digit = b'0' + (left % 10) as u8;
-        left /= 10;
+        // A division less than with the remainder: that is the dear one.
+        let rest = left / 10;
+        *digit = b'0' + (left - rest * 10) as u8;
+        left = rest;
         first -= 1;
         if left == 0 {
             break;
         }
     }
-    core::str::from_utf8(buffer.get(first..).unwrap_or(&[])).unwrap_or("")
+    buffer.get(first..).unwrap_or(&[])
 }
 
 /// Appends a number in decimal, with its sign when it is negative.

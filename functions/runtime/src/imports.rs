@@ -3,7 +3,7 @@
 //! Every import counts against [`Limits::host_calls`] and costs fuel, a base and so much per
 //! byte, so that a guest cannot hide its work on the host's side. None of them enters the guest.
 
-use crate::json::{self, Question};
+use crate::json::{self, Question, QuestionForEach};
 use crate::limits::{Grants, Limits};
 use crate::{SecretValue, Secrets, State};
 use std::fmt;
@@ -177,7 +177,7 @@ impl fmt::Display for TooManyHostCalls {
 impl HostError for TooManyHostCalls {}
 
 /// Name, parameters and results of every import, for the checks at install.
-pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 7] = {
+pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 8] = {
     use ValType::{I32, I64};
     [
         (import::KV_GET, &[I32; 4], &[I32]),
@@ -187,6 +187,7 @@ pub(crate) const SIGNATURES: [(&str, &[ValType], &[ValType]); 7] = {
         (import::LOG, &[I32; 3], &[]),
         (import::SECRET_GET, &[I32; 4], &[I32]),
         (import::JSON_FIND, &[I32; 5], &[I32]),
+        (import::JSON_FIND_EACH, &[I32; 7], &[I32]),
     ]
 };
 
@@ -215,6 +216,7 @@ pub(crate) fn define(linker: &mut Linker<Guest>, grants: Grants) -> Result<(), E
     linker.func_wrap(import::MODULE, import::LOG, log)?;
     linker.func_wrap(import::MODULE, import::SECRET_GET, secret_get)?;
     linker.func_wrap(import::MODULE, import::JSON_FIND, json_find)?;
+    linker.func_wrap(import::MODULE, import::JSON_FIND_EACH, json_find_each)?;
     Ok(())
 }
 
@@ -394,6 +396,29 @@ fn json_find(
     let (answered, fuel) = json::find(memory, &question);
     charge(&mut caller, fuel)?;
     Ok(answered.map_or_else(Errno::code, |()| 0))
+}
+
+/// The same for the payloads of an input frame, from one entry on; for how many it has answered.
+#[allow(clippy::too_many_arguments)] // They are the guest's.
+fn json_find_each(
+    mut caller: Caller<'_, Guest>,
+    frame: i32,
+    frame_len: i32,
+    first: i32,
+    paths: i32,
+    count: i32,
+    found: i32,
+    entries: i32,
+) -> Result<i32, Error> {
+    enter(&mut caller)?;
+    let (memory, _) = split(&mut caller);
+    let [first, paths, count, found, entries] =
+        [first, paths, count, found, entries].map(|number| number as u32 as usize);
+    let frame = range(frame, frame_len);
+    let question = QuestionForEach { frame, first, paths, count, found, entries };
+    let (answered, fuel) = json::find_each(memory, &question);
+    charge(&mut caller, fuel)?;
+    Ok(answered.map_or_else(Errno::code, length))
 }
 
 /// An unknown level counts as an error, a bad pointer as an empty line: a log call has no way

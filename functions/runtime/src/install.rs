@@ -95,7 +95,7 @@ pub enum InstallError {
     },
     /// An import that this gateway does not have.
     #[error(
-        "the module imports `{module}.{name}` ({kind}), which does not exist here; only `tg1.kv_get`, `kv_scan`, `now`, `random`, `log`, `secret_get` and `json_find` do{hint}"
+        "the module imports `{module}.{name}` ({kind}), which does not exist here; only `tg1.kv_get`, `kv_scan`, `now`, `random`, `log`, `secret_get`, `json_find` and `json_find_each` do{hint}"
     )]
     UnknownImport {
         /// The module part of its name.

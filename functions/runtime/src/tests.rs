@@ -3,6 +3,7 @@
 mod conformance;
 mod install;
 mod json;
+mod json_each;
 mod running;
 mod secrets;
 mod state;

@@ -218,11 +218,14 @@ struct PipelineArgs {
     #[arg(long, value_name = "MODULE.wasm")]
     function: PathBuf,
     /// The directory that npm installed Node-RED into
-    #[arg(long, value_name = "DIR")]
-    node_red: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "alone")]
+    node_red: Option<PathBuf>,
     /// A Python that has paho-mqtt
-    #[arg(long, value_name = "PATH")]
-    python: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "alone")]
+    python: Option<PathBuf>,
+    /// Measure the gateway only, with no peer and no bars
+    #[arg(long)]
+    alone: bool,
     #[command(flatten)]
     common: Common,
     /// Messages of a run, at most [default: 400000]
@@ -443,16 +446,20 @@ fn functions(args: FunctionsArgs) -> Result<ExitCode, Failure> {
 }
 
 fn pipeline(args: PipelineArgs) -> Result<ExitCode, Failure> {
-    let PipelineArgs { gateway, function, node_red, python, common, messages, seconds } = args;
+    let PipelineArgs { gateway, function, node_red, python, alone, common, messages, seconds } =
+        args;
     let default = pipeline::Settings::default();
     let fraction = if common.quick { 10 } else { 1 };
     let settings = pipeline::Settings {
         runs: common.runs(default.runs),
         messages: messages.unwrap_or(default.messages / fraction),
         seconds: seconds.unwrap_or((default.seconds / fraction).max(2)),
+        alone,
     };
     let (mosquitto, medium) = common.prepare().map_err(Failure::Usage)?;
     let gateway = gateway_at(gateway, Some(function)).map_err(Failure::Usage)?;
+    // Without them nobody is measured who would need them.
+    let (node_red, python) = (node_red.unwrap_or_default(), python.unwrap_or_default());
     let field = pipeline::Field { gateway, mosquitto, node_red, python };
     let measure = || {
         leftovers::clear_on_signals()?;

@@ -1,5 +1,6 @@
 //! What the kernel says about a process and about the machine, read from `/proc`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,21 @@ fn thread_times(pid: u32) -> Option<Vec<(u32, u64)>> {
     }
     threads.sort_unstable();
     Some(threads)
+}
+
+/// Processor time so far of the threads that there are, by their names; empty where the kernel keeps no
+/// scheduler statistics.
+pub(crate) fn cpu_by_thread(pid: u32) -> BTreeMap<String, Duration> {
+    let mut times = BTreeMap::new();
+    for (tid, nanoseconds) in thread_times(pid).unwrap_or_default() {
+        // One that has ended meanwhile has no name any more.
+        let Ok(name) = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")) else {
+            continue;
+        };
+        let time: &mut Duration = times.entry(name.trim().to_owned()).or_default();
+        *time += Duration::from_nanos(nanoseconds);
+    }
+    times
 }
 
 /// utime + stime in ticks: fields 14 and 15, counted after the command name, which is in

@@ -60,6 +60,7 @@ enum Call {
     Random([i32; 2]),
     Log([i32; 3]),
     Find([i32; 5]),
+    FindEach([i32; 7]),
 }
 
 /// The first bytes are entries of the state, then come calls with their arguments.
@@ -126,7 +127,7 @@ fn state(input: &mut Input<'_>) -> State {
 }
 
 fn call(input: &mut Input<'_>) -> Call {
-    match input.below(6) {
+    match input.below(7) {
         0 => Call::Get([key(input), length(input), number(input), length(input)]),
         1 => Call::Scan([
             key(input),
@@ -139,6 +140,7 @@ fn call(input: &mut Input<'_>) -> Call {
         2 => Call::Now(number(input).min(3)),
         3 => Call::Random([number(input), length(input)]),
         4 => Call::Find(question(input)),
+        5 => Call::FindEach(question_for_each(input)),
         _ => Call::Log([number(input), key(input), length(input)]),
     }
 }
@@ -150,6 +152,16 @@ fn question(input: &mut Input<'_>) -> [i32; 5] {
         (often(TEXT_AT as i32), often(TEXT.len() as i32), often(PATHS_AT as i32));
     let paths = paths.wrapping_add(8 * input.below(PATHS.len()) as i32);
     [text, len, paths, input.below(10) as i32, number(input)]
+}
+
+/// Mostly one about the frame.
+fn question_for_each(input: &mut Input<'_>) -> [i32; 7] {
+    let mut often = |usual: i32| if input.below(8) < 7 { usual } else { number(input) };
+    let (frame, len) = (often(INPUT_AT as i32), often(frame().len() as i32));
+    let (first, paths) = (often(0), often(PATHS_AT as i32));
+    let paths = paths.wrapping_add(8 * input.below(PATHS.len()) as i32);
+    let (first, count) = (first.wrapping_add(input.below(4) as i32), input.below(10) as i32);
+    [frame, len, first, paths, count, number(input), input.below(5) as i32]
 }
 
 /// Mostly where a key begins.
@@ -196,6 +208,9 @@ fn guest(calls: &[Call]) -> String {
             Call::Random(list) => format!("(i64.extend_i32_s (call $random {}))", arguments(list)),
             Call::Log(list) => format!("(call $log {}) (i64.const 0)", arguments(list)),
             Call::Find(list) => format!("(i64.extend_i32_s (call $json_find {}))", arguments(list)),
+            Call::FindEach(list) => {
+                format!("(i64.extend_i32_s (call $json_find_each {}))", arguments(list))
+            }
         };
         // Writing to a String does not fail.
         let _ = writeln!(handle, "{result} (local.set $r{index})");
@@ -218,6 +233,8 @@ fn guest(calls: &[Call]) -> String {
             (import "tg1" "random" (func $random (param i32 i32) (result i32)))
             (import "tg1" "log" (func $log (param i32 i32 i32)))
             (import "tg1" "json_find" (func $json_find (param i32 i32 i32 i32 i32) (result i32)))
+            (import "tg1" "json_find_each"
+                (func $json_find_each (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
             (memory (export "memory") 1 1)
             {data}
             (func (export "tg_abi_1"))
@@ -254,8 +271,10 @@ fn shell() -> [i64; SHELL / 8] {
 
 fn frame() -> Vec<u8> {
     let mut writer = BatchWriter::new(Kind::Messages, NOW_NS, BATCH);
-    let message = MessageRef { topic: "sensors/a", payload: b"21.5", ..MessageRef::default() };
-    assert!(writer.push(&message).is_ok(), "a short message fits");
+    for payload in [&b"21.5"[..], TEXT, b"no JSON"] {
+        let message = MessageRef { topic: "sensors/a", payload, ..MessageRef::default() };
+        assert!(writer.push(&message).is_ok(), "a short message fits");
+    }
     writer.finish()
 }
 
@@ -294,6 +313,7 @@ impl<'a> Model<'a> {
             Call::Random(list) => self.random(list),
             Call::Log(list) => self.log(list),
             Call::Find(list) => self.find(list).unwrap_or_else(|error| error),
+            Call::FindEach(list) => self.find_each(list).unwrap_or_else(|error| error),
         }
     }
 
@@ -370,8 +390,56 @@ impl<'a> Model<'a> {
         if text.len() > import::JSON_TEXT_BYTES || count > import::JSON_PATHS {
             return Err(INVALID);
         }
-        let table = self.bytes(paths, 8 * count).ok_or(FAULT)?;
-        self.bytes(found, 8 * count).ok_or(FAULT)?;
+        let paths = self.paths(paths, count, found, 8 * count)?;
+        let json = Json::parse(&text).map_err(|_| INVALID)?;
+        let places = paths.iter().flat_map(|path| place(&text, &json, path));
+        self.write(found, &places.flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
+        Ok(0)
+    }
+
+    fn find_each(
+        &mut self,
+        [frame, frame_len, first, paths, count, found, entries]: [i32; 7],
+    ) -> Result<i64, i64> {
+        let frame = self.bytes(frame, frame_len as u32 as usize).ok_or(FAULT)?;
+        let count = count as u32 as usize;
+        if count > import::JSON_PATHS {
+            return Err(INVALID);
+        }
+        let most = (entries as u32 as usize).min(import::JSON_ENTRIES);
+        let paths = self.paths(paths, count, found, 16 * most * count)?;
+        let number = |at: usize| -> Result<usize, i64> {
+            let bytes = frame.get(at..).and_then(<[u8]>::first_chunk).ok_or(INVALID)?;
+            Ok(u32::from_le_bytes(*bytes) as usize)
+        };
+        let (mut places, mut told, mut read) = (Vec::new(), 0, 0);
+        let first = first as u32 as usize;
+        for index in (first..number(8)?).take(most) {
+            let (at, len) = (number(56 + 48 * index)?, number(60 + 48 * index)?);
+            let text = frame.get(at..at + len).ok_or(INVALID)?;
+            let is_short = len <= import::JSON_TEXT_BYTES;
+            if is_short && read + len > import::JSON_TEXT_BYTES {
+                break;
+            }
+            read += if is_short { len } else { 0 };
+            let json = Json::parse(text).ok().filter(|_| is_short);
+            for path in &paths {
+                let value = json.and_then(|json| json.path(path));
+                let place = json.map_or([u32::MAX, 0], |json| place(text, &json, path));
+                places.extend(place.map(u32::to_le_bytes).concat());
+                let number = value.and_then(|value| value.as_f64());
+                places.extend(number.unwrap_or(f64::NAN).to_le_bytes());
+            }
+            told += 1;
+        }
+        self.write(found, &places);
+        Ok(told)
+    }
+
+    /// The paths of a question, where there is room for the answer.
+    fn paths(&self, table: i32, count: usize, found: i32, room: usize) -> Result<Vec<String>, i64> {
+        let table = self.bytes(table, 8 * count).ok_or(FAULT)?;
+        self.bytes(found, room).ok_or(FAULT)?;
         let mut paths = Vec::new();
         for pair in table.as_chunks::<8>().0 {
             let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| pair[at + byte]));
@@ -384,17 +452,7 @@ impl<'a> Model<'a> {
         if paths.concat().matches('.').count() > import::JSON_DOTS {
             return Err(INVALID);
         }
-        let json = Json::parse(&text).map_err(|_| INVALID)?;
-        let mut places = Vec::new();
-        for path in paths {
-            let value = json.path(&path).map_or("", |value| value.text());
-            let start = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
-            let place =
-                if value.is_empty() { [0, 0] } else { [start, start.wrapping_add(value.len())] };
-            places.extend(place.map(|at| (at as u32).to_le_bytes()).concat());
-        }
-        self.write(found, &places);
-        Ok(0)
+        Ok(paths)
     }
 
     fn log(&mut self, [level, text, len]: [i32; 3]) -> i64 {
@@ -426,4 +484,11 @@ impl<'a> Model<'a> {
         }
         lines
     }
+}
+
+/// Start and end of the value at a path, both 0 where there is none.
+fn place(text: &[u8], json: &Json<'_>, path: &str) -> [u32; 2] {
+    let value = json.path(path).map_or("", |value| value.text());
+    let start = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+    if value.is_empty() { [0, 0] } else { [start as u32, start.wrapping_add(value.len()) as u32] }
 }

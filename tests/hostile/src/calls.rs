@@ -4,6 +4,8 @@ use crate::Fate::{Fails, Handled};
 use crate::guest::{FULL_MEMORY, Guest, IMPORTS, QUIET, asking};
 use crate::{Hostile, hostile};
 
+use tidegate_abi::{BatchWriter, Kind, MessageRef, import};
+
 const TOO_OFTEN: &str = "more than 100000 times";
 
 pub(crate) const SET: &[Hostile] = &[
@@ -40,27 +42,21 @@ pub(crate) const SET: &[Hostile] = &[
         )
     }),
     hostile("json-flood", "has the longest JSON read for ever", Fails("was stopped after"), || {
-        // Each name has an escape, so each is resolved for each of the paths.
-        let text = format!("{{{}\"a\":0}}", r#""\u0061":0,"#.repeat(1_488));
-        let bytes =
-            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
-        let table: String = [512_u32, 1].map(|number| bytes(&number.to_le_bytes())).concat();
-        let (text_len, text, table) = (text.len(), bytes(text.as_bytes()), table.repeat(8));
-        Guest {
-            imports: IMPORTS,
-            memory: FULL_MEMORY,
-            fields: &format!(
-                r#"(data (i32.const 0) "{table}") (data (i32.const 512) "a")
-                    (data (i32.const 1024) "{text}")"#
+        let text = dear_text();
+        json_flood(
+            text.as_bytes(),
+            &format!(
+                "(call $json_find (i32.const 1024) (i32.const {}) (i32.const 0) (i32.const 8)
+                    (i32.const 256))",
+                text.len()
             ),
-            handle: &format!(
-                "(loop $l (if (call $json_find (i32.const 1024) (i32.const {text_len})
-                    (i32.const 0) (i32.const 8) (i32.const 256)) (then (unreachable))) (br $l))
-                    (i64.const 0)"
-            ),
-            ..QUIET
-        }
-        .module()
+        )
+    }),
+    hostile("json-flood-of-a-frame", "has a whole frame read", Fails("was stopped after"), || {
+        json_flood_of(&[dear_text().as_str()])
+    }),
+    hostile("json-flood-of-many", "has many payloads read", Fails("was stopped after"), || {
+        json_flood_of(&[r#"{"a":[-1.5e-300,"\u0061"]}"#; import::JSON_ENTRIES])
     }),
     hostile("wild-arguments", "gives every import the ends of all ranges", Handled, || {
         let numbers = ["0", "-1", "-2147483648", "2147483647", "16777215", "16777217"];
@@ -76,7 +72,9 @@ pub(crate) const SET: &[Hostile] = &[
                      (drop (call $kv_scan (i32.const {a}) (i32.const {b}) (i32.const {b})
                         (i32.const {a}) (i32.const {a}) (i32.const {b})))
                      (drop (call $json_find (i32.const {a}) (i32.const {b}) (i32.const {b})
-                        (i32.const {a}) (i32.const {b})))"
+                        (i32.const {a}) (i32.const {b})))
+                     (drop (call $json_find_each (i32.const {a}) (i32.const {b}) (i32.const {b})
+                        (i32.const {a}) (i32.const {b}) (i32.const {a}) (i32.const {b})))"
                 ));
             }
         }
@@ -112,4 +110,49 @@ pub(crate) const SET: &[Hostile] = &[
 /// A guest with all its memory and all imports that repeats one call.
 fn repeating(call: &str) -> Vec<u8> {
     asking(&format!("(loop $l {call} (br $l)) (i64.const 0)"))
+}
+
+/// The longest text that is read for a guest. Each name has an escape, so each is resolved for each of the
+/// paths.
+fn dear_text() -> String {
+    format!("{{{}\"a\":0}}", r#""\u0061":0,"#.repeat(1_488))
+}
+
+/// Has a frame with these payloads read for ever.
+fn json_flood_of(payloads: &[&str]) -> Vec<u8> {
+    let mut writer = BatchWriter::new(Kind::Messages, 0, 0);
+    for payload in payloads {
+        let message = MessageRef { payload: payload.as_bytes(), ..MessageRef::default() };
+        // A frame that lacks some would be an easier one.
+        assert!(writer.push(&message).is_ok(), "short payloads fit");
+    }
+    let frame = writer.finish();
+    json_flood(
+        &frame,
+        &format!(
+            "(i32.eqz (call $json_find_each (i32.const 1024) (i32.const {}) (i32.const 0)
+                (i32.const 0) (i32.const 8) (i32.const 65536) (i32.const {})))",
+            frame.len(),
+            payloads.len()
+        ),
+    )
+}
+
+/// Asks for eight paths for ever; what is read lies at 1,024. The call gives 0.
+fn json_flood(read: &[u8], call: &str) -> Vec<u8> {
+    let bytes =
+        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };
+    let table: String = [512_u32, 1].map(|number| bytes(&number.to_le_bytes())).concat();
+    Guest {
+        imports: IMPORTS,
+        memory: FULL_MEMORY,
+        fields: &format!(
+            r#"(data (i32.const 0) "{}") (data (i32.const 512) "a") (data (i32.const 1024) "{}")"#,
+            table.repeat(8),
+            bytes(read)
+        ),
+        handle: &format!("(loop $l (if {call} (then (unreachable))) (br $l)) (i64.const 0)"),
+        ..QUIET
+    }
+    .module()
 }

@@ -31,6 +31,8 @@ pub(crate) const IMPORTS: &str = r#"
     (import "tg1" "now" (func $now (param i32) (result i64)))
     (import "tg1" "random" (func $random (param i32 i32) (result i32)))
     (import "tg1" "json_find" (func $json_find (param i32 i32 i32 i32 i32) (result i32)))
+    (import "tg1" "json_find_each"
+        (func $json_find_each (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
     (import "tg1" "log" (func $log (param i32 i32 i32)))"#;
 
 /// The most memory that the default limits allow.

@@ -8,9 +8,9 @@ extern crate alloc;
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use tidegate_guest::json::{Json, push_string};
-use tidegate_guest::text::{append, concat, push_signed, push_template};
-use tidegate_guest::{Batch, Config, Error, Function, Message, Nack, Out, State};
+use tidegate_guest::json::JsonError;
+use tidegate_guest::text::concat;
+use tidegate_guest::{Batch, Config, Error, Function, Message, Nack, Out, Picked, State};
 
 tidegate_guest::function!(Threshold);
 
@@ -78,84 +78,90 @@ impl Function for Threshold {
         out: &mut Out<'_>,
         state: &mut State<'_>,
     ) -> Result<(), Error> {
-        for message in batch.messages() {
-            match self.reading(&message) {
+        batch.pick([&self.field, &self.id_field], |message, picked| {
+            match self.reading(picked) {
                 // Most readings are of no interest to a function without state.
-                Ok(reading) if self.every && reading.value <= self.limit => {}
-                Ok(reading) => {
+                Ok((_, value)) if self.every && value <= self.limit => {}
+                Ok((picked, value)) => {
                     let sensor = self.sensor(&message);
-                    if self.is_alert(sensor, &reading, state)? {
-                        self.alert(&message, sensor, &reading, out);
+                    if self.is_alert(sensor, value, state)? {
+                        self.alert(&message, sensor, &picked, out);
                     }
                 }
                 Err(reason) => out.nack(&message, &Nack::dead(&reason)),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
-/// What a payload says.
-struct Reading<'a> {
-    value: f64,
-    /// The value and the id as they were written.
-    written: Json<'a>,
-    id: Option<Json<'a>>,
-}
+/// The values that are picked, in their order.
+const VALUE: usize = 0;
+const ID: usize = 1;
 
 impl Threshold {
-    /// Reads a payload, or says what is wrong with it.
-    fn reading<'a>(&self, message: &Message<'a>) -> Result<Reading<'a>, String> {
-        let [found, id] = Json::pick(message.payload(), [&self.field, &self.id_field])
-            .map_err(|error| concat(&["the payload is not JSON: ", &error.text()]))?;
-        let value = found.and_then(|found| found.as_f64());
-        let (Some(written), Some(value)) = (found, value) else {
-            return Err(concat(&["the payload has no number at `", &self.field, "`"]));
-        };
-        Ok(Reading { value, written, id })
+    /// What a payload says, and its value; or what is wrong with it.
+    fn reading<'a, 'p>(
+        &self,
+        picked: Result<Picked<'a, 'p>, JsonError>,
+    ) -> Result<(Picked<'a, 'p>, f64), String> {
+        let picked =
+            picked.map_err(|error| concat(&["the payload is not JSON: ", &error.text()]))?;
+        match picked.number(VALUE) {
+            Some(value) => Ok((picked, value)),
+            None => Err(concat(&["the payload has no number at `", &self.field, "`"])),
+        }
     }
 
     /// The topic's level that names the sensor; the whole topic where it has no such level.
-    fn sensor<'a>(&self, message: &Message<'a>) -> &'a str {
+    fn sensor<'a>(&self, message: &Message<'a>) -> &'a [u8] {
         let level = self.sensor_level.checked_sub(1);
-        level.and_then(|level| message.topic_level(level)).unwrap_or_else(|| message.topic())
+        let named = level.and_then(|level| message.topic_level_bytes(level));
+        named.unwrap_or_else(|| message.topic_bytes())
     }
 
     /// Decides, and remembers the sensors that are above the limit: only those have a key, so
     /// the state stays as small as the trouble.
-    fn is_alert(
-        &self,
-        sensor: &str,
-        reading: &Reading<'_>,
-        state: &mut State<'_>,
-    ) -> Result<bool, Error> {
-        let above = reading.value > self.limit;
+    fn is_alert(&self, sensor: &[u8], value: f64, state: &mut State<'_>) -> Result<bool, Error> {
+        let above = value > self.limit;
         if self.every {
             return Ok(above);
         }
-        let key = sensor.as_bytes();
-        let was_above = state.get::<bool>(key)?.unwrap_or(false);
+        let was_above = state.get::<bool>(sensor)?.unwrap_or(false);
         if above && !was_above {
-            state.put(key, &true);
-        } else if was_above && reading.value < self.rearm_below {
-            state.delete(key);
+            state.put(sensor, &true);
+        } else if was_above && value < self.rearm_below {
+            state.delete(sensor);
         }
         Ok(above && !was_above)
     }
 
-    fn alert(&self, message: &Message<'_>, sensor: &str, reading: &Reading<'_>, out: &mut Out<'_>) {
-        let id = reading.id.map_or("null", |id| id.text());
-        // Room for most alerts: a text that grows is copied again and again.
-        let mut payload = String::with_capacity(256);
-        append(&mut payload, &["{\"id\":", id, ",\"sensor\":"]);
-        push_string(&mut payload, sensor);
-        let (value, limit) = (reading.written.text(), &self.limit_text);
-        append(&mut payload, &[",\"value\":", value, ",\"limit\":", limit, ",\"time\":"]);
-        push_signed(&mut payload, message.time_ns().div_euclid(MILLISECOND));
-        append(&mut payload, &["}"]);
-        let mut topic = String::with_capacity(64);
-        push_template(&mut topic, &self.topic, "sensor", sensor);
-        out.emit_for(message, &topic, payload.as_bytes());
+    fn alert(
+        &self,
+        message: &Message<'_>,
+        sensor: &[u8],
+        picked: &Picked<'_, '_>,
+        out: &mut Out<'_>,
+    ) {
+        // The value and the id as they were written.
+        let written = |path| picked.value(path).map_or(&b"null"[..], |value| value.bytes());
+        out.write_for(
+            message,
+            |topic| topic.push_template(&self.topic, "sensor", sensor),
+            |payload| {
+                payload.push(b"{\"id\":");
+                payload.push(written(ID));
+                payload.push(b",\"sensor\":");
+                payload.push_string(sensor);
+                payload.push(b",\"value\":");
+                payload.push(written(VALUE));
+                payload.push(b",\"limit\":");
+                payload.push(self.limit_text.as_bytes());
+                payload.push(b",\"time\":");
+                payload.push_number(message.time_ns().div_euclid(MILLISECOND));
+                payload.push(b"}");
+            },
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! One side of the comparison, as processes: a broker, what does the work, and an upstream that
 //! counts for nobody.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -97,6 +98,11 @@ impl Contestant {
     pub(super) fn cpu_since(&self, before: &Cpu, limit: Duration) -> Result<Duration> {
         let now = self.cpu(limit)?;
         Ok(now.0.iter().zip(&before.0).map(|(now, before)| now.since(before)).sum())
+    }
+
+    /// What the threads of the first of them, ours where it is ours, have used, by their names.
+    pub(super) fn cpu_by_thread(&self) -> BTreeMap<String, Duration> {
+        procfs::cpu_by_thread(self.broker.pid())
     }
 
     /// The most that they had of memory, each at its time.

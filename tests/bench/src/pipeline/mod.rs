@@ -9,6 +9,7 @@ mod arrivals;
 mod contestant;
 mod through;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ const IN_FLIGHT: u64 = 2_000;
 const PACED_RATE: u32 = 500;
 /// Messages before the measurement.
 const WARM_UP: u64 = 2_000;
+/// What a thread takes for a message at least for it to be shown.
+const SHOWN_FROM_US: f64 = 0.05;
 /// Longest wait for a process to finish what it put off.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -46,11 +49,13 @@ pub(crate) struct Settings {
     pub(crate) messages: u64,
     /// Seconds of a run, at most, and of the latency's measurement.
     pub(crate) seconds: u64,
+    /// Ours only is measured: no peer, and no bars.
+    pub(crate) alone: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { runs: 3, messages: 400_000, seconds: 10 }
+        Settings { runs: 3, messages: 400_000, seconds: 10, alone: false }
     }
 }
 
@@ -69,7 +74,7 @@ pub(crate) struct Field {
 
 /// What a reader must know to read the figures.
 pub(crate) fn notes(settings: &Settings) -> Vec<String> {
-    let Settings { runs, messages, seconds } = settings;
+    let Settings { runs, messages, seconds, alone: _ } = settings;
     vec![
         format!("medians of {runs} runs, fresh processes each; {PAYLOAD_BYTES} B of JSON, QoS 1, {PUBLISHERS} publishers with a window of {WINDOW}, at most {IN_FLIGHT} messages between publisher and upstream"),
         format!("at full speed: up to {messages} messages or {seconds} s, until the last has arrived; CPU and memory are those of all processes that a side needs, its broker included, the upstream and the generator not"),
@@ -79,7 +84,7 @@ pub(crate) fn notes(settings: &Settings) -> Vec<String> {
 }
 
 /// One run of one contestant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Sample {
     rate: f64,
     cpu_per_100k: f64,
@@ -89,14 +94,17 @@ struct Sample {
     p99_ms: Option<f64>,
     lost: f64,
     repeated: f64,
+    /// Microseconds of processor time for a message, by thread of the broker.
+    threads: BTreeMap<String, f64>,
 }
 
 /// Measures and compares.
 pub(crate) fn run(settings: &Settings, field: &Field, medium: &Medium) -> Result<Vec<Row>> {
-    let ways = [Way::Tidegate, Way::NodeRed, Way::Script];
+    let all = [Way::Tidegate, Way::NodeRed, Way::Script];
+    let ways = if settings.alone { &all[..1] } else { &all[..] };
     let mut samples: [Vec<Sample>; 3] = Default::default();
     for run in 1..=settings.runs {
-        for (way, samples) in ways.into_iter().zip(&mut samples) {
+        for (way, samples) in ways.iter().copied().zip(&mut samples) {
             let sample = measure(way, settings, field, medium)
                 .with_context(|| format!("{}, run {run}", way.name()))?;
             eprintln!(
@@ -112,9 +120,29 @@ pub(crate) fn run(settings: &Settings, field: &Field, medium: &Medium) -> Result
         }
     }
     let [ours, node_red, script] = &samples;
-    let mut rows = compare(ours, node_red, Way::NodeRed, Judged::Yes);
-    rows.extend(compare(ours, script, Way::Script, Judged::No));
+    let judged = if settings.alone { Judged::No } else { Judged::Yes };
+    let mut rows = compare(ours, node_red, Way::NodeRed, judged);
+    if !settings.alone {
+        rows.extend(compare(ours, script, Way::Script, Judged::No));
+    }
+    rows.extend(by_thread(ours));
     Ok(rows)
+}
+
+/// What a message costs in each thread of ours that has something to do with messages.
+fn by_thread(ours: &[Sample]) -> Vec<Row> {
+    let names: BTreeSet<&String> = ours.iter().flat_map(|sample| sample.threads.keys()).collect();
+    let mut rows = Vec::new();
+    for name in names {
+        let times = ours.iter().map(|sample| sample.threads.get(name).copied().unwrap_or(0.0));
+        let time = median(times);
+        if time.is_some_and(|time| time >= SHOWN_FROM_US) {
+            let case = format!("publish to upstream, thread {name}");
+            rows.push(Row::new(BENCH, &case, "cpu_per_message", "us", time));
+            eprintln!("thread {name}: {:.2} us a message", time.unwrap_or_default());
+        }
+    }
+    rows
 }
 
 /// Whether a peer's figures are bars.
@@ -156,15 +184,21 @@ fn measure(way: Way, settings: &Settings, field: &Field, medium: &Medium) -> Res
     through.wait_until_open()?;
     through.drive(WARM_UP, Duration::from_secs(30), Pace::Window)?;
     let before = contestant.cpu(Duration::ZERO)?;
+    let threads_before = contestant.cpu_by_thread();
     let limit = Duration::from_secs(settings.seconds);
     let full = through.drive(settings.messages, limit, Pace::Window)?;
     let cpu = contestant.cpu_since(&before, IDLE_LIMIT)?;
+    let arrived = full.arrived as f64;
+    let threads = contestant.cpu_by_thread().into_iter().map(|(name, time)| {
+        let before = threads_before.get(&name).copied().unwrap_or_default();
+        (name, time.saturating_sub(before).as_secs_f64() * 1e6 / arrived)
+    });
+    let threads = threads.collect();
     let rss_mb = contestant.peak_rss()? as f64 / 1e6;
     let paced = u64::from(PACED_RATE) * settings.seconds;
     let even = through.drive(paced, limit * 3, Pace::Even(PACED_RATE))?;
     contestant.kill()?;
     let at = |percent| percentile(&even.latencies, percent).map(|us: u32| f64::from(us) / 1e3);
-    let arrived = full.arrived as f64;
     Ok(Sample {
         rate: arrived / full.elapsed.as_secs_f64(),
         cpu_per_100k: cpu.as_secs_f64() * 1e5 / arrived,
@@ -174,6 +208,7 @@ fn measure(way: Way, settings: &Settings, field: &Field, medium: &Medium) -> Res
         p99_ms: at(99.0),
         lost: (full.lost + even.lost) as f64,
         repeated: (full.repeated + even.repeated) as f64,
+        threads,
     })
 }
 
