@@ -44,8 +44,23 @@ const PACKAGES: &[(&Target, &[Package])] = &[
             },
         ],
     ),
-    // Each by itself: what embassy's crates have in common is built for one chip.
-    (&DEVICE, &[board("nrf52840-dk", &["nrf52840-dk"])]),
+    // Each by itself: what embassy's crates have in common is built for one chip, and a bootloader has no interrupts.
+    (
+        &DEVICE,
+        &[Package {
+            name: "nrf52840-dk-boot",
+            folder: "nrf52840-dk/boot",
+            programs: &["nrf52840-dk-boot"],
+        }],
+    ),
+    (
+        &DEVICE,
+        &[Package {
+            name: "nrf52840-dk",
+            folder: "nrf52840-dk/sensor",
+            programs: &["nrf52840-dk"],
+        }],
+    ),
     (&DEVICE, &[board("stm32f446-nucleo", &["stm32f446-nucleo"])]),
     (&SMALL_DEVICE, &[board("rp2040-pico", &["rp2040-pico"])]),
     (

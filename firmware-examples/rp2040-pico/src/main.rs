@@ -29,5 +29,5 @@ async fn main(_spawner: Spawner) {
         &mut receive,
         uart::Config::default(), // 115,200 baud.
     );
-    firmware_climate::run(bus, port, RoscRng.next_u64()).await
+    firmware_climate::run(bus, port, RoscRng.next_u64(), ()).await
 }

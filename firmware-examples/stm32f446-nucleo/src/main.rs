@@ -44,5 +44,5 @@ async fn main(_spawner: Spawner) {
     let Ok(port) = port else { panic!("115,200 baud are no speed of this port") };
     // It has no source of random numbers: its serial number, and a clock that nothing has set.
     let serial = uid::uid().iter().fold(0, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte));
-    firmware_climate::run(bus, port, serial).await
+    firmware_climate::run(bus, port, serial, ()).await
 }

@@ -1,14 +1,18 @@
 //! The climate sensor on a Nordic nRF52840 DK: the BME280 at P0.26 (SDA) and P0.27 (SCL), the line by the debugger's USB.
+//! It takes signed upgrades; `nrf52840-dk-boot` has to be at the beginning of the flash.
 #![no_std]
 #![no_main]
 
-use cortex_m as _; // Its critical section.
+use cortex_m::peripheral::SCB;
 use embassy_executor::Spawner;
 use embassy_nrf::buffered_uarte::{self, BufferedUarte};
+use embassy_nrf::nvmc::Nvmc;
 use embassy_nrf::peripherals::{RNG, TWISPI0, UARTE0};
 use embassy_nrf::rng::{self, Rng};
 use embassy_nrf::twim::{self, Twim};
 use embassy_nrf::{bind_interrupts, uarte};
+use firmware_climate::Upgrading;
+use nrf52840_board::{LAYOUT, identity, trust, watchdog};
 
 bind_interrupts!(struct Interrupts {
     RNG => rng::InterruptHandler<RNG>;
@@ -30,7 +34,8 @@ async fn main(_spawner: Spawner) {
         twim::Config::default(),
         &mut written,
     );
-    let (mut receive, mut send) = ([0; 512], [0; 512]);
+    // While a page is erased, for 85 ms, nobody takes anything out: half of it is filled meanwhile.
+    let (mut receive, mut send) = ([0; 4096], [0; 512]);
     let port = BufferedUarte::new(
         board.UARTE0,
         board.TIMER0,
@@ -44,5 +49,11 @@ async fn main(_spawner: Spawner) {
         &mut receive,
         &mut send,
     );
-    firmware_climate::run(bus, port, u64::from_le_bytes(seed)).await
+    let (Some(trust), Some(mut watchdog)) = (trust(), watchdog(board.WDT)) else {
+        SCB::sys_reset()
+    };
+    let config = firmware_climate::config(LAYOUT, trust, identity());
+    let nor = Nvmc::new(board.NVMC);
+    let upgrading = Upgrading::start(&config, nor, || watchdog.pet());
+    firmware_climate::run(bus, port, u64::from_le_bytes(seed), upgrading).await
 }
