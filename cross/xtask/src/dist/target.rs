@@ -124,7 +124,7 @@ mod tests {
         let all = Machine::all().unwrap();
         assert!(all.len() >= 6);
         for machine in &all {
-            assert!(machine.max_bytes <= 8 << 20, "{} may grow too large", machine.name);
+            assert!(machine.max_bytes <= 8_000_000, "{} may grow too large", machine.name);
             assert!(machine.emulator.starts_with("qemu-"), "{}", machine.name);
             let sources_of_a_static_one = machine.std == DebianStd::Source && !machine.is_static();
             assert!(!sources_of_a_static_one, "{}: only musl is set up so", machine.name);
