@@ -48,7 +48,7 @@ impl Gateway {
 
     /// Puts it behind the others that wait, or says why not.
     fn take_in(&mut self, now: Now, request: Request) -> Option<Answer> {
-        let gone = self.stopping || self.versions.is_empty_slot(request.function);
+        let gone = self.stopping || !self.functions.contains(request.function);
         let Some(run) = self.functions.get_mut(request.function).filter(|_| !gone) else {
             return Some(Answer::later("the function is not there now"));
         };

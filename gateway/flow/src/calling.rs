@@ -29,7 +29,7 @@ impl Gateway {
     /// when there is nothing to do.
     pub(crate) fn step_function(&mut self, now: Now, index: usize) -> bool {
         // What another version has replaced must not move the cursor that is no longer its own.
-        if self.versions.is_empty_slot(index) || self.functions[index].canary_of.is_some() {
+        if !self.functions.contains(index) || self.functions[index].canary_of.is_some() {
             return false;
         }
         let run = &mut self.functions[index];

@@ -315,9 +315,9 @@ impl Gateway {
         mut run: FunctionRun,
         terms: CanaryTerms,
     ) -> usize {
-        let (slot, name) = (self.functions.len(), run.plan.name.clone());
+        let name = run.plan.name.clone();
         run.canary_of = Some(main);
-        self.functions.push(run);
+        let slot = self.functions.push(run);
         let before = Seen::of(&self.functions[main].tally);
         let beside = Beside { slot, share: terms.share, running: 0 };
         self.functions[main].canary = Some(beside);

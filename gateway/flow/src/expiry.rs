@@ -237,10 +237,12 @@ impl Gateway {
     /// The same for all functions, whether one is called or not. One that is not loaded keeps
     /// what it has.
     pub(crate) fn expire_all(&mut self, now: Now) {
-        for index in 0..self.functions.len() {
+        let mut next = 0;
+        while let Some(index) = self.functions.from(next) {
             let run = &self.functions[index];
             let keeps = run.parked || run.canary_of.is_some();
             while !keeps && self.expire(now, index) == Expired::Some {}
+            next = index + 1;
         }
     }
 }

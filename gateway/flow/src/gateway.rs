@@ -43,6 +43,7 @@ use crate::plan::Plan;
 use crate::refusal::Refusals;
 use crate::release::{Release, Spooled};
 use crate::request::{Answer, Open, RequestId};
+use crate::roster::Roster;
 use crate::route::Routes;
 use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
@@ -264,7 +265,7 @@ pub struct Gateway {
     pub(crate) broker: Broker,
     pub(crate) log: Log,
     pub(crate) routes: Routes,
-    pub(crate) functions: Vec<FunctionRun>,
+    pub(crate) functions: Roster<FunctionRun>,
     pub(crate) notes: Notes,
     pub(crate) letters: Letters,
     /// Calls begun so far.
@@ -273,7 +274,7 @@ pub struct Gateway {
     pub(crate) firmware: Firmware,
     /// Requests without an answer.
     pub(crate) open: Open,
-    pub(crate) uplinks: Vec<UplinkRun>,
+    pub(crate) uplinks: Roster<UplinkRun>,
     pub(crate) losses: Losses,
     pub(crate) sessions: Sessions,
     pub(crate) imports: Imports,
@@ -385,7 +386,7 @@ impl Gateway {
             .map(|function| {
                 FunctionRun::define(&mut log, &routes, notes, function, now.instant, plan.seed)
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Roster<_>, _>>()?;
         let uplinks = plan
             .uplinks
             .iter()
@@ -393,7 +394,7 @@ impl Gateway {
             .map(|(index, uplink)| {
                 UplinkRun::define(&mut log, &routes, now, uplink, plan.seed ^ index as u64)
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Roster<_>, _>>()?;
         let losses = Losses::define(&mut log, &routes)?;
         let imports = Imports::define(&mut log)?;
         let files = Files::define(&mut log)?;
@@ -577,7 +578,7 @@ impl Gateway {
         let served = !self.stopping;
         let functions = self.functions.iter().filter(|_| served && !self.has_enough_undelivered());
         let functions = functions.filter_map(FunctionRun::poll_timeout);
-        let uplinks = self.uplinks.iter().filter(|run| served && !run.ended);
+        let uplinks = self.uplinks.iter().filter(|_| served);
         let uplinks = uplinks.filter_map(UplinkRun::poll_timeout);
         let trials = self.versions.poll_timeout().filter(|_| served);
         let requests = self.open.poll_timeout();
@@ -668,11 +669,15 @@ impl Gateway {
             moved |= self.sweep(now);
             moved |= self.count_spool(now);
             moved |= self.step_firmware(now);
-            for index in 0..self.functions.len() {
+            let mut next = 0;
+            while let Some(index) = self.functions.from(next) {
                 moved |= self.step_function(now, index);
+                next = index + 1;
             }
-            for index in 0..self.uplinks.len() {
+            next = 0;
+            while let Some(index) = self.uplinks.from(next) {
                 moved |= self.step_uplink(now, index);
+                next = index + 1;
             }
         }
         moved | self.take_broker_events(now)
@@ -732,10 +737,10 @@ impl Gateway {
     }
 
     pub(crate) fn wake_readers(&mut self) {
-        for function in &mut self.functions {
+        for function in self.functions.iter_mut() {
             function.wake_to_read();
         }
-        for uplink in &mut self.uplinks {
+        for uplink in self.uplinks.iter_mut() {
             uplink.wake();
         }
     }
@@ -751,7 +756,7 @@ pub(crate) fn drop_unplanned_readers<'a>(
     log: &mut Log,
     functions: impl Iterator<Item = &'a FunctionRun>,
     versions: &Versions,
-    uplinks: &[UplinkRun],
+    uplinks: &Roster<UplinkRun>,
     sessions: ReaderId,
 ) {
     let read = functions.flat_map(|run| run.intakes.iter().map(|intake| intake.reader));

@@ -170,11 +170,6 @@ impl LateStreams {
         self.written_at = log.end();
     }
 
-    /// No session begins any more.
-    pub(crate) fn end(&mut self) {
-        self.waiting = None;
-    }
-
     /// The session begins once this is durable.
     pub(crate) fn wait(&mut self, position: Position, event: UplinkEvent) {
         self.waiting = Some((position, event));
@@ -205,7 +200,7 @@ impl Gateway {
         index: usize,
         event: UplinkEvent,
     ) -> Option<UplinkEvent> {
-        let run = self.uplinks.get_mut(index).filter(|run| !run.ended)?;
+        let run = self.uplinks.get_mut(index)?;
         // Whatever comes now, it ends the wait of an earlier session.
         run.late.waiting = None;
         if !matches!(event, UplinkEvent::Connected { .. }) {
@@ -258,7 +253,9 @@ impl Gateway {
     /// Begins the sessions whose late ranges are durable, and grants what is durable.
     pub(crate) fn release_sessions(&mut self, now: Now) {
         let durable = self.log.durable();
-        for index in 0..self.uplinks.len() {
+        let mut next = 0;
+        while let Some(index) = self.uplinks.from(next) {
+            next = index + 1;
             for lane in &mut self.uplinks[index].lanes {
                 if let Some((_, end)) = lane.grant.asked.take_if(|(at, _)| *at <= durable) {
                     lane.grant.durable = end;

@@ -45,6 +45,7 @@ mod reload;
 mod report;
 mod request;
 mod retry;
+mod roster;
 mod route;
 mod schedules;
 mod seal;

@@ -17,7 +17,6 @@
 use std::collections::BTreeSet;
 
 use tidegate_stream::ReaderId;
-use tidegate_uplink::{Uplink, UplinkOptions};
 
 use crate::clock::Now;
 use crate::function::FunctionRun;
@@ -28,8 +27,7 @@ use crate::sessions::with_table_room;
 use crate::uplink::UplinkRun;
 use crate::versions::MAX_SLOTS;
 
-/// Uplinks since the start, replaced ones included: some 2 KiB each. With as many, the gateway has
-/// to be started again.
+/// Most uplinks: some 2 KiB each.
 pub const MAX_UPLINK_SLOTS: usize = 1024;
 
 /// A plan that takes the place of another.
@@ -96,8 +94,8 @@ pub enum ReloadError {
         /// What would become of it.
         why: &'static str,
     },
-    /// Too many since the start.
-    #[error("the gateway has had {max} {what} since its start; restart it")]
+    /// Too many at once.
+    #[error("the configuration has more than {max} {what}; take some out")]
     Slots {
         /// Functions or uplinks.
         what: &'static str,
@@ -195,7 +193,7 @@ impl Gateway {
                 difference.functions.push(place);
             }
         }
-        let present = || self.uplinks.iter().enumerate().filter(|(_, run)| !run.ended);
+        let present = || self.uplinks.entries();
         for (slot, run) in present() {
             let same = |plan: &UplinkPlan| *plan == run.plan && !reload.is_rerouted(plan);
             if !reload.after.uplinks.iter().any(same) {
@@ -262,21 +260,19 @@ impl Gateway {
             self.dismiss_requests(*slot);
             self.empty_slot(*slot);
         }
-        difference.closed.iter().for_each(|slot| self.uplinks[*slot].end());
+        difference.closed.iter().for_each(|slot| self.uplinks.remove(*slot));
         self.routes = routes;
         self.versions.configure(&after.functions);
         self.log.set_table_room(with_table_room(after).max_table_bytes);
         self.broker.set_quotas(&after.broker);
         let mut begun = (Vec::new(), Vec::new());
         for (place, run) in ready.functions {
-            begun.0.push(Begun { place, index: self.functions.len() });
-            self.functions.push(run);
+            begun.0.push(Begun { place, index: self.functions.push(run) });
         }
         for (place, mut run) in ready.uplinks {
             // What an uplink of its name has asked for is part of what it builds on.
             run.late.await_all(&self.log);
-            begun.1.push(Begun { place, index: self.uplinks.len() });
-            self.uplinks.push(run);
+            begun.1.push(Begun { place, index: self.uplinks.push(run) });
         }
         self.forget_unplanned(now);
         self.wake_readers();
@@ -287,9 +283,7 @@ impl Gateway {
     /// Drops cursors, notes and schedules of what there is no more.
     fn forget_unplanned(&mut self, now: Now) {
         let Gateway { log, functions, versions, uplinks, sessions, notes, .. } = self;
-        let slots = functions.iter().enumerate();
-        let present = slots.filter(|(slot, _)| !versions.is_empty_slot(*slot));
-        let present: Vec<&FunctionRun> = present.map(|(_, run)| run).collect();
+        let present: Vec<&FunctionRun> = functions.iter().collect();
         drop_unplanned_readers(log, present.iter().copied(), versions, uplinks, sessions.reader);
         notes.forget(log, now.instant, |log, note| {
             versions.has_function(log, note.function)
@@ -335,16 +329,5 @@ fn what_becomes(reload: &Reload<'_>, stream: &str) -> Option<&'static str> {
         None => Some("would go"),
         Some(_) if reload.is_keyed_anew(stream) => Some("would have another key"),
         Some(_) => None,
-    }
-}
-
-impl UplinkRun {
-    /// Its streams are another's, or nobody's: nothing of it counts any more.
-    fn end(&mut self) {
-        self.ended = true;
-        self.core = Uplink::new(UplinkOptions::default(), Vec::new(), 0);
-        self.lanes = Vec::new();
-        self.seals.end();
-        self.late.end();
     }
 }

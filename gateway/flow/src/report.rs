@@ -121,13 +121,12 @@ impl Gateway {
 
     /// The functions that there are, with their indices.
     pub(crate) fn present(&self) -> impl Iterator<Item = (usize, &FunctionRun)> {
-        let slots = self.functions.iter().enumerate();
-        slots.filter(|(slot, run)| run.canary_of.is_none() && !self.versions.is_empty_slot(*slot))
+        self.functions.entries().filter(|(_, run)| run.canary_of.is_none())
     }
 
     /// The uplinks that there are.
     fn present_uplinks(&self) -> impl Iterator<Item = &UplinkRun> {
-        self.uplinks.iter().filter(|run| !run.ended)
+        self.uplinks.iter()
     }
 
     fn latencies(&self) -> Vec<LatencyStatus> {

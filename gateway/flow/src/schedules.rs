@@ -413,7 +413,9 @@ impl Gateway {
     /// Notes when schedules that are new have begun, so that what is missed from then on is
     /// known, and forgets those that are gone.
     pub(crate) fn note_schedules(&mut self, now: Now) {
-        for index in 0..self.functions.len() {
+        let mut next = 0;
+        while let Some(index) = self.functions.from(next) {
+            next = index + 1;
             // A canary has none of its own: those of the version that runs are given.
             if self.functions[index].parked || self.functions[index].canary_of.is_some() {
                 continue;

@@ -30,11 +30,6 @@ impl Seals {
         Ok(Seals { table, waiting: VecDeque::new() })
     }
 
-    /// Nobody waits for boundaries any more.
-    pub(crate) fn end(&mut self) {
-        self.waiting = VecDeque::new();
-    }
-
     /// The boundaries of this stream that an earlier life of the gateway persisted.
     pub(crate) fn known(&self, log: &Log, stream: &str) -> Vec<SeqRange> {
         let entries = self.table.map(|table| log.table_entries(table));
@@ -75,7 +70,7 @@ impl Gateway {
     /// Tells the uplinks which boundaries are durable.
     pub(crate) fn release_seals(&mut self) {
         let durable = self.log.durable();
-        for run in &mut self.uplinks {
+        for run in self.uplinks.iter_mut() {
             let waiting = &mut run.seals.waiting;
             while waiting.front().is_some_and(|(position, _, _)| *position <= durable) {
                 if let Some((_, lane, token)) = waiting.pop_front() {

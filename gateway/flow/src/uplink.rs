@@ -41,8 +41,6 @@ pub(crate) struct UplinkRun {
     pub(crate) round_trip: Latency,
     /// What the operator was told last.
     up: Option<bool>,
-    /// Another plan has taken it out, or made it anew in another place.
-    pub(crate) ended: bool,
 }
 
 /// One stream of an uplink, or a part of it.
@@ -103,7 +101,6 @@ impl UplinkRun {
             latency: Latency::default(),
             round_trip: Latency::default(),
             up: None,
-            ended: false,
         })
     }
 
@@ -293,9 +290,6 @@ impl Gateway {
 
     /// Sends what the window allows and carries out what the uplink core decides.
     pub(crate) fn step_uplink(&mut self, now: Now, index: usize) -> bool {
-        if self.uplinks[index].ended {
-            return false;
-        }
         let mut moved = false;
         while let Some(action) = self.uplinks[index].core.poll_action(now.instant) {
             moved = true;

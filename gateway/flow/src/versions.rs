@@ -8,8 +8,8 @@
 //! - A version keeps the cursor and the state of its name. A call of the version before that is
 //!   still under way when it is replaced counts for nothing; its records are handled by the new
 //!   one.
-//! - The index of a function never means another one: each version has a slot of its own, and
-//!   what is gone leaves an empty one.
+//! - The index of a function never means another one: each version has one of its own
+//!   (`roster.rs`).
 //!
 //! Not here: packages, their signatures and where they are kept; which version may be installed.
 
@@ -40,8 +40,7 @@ const VERSION: u32 = 1;
 const CLIENT: &str = "tidegate";
 /// The topic of an event is this and the name of the function.
 const TOPIC: &str = "tidegate/functions/";
-/// Slots, those of the configuration and empty ones included: about 1 KiB each. With as many
-/// pushes since the start, the gateway has to be started again.
+/// Most functions, those of the configuration and canaries included: about 1 KiB each, without what they keep.
 pub(crate) const MAX_SLOTS: usize = 1024;
 /// Wait before a change that the log did not take is tried again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
@@ -114,8 +113,8 @@ pub enum VersionError {
     /// Nothing was pushed under this name.
     #[error("no function \"{0}\" was pushed")]
     Unknown(String),
-    /// Too many since the start.
-    #[error("the gateway has had {MAX_SLOTS} functions since its start; restart it")]
+    /// Too many at once.
+    #[error("the gateway has {MAX_SLOTS} functions; remove one with `tidegate fn rm` first")]
     Slots,
     /// In words.
     #[error("{0}")]
@@ -132,8 +131,6 @@ pub(crate) struct Versions {
     configured: BTreeSet<String>,
     /// What runs, by name.
     running: BTreeMap<String, Running>,
-    /// Indices that are of no function any more.
-    empty: BTreeSet<usize>,
 }
 
 struct Running {
@@ -174,7 +171,6 @@ impl Versions {
             seed: plan.seed,
             configured: plan.functions.iter().map(|plan| plan.name.clone()).collect(),
             running: BTreeMap::new(),
-            empty: BTreeSet::new(),
         })
     }
 
@@ -192,11 +188,6 @@ impl Versions {
     /// Whether a function of this name was pushed.
     pub(crate) fn has_function(&self, log: &Log, name: &str) -> bool {
         log.table_entries(self.table).contains_key(name.as_bytes())
-    }
-
-    /// Whether this index is of no function any more.
-    pub(crate) fn is_empty_slot(&self, slot: usize) -> bool {
-        self.empty.contains(&slot)
     }
 
     /// Whether what runs in this slot may be taken back.
@@ -370,7 +361,7 @@ impl Gateway {
 
     /// The shell could not make this index ready.
     pub fn not_started(&mut self, now: Now, function: usize, why: String) {
-        if self.versions.is_empty_slot(function) {
+        if !self.functions.contains(function) {
             return;
         }
         if let Some(main) = self.functions.get(function).and_then(|run| run.canary_of) {
@@ -502,12 +493,11 @@ impl Gateway {
     /// Gives a version a slot. What it does not read any more is not kept for it; on trial the
     /// cursors of the version before stay, which may be wanted again.
     fn run_version(&mut self, name: String, run: FunctionRun, trial: Option<Trial>) -> usize {
-        let slot = self.functions.len();
         if trial.is_none() {
             let kept = readers(&run);
             self.drop_readers_of(&name, &kept);
         }
-        self.functions.push(run);
+        let slot = self.functions.push(run);
         self.versions.running.insert(name, Running { slot, trial, canary: None });
         slot
     }
@@ -527,11 +517,9 @@ impl Gateway {
         }
         self.park_function(slot, "another version runs".to_owned());
         self.dismiss_requests(slot);
+        let plan = self.functions.get(slot).map(|run| run.plan.clone());
         self.empty_slot(slot);
-        match trial {
-            Some(trial) => trial.previous,
-            None => self.functions.get(slot).map(|run| run.plan.clone()),
-        }
+        trial.map_or(plan, |trial| trial.previous)
     }
 
     /// Nothing runs there any more; the end of a call that is still under way is nobody's.
@@ -541,7 +529,7 @@ impl Gateway {
             // What it had read ahead, which may be megabytes.
             run.queue = Queue::default();
         }
-        self.versions.empty.insert(slot);
+        self.functions.remove(slot);
         self.emit(Output::Function(FunctionOrder::Stop { function: slot }));
     }
 

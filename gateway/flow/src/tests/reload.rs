@@ -110,6 +110,26 @@ fn a_function_that_changes_goes_on_at_its_cursor_with_its_state() {
 }
 
 #[test]
+fn a_gateway_takes_any_number_of_configurations() {
+    let plan = plan();
+    let mut bench = Bench::new(plan.clone(), echo());
+    bench.upstream = true;
+    let conn = bench.connect(1, "s1");
+    publish(&mut bench, conn, 1..4, "sensors/a");
+    let (function, uplink) = (&*plan.functions[0].name, &*plan.uplinks[0].name);
+    for round in 1..=1_100 {
+        let done = reload_anew(&mut bench, &plan, &plan, &[function], &[uplink]).unwrap();
+        let begun = vec![Begun { place: 0, index: round }];
+        let ended = vec![round - 1];
+        assert_eq!(done, Reloaded { functions: begun.clone(), uplinks: begun, ended });
+    }
+    bench.pass(SETTLE);
+    publish(&mut bench, conn, 4..7, "sensors/a");
+    assert_eq!(payloads(&mut bench, "alerts"), numbers(1..7));
+    assert_eq!(sent(&bench, "telemetry").last().map(String::as_str), Some("r6"));
+}
+
+#[test]
 fn a_function_whose_module_changes_is_begun_anew_with_the_same_plan() {
     let before = plan();
     let mut bench = Bench::new(before.clone(), echo());

@@ -1,6 +1,7 @@
 //! Puts the daemon together: store, gateway, threads, listeners.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -292,8 +293,8 @@ fn start_functions(
     log: &GuestLog,
     core: &Core,
     events: &UnboundedSender<Event>,
-) -> anyhow::Result<Vec<Option<FunctionThreads>>> {
-    let mut threads = Vec::with_capacity(settings.functions.len());
+) -> anyhow::Result<BTreeMap<usize, FunctionThreads>> {
+    let mut threads = BTreeMap::new();
     for (index, function) in settings.functions.iter().enumerate() {
         match load(function) {
             Ok(module) => {
@@ -302,13 +303,12 @@ fn start_functions(
                 let loaded = Loaded { name, module, config, log: log.clone(), granted };
                 let started = FunctionThreads::start(loaded, function.workers, events)
                     .with_context(|| format!("cannot start a thread for {}", function.name))?;
-                threads.push(Some(started));
+                threads.insert(index, started);
             }
             Err(error) => {
                 let why = format!("{error:#}");
                 tracing::error!(function = function.name, why, "not loaded; its records wait");
                 core.gateway.borrow_mut().park_function(index, why);
-                threads.push(None);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The loop of the core thread: take what arrived, let the gateway decide, carry it out.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(crate) struct Pump {
     pub(crate) requests: Receiver<CoreRequest>,
     pub(crate) disks: Disks,
     /// By index in the plan; `None` for a function that could not be loaded.
-    pub(crate) functions: Vec<Option<FunctionThreads>>,
+    pub(crate) functions: BTreeMap<usize, FunctionThreads>,
     pub(crate) versions: Versions,
     pub(crate) blocks: BlockReader,
     pub(crate) log: GuestLog,
@@ -235,11 +236,8 @@ impl Pump {
 
     fn call(&mut self, call: Call) {
         let id = call.id;
-        let submitted = match self.functions.get(id.function) {
-            Some(Some(threads)) => threads.submit(call),
-            Some(None) | None => false,
-        };
-        if !submitted {
+        let threads = self.functions.get(&id.function);
+        if !threads.is_some_and(|threads| threads.submit(call)) {
             let why = "its thread died; restart the daemon".to_owned();
             let result = CallResult {
                 verdict: CallVerdict::Failed(why.clone()),

@@ -9,7 +9,6 @@ use super::clock;
 use super::functions::{FunctionThreads, Loaded};
 use super::pump::Pump;
 use super::uplinks::Sink;
-use super::versions::put;
 use crate::config::Settings;
 use crate::reload::Reloading;
 use crate::secrets::Granted;
@@ -34,7 +33,7 @@ impl Pump {
         for begun in reloaded.functions {
             let name = &after.functions[begun.place].name;
             match threads.remove(name) {
-                Some(thread) => put(&mut self.functions, begun.index, thread),
+                Some(thread) => drop(self.functions.insert(begun.index, thread)),
                 None => self.not_started(begun.index, format!("no module for {name}")),
             }
         }

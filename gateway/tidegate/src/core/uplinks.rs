@@ -1,6 +1,6 @@
 //! The thread of the uplink drivers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::thread;
 
@@ -40,7 +40,7 @@ pub(crate) struct Sink {
 /// The drivers by the index of their uplink, and the thread that they run on: there when there is
 /// one, or was.
 pub(crate) struct Drivers {
-    all: Vec<Option<Driver>>,
+    all: BTreeMap<usize, Driver>,
     news: UnboundedSender<(usize, UplinkEvent)>,
     /// To the thread. It ends when this, and the `Driver`s, are dropped.
     starts: Option<UnboundedSender<Start>>,
@@ -57,7 +57,7 @@ impl Drivers {
     /// Without a driver, and without a thread.
     pub(crate) fn new() -> (Drivers, News) {
         let (news, receiver) = unbounded_channel();
-        (Drivers { all: Vec::new(), news, starts: None }, receiver)
+        (Drivers { all: BTreeMap::new(), news, starts: None }, receiver)
     }
 
     /// Starts the driver of this index, which is new.
@@ -70,10 +70,7 @@ impl Drivers {
         starts
             .send(Start { index, sink, queue })
             .map_err(|_| io::Error::other("the thread of the uplinks is gone"))?;
-        if self.all.len() <= index {
-            self.all.resize_with(index + 1, || None);
-        }
-        self.all[index] = Some(Driver { actions, waiting: VecDeque::new() });
+        self.all.insert(index, Driver { actions, waiting: VecDeque::new() });
         Ok(())
     }
 
@@ -94,14 +91,12 @@ impl Drivers {
 
     /// Ends the driver of this index: its connection is closed.
     pub(crate) fn end(&mut self, index: usize) {
-        if let Some(driver) = self.all.get_mut(index) {
-            *driver = None;
-        }
+        self.all.remove(&index);
     }
 
     /// Takes an action for the driver of this index; one for a driver that has ended is nobody's.
     pub(crate) fn submit(&mut self, index: usize, action: Action) {
-        if let Some(Some(driver)) = self.all.get_mut(index) {
+        if let Some(driver) = self.all.get_mut(&index) {
             driver.submit(action);
         }
     }
@@ -109,7 +104,7 @@ impl Drivers {
     /// Hands over what waits, as far as there is room: at the end of each turn of the core, so that
     /// the drivers' thread wakes up once for all of it.
     pub(crate) fn drain(&mut self) {
-        self.all.iter_mut().flatten().for_each(Driver::drain);
+        self.all.values_mut().for_each(Driver::drain);
     }
 }
 

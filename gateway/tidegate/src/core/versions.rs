@@ -100,35 +100,17 @@ impl Versions {
     }
 }
 
-/// An index that is new is behind all others.
-pub(crate) fn put(
-    threads: &mut Vec<Option<FunctionThreads>>,
-    index: usize,
-    thread: FunctionThreads,
-) {
-    if threads.len() <= index {
-        threads.resize_with(index + 1, || None);
-    }
-    if let Some(slot) = threads.get_mut(index) {
-        *slot = Some(thread);
-    }
-}
-
 impl Pump {
     pub(crate) fn carry_out_order(&mut self, order: FunctionOrder) {
         match order {
             FunctionOrder::Start { function, name, package, workers } => {
                 tracing::info!(function = name, package = %package, "a version starts");
                 match self.versions.start(function, &name, package, workers) {
-                    Ok(thread) => put(&mut self.functions, function, thread),
+                    Ok(thread) => drop(self.functions.insert(function, thread)),
                     Err(why) => self.not_started(function, why),
                 }
             }
-            FunctionOrder::Stop { function } => {
-                if let Some(thread) = self.functions.get_mut(function) {
-                    *thread = None;
-                }
-            }
+            FunctionOrder::Stop { function } => drop(self.functions.remove(&function)),
         }
     }
 
