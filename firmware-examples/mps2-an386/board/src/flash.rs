@@ -1,7 +1,9 @@
 //! NOR flash. The board has none that QEMU can write: its PSRAM stands in, which QEMU keeps in a file, so
 //! that it outlives the emulator. Words can only lose ones, and take as long as those of a real flash.
 
-use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+use embedded_storage::nor_flash::{
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+};
 
 use crate::clock::Clock;
 
@@ -42,19 +44,6 @@ impl Nor {
     }
 }
 
-fn place(offset: u32, length: usize) -> Result<usize, NorFlashErrorKind> {
-    let offset = offset as usize;
-    if offset > BYTES || length > BYTES - offset {
-        return Err(NorFlashErrorKind::OutOfBounds);
-    }
-    Ok(FLASH + offset)
-}
-
-fn aligned(offset: u32, length: usize, to: usize) -> Result<(), NorFlashErrorKind> {
-    let right = (offset as usize).is_multiple_of(to) && length.is_multiple_of(to);
-    if right { Ok(()) } else { Err(NorFlashErrorKind::NotAligned) }
-}
-
 impl ErrorType for Nor {
     type Error = NorFlashErrorKind;
 }
@@ -63,7 +52,8 @@ impl ReadNorFlash for Nor {
     const READ_SIZE: usize = 1;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
-        let from = place(offset, bytes.len())?;
+        check_read(self, offset, bytes.len())?;
+        let from = FLASH + offset as usize;
         for (n, byte) in bytes.iter_mut().enumerate() {
             // SAFETY: within the flash, to which no reference exists.
             *byte = unsafe { ((from + n) as *const u8).read_volatile() };
@@ -81,10 +71,8 @@ impl NorFlash for Nor {
     const ERASE_SIZE: usize = UNIT;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
-        let length = (to as usize).checked_sub(from as usize);
-        let length = length.ok_or(NorFlashErrorKind::OutOfBounds)?;
-        aligned(from, length, UNIT)?;
-        let at = place(from, length)?;
+        check_erase(self, from, to)?;
+        let (at, length) = (FLASH + from as usize, (to - from) as usize);
         for word in (0..length).step_by(WORD) {
             if word.is_multiple_of(UNIT) {
                 Clock::wait(ERASE_TIME);
@@ -95,8 +83,8 @@ impl NorFlash for Nor {
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
-        aligned(offset, bytes.len(), WORD)?;
-        let at = place(offset, bytes.len())?;
+        check_write(self, offset, bytes.len())?;
+        let at = FLASH + offset as usize;
         for (n, word) in bytes.chunks_exact(WORD).enumerate() {
             if n.is_multiple_of(64) {
                 Clock::wait(WRITE_TIME);

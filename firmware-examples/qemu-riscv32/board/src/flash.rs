@@ -1,6 +1,8 @@
 //! NOR flash with commands of Intel's kind (CFI), two chips of 16 bits side by side. QEMU keeps it in a file.
 
-use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+use embedded_storage::nor_flash::{
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+};
 
 /// Where it is mapped to.
 const FLASH: usize = 0x2200_0000;
@@ -63,19 +65,6 @@ fn word(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
 }
 
-fn place(offset: u32, length: usize) -> Result<usize, NorFlashErrorKind> {
-    let offset = offset as usize;
-    if offset > BYTES || length > BYTES - offset {
-        return Err(NorFlashErrorKind::OutOfBounds);
-    }
-    Ok(FLASH + offset)
-}
-
-fn aligned(offset: u32, length: usize, to: usize) -> Result<(), NorFlashErrorKind> {
-    let right = (offset as usize).is_multiple_of(to) && length.is_multiple_of(to);
-    if right { Ok(()) } else { Err(NorFlashErrorKind::NotAligned) }
-}
-
 impl ErrorType for Nor {
     type Error = NorFlashErrorKind;
 }
@@ -84,7 +73,8 @@ impl ReadNorFlash for Nor {
     const READ_SIZE: usize = 1;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
-        let from = place(offset, bytes.len())?;
+        check_read(self, offset, bytes.len())?;
+        let from = FLASH + offset as usize;
         for (n, byte) in bytes.iter_mut().enumerate() {
             *byte = crate::read_byte(from + n);
         }
@@ -101,10 +91,8 @@ impl NorFlash for Nor {
     const ERASE_SIZE: usize = UNIT;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
-        let length = (to as usize).checked_sub(from as usize);
-        let length = length.ok_or(NorFlashErrorKind::OutOfBounds)?;
-        aligned(from, length, UNIT)?;
-        let at = place(from, length)?;
+        check_erase(self, from, to)?;
+        let (at, length) = (FLASH + from as usize, (to - from) as usize);
         let mut units = (0..length).step_by(UNIT);
         let erased = units.try_for_each(|unit| act(at + unit, ERASE, both(CONFIRM)));
         show(at);
@@ -112,8 +100,8 @@ impl NorFlash for Nor {
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
-        aligned(offset, bytes.len(), WORD)?;
-        let at = place(offset, bytes.len())?;
+        check_write(self, offset, bytes.len())?;
+        let at = FLASH + offset as usize;
         let words = || (at..).step_by(WORD).zip(bytes.chunks_exact(WORD).map(word));
         // QEMU would set ones, which no flash does.
         if words().any(|(address, wanted)| crate::read(address) & wanted != wanted) {
