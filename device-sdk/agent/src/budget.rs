@@ -16,19 +16,8 @@ impl Millis {
 impl Millis {
     /// Whole seconds.
     pub(crate) fn seconds(self) -> u64 {
-        divided(self.0, 1_000).0
+        tidegate_wire::divided(self.0, 1_000).0
     }
-}
-
-/// Quotient and rest, by digits of 16 bits, which a processor of 32 bits divides itself: the
-/// compiler's own division of 64 bits takes half a kilobyte of flash.
-pub(crate) fn divided(number: u64, by: u16) -> (u64, u32) {
-    let by = u32::from(by);
-    let digits = [48, 32, 16, 0].map(|shift| (number >> shift) as u32 & 0xffff);
-    digits.iter().fold((0, 0), |(quotient, rest), digit| {
-        let part = rest << 16 | digit;
-        (quotient << 16 | u64::from(part / by), part % by)
-    })
 }
 
 const DAY: u64 = 24 * 3_600 * 1_000;
@@ -75,20 +64,5 @@ impl Left {
 
     pub(crate) fn tried(&mut self) {
         self.left.tries = self.left.tries.saturating_sub(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::divided;
-
-    #[test]
-    fn division_by_digits_is_division() {
-        for number in [0, 1, 999, 1_000, 65_535, 65_536, 1 << 40, u64::MAX - 1, u64::MAX] {
-            for by in [1, 60, 1_000, 1_440, u16::MAX] {
-                let expected = (number / u64::from(by), (number % u64::from(by)) as u32);
-                assert_eq!(divided(number, by), expected, "{number} by {by}");
-            }
-        }
     }
 }

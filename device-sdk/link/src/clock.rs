@@ -1,4 +1,4 @@
-//! The other side's time, from four timestamps.
+//! The other side's time, from four timestamps: the link's own pings, or messages that carry them otherwise.
 
 use crate::micros::Micros;
 
@@ -27,7 +27,7 @@ struct Sample {
     offset: i64,
     /// Microseconds: sessions end long before it is full.
     round_trip: u32,
-    /// When it was taken, in units of 2^[`DRIFT_SHIFT`] microseconds: what has passed since is the drift. It begins
+    /// When it was asked for, in units of 2^[`DRIFT_SHIFT`] microseconds: what has passed since is the drift. It begins
     /// anew after two years.
     at: u32,
 }
@@ -46,15 +46,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub(crate) const fn new() -> Clock {
+    /// One that knows nothing.
+    #[must_use]
+    pub const fn new() -> Clock {
         let sample = Sample { offset: 0, round_trip: 0, at: 0 };
         let newest = Micros(0);
         Clock { samples: [sample; SAMPLES], trusted: 0, known: 0, next: 0, newest }
     }
 
     /// Takes in a pong: sent at `t1` and received at `t4` by this side's clock, received at `t2` and
-    /// answered at `t3` by the other's. Times that cannot be are passed over.
-    pub(crate) fn take(&mut self, [t1, t2, t3]: [u64; 3], t4: Micros, trusted: bool) {
+    /// answered at `t3` by the other's. Times that cannot be are passed over. A link does this itself.
+    pub fn take(&mut self, [t1, t2, t3]: [u64; 3], t4: Micros, trusted: bool) {
         let (Some(away), Some(inside)) = (t4.0.checked_sub(t1), t3.checked_sub(t2)) else { return };
         let round_trip = away.checked_sub(inside).and_then(|trip| u32::try_from(trip).ok());
         let Some(round_trip) = round_trip else { return };
@@ -68,7 +70,8 @@ impl Clock {
         let bit = 1 << self.next;
         self.trusted = if trusted { self.trusted | bit } else { self.trusted & !bit };
         if let Some(place) = self.samples.get_mut(usize::from(self.next)) {
-            *place = Sample { offset, round_trip, at: (t4.0 >> DRIFT_SHIFT) as u32 };
+            // From when on they may have run apart: from the question.
+            *place = Sample { offset, round_trip, at: (t1 >> DRIFT_SHIFT) as u32 };
         }
         self.newest = t4;
         self.known = (SAMPLES as u8).min(self.known + 1);

@@ -1,5 +1,5 @@
 //! What a device says over its MQTT client: records with a schema, as CBOR or JSON, in a queue that is
-//! bounded; commands with replies; log lines; its twin; when it sleeps. `no_std`, no allocation.
+//! bounded; commands with replies; log lines; its twin; the time; when it sleeps. `no_std`, no allocation.
 //!
 //! ```
 //! use tidegate_mqtt::{Client, Config, Qos};
@@ -37,7 +37,8 @@
 //! A device that sleeps most of the time measures into the queue, and now and then connects, flushes, leaves
 //! and sleeps: [`Duty`] says when. Its session waits for it at the gateway, commands with it.
 //!
-//! What a device should be like, and says that it is like, is its [`Twin`].
+//! What a device should be like, and says that it is like, is its [`Twin`]. What time it is, a serial link knows; over
+//! TCP, [`TimeSync`] asks.
 //!
 //! Invariants:
 //! - A record is in the queue whole or not at all, and records leave it in their order.
@@ -55,6 +56,7 @@ mod log;
 mod queue;
 mod record;
 mod reply;
+mod sync;
 mod time;
 mod twin;
 
@@ -67,5 +69,6 @@ pub use log::{Level, Log};
 pub use queue::{Overflow, Queue};
 pub use record::{Fixed, Record, Value};
 pub use reply::ReplyTo;
+pub use sync::TimeSync;
 pub use time::Time;
 pub use twin::{Change, Property, Twin};

@@ -1,6 +1,7 @@
 //! When something was, and how well that is known.
 
 use tidegate_link::{Clock, Micros, TimeQuality};
+use tidegate_wire::divided;
 
 /// A moment by the gateway's clock, if that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ impl Time {
         Time(None)
     }
 
-    /// A moment of the device's own clock, by the link's.
+    /// A moment of the device's own clock, by the link's or [`crate::TimeSync`]'s.
     #[must_use]
     pub fn of(clock: &Clock, at: Micros) -> Time {
         Time(clock.now(at))
@@ -24,7 +25,7 @@ impl Time {
     #[must_use]
     pub fn millis(&self) -> Option<u64> {
         let (micros, quality) = self.0?;
-        quality.trusted.then_some(micros / 1_000)
+        quality.trusted.then_some(divided(micros, 1_000).0)
     }
 
     /// How good it is: how far it may be off, and whether the gateway trusts its clock; `None` without a
@@ -39,7 +40,8 @@ impl Time {
     #[must_use]
     pub fn error_millis(&self) -> Option<u32> {
         let (_, quality) = self.0?;
-        let millis = quality.error.0.div_ceil(1_000).min(u32::MAX.into()) as u32;
+        let (whole, rest) = divided(quality.error.0, 1_000);
+        let millis = (whole + u64::from(rest > 0)).min(u32::MAX.into()) as u32;
         quality.trusted.then_some(millis)
     }
 

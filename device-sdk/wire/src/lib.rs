@@ -14,7 +14,8 @@
 //!
 //! Also what both sides sign and verify: deterministic CBOR ([`cbor`]) in signed envelopes
 //! ([`sign1`]); firmware releases ([`manifest`]), the keys that sign them ([`key_set`]), and what
-//! gateway and device say about them ([`message`]); what a device should be like, and is ([`twin`]).
+//! gateway and device say about them ([`message`]); what a device should be like, and is ([`twin`]); what
+//! time it is ([`time`]).
 //!
 //! Not here: the rules of the envelope that goes upstream (they live with the uplink), packets, the
 //! curve and the hash of the signatures ([`crypto`] says what they have to do).
@@ -28,6 +29,7 @@ pub mod crc32c;
 pub mod crypto;
 pub mod decimal;
 pub mod digest;
+mod division;
 pub mod ed25519;
 pub mod headers;
 pub mod key_set;
@@ -35,11 +37,13 @@ pub mod manifest;
 pub mod message;
 pub mod publisher;
 pub mod sign1;
+pub mod time;
 pub mod topics;
 pub mod twin;
 
 pub use decimal::{Decimal, DecimalError};
 pub use digest::Digest;
+pub use division::divided;
 pub use headers::{PUB_BOOT, PUB_SEQ};
 pub use publisher::{IdentityError, PublisherIdentity};
 

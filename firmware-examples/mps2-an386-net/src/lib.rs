@@ -14,15 +14,15 @@ use smoltcp::iface::SocketStorage;
 use tidegate_agent::{Agent, Budget, Config as AgentConfig, Millis, Next, Obedience};
 use tidegate_boot::Identity;
 use tidegate_mqtt::{Client, Config, Event, Message, Micros, Publish, Qos};
-use tidegate_telemetry::{Fixed, Json, Level, Log, Overflow, Queue, ReplyTo, Time, record};
+use tidegate_telemetry::{
+    Fixed, Json, Level, Log, Overflow, Queue, ReplyTo, Time, TimeSync, record,
+};
 use tidegate_wire::message::Reason;
 
 use self::connection::Connection;
-use self::topics::{FAN, FIRMWARE, LOGS, SUBSCRIPTIONS, TELEMETRY, topic};
+use self::topics::{CLASS, FAN, FIRMWARE, LOGS, SUBSCRIPTIONS, TELEMETRY, TIME, topic};
 
 const INTERVAL: Micros = Micros::from_millis(200);
-/// Images for the board's serial line are not for this device.
-const CLASS: [u8; 16] = [0x23; 16];
 
 record! {
     /// What is measured.
@@ -33,6 +33,7 @@ record! {
         value: Fixed<1>,
         fan: bool,
         firmware: &'static str,
+        time: Time,
     }
 }
 
@@ -75,6 +76,7 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
     let mut client = Client::new(config, &mut shelf, &mut input);
     let mut queue = Queue::new(&mut waiting, Overflow::DropOldest);
     let mut log = Log::new(&mut lines, Level::Info);
+    let mut sync = TimeSync::new(Micros::from_millis(600_000));
     let config = AgentConfig {
         layout: LAYOUT,
         trust,
@@ -90,8 +92,7 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
     let Ok(mut agent) = agent else { restart() };
     agent.self_test(self_test);
     let (mut said, mut length) = ([0; 512], 0);
-    let mut pump = Pump { tenths: 250, fan: false };
-    let (mut id, mut measure_at) = (0, Micros(0));
+    let (mut pump, mut id, mut measure_at) = (Pump { tenths: 250, fan: false }, 0, Micros(0));
     log.say(Level::Info, Time::unknown(), version);
     loop {
         board.watchdog.feed();
@@ -100,8 +101,8 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
         if now >= measure_at {
             measure_at = now.after(INTERVAL);
             pump.pass_time();
-            let (value, fan) = (Fixed(pump.tenths), pump.fan);
-            queue.push_record::<160, Json>(&Reading { id, value, fan, firmware: version });
+            let (value, fan, time) = (Fixed(pump.tenths), pump.fan, Time::of(sync.clock(), now));
+            queue.push_record::<160, Json>(&Reading { id, value, fan, firmware: version, time });
             id += 1;
         }
         if length == 0 && client.is_up() {
@@ -114,6 +115,7 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
         }
         queue.flush(&mut client, TELEMETRY, Qos::AtLeastOnce);
         log.flush(&mut client, LOGS);
+        let _ = sync.ask(now, &mut client, TIME); // What is not taken now stays due.
         let (mut heard, mut reply) = (false, None);
         connection.exchange(now, &mut board.ethernet, &mut client, |event| {
             heard = true;
@@ -123,6 +125,7 @@ pub fn run(version: &'static str, self_test: bool) -> ! {
                         restart()
                     }
                 }
+                Event::Message(message) if sync.take(now, &message) => {}
                 Event::Message(message) => {
                     let answer = pump.command(&message);
                     reply = ReplyTo::of(&message).map(|to| (to, answer));

@@ -20,11 +20,19 @@ pub struct Now {
     pub instant: Instant,
     /// Wall clock, milliseconds since the Unix epoch: what records are stamped with.
     pub unix_ms: i64,
+    /// Microseconds beyond them, below 1,000.
+    pub micros: u16,
     /// Whether `unix_ms` can be trusted.
     pub clock: ClockQuality,
 }
 
 impl Now {
+    /// Wall clock, microseconds since the Unix epoch.
+    #[must_use]
+    pub fn unix_us(&self) -> i64 {
+        self.unix_ms.saturating_mul(1_000).saturating_add(self.micros.into())
+    }
+
     /// The wall clock as the log takes it: what is old goes only by one that can be trusted.
     pub(crate) fn wall_clock(&self) -> WallClock {
         match self.clock {

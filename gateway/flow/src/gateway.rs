@@ -48,6 +48,7 @@ use crate::route::Routes;
 use crate::sessions::{Sessions, with_table_room};
 use crate::standstill::Standstill;
 use crate::tidings::Tidings;
+use crate::time::Time;
 use crate::uplink::UplinkRun;
 use crate::versions::{FunctionOrder, Versions};
 
@@ -272,6 +273,7 @@ pub struct Gateway {
     pub(crate) calls: u64,
     pub(crate) versions: Versions,
     pub(crate) firmware: Firmware,
+    pub(crate) time: Time,
     /// Requests without an answer.
     pub(crate) open: Open,
     pub(crate) uplinks: Roster<UplinkRun>,
@@ -420,6 +422,7 @@ impl Gateway {
         let gateway = Gateway {
             name: plan.gateway,
             started: now.instant,
+            time: Time::hear(&mut broker),
             broker,
             released: log.durable(),
             newest_record: log.end(),
@@ -669,6 +672,7 @@ impl Gateway {
             moved |= self.sweep(now);
             moved |= self.count_spool(now);
             moved |= self.step_firmware(now);
+            moved |= self.step_time(now);
             let mut next = 0;
             while let Some(index) = self.functions.from(next) {
                 moved |= self.step_function(now, index);

@@ -56,6 +56,7 @@ mod standstill;
 pub mod status;
 mod tally;
 mod tidings;
+mod time;
 mod timers;
 mod told;
 mod trace;

@@ -27,6 +27,7 @@ mod setbacks;
 mod shared;
 mod stores;
 mod tidings;
+mod time;
 mod timers;
 mod twin;
 mod versions;
@@ -99,8 +100,12 @@ impl Bench {
     }
 
     fn on(disk: CrashDisk, plan: Plan, guest: Guest) -> Bench {
-        let now =
-            Now { instant: beginning(), unix_ms: 1_780_000_000_000, clock: ClockQuality::Synced };
+        let now = Now {
+            instant: beginning(),
+            unix_ms: 1_780_000_000_000,
+            micros: 0,
+            clock: ClockQuality::Synced,
+        };
         let (gateway, _) = Gateway::open(plan, &disk, now, 7).unwrap();
         Bench {
             gateway,
@@ -325,6 +330,7 @@ impl Bench {
         let whole = Duration::from_millis(self.since_ms.as_millis() as u64);
         self.now.unix_ms += whole.as_millis() as i64;
         self.since_ms -= whole;
+        self.now.micros = self.since_ms.as_micros() as u16;
     }
 
     fn let_the_disk_go(&mut self) {

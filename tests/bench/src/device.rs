@@ -43,7 +43,7 @@ impl Program {
     }
 }
 
-const PROGRAMS: [Program; 11] = [
+const PROGRAMS: [Program; 12] = [
     Program::new("empty", "the board alone", [128, 0, 64]),
     Program::new("link", "serial link", [8_810, 2_280, 1_010]),
     Program {
@@ -51,6 +51,11 @@ const PROGRAMS: [Program; 11] = [
         memory: Some(UPDATE_MEMORY),
         ..Program::new("mqtt", "MQTT and telemetry over a stream", [8_250, 960, 870])
     },
+    Program::new(
+        "mqtt-time",
+        "MQTT, telemetry and the gateway's time over a stream",
+        [10_420, 1_144, 1_090],
+    ),
     Program::new("telemetry", "MQTT and telemetry over a serial link", [18_990, 3_864, 1_390]),
     Program::new("agent", "upgrades, no hash and curve", [27_060, 1_704, 6_290]),
     Program::new(

@@ -3,7 +3,7 @@
 
 use tidegate_agent::{Agent, Millis, Next};
 use tidegate_mqtt::{Client, Config, Event, Micros, Publish, Qos};
-use tidegate_telemetry::{Cbor, Fixed, Overflow, Queue, Time, record};
+use tidegate_telemetry::{Cbor, Fixed, Overflow, Queue, Time, TimeSync, record};
 use tidegate_wire::crypto::Crypto;
 
 use crate::board::Board;
@@ -13,6 +13,9 @@ const TELEMETRY: &str = "sensors/pump-7/telemetry";
 /// What the agent hears, and says; one topic, as what is said says what it is.
 const TO_DEVICE: &str = "tg/pump-7/ota/+";
 const FROM_DEVICE: &str = "tg/pump-7/ota/state";
+/// Where it asks for the time, and hears it.
+const ASKS: &str = "tg/pump-7/time/req";
+const HEARS: &str = "tg/pump-7/time/now";
 /// Bytes of records that wait: eight of them.
 const WAITING: usize = 320;
 const INTERVAL: Micros = Micros::from_millis(1_000);
@@ -72,11 +75,11 @@ impl<'b> Sensor<'b> {
     }
 
     /// Measures when it is time, and sends what there is.
-    fn pass_time(&mut self, now: Micros, board: &mut Board) {
+    fn pass_time(&mut self, now: Micros, board: &mut Board, time: impl FnOnce() -> Time) {
         if now >= self.measure_at {
             self.measure_at = now.after(INTERVAL);
             let value = Fixed(i32::from(board.port.read().unwrap_or_default()));
-            let reading = Reading { value, seq: self.seq, time: Time::unknown() };
+            let reading = Reading { value, seq: self.seq, time: time() };
             self.queue.push_record::<64, Cbor>(&reading);
             self.seq += 1;
         }
@@ -107,7 +110,31 @@ pub fn run(board: &mut Board, buffers: &'static mut Buffers<128>) -> ! {
                 sensor.client.connected(now);
             }
         }
-        sensor.pass_time(now, board);
+        sensor.pass_time(now, board, Time::unknown);
+    }
+}
+
+/// The same, with the gateway's time.
+pub fn run_timed(
+    board: &mut Board,
+    buffers: &'static mut Buffers<128>,
+    sync: &'static mut TimeSync,
+) -> ! {
+    let mut sensor = Sensor::new(buffers, &[HEARS]);
+    sensor.client.connected(Micros(0));
+    loop {
+        let now = Micros(board.clock.millis() * 1_000);
+        while let Some(byte) = board.port.read() {
+            let mut bytes = &[byte][..];
+            match sensor.client.handle_input(now, &mut bytes) {
+                Some(Event::Down(_)) => sensor.client.connected(now),
+                Some(Event::Message(message)) => drop(sync.take(now, &message)),
+                Some(_) | None => {}
+            }
+        }
+        // What is not taken now stays due.
+        let _ = sync.ask(now, &mut sensor.client, ASKS);
+        sensor.pass_time(now, board, || Time::of(sync.clock(), now));
     }
 }
 
@@ -150,6 +177,6 @@ pub fn run_updating<C: Crypto>(
             Ok(Next::Work | Next::Wait(_)) => {}
             Ok(Next::Restart) | Err(_) => return,
         }
-        sensor.pass_time(now, board);
+        sensor.pass_time(now, board, Time::unknown);
     }
 }

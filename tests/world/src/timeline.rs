@@ -93,6 +93,7 @@ impl<E> Timeline<E> {
         Now {
             instant: self.base + self.clock,
             unix_ms: self.wall_ms(self.clock) + self.wall_error_ms,
+            micros: (self.clock.subsec_micros() % 1_000) as u16,
             clock: self.quality,
         }
     }

@@ -3,11 +3,12 @@
 use embedded_storage::nor_flash::NorFlash;
 use tidegate_boot::{Flash, FlashFailed, Outcome, Phase, State};
 use tidegate_wire::crypto::Crypto;
+use tidegate_wire::divided;
 use tidegate_wire::manifest::Apply;
 use tidegate_wire::message::{Command, Order, Refusal};
 
 use super::{Agent, Next, Obedience, OnTrial, Task};
-use crate::budget::{Millis, divided};
+use crate::budget::Millis;
 
 const MINUTES_OF_A_DAY: u16 = 24 * 60;
 /// How often the window is looked at, milliseconds.

@@ -1,5 +1,5 @@
 //! Topics by which devices and the gateway speak to each other: about firmware, `tg/{device}/ota/...`,
-//! and about what a device should be like, `tg/{device}/twin/...`. Nobody
+//! about what a device should be like, `tg/{device}/twin/...`, and about the time, `tg/{device}/time/...`. Nobody
 //! speaks for a device but the device, whatever the rules allow, and nobody for the gateway.
 //!
 //! A device is the name that a client has logged in with, or its client identifier where it has
@@ -9,8 +9,8 @@
 use crate::topic::TopicName;
 
 /// What a device says, and about what.
-const SAYS: [(&str, &[&str]); 2] =
-    [("/ota/", &["state", "req", "report"]), ("/twin/", &["reported"])];
+const SAYS: [(&str, &[&str]); 3] =
+    [("/ota/", &["state", "req", "report"]), ("/twin/", &["reported"]), ("/time/", &["req"])];
 
 /// Whether a client of this name may publish there, as far as devices are concerned.
 pub(super) fn may_speak(topic: &str, name: &str) -> bool {
@@ -41,6 +41,11 @@ mod tests {
             ("tg/b/twin/reported", false),
             ("tg/a/twin/desired", false),
             ("tg/a/twin/reported/ota/state", false),
+            ("tg/a/time/req", true),
+            ("tg/b/time/req", false),
+            ("tg/a/time/now", false),
+            ("tg/a/time/req/x", false),
+            ("tg/b/time", true),
             ("tg/b/ota/state", false),
             ("tg/a/ota/offer", false),
             ("tg/a/ota/blk", false),

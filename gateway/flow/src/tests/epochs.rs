@@ -102,7 +102,7 @@ impl Site {
         self.clock_ms += 3_600_000;
         let unix_ms = if self.clock_set { self.clock_ms } else { 9_000 };
         let clock = if self.clock_set { ClockQuality::Synced } else { ClockQuality::Unsynced };
-        let now = Now { instant, unix_ms, clock };
+        let now = Now { instant, unix_ms, micros: 0, clock };
         let (gateway, _) = Gateway::open(site_plan(), &disk, now, self.entropy).unwrap();
         self.bench = Bench { gateway, disk, ..Bench::new(site_plan(), echo()) };
         self.bench.now = now;

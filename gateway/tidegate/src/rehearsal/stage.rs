@@ -49,7 +49,7 @@ impl Stage {
     pub(crate) fn open(mut cast: Cast, unix_ms: i64) -> anyhow::Result<Stage> {
         let parts = std::mem::take(&mut cast.parts);
         let guests = parts.into_iter().map(Guest::start).collect::<Result<Vec<_>, StartError>>()?;
-        let now = Now { instant: Instant::now(), unix_ms, clock: ClockQuality::Synced };
+        let now = Now { instant: Instant::now(), unix_ms, micros: 0, clock: ClockQuality::Synced };
         let disk = MemoryDisk::new();
         let gateway = open(&cast, &disk, now)?;
         let mut stage = Stage {

@@ -106,6 +106,15 @@ fn field(payload: &str, name: &str) -> serde_json::Value {
     reading[name].clone()
 }
 
+/// Waits for a reading that has a time, which has to be the machine's.
+fn check_time(messages: &Subscriber, gateway: &Gateway) {
+    let telemetry = "sensors/pump-7/telemetry";
+    let timed = messages.next(gateway, telemetry, |payload| field(payload, "time").is_u64());
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    let time = field(&timed, "time").as_u64().unwrap();
+    assert!(now.abs_diff(time) < 60_000, "{time} at {now}");
+}
+
 /// A command to the sensor, by a client that somebody else wrote; the reply goes to `replies/desk`.
 fn command(gateway: &Gateway, payload: &str) {
     let at = gateway.mqtt().port().to_string();
@@ -155,11 +164,7 @@ fn a_sensor_in_qemu_raises_an_alert_and_takes_the_command_that_answers_it() {
     let alert = messages.next(&gateway, "alerts/pump-7", |_| true);
     assert!(field(&alert, "value").as_f64() > Some(30.0), "{alert}");
     // The time is the gateway's, once the link has measured it.
-    let timed = messages
-        .next(&gateway, "sensors/pump-7/telemetry", |payload| field(payload, "time").is_u64());
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
-    let time = field(&timed, "time").as_u64().unwrap();
-    assert!(now.abs_diff(time) < 60_000, "{time} at {now}");
+    check_time(&messages, &gateway);
 
     command(&gateway, "on");
     assert_eq!(messages.next(&gateway, "replies/desk", |_| true), "done");

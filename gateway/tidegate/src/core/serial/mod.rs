@@ -207,7 +207,7 @@ impl<'a> Line<'a> {
     fn exchange(&mut self) {
         let now = clock::now();
         let micros = i64::try_from(self.now().0).unwrap_or(i64::MAX);
-        let ahead = now.unix_ms.saturating_mul(1_000).saturating_sub(micros);
+        let ahead = now.unix_us().saturating_sub(micros);
         let trusted = now.clock == ClockQuality::Synced;
         for (at, (link, device)) in self.links.iter_mut().zip(&mut self.devices).enumerate() {
             link.set_wall(ahead, trusted);

@@ -9,7 +9,7 @@ use tidegate_rig::scratch::Scratch;
 use super::cuts::{CUTS, Step, Tally, check_image};
 use super::device::{Device, Firmware, Wiring};
 use super::model::Model;
-use super::{CONFIG, Release, Site, Subscriber, command, field, prepare, signed, stored_ids};
+use super::{CONFIG, Release, Site, Subscriber, check_time, command, field, prepare, signed, stored_ids};
 use crate::setup::{PATIENCE, beside_others, explain, threshold, wait};
 
 /// Between two looks at the flash.
@@ -37,6 +37,8 @@ fn a_sensor_in_qemu_speaks_mqtt_over_tcp_and_loses_nothing_while_the_gateway_is_
     // Without its fan it gets hotter, until the function raises an alert.
     let alert = messages.next(&gateway, "alerts/pump-7", |_| true);
     assert!(field(&alert, "value").as_f64() > Some(30.0), "{alert}");
+    // The time is the gateway's, once the gateway has answered.
+    check_time(&messages, &gateway);
     command(&gateway, "on");
     assert_eq!(messages.next(&gateway, "replies/desk", |_| true), "done");
     let cooling = messages.next(&gateway, telemetry, |payload| payload.contains("true"));
