@@ -36,6 +36,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         ("openssl", "openssl"),
         // Between QEMU's network and the gateway.
         ("socat", "socat"),
+        // Images for the guide for firmware.
+        ("arm-none-eabi-objcopy", "binutils-arm-none-eabi"),
         // For the rules of alerts, and the format of /metrics.
         ("promtool", "prometheus"),
     ])?;
@@ -78,10 +80,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     check("the tests of the example functions", &mut function_tests(workspace, &functions, 1)?)?;
     check("the same, handed over together", &mut function_tests(workspace, &functions, 256)?)?;
     guide::follow_quick_start(workspace, &functions)?;
-    guide::follow_firmware(workspace)?;
     let templates = as_root(templates::build(workspace), "no templates of functions")?;
     // As root they must be there; for others, the tests of devices are skipped.
     let firmware = as_root(device::firmware(workspace), "no firmware of the examples")?;
+    if firmware.is_some() {
+        guide::follow_firmware(workspace)?;
+    }
     if let Some(mut crates) = as_root(device::crates(workspace), "no crates for devices")? {
         check("the crates for devices, with all features", &mut crates)?;
     }

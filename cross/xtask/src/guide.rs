@@ -2,16 +2,18 @@
 //! and docs/guides/firmware-engineer.md.
 
 use crate::progress::quietly;
+use crate::toolchain::{DEVICE, Toolchain};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The longest time that it may take; commands in it wait for what they show.
-const PATIENCE_S: &str = "300";
+const PATIENCE_S: &str = "900";
 
 /// Follows the quick start in a folder below `target`, with the functions of this folder.
 pub(crate) fn follow_quick_start(workspace: &Workspace, functions: &Path) -> Result<()> {
@@ -21,14 +23,27 @@ pub(crate) fn follow_quick_start(workspace: &Workspace, functions: &Path) -> Res
     let module = module.to_str().context("the path of the functions is not UTF-8")?;
     // What the page has its reader do by hand.
     let script = format!("cp '{module}' .\n{}", quick_start_script(&text)?);
-    run(workspace, &place, "the quick start", &script, &[])
+    begin(workspace, &place)?;
+    run(&place, "the quick start", &script, &[])
 }
 
-/// Follows the guide for firmware in a folder below `target`.
+/// Follows the guide for firmware in a folder below `target`, with a cargo that builds for devices, and on what
+/// was built for the examples.
 pub(crate) fn follow_firmware(workspace: &Workspace) -> Result<()> {
     let text = read(workspace, "firmware-engineer.md")?;
+    let toolchain = Toolchain::find(workspace, &DEVICE)?;
     let place = workspace.target().join("guides/firmware");
-    run(workspace, &place, "the guide for firmware", &firmware_script(&text)?, &[])
+    let bin = begin(workspace, &place)?;
+    let (cargo, flags) = (toolchain.program(), toolchain.flags(&DEVICE).join(" "));
+    let script = format!("#!/bin/sh\nexec '{}' \"$@\" {flags}\n", cargo.display());
+    fs::write(bin.join("cargo"), script)?;
+    fs::set_permissions(bin.join("cargo"), fs::Permissions::from_mode(0o755))?;
+    let built = workspace.target().join("device");
+    fs::create_dir_all(&built).with_context(|| format!("cannot make {}", built.display()))?;
+    symlink(built, place.join("target"))?;
+    let repository = workspace.root().display();
+    let script = format!("export TIDEGATE='{repository}'\n{}", firmware_script(&text)?);
+    run(&place, "the guide for firmware", &script, &[])
 }
 
 /// Follows the guide in a folder below `folder`. `variables` are for `make`: they say which
@@ -41,7 +56,9 @@ pub(crate) fn follow(
 ) -> Result<()> {
     let script = script(&read(workspace, "function-author.md")?, lang)?;
     let what = format!("the guide for authors of functions, in {lang}");
-    run(workspace, &folder.join(format!("guide-{lang}")), &what, &script, variables)
+    let place = folder.join(format!("guide-{lang}"));
+    begin(workspace, &place)?;
+    run(&place, &what, &script, variables)
 }
 
 fn read(workspace: &Workspace, guide: &str) -> Result<String> {
@@ -49,21 +66,20 @@ fn read(workspace: &Workspace, guide: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Runs the commands in an empty folder, with the gateway's debug build in the path.
-fn run(
-    workspace: &Workspace,
-    place: &Path,
-    what: &str,
-    script: &str,
-    variables: &[OsString],
-) -> Result<()> {
+/// Makes an empty folder, but for one with programs, the gateway's debug build among them; answers that.
+fn begin(workspace: &Workspace, place: &Path) -> Result<PathBuf> {
     if place.exists() {
         fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
     }
     let bin = place.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-    std::os::unix::fs::symlink(workspace.binary("debug", "tidegate"), bin.join("tidegate"))?;
-    let mut search = bin.into_os_string();
+    symlink(workspace.binary("debug", "tidegate"), bin.join("tidegate"))?;
+    Ok(bin)
+}
+
+/// Runs the commands in a folder, with its programs in the path.
+fn run(place: &Path, what: &str, script: &str, variables: &[OsString]) -> Result<()> {
+    let mut search = place.join("bin").into_os_string();
     search.push(":");
     search.push(std::env::var_os("PATH").unwrap_or_default());
     // The variables are the arguments of the script, which it hands to `make`.
@@ -112,6 +128,9 @@ fn quick_start_script(text: &str) -> Result<String> {
 /// The commands of the guide for firmware, for ports that are free.
 fn firmware_script(text: &str) -> Result<String> {
     let commands = commands(text);
+    for part in ["cargo build --release -p pump", "objcopy"] {
+        ensure!(commands.contains(part), "the guide has no `{part}`");
+    }
     for part in ["keygen", "keyset", "sign", "delta", "inspect", "push", "status", "cancel"] {
         let command = format!("tidegate device firmware {part} ");
         ensure!(commands.contains(&command), "the guide has no `{part}`");
@@ -161,7 +180,7 @@ mod tests {
     fn the_guide_for_firmware_has_every_command_and_is_run_as_it_stands() {
         let guide = include_str!("../../../docs/guides/firmware-engineer.md");
         let script = firmware_script(guide).unwrap();
-        assert!(script.contains("\ntidegate device firmware keygen root.key\n"));
+        assert!(script.contains("\ntidegate device firmware keygen root.key | tee root.pub\n"));
         assert!(!script.contains("127.0.0.1:1883") && !script.contains("127.0.0.1:8080"));
         assert!(firmware_script("```sh\ntidegate device firmware keygen a\n```\n").is_err());
     }
