@@ -97,6 +97,17 @@ fn mutated_messages(count: usize, seed: u64) {
 /// into something that is not whole.
 #[test]
 fn signed_nonsense_is_refused_or_taken_and_panics_nowhere() {
+    signed_nonsense(4_000, 17);
+}
+
+/// The full count: `cargo test --release -p tidegate-agent -- --ignored a_million`.
+#[test]
+#[ignore = "a million manifests take minutes; the test above takes a part of them"]
+fn a_million_mutated_manifests() {
+    signed_nonsense(1_000_000, 18);
+}
+
+fn signed_nonsense(count: usize, seed: u64) {
     let old = behaving(b"GOOD", 1, 9_000);
     let (component, _) = entry(0, How::Delta, &old, &old, Some(Side::B));
     let components = [component];
@@ -109,12 +120,12 @@ fn signed_nonsense_is_refused_or_taken_and_panics_nowhere() {
         ..release::manifest(5, &components)
     };
     let payload = release::written(&manifest);
-    let mut random = Random::new(17);
+    let mut random = Random::new(seed);
     let (mut taken, mut refused) = (0, 0);
     let mut world = blank();
     let factory = world.factory.clone();
     let trust = Trust { roots: roots(), factory: &factory };
-    for _ in 0..4_000 {
+    for _ in 0..count {
         let mut bytes = payload.clone();
         for _ in 0..1 + random.below(2) {
             random.mutate(&mut bytes);
@@ -142,10 +153,22 @@ fn signed_nonsense_is_refused_or_taken_and_panics_nowhere() {
 /// In the middle of a transfer, blocks may be written; but only to where the new image goes.
 #[test]
 fn mutated_blocks_change_nothing_but_the_place_of_the_new_image() {
+    mutated_blocks(40, 13);
+}
+
+/// The full count: `cargo test --release -p tidegate-agent -- --ignored a_million`.
+#[test]
+#[ignore = "a million blocks take minutes; the test above takes a part of them"]
+fn a_million_mutated_blocks() {
+    mutated_blocks(2_500, 14);
+}
+
+/// Four hundred messages a round.
+fn mutated_blocks(rounds: usize, seed: u64) {
     let messages = conversation();
     let offer = messages.iter().find(|message| envelope(message).is_some()).unwrap();
-    let mut random = Random::new(13);
-    for round in 0..40 {
+    let mut random = Random::new(seed);
+    for round in 0..rounds {
         let mut world = blank();
         let factory = world.factory.clone();
         let trust = Trust { roots: roots(), factory: &factory };
