@@ -7,6 +7,8 @@
 //! judge compares what was promised, what was logged, what the sinks took and what the ledger
 //! says.
 //!
+//! A [`fleet`] is another kind of world: devices of the SDK with their flash, to which a release comes.
+//!
 //! Not here: real sockets, files, threads and servers (`tests/it`, `tests/rig`), and damage to
 //! what was synced (`gateway/stream`).
 
@@ -14,6 +16,7 @@ mod caller;
 pub mod campaign;
 mod clerk;
 mod device;
+pub mod fleet;
 mod folder;
 mod function;
 mod judge;
