@@ -9,7 +9,9 @@ use tidegate_rig::scratch::Scratch;
 use super::cuts::{CUTS, Step, Tally, check_image};
 use super::device::{Device, Firmware, Wiring};
 use super::model::Model;
-use super::{CONFIG, Release, Site, Subscriber, check_time, command, field, prepare, signed, stored_ids};
+use super::{
+    CONFIG, Release, Site, Subscriber, check_time, command, field, prepare, signed, stored_ids,
+};
 use crate::setup::{PATIENCE, beside_others, explain, threshold, wait};
 
 /// Between two looks at the flash.
