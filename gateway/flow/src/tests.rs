@@ -100,12 +100,7 @@ impl Bench {
     }
 
     fn on(disk: CrashDisk, plan: Plan, guest: Guest) -> Bench {
-        let now = Now {
-            instant: beginning(),
-            unix_ms: 1_780_000_000_000,
-            micros: 0,
-            clock: ClockQuality::Synced,
-        };
+        let now = start();
         let (gateway, _) = Gateway::open(plan, &disk, now, 7).unwrap();
         Bench {
             gateway,
@@ -373,6 +368,11 @@ impl Bench {
 #[expect(clippy::disallowed_methods, reason = "simulated time has to begin somewhere")]
 fn beginning() -> Instant {
     Instant::now()
+}
+
+/// When a gateway is opened.
+fn start() -> Now {
+    Now { instant: beginning(), unix_ms: 1_780_000_000_000, micros: 0, clock: ClockQuality::Synced }
 }
 
 fn packets(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {

@@ -167,12 +167,7 @@ fn run_with_cut(
 ) -> (Vec<String>, bool) {
     let disk = before.after_kill();
     disk.crash_at(at);
-    let now = Now {
-        instant: beginning(),
-        unix_ms: 1_780_000_000_000,
-        micros: 0,
-        clock: ClockQuality::Synced,
-    };
+    let now = start();
     let opened = Gateway::open(plan.clone(), &disk, now, 7).is_ok();
     let mut cut = disk.has_crashed();
     let mut after = disk.clone();

@@ -194,12 +194,7 @@ fn more_keys_than_one_commit_takes_all_expire() {
 /// Runs with the power cut at a disk operation; then the state and its expiries must agree, and
 /// in the end nothing is left but what has no time to live.
 fn run_with_cut(plan: &Plan, before: &CrashDisk, at: u64) -> bool {
-    let now = Now {
-        instant: beginning(),
-        unix_ms: 1_780_000_000_000,
-        micros: 0,
-        clock: ClockQuality::Synced,
-    };
+    let now = start();
     let disk = before.after_kill();
     disk.crash_at(at);
     let mut after = disk.clone();

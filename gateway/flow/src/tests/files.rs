@@ -105,12 +105,7 @@ fn empty_folder(bench: &mut Bench, folder: &mut Vec<(String, u8)>) {
 fn run_with_cut(plan: &Plan, at: u64, planted: Option<PlantedBug>) -> (bool, [Vec<String>; 2]) {
     let disk = CrashDisk::new();
     disk.crash_at(at);
-    let now = Now {
-        instant: beginning(),
-        unix_ms: 1_780_000_000_000,
-        micros: 0,
-        clock: ClockQuality::Synced,
-    };
+    let now = start();
     let mut after = disk.clone();
     let mut folder = all();
     if Gateway::open(plan.clone(), &disk, now, 7).is_ok() && !disk.has_crashed() {

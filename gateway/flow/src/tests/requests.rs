@@ -323,12 +323,7 @@ fn with_several_workers_requests_and_records_are_in_calls_at_the_same_time() {
 /// Asks with the power cut at a disk operation, and asks again with the same keys: each counted
 /// once, whatever the client had heard.
 fn ask_with_cut(plan: &Plan, before: &CrashDisk, at: u64) -> bool {
-    let now = Now {
-        instant: beginning(),
-        unix_ms: 1_780_000_000_000,
-        micros: 0,
-        clock: ClockQuality::Synced,
-    };
+    let now = start();
     let disk = before.after_kill();
     disk.crash_at(at);
     let mut after = disk.clone();

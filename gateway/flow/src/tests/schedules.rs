@@ -407,8 +407,7 @@ fn a_schedule_whose_rhythm_changes_or_that_was_gone_begins_anew() {
 /// Runs with the power cut at a disk operation: each run that counted has published once, and
 /// none is left out.
 fn run_with_cut(plan: &Plan, before: &CrashDisk, at: u64) -> bool {
-    let now =
-        Now { instant: beginning(), unix_ms: BEGAN_MS, micros: 0, clock: ClockQuality::Synced };
+    let now = start();
     let disk = before.after_kill();
     disk.crash_at(at);
     let mut after = disk.clone();

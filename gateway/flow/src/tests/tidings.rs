@@ -238,12 +238,7 @@ fn an_event_that_fails_to_the_end_is_a_dead_letter() {
 fn run_with_cut(plan: &Plan, at: u64) -> bool {
     let disk = CrashDisk::new();
     disk.crash_at(at);
-    let now = Now {
-        instant: beginning(),
-        unix_ms: 1_780_000_000_000,
-        micros: 0,
-        clock: ClockQuality::Synced,
-    };
+    let now = start();
     let mut after = disk.clone();
     if Gateway::open(plan.clone(), &disk, now, 7).is_ok() && !disk.has_crashed() {
         let disk = CrashDisk::new();

@@ -255,8 +255,7 @@ fn a_paused_function_is_given_no_timer_until_it_is_resumed() {
 
 /// Runs with the power cut at a disk operation: each timer that counted has published once.
 fn run_with_cut(plan: &Plan, before: &CrashDisk, at: u64) -> bool {
-    let now =
-        Now { instant: beginning(), unix_ms: BEGAN_MS, micros: 0, clock: ClockQuality::Synced };
+    let now = start();
     let disk = before.after_kill();
     disk.crash_at(at);
     let mut after = disk.clone();

@@ -254,12 +254,7 @@ fn counting() -> Guest {
 fn run_with_cut(plan: &Plan, at: u64) -> bool {
     let disk = CrashDisk::new();
     disk.crash_at(at);
-    let now = Now {
-        instant: beginning(),
-        unix_ms: 1_780_000_000_000,
-        micros: 0,
-        clock: ClockQuality::Synced,
-    };
+    let now = start();
     let (mut after, mut acknowledged) = (disk.clone(), 0);
     if Gateway::open(plan.clone(), &disk, now, 7).is_ok() && !disk.has_crashed() {
         let disk = CrashDisk::new();
