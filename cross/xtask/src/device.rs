@@ -179,3 +179,32 @@ fn build_in(
     quietly(what, &mut cargo)?;
     Ok(built.join(target.name).join("release"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// What somebody begins with should be read in a few minutes.
+    const MOST_LINES: usize = 150;
+
+    #[test]
+    fn no_file_of_the_examples_is_longer_than_150_lines() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let mut open = vec![root.join(super::FIRMWARE)];
+        let mut files = 0;
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "rs") {
+                    let lines = fs::read_to_string(&path).unwrap().lines().count();
+                    assert!(lines <= MOST_LINES, "{} has {lines} lines", path.display());
+                    files += 1;
+                }
+            }
+        }
+        assert!(files > 20, "only {files} were found");
+    }
+}
