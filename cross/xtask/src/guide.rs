@@ -152,7 +152,7 @@ fn quick_start_script(text: &str) -> Result<String> {
 
 /// How scripts begin: they end at the first failure, and nothing that they started outlives them.
 const BEGIN: &str = "set -ex -o pipefail\n\
-    trap 'kill $(jobs -p) 2>/dev/null; tail -n 20 gateway.log || true' EXIT\n";
+    trap 'kill $(jobs -p) 2>/dev/null || true; tail -n 20 gateway.log || true' EXIT\n";
 
 /// The commands of the README, for ports that are free. What runs until it is stopped does not here, and what
 /// cargo builds was built.
