@@ -68,6 +68,10 @@ for path in usr/bin/tidegate usr/share/man/man1/tidegate-run.1.gz etc/tidegate/s
 done
 [[ $(stat -c %a:%u "$ROOT/etc/tidegate/secrets") == 700:0 ]] || fail "others may read secrets"
 [[ -L $ROOT/etc/systemd/system/multi-user.target.wants/tidegate.service ]] || fail "the service is not enabled"
+# At most 1.5 of 10, as systemd counts what a service may do to the machine.
+systemd-analyze security --offline=true --threshold=15 --root="$ROOT" tidegate.service >"$WORK/exposed" ||
+  fail "the service may do too much: $(tail -n 1 "$WORK/exposed")"
+tail -n 1 "$WORK/exposed"
 inside tidegate --version
 inside tidegate check
 

@@ -36,10 +36,11 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// Pages whose shell blocks are run, each by what its first words say.
-    const RUN: [&str; 4] = [
+    const RUN: [&str; 5] = [
         "quick-start.md",              // guide::follow_quick_start
         "guides/function-author.md",   // guide::follow
         "guides/firmware-engineer.md", // guide::follow_firmware
+        "guides/operate.md",           // guide::follow_operator
         "guides/secure-the-broker.md", // tests/it security
     ];
 
@@ -174,6 +175,30 @@ mod tests {
             }
         }
         assert_eq!(found, RUN.map(str::to_owned).into());
+    }
+
+    /// The words behind `cargo xtask` on lines of their own, wherever a document has them.
+    fn commands_of_xtask(text: &str) -> Vec<&str> {
+        let words = text.split("cargo xtask ").skip(1);
+        let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+        words.filter_map(|rest| rest.split(end).next()).filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn every_repository_command_that_a_page_names_is_one() {
+        let mut named = BTreeSet::new();
+        let mut wrong = Vec::new();
+        let files = pages(&docs()).into_iter().map(|page| docs().join(page));
+        for file in files.chain(BESIDE.map(|page| root().join(page))) {
+            let text = fs::read_to_string(&file).unwrap();
+            for name in commands_of_xtask(&text) {
+                let known = crate::cli::find(name).is_some() || name == "COMMAND";
+                wrong.extend((!known).then(|| format!("{}: {name}", file.display())));
+                named.insert(name.to_owned());
+            }
+        }
+        assert!(wrong.is_empty(), "no such command of xtask: {}", wrong.join(", "));
+        assert!(named.len() > 10, "{named:?}");
     }
 
     #[test]

@@ -309,7 +309,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Parsed<'_>> {
     Ok(Parsed::Run(command, rest))
 }
 
-fn find(name: &str) -> Option<(&'static str, Command, &'static str)> {
+pub(crate) fn find(name: &str) -> Option<(&'static str, Command, &'static str)> {
     COMMANDS.into_iter().find(|(known, _, _)| *known == name)
 }
 

@@ -9,23 +9,30 @@ use std::fs;
 use std::process::ExitCode;
 use toml::{Table, Value};
 
-/// Looks at every crate of the lock file that some machine builds, and prints what may not be there.
+/// The manifests whose lock files are looked at: of the repository, of the firmware, and of what compares its size.
+const MANIFESTS: [&str; 3] =
+    ["Cargo.toml", "firmware-examples/Cargo.toml", "tests/sizes/Cargo.toml"];
+
+/// Looks at every crate of the lock files that some machine builds, and prints what may not be there.
 pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     let file = workspace.root().join("deny.toml");
     let rules = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
     let rules = Rules::read(&rules).with_context(|| format!("{} is wrong", file.display()))?;
-    let metadata = metadata(workspace, &["--all-features"])?;
-    let mut mistakes = Vec::new();
+    let mut mistakes = BTreeSet::new();
     let mut unused: BTreeSet<&String> = rules.exceptions.keys().collect();
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let packages = list(&metadata, "packages")?;
-    for package in packages {
-        let optional = |field| package.get(field).and_then(serde_json::Value::as_str);
-        let name = text(package, "name")?;
-        unused.remove(&name);
-        mistakes.extend(rules.mistakes(&name, optional("license"), optional("source")));
-        versions.entry(name).or_default().insert(text(package, "version")?);
+    for manifest in MANIFESTS {
+        let metadata = metadata(workspace, &["--all-features", "--manifest-path", manifest])?;
+        for package in list(&metadata, "packages")? {
+            let optional = |field| package.get(field).and_then(serde_json::Value::as_str);
+            let name = text(package, "name")?;
+            unused.remove(&name);
+            mistakes.extend(rules.mistakes(&name, optional("license"), optional("source")));
+            mistakes.extend(any_version(&name, package)?);
+            versions.entry(name).or_default().insert(text(package, "version")?);
+        }
     }
+    let crates: usize = versions.values().map(BTreeSet::len).sum();
     mistakes.extend(unused.iter().map(|name| format!("{name}: its exception is not needed")));
     let several: Vec<String> = versions
         .iter()
@@ -39,7 +46,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     for mistake in &mistakes {
         println!("{mistake}");
     }
-    println!("{} crates, {} of them not as deny.toml wants it", packages.len(), mistakes.len());
+    println!("{crates} crates, {} of them not as deny.toml wants it", mistakes.len());
     Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -109,6 +116,21 @@ impl Rules {
     }
 }
 
+/// Crates of a registry that one of ours takes in any version.
+fn any_version(name: &str, package: &serde_json::Value) -> Result<Vec<String>> {
+    let mut mistakes = Vec::new();
+    if package.get("source").is_some_and(|source| !source.is_null()) {
+        return Ok(mistakes);
+    }
+    for used in list(package, "dependencies")? {
+        let here = used.get("path").is_some_and(|path| !path.is_null());
+        if text(used, "req")? == "*" && !here {
+            mistakes.push(format!("{name} takes any version of {}", text(used, "name")?));
+        }
+    }
+    Ok(mistakes)
+}
+
 fn texts(list: &[Value]) -> BTreeSet<String> {
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
@@ -167,7 +189,7 @@ fn one(words: &mut &[&str], fine: &dyn Fn(&str) -> bool) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rules, allows};
+    use super::{Rules, allows, any_version};
 
     const RULES: &str = r#"
         [licenses]
@@ -216,6 +238,18 @@ mod tests {
         let by_git = mistakes("serde", Some("MIT"), Some("git+https://example.org/serde"));
         assert!(by_git.contains("comes from git+https://example.org/serde"), "{by_git}");
         assert_eq!(mistakes("serde", None, here), "serde tells no licence");
+    }
+
+    #[test]
+    fn a_crate_of_ours_says_which_versions_it_takes() {
+        let package = |source: Option<&str>, path: Option<&str>| {
+            let used = serde_json::json!({"name": "serde", "req": "*", "path": path});
+            let package = serde_json::json!({"source": source, "dependencies": [used]});
+            any_version("ours", &package).unwrap()
+        };
+        assert_eq!(package(None, None), ["ours takes any version of serde"]);
+        assert!(package(None, Some("/here/serde")).is_empty());
+        assert!(package(Some("registry+https://registry"), None).is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The commands of guides, as they are there: docs/quick-start.md, docs/guides/function-author.md for each language,
-//! and docs/guides/firmware-engineer.md.
+//! The commands of guides, as they are there: README.md, docs/quick-start.md, docs/guides/function-author.md for each
+//! language, docs/guides/firmware-engineer.md, and docs/guides/operate.md.
 
 use crate::progress::quietly;
 use crate::toolchain::{DEVICE, Toolchain};
@@ -25,6 +25,26 @@ pub(crate) fn follow_quick_start(workspace: &Workspace, functions: &Path) -> Res
     let script = format!("cp '{module}' .\n{}", quick_start_script(&text)?);
     begin(workspace, &place)?;
     run(&place, "the quick start", &script, &[])
+}
+
+/// Follows the README in a folder below `target`, with the functions of this folder.
+pub(crate) fn follow_readme(workspace: &Workspace, functions: &Path) -> Result<()> {
+    let text = read(workspace, "../../README.md")?;
+    let place = workspace.target().join("guides/readme");
+    let module = functions.join("threshold.wasm");
+    let module = module.to_str().context("the path of the functions is not UTF-8")?;
+    let script = format!("cp '{module}' .\n{}", readme_script(&text)?);
+    begin(workspace, &place)?;
+    run(&place, "the README", &script, &[])
+}
+
+/// Follows the guide for operators in a folder below `target`, which stands for the folders of a machine.
+pub(crate) fn follow_operator(workspace: &Workspace) -> Result<()> {
+    let text = read(workspace, "operate.md")?;
+    let place = workspace.target().join("guides/operator");
+    let script = operator_script(&text, &place)?;
+    begin(workspace, &place)?;
+    run(&place, "the guide for operators", &script, &[])
 }
 
 /// Follows the guide for firmware in a folder below `target`, with a cargo that builds for devices, and on what
@@ -96,11 +116,16 @@ fn run(place: &Path, what: &str, script: &str, variables: &[OsString]) -> Result
 
 /// What a guide has for a shell.
 fn commands(text: &str) -> String {
+    blocks(text, "sh")
+}
+
+/// What a guide has in blocks of this language.
+fn blocks(text: &str, language: &str) -> String {
     let mut commands = String::new();
     let mut inside = false;
     for line in text.lines() {
         match line {
-            "```sh" => inside = true,
+            start if start.strip_prefix("```") == Some(language) => inside = true,
             "```" => inside = false,
             _ if inside => commands.extend([line, "\n"]),
             _ => {}
@@ -122,6 +147,99 @@ fn quick_start_script(text: &str) -> Result<String> {
     Ok(format!(
         "set -ex -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; tail -n 20 gateway.log || true' EXIT\n\
          {commands}"
+    ))
+}
+
+/// How scripts begin: they end at the first failure, and nothing that they started outlives them.
+const BEGIN: &str = "set -ex -o pipefail\n\
+    trap 'kill $(jobs -p) 2>/dev/null || true; tail -n 20 gateway.log || true' EXIT\n";
+
+/// The commands of the README, for ports that are free. What runs until it is stopped does not here, and what
+/// cargo builds was built.
+fn readme_script(text: &str) -> Result<String> {
+    let commands = commands(text);
+    for part in ["cargo xtask demo", "tidegate check ", "tidegate run ", "tidegate status"] {
+        ensure!(commands.contains(part), "the README has no `{part}`");
+    }
+    let config = blocks(text, "toml").replace("/var/lib/tidegate", "data");
+    ensure!(config.contains("data_dir = \"data\""), "the README has no configuration");
+    let config = format!("{config}\n[http]\nlisten = \"127.0.0.1:8080\"\n");
+    let config = config.replace("18830", &free_port()?);
+    let config = config.replace("1883", &free_port()?).replace("8080", &free_port()?);
+    Ok(format!(
+        r#"{BEGIN}cat > tidegate.toml <<'END'
+{config}END
+cargo() {{ :; }}
+tidegate() {{
+    case "$*" in
+        run*)
+            command tidegate "$@" 2> gateway.log &
+            until command tidegate status; do sleep 0.2; done ;;
+        *--follow*) timeout 2 tidegate "$@" || test $? = 124 ;;
+        *) command tidegate "$@" ;;
+    esac
+}}
+{commands}kill %1
+wait %1
+"#
+    ))
+}
+
+/// The commands of the guide for operators, with a place that stands for a machine's folders and functions that
+/// stand for sudo and systemd. The record that is in the backup is there at the end, and that behind it is not.
+fn operator_script(text: &str, place: &Path) -> Result<String> {
+    let commands = commands(text);
+    for part in ["check", "reload", "backup", "verify", "restore"] {
+        ensure!(commands.contains(&format!("tidegate {part} ")), "the guide has no `{part}`");
+    }
+    ensure!(commands.contains("systemctl start tidegate"), "the guide starts no gateway");
+    let place = place.to_str().context("the place is not UTF-8")?;
+    let there = |text: &str| {
+        let text = text.replace("/etc/tidegate", &format!("{place}/etc"));
+        let text = text.replace("/var/lib/tidegate", &format!("{place}/data"));
+        text.replace("/mnt/usb", &format!("{place}/usb"))
+    };
+    let backup = "tidegate backup ";
+    let (before, behind) = commands.split_once(backup).context("the guide has no backup")?;
+    let (taken, after) = behind.split_once('\n').context("the guide ends with the backup")?;
+    let (before, taken, after) = (there(before), there(taken), there(after));
+    let (mqtt, http) = (free_port()?, free_port()?);
+    Ok(format!(
+        r#"{BEGIN}sudo() {{ "$@"; }}
+systemctl() {{
+    case $1 in
+        start)
+            tidegate run 2>> gateway.log &
+            until tidegate stream ls; do sleep 0.2; done ;;
+        stop) kill %tidegate; wait %tidegate ;;
+    esac
+}}
+say() {{ mosquitto_pub -p {mqtt} -t sensors/a -q 1 -m "$1"; }}
+mkdir -m 700 etc data usb
+cat > etc/tidegate.toml <<'END'
+[gateway]
+id = "gw-01"
+data_dir = "{place}/data"
+
+[mqtt]
+listen = "127.0.0.1:{mqtt}"
+
+[http]
+listen = "127.0.0.1:{http}"
+
+[stream.telemetry]
+topics = ["sensors/#"]
+END
+ln -s etc/tidegate.toml tidegate.toml
+systemctl start
+say first
+{before}{backup}{taken}
+say second
+{after}tidegate stream tail telemetry | tee there
+grep first there
+test "$(wc -l < there)" = 1
+systemctl stop
+"#
     ))
 }
 
@@ -164,7 +282,8 @@ fn free_port() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{firmware_script, quick_start_script, script};
+    use super::{firmware_script, operator_script, quick_start_script, readme_script, script};
+    use std::path::Path;
 
     const GUIDE: &str = include_str!("../../../docs/guides/function-author.md");
 
@@ -190,6 +309,29 @@ mod tests {
         let script = quick_start_script(include_str!("../../../docs/quick-start.md")).unwrap();
         assert!(!script.contains("18830") && !script.contains("-p 1883"));
         assert!(quick_start_script("```sh\ntidegate run --config a\n```\n").is_err());
+    }
+
+    #[test]
+    fn the_readme_is_run_with_its_own_configuration() {
+        let script = readme_script(include_str!("../../../README.md")).unwrap();
+        assert!(
+            script.contains("\ndata_dir = \"data\"\n") && script.contains("\n[uplink.cloud]\n")
+        );
+        assert!(script.contains("\ntidegate check --config tidegate.toml "), "{script}");
+        assert!(!script.contains(":1883") && !script.contains(":18830"), "{script}");
+        assert!(readme_script("```sh\ntidegate run --config a\n```\n").is_err());
+    }
+
+    #[test]
+    fn the_guide_for_operators_touches_nothing_of_the_machine() {
+        let guide = include_str!("../../../docs/guides/operate.md");
+        let script = operator_script(guide, Path::new("/place")).unwrap();
+        assert!(script.contains("\nsudo find /place/data/ -mindepth 1 -delete\n"), "{script}");
+        let paths = script.split_whitespace().filter(|word| word.starts_with('/'));
+        for path in paths {
+            assert!(path.starts_with("/place/"), "{path}");
+        }
+        assert!(operator_script("```sh\ntidegate check a\n```\n", Path::new("/place")).is_err());
     }
 
     #[test]

@@ -38,6 +38,18 @@ systemctl reload tidegate && echo taken
 echo mistake >>$file
 systemctl reload tidegate 2>/dev/null || echo refused
 sed -i '$d' $file";
+/// What the journal has of that mistake among errors.
+const MISTAKES: &str =
+    "journalctl -u tidegate -p err -o cat --no-pager | grep -c '^/etc/tidegate/tidegate.toml:'";
+/// A backup, and the gateway's return from it, by the guide for operators.
+const RECOVERY: &str = "set -e
+tidegate backup /root/backup >/dev/null
+systemctl stop tidegate
+find /var/lib/tidegate/ -mindepth 1 -delete
+tidegate restore /root/backup --to /var/lib/tidegate | grep -o 'new records get epoch'
+systemctl start tidegate
+tidegate status --json | grep -o '\"gateway\":\"[^\"]*\"'
+systemctl is-active tidegate";
 /// What the gateway and the functions are made of.
 const SOURCES: &[&str] = &["gateway", "functions", "device-sdk", "Cargo.toml", "Cargo.lock"];
 
@@ -67,6 +79,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let ssh = Ssh { key: folder.file("key"), port: ports.ssh };
     let mut good = inspect(&ssh, &ports)?;
     good &= demo(workspace, &wanted, &ports, &ssh)?;
+    good &= recover(&ssh)?;
     let _ = ssh.ask("systemctl poweroff"); // The connection may be gone before the answer.
     machine.end()?;
     good &= applied_once(&folder.file("card.img"))?;
@@ -344,6 +357,8 @@ fn inspect(ssh: &Ssh, ports: &Ports) -> Result<bool> {
     let reloads = ssh.ask(RELOADS)?;
     good &=
         told("reload, with a mistake", &reloads.replace('\n', ", "), reloads == "taken\nrefused");
+    let mistakes = ssh.ask(MISTAKES)?;
+    good &= told("mistakes in the journal", &mistakes, mistakes != "0");
     let root = ssh.ask("findmnt -no OPTIONS /; df -m --output=size / | tail -1")?;
     good &= told("root file system, MiB", &root.replace('\n', " "), root.contains("noatime"));
     let swap = ssh.ask("cat /proc/swaps | wc -l")?;
@@ -377,6 +392,13 @@ fn demo(workspace: &Workspace, wanted: &Wanted, ports: &Ports, ssh: &Ssh) -> Res
     told("gateway, kB under load", &format!("{most} at most in {looks} looks"), true);
     told("gateway, kB at its peak", &ssh.memory("VmHWM")?.to_string(), true);
     Ok(good)
+}
+
+/// A backup comes back as the package's service, whose user exists while it runs.
+fn recover(ssh: &Ssh) -> Result<bool> {
+    let said = ssh.ask(RECOVERY)?.replace('\n', ", ");
+    let expected = format!("new records get epoch, \"gateway\":\"{GATEWAY}\", active");
+    Ok(told("backup and restore", &said, said == expected))
 }
 
 /// The first-boot file must be gone, and what was applied be kept beside it.

@@ -105,7 +105,7 @@ pub use ids::{Epoch, Position, ReaderId, SegmentId, Seq, StreamId, TableId};
 pub use ledger::{Loss, LossReason, LostTotal};
 pub use log::{AppendError, Appended, CommitError, Committed, DefineError, Log, Quota};
 pub use memory::MemoryDisk;
-pub use open_end::{SegmentEnd, is_segment, segment_end};
+pub use open_end::{SegmentEnd, is_segment, newer_format, segment_end};
 pub use options::{
     Compression, LogOptions, MAX_ATTRIBUTE_BYTES, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, MAX_READERS,
     MAX_STREAMS, MAX_TABLES, Overflow, StreamConfig,

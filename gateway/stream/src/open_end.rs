@@ -23,6 +23,15 @@ pub fn is_segment(name: &str) -> bool {
     matches!(FileName::parse(name), FileName::Segment(_))
 }
 
+/// The format of a segment that a newer version of this program wrote: nothing of it may be left out or changed.
+#[must_use]
+pub fn newer_format(bytes: &[u8]) -> Option<u16> {
+    match bytes.get(..HEADER).map(SegmentHeader::decode) {
+        Some(HeaderFound::Newer(version)) => Some(version),
+        _ => None,
+    }
+}
+
 /// Where the frames of a segment end, from the bytes of its file.
 #[must_use]
 pub fn segment_end(name: &str, bytes: &[u8]) -> SegmentEnd {

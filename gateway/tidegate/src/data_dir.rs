@@ -36,12 +36,12 @@ pub enum DataDirError {
         owner: String,
     },
     /// The system refuses.
-    #[error("cannot use the data directory: {path}: {source}")]
+    #[error("cannot use the data directory: {path}: {error}")]
     Io {
         /// What could not be made or opened.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -51,7 +51,7 @@ impl DataDir {
     /// # Errors
     /// Another daemon has it, or it cannot be made or written.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
-        let failed = |path: &Path, source| DataDirError::Io { path: path.to_owned(), source };
+        let failed = |path: &Path, error| DataDirError::Io { path: path.to_owned(), error };
         make(path).map_err(|error| failed(path, error))?;
         let lock_path = path.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
@@ -89,7 +89,7 @@ impl LookedAt {
     /// A daemon has it, or the lock file cannot be opened.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let lock_path = path.join(LOCK_FILE);
-        let failed = |source| DataDirError::Io { path: lock_path.clone(), source };
+        let failed = |error| DataDirError::Io { path: lock_path.clone(), error };
         let mut lock = match File::open(&lock_path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

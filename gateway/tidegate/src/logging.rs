@@ -1,7 +1,8 @@
 //! What the daemon writes to standard error: text for people, or JSON for machines.
 //!
-//! Under systemd (`JOURNAL_STREAM` is set) text has no time of its own and begins with the
-//! priority that `sd-daemon(3)` describes, so that the journal can filter by it.
+//! Under systemd (`JOURNAL_STREAM` is set) each line begins with the priority that `sd-daemon(3)` describes, so that
+//! the journal can filter by it and takes it away; text has no time of its own there. Further lines of a message
+//! are set in: none can be taken for a message of its own, whoever wrote the text.
 
 use std::fmt;
 use std::io;
@@ -66,7 +67,10 @@ where
     let plain = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let layer = match settings.format {
         LogFormat::Text => plain.event_format(Text { journal }).boxed(),
-        LogFormat::Json => plain.json().flatten_event(true).with_timer(Clock).boxed(),
+        LogFormat::Json => {
+            let json = plain.json().flatten_event(true).with_timer(Clock);
+            json.map_event_format(|format| Json { format, journal }).boxed()
+        }
     };
     let (filter, handle) = reload::Layer::new(filter(settings.level));
     (tracing_subscriber::registry().with(layer.with_filter(filter)), Volume(handle))
@@ -113,15 +117,62 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let level = *event.metadata().level();
-        if self.journal {
-            write!(writer, "<{}>", priority(level))?;
-        } else {
-            write!(writer, "{} {level:5} ", Utc::now())?;
+        let mut text = format!("{}: ", event.metadata().target());
+        context.field_format().format_fields(Writer::new(&mut text), event)?;
+        let start = if self.journal { marked(level) } else { format!("{} {level:5} ", Utc::now()) };
+        let further = if self.journal { marked(level) } else { String::new() };
+        for (at, line) in text.lines().enumerate() {
+            match at {
+                0 => writeln!(writer, "{start}{line}")?,
+                _ => writeln!(writer, "{further}  {line}")?,
+            }
         }
-        write!(writer, "{}: ", event.metadata().target())?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        Ok(())
     }
+}
+
+/// One object a line.
+struct Json<F> {
+    format: F,
+    journal: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Json<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.journal {
+            writer.write_str(&marked(*event.metadata().level()))?;
+        }
+        self.format.format_event(context, writer, event)
+    }
+}
+
+/// Says why the program ends: each line for itself, where the journal reads them.
+pub(crate) fn last_words(text: &str) -> String {
+    if !goes_to_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()) {
+        return text.to_owned();
+    }
+    mark_lines(text)
+}
+
+fn mark_lines(text: &str) -> String {
+    let lines: Vec<String> =
+        text.lines().map(|line| format!("{}{line}", marked(Level::ERROR))).collect();
+    lines.join("\n")
+}
+
+/// What the journal takes for the priority of a line.
+fn marked(level: Level) -> String {
+    format!("<{}>", priority(level))
 }
 
 /// The priority of `syslog(3)`.
@@ -165,6 +216,7 @@ mod tests {
             tracing::info!(target: "rumqttc", "chatter");
             tracing::info!(target: "function", function = "threshold", "started");
             tracing::warn!(target: "rumqttc", "trouble");
+            tracing::error!(target: "tidegate::reload", keys = "a\nb", "two mistakes:\none\n<0>other");
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -174,10 +226,12 @@ mod tests {
     fn text_has_a_time_a_level_and_the_source() {
         let text = written(LogFormat::Text, LogLevel::Info, false);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines.len(), 6, "{text}");
         assert!(lines[0].ends_with("Z INFO  tidegate::disk: opened \"x\" bytes=7"), "{text}");
         assert!(lines[1].ends_with("Z INFO  function: started function=\"threshold\""), "{text}");
         assert!(lines[2].ends_with("Z WARN  rumqttc: trouble"), "{text}");
+        assert!(lines[3].ends_with("Z ERROR tidegate::reload: two mistakes:"), "{text}");
+        assert_eq!(lines[4..], ["  one", "  <0>other keys=\"a\\nb\""], "{text}");
     }
 
     #[test]
@@ -199,13 +253,15 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_gets_a_priority_and_no_time() {
+    fn the_journal_gets_a_priority_on_each_line_and_no_time() {
         let text = written(LogFormat::Text, LogLevel::Debug, true);
         assert_eq!(
             text,
             "<6>tidegate::disk: opened \"x\" bytes=7\n<7>tidegate::disk: detail\n\
-             <6>function: started function=\"threshold\"\n<4>rumqttc: trouble\n"
+             <6>function: started function=\"threshold\"\n<4>rumqttc: trouble\n\
+             <3>tidegate::reload: two mistakes:\n<3>  one\n<3>  <0>other keys=\"a\\nb\"\n"
         );
+        assert_eq!(mark_lines("wrong:\n a"), "<3>wrong:\n<3> a");
     }
 
     #[test]
@@ -226,6 +282,12 @@ mod tests {
         assert_eq!(first["message"], "opened \"x\"");
         assert_eq!(first["bytes"], 7);
         assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
-        assert_eq!(text.lines().count(), 3);
+        assert_eq!(text.lines().count(), 4);
+        let journal = written(LogFormat::Json, LogLevel::Info, true);
+        let lines: Vec<&str> = journal.lines().collect();
+        assert!(lines[0].starts_with("<6>{") && lines[2].starts_with("<4>{"), "{journal}");
+        let last: serde_json::Value =
+            serde_json::from_str(lines[3].strip_prefix("<3>").unwrap()).unwrap();
+        assert_eq!(last["message"], "two mistakes:\none\n<0>other");
     }
 }

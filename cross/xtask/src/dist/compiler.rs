@@ -1,8 +1,9 @@
 //! Who compiles and links a release, and with which flags.
 //!
 //! The compiler is that of [`Toolchain::find`]: the active one, where rustup has the target or can add it,
-//! else Debian's. It is linked by cargo-zigbuild where that is installed, else by Debian's cross compiler.
-//! Debian's Rust is always linked by the latter: it brings musl's own files for it.
+//! else Debian's. What is static is linked by cargo-zigbuild where that is installed, else by Debian's cross compiler.
+//! Debian's Rust is always linked by the latter: it brings musl's own files for it; and so is what needs glibc, whose
+//! packed relocations zig refuses (`-z pack-relative-relocs`, zig 0.17).
 
 use super::target::{DebianStd, Machine};
 use crate::cli::Usage;
@@ -43,7 +44,8 @@ impl Care {
 /// Builds the gateway; the file, stripped.
 pub(crate) fn build(workspace: &Workspace, machine: &Machine, care: Care) -> Result<PathBuf> {
     let toolchain = find(workspace, machine)?;
-    let zig = matches!(toolchain, Toolchain::Own) && program(ZIGBUILD).is_some();
+    let own = matches!(toolchain, Toolchain::Own);
+    let zig = own && machine.is_static() && program(ZIGBUILD).is_some();
     let target = machine.target();
     let (mut cargo, extra) = toolchain.cargo(workspace, &target);
     // A folder of its own: the compiler may be another one, and cargo would look at everything again.

@@ -25,7 +25,10 @@ const MAINTAINER: &str = "The Tidegate authors <tidegate@users.noreply.github.co
 /// Says which commit a package was built from.
 pub(crate) const COMMIT: &str = "usr/share/tidegate/commit";
 /// Documents that come with the package, from `docs`.
-const GUIDES: [&str; 2] = ["guides/secure-the-broker.md", "guides/install.md"];
+const GUIDES: [&str; 4] =
+    ["guides/secure-the-broker.md", "guides/install.md", "guides/operate.md", "configuration.md"];
+/// What other programs read of the gateway: alerts for Prometheus, a dashboard for Grafana.
+const FOR_OTHERS: [&str; 2] = ["operations/alerts.yml", "operations/dashboard.json"];
 
 /// Packs the release that is in `folder`; the package, beside it.
 pub(crate) fn pack(
@@ -116,6 +119,10 @@ fn documents(tree: &Tree, workspace: &Workspace, manual: &Path, folder: &Path) -
     let examples = format!("{documents}/examples");
     tree.put(&format!("{examples}/serial.conf"), &read(&ours.join("serial.conf"))?)?;
     tree.put(&format!("{examples}/tidegate.toml"), &read(&manual.join("tidegate.toml"))?)?;
+    for file in FOR_OTHERS {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        tree.put(&format!("{examples}/{name}"), &read(&workspace.root().join("docs").join(file))?)?;
+    }
     for (from, to) in [
         ("completions/tidegate.bash", "usr/share/bash-completion/completions/tidegate"),
         ("completions/_tidegate", "usr/share/zsh/vendor-completions/_tidegate"),

@@ -8,11 +8,11 @@ use crate::cli::Usage;
 use crate::progress::{captured, quietly, show};
 use crate::workspace::{Workspace, program};
 use crate::{checks, debian, wasm};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 /// The targets whose binaries run the main job on each submission, and what that is called.
 pub(crate) const PROVEN: [(&str, &str); 2] = [
@@ -63,5 +63,17 @@ pub(crate) fn emulated(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     write(&script, text.as_bytes())?;
     fs::set_permissions(&script, Permissions::from_mode(0o755))
         .with_context(|| format!("cannot change the mode of {}", script.display()))?;
+    tells_errors(&script)?;
     Ok(script)
+}
+
+/// An error is told, and ends the program with 1, also where a backtrace is wanted: there are no tables for one.
+fn tells_errors(gateway: &Path) -> Result<()> {
+    let mut command = Command::new(gateway);
+    command.args(["status", "--data-dir", "/nowhere"]).env("RUST_BACKTRACE", "1");
+    let output = command.output().with_context(|| format!("cannot run {}", gateway.display()))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let told = text.contains("no gateway runs on /nowhere");
+    ensure!(output.status.code() == Some(1) && told, "{}: {output:?}", gateway.display());
+    Ok(())
 }

@@ -132,6 +132,14 @@ mod tests {
     }
 
     #[test]
+    fn users_of_cross_find_every_target() {
+        let cross: toml::Table = include_str!("../../../../Cross.toml").parse().unwrap();
+        for machine in Machine::all().unwrap() {
+            assert!(cross["target"].get(&machine.name).is_some(), "{}", machine.name);
+        }
+    }
+
+    #[test]
     fn an_unknown_target_is_answered_with_those_there_are() {
         let error = Machine::find("riscv64gc-unknown-linux-gnu").unwrap_err().to_string();
         assert!(error.contains("aarch64-unknown-linux-musl"), "{error}");

@@ -38,12 +38,12 @@ pub enum AdminError {
     #[error("{} belongs to another user; run the command as the user of the gateway", .0.display())]
     Forbidden(PathBuf),
     /// The connection failed.
-    #[error("cannot ask the gateway at {}: {source}", path.display())]
+    #[error("cannot ask the gateway at {}: {error}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The answer is none.
     #[error("the gateway at {} gave an answer that this command does not know: {text}", path.display())]
@@ -77,7 +77,7 @@ impl AdminClient {
                     AdminError::NotRunning(path.parent().unwrap_or(&path).to_owned())
                 }
                 io::ErrorKind::PermissionDenied => AdminError::Forbidden(path),
-                _ => AdminError::Io { path, source: error },
+                _ => AdminError::Io { path, error },
             }),
         }
     }
@@ -160,7 +160,7 @@ impl AdminClient {
         origin: &Origin,
         records: Vec<CarriedRecord>,
     ) -> Result<u64, AdminError> {
-        let failed = |source| AdminError::Io { path: self.path.clone(), source };
+        let failed = |error| AdminError::Io { path: self.path.clone(), error };
         let within = Some(IMPORTED_WITHIN);
         self.stream.get_ref().set_read_timeout(within).map_err(failed)?;
         let (stream, id, origin) = (stream.to_owned(), id.to_owned(), origin.clone());
@@ -255,7 +255,7 @@ impl AdminClient {
 
     /// From here on answers may take as long as changes do.
     pub(super) fn wait_for_changes(&mut self) -> Result<(), AdminError> {
-        let failed = |source| AdminError::Io { path: self.path.clone(), source };
+        let failed = |error| AdminError::Io { path: self.path.clone(), error };
         self.stream.get_ref().set_read_timeout(Some(IMPORTED_WITHIN)).map_err(failed)
     }
 
@@ -272,10 +272,10 @@ impl AdminClient {
     }
 
     pub(super) fn ask(&mut self, request: Request) -> Result<Answer, AdminError> {
-        let line = self.exchange(request).map_err(|source| {
-            let timed_out = source.kind() == io::ErrorKind::WouldBlock;
-            let source = if timed_out { io::ErrorKind::TimedOut.into() } else { source };
-            AdminError::Io { path: self.path.clone(), source }
+        let line = self.exchange(request).map_err(|error| {
+            let timed_out = error.kind() == io::ErrorKind::WouldBlock;
+            let error = if timed_out { io::ErrorKind::TimedOut.into() } else { error };
+            AdminError::Io { path: self.path.clone(), error }
         })?;
         let unknown = |text| AdminError::Unknown { path: self.path.clone(), text };
         let answer: Line<Answer> =

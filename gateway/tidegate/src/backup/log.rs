@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use ring::digest::{SHA256, digest};
-use tidegate_stream::{SegmentEnd, is_segment, segment_end};
+use tidegate_stream::{SegmentEnd, is_segment, newer_format, segment_end};
 
 use super::{Copied, create, finish, make_directory, sync_directory};
 use crate::config::STORE_DIR;
@@ -89,6 +89,11 @@ fn copy_segment(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {name}")),
     };
+    if let Some(format) = newer_format(&bytes) {
+        anyhow::bail!(
+            "{name} has format {format}, which this program does not know: back up with the newer program that wrote it"
+        );
+    }
     let mut end = bytes.len();
     if open {
         match segment_end(name, &bytes) {

@@ -1,6 +1,7 @@
 //! From a backup to a data directory that a gateway can run on.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Component, Path};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -30,7 +31,8 @@ pub(crate) struct Restored {
     pub(crate) notes: Vec<String>,
 }
 
-/// Copies a backup into a new data directory, and begins a new epoch there.
+/// Copies a backup into a new data directory, and begins a new epoch there. Everything belongs to whom the
+/// directory belongs to: root restores for the gateway's user.
 ///
 /// # Errors
 /// `from` is no complete backup, or differs from its list; `to` holds something already; or
@@ -57,8 +59,29 @@ pub(crate) fn restore(from: &Path, to: &Path) -> anyhow::Result<Restored> {
     }
     make_directory(&to.join(STORE_DIR))?;
     let restored = begin_epoch(&to.join(STORE_DIR), list.made_unix_ms)?;
+    hand_over(to)?;
     sync_directory(to)?;
     Ok(restored)
+}
+
+/// Gives what is in a directory to its owner.
+fn hand_over(to: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot give {} to its owner", to.display());
+    let owner = fs::metadata(to).with_context(failed)?;
+    let mut open = vec![to.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            let about = entry.metadata().with_context(failed)?;
+            if (about.uid(), about.gid()) != (owner.uid(), owner.gid()) {
+                lchown(entry.path(), Some(owner.uid()), Some(owner.gid())).with_context(failed)?;
+            }
+            if about.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read_list(from: &Path) -> anyhow::Result<List> {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +84,34 @@ fn a_backup_of_a_store_at_rest_comes_back_as_it_was_in_a_new_epoch() {
     let report = verify(&FileDisk::open_read_only(&to.join(STORE_DIR)).unwrap(), Instant::now());
     let report = report.unwrap();
     assert!(report.is_sound(), "{report:?}");
+}
+
+#[test]
+fn what_root_restores_belongs_to_the_gateways_user() {
+    const USER: u32 = 64_064;
+    let scratch = Scratch::new();
+    if chown(scratch.path(), Some(USER), None).is_err() {
+        eprintln!("skipped: only root can give files to others");
+        return;
+    }
+    let data = data(&scratch);
+    Store::new(&data, 1 << 30).append(b"record");
+    let backup = scratch.path().join("backup");
+    back_up(&data, None, &backup).unwrap();
+    let to = scratch.path().join("restored");
+    fs::create_dir(&to).unwrap();
+    chown(&to, Some(USER), Some(USER)).unwrap();
+    restore(&backup, &to).unwrap();
+    for path in ["packages", "packages/ab.tgpkg", STORE_DIR] {
+        let about = fs::metadata(to.join(path)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (USER, USER), "{path}");
+    }
+    let mut segments = 0;
+    for entry in fs::read_dir(to.join(STORE_DIR)).unwrap() {
+        assert_eq!(entry.unwrap().metadata().unwrap().uid(), USER);
+        segments += 1;
+    }
+    assert!(segments > 0);
 }
 
 #[test]

@@ -34,6 +34,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Mistakes;
 use crate::export::Format;
+use crate::logging;
 use locate::Place;
 
 #[derive(Debug, Parser)]
@@ -350,7 +351,7 @@ pub fn main() -> ExitCode {
 
 fn complain(text: &str) {
     // Nobody is left to be told that standard error is gone.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", logging::last_words(text));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -354,3 +354,101 @@ fn the_default_configuration_is_explained_when_there_is_none() {
         assert!(text.starts_with("no configuration: "), "{text}");
     }
 }
+
+/// The command lines of this program in a document's blocks for shells, as words; a variable is a word.
+fn command_lines(text: &str) -> Vec<Vec<String>> {
+    let (mut inside, mut joined, mut found) = (false, String::new(), Vec::new());
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside && ["```", "```sh", "```console"].contains(&line.trim_end());
+            continue;
+        }
+        joined.push_str(line.strip_suffix('\\').unwrap_or(line));
+        if inside && !line.ends_with('\\') {
+            let words = words_of(&joined);
+            found.extend(words.into_iter().filter_map(|words| {
+                let at = words.iter().position(|word| !BEFORE.contains(&word.as_str()))?;
+                (words[at] == "tidegate").then(|| words[at..].to_vec())
+            }));
+        }
+        if !line.ends_with('\\') {
+            joined.clear();
+        }
+    }
+    found
+}
+
+/// What stands before a command on its line.
+const BEFORE: [&str; 7] = ["$", "#", "sudo", "until", "if", "!", "do"];
+
+/// The simple commands of a line, without what is redirected and what is a comment.
+fn words_of(line: &str) -> Vec<Vec<String>> {
+    let (mut commands, mut word, mut quote) = (vec![Vec::new()], String::new(), None);
+    let mut redirected = false;
+    for letter in line.trim_start_matches("# ").chars().chain([' ']) {
+        match (letter, quote) {
+            (_, Some(end)) if letter == end => quote = None,
+            (_, Some(_)) => word.push(letter),
+            ('\'' | '"', None) => quote = Some(letter),
+            ('#', None) if word.is_empty() => break,
+            ('>' | '<', None) => {
+                // `2>` belongs to it.
+                word.clear();
+                redirected = true;
+            }
+            (' ' | '|' | ';' | '&', None) => {
+                let word = std::mem::take(&mut word);
+                if !word.is_empty() && !std::mem::take(&mut redirected) {
+                    commands.last_mut().unwrap().push(word);
+                }
+                if letter != ' ' {
+                    commands.push(Vec::new());
+                    redirected = false;
+                }
+            }
+            (letter, None) => word.push(letter),
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_command_line_of_the_documents_is_one_that_the_program_takes() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut open = vec![root.join("docs")];
+    let mut pages = vec![root.join("README.md"), root.join("functions/examples/README.md")];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    let (mut lines, mut wrong) = (0, Vec::new());
+    for page in pages {
+        for words in command_lines(&std::fs::read_to_string(&page).unwrap()) {
+            lines += 1;
+            if let Err(error) = Cli::try_parse_from(&words)
+                && error.use_stderr()
+            {
+                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+                wrong.push(format!("{}: {}: {first}", page.display(), words.join(" ")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(lines > 50, "{lines}");
+}
+
+#[test]
+fn command_lines_are_found_where_a_shell_finds_them() {
+    let text = "```sh\nuntil tidegate run -c \"a b\" 2> log& sleep 1  # tidegate x\n```\ntidegate y\n\
+                ```console\n$ sudo tidegate check; tidegate \\\n  status\n```\n```toml\ntidegate = 1\n```";
+    let words = |line: &str| line.split(' ').map(|word| word.replace('_', " ")).collect();
+    let expected: Vec<Vec<String>> =
+        vec![words("tidegate run -c a_b"), words("tidegate check"), words("tidegate status")];
+    assert_eq!(command_lines(text), expected);
+}

@@ -16,6 +16,7 @@ const HEADER: &str = "\
 #
 # A line that starts with # and a key shows the default: remove the # to change it. Sizes and
 # times carry their unit (\"64MiB\", \"30s\"). Relative paths count from this file's directory.
+# More than fits here, such as the kinds of uplinks, is in docs/configuration.md.
 ";
 
 /// Example names of the named sections, and the sections that start as comments.
@@ -57,7 +58,9 @@ fn write_section(section: &SectionKeys, text: &mut String) {
 }
 
 fn write_key(section: &SectionKeys, key: &Key, active: bool, text: &mut String) {
-    let meaning = format!("{} Allowed: {}.", key.about, key.kind.allowed());
+    // What the reference tells above its tables is not here.
+    let about = key.about.replace(", see above", "").replace("; the kinds are above", "");
+    let meaning = format!("{about} Allowed: {}.", key.kind.allowed());
     for line in wrapped(&meaning) {
         text.push_str("#   ");
         text.push_str(&line);

@@ -45,8 +45,8 @@ pub(crate) enum VaultError {
     Unknown(String),
     #[error("{path} {problem}")]
     Key { path: PathBuf, problem: String },
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
     #[error("{0} is damaged, or encrypted with another key; set the secret again")]
     Damaged(PathBuf),
     #[error("the system gives no randomness: {0}")]
@@ -114,7 +114,7 @@ impl Vault {
     /// See [`VaultError`].
     pub(crate) fn set(&self, name: &str, value: &SecretValue) -> Result<(), VaultError> {
         let path = self.file(name)?;
-        let failed = |path: &Path, source| VaultError::Io { path: path.to_owned(), source };
+        let failed = |path: &Path, error| VaultError::Io { path: path.to_owned(), error };
         make_directory(&self.directory).map_err(|error| failed(&self.directory, error))?;
         give_to_owner(&self.directory).map_err(|error| failed(&self.directory, error))?;
         self.make_key()?;
@@ -143,7 +143,7 @@ impl Vault {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(VaultError::Unknown(name.to_owned()))
             }
-            Err(source) => Err(VaultError::Io { path, source }),
+            Err(error) => Err(VaultError::Io { path, error }),
         }
     }
 
@@ -152,7 +152,7 @@ impl Vault {
     /// # Errors
     /// The directory cannot be read.
     pub(crate) fn list(&self) -> Result<Vec<Listed>, VaultError> {
-        let failed = |source| VaultError::Io { path: self.directory.clone(), source };
+        let failed = |error| VaultError::Io { path: self.directory.clone(), error };
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -202,7 +202,7 @@ impl Vault {
         let mut bytes = vec![0; KEY_BYTES];
         random(&mut bytes)?;
         let key = Secret::from(bytes);
-        let failed = |source| VaultError::Io { path: self.key_file.clone(), source };
+        let failed = |error| VaultError::Io { path: self.key_file.clone(), error };
         write_closed(&self.key_file, key.expose()).map_err(failed)?;
         sync(self.key_file.parent().unwrap_or(Path::new("."))).map_err(failed)
     }

@@ -100,6 +100,13 @@ fn a_store_of_a_newer_format_is_refused_in_words_and_left_byte_for_byte() {
     assert_eq!(files(&store), before);
     let report = tidegate(&["verify"], &[&gateway.data_dir()]);
     assert_eq!(report.status.code(), Some(1), "{report:?}");
+    // A backup without that segment would lack what is newest, and look whole.
+    let backup = gateway.data_dir().join("../backup");
+    let report = tidegate(&["backup", "--data-dir"], &[&gateway.data_dir(), &backup]);
+    let text = String::from_utf8_lossy(&report.stderr).into_owned();
+    assert_eq!(report.status.code(), Some(1), "{report:?}");
+    assert!(text.contains("back up with the newer program that wrote it"), "{text}");
+    assert!(!backup.join("backup.json").exists());
     assert_eq!(files(&store), before);
 }
 
