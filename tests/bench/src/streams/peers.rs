@@ -2,6 +2,8 @@
 //! the durability that it offers.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
@@ -15,10 +17,24 @@ pub(crate) struct Sled {
     trees: Vec<sled::Tree>,
 }
 
+/// How long a store that was dropped may hold its lock: a thread of sled's own lets go of it.
+const LET_GO_WITHIN: Duration = Duration::from_secs(10);
+
 impl Sled {
     /// Opens the store in `dir`; nothing is flushed but by `keep`.
     pub(crate) fn open(dir: &Path) -> Result<Sled> {
-        let db = sled::Config::new().path(dir.join("sled")).flush_every_ms(None).open()?;
+        let began = Instant::now();
+        let db = loop {
+            match sled::Config::new().path(dir.join("sled")).flush_every_ms(None).open() {
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("could not acquire lock")
+                        && began.elapsed() < LET_GO_WITHIN =>
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                opened => break opened?,
+            }
+        };
         let tree = |number: u16| db.open_tree(number.to_be_bytes());
         let trees = (0..STREAMS).map(tree).collect::<sled::Result<_>>()?;
         Ok(Sled { db, trees })

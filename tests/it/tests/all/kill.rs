@@ -111,8 +111,7 @@ fn run(upstream: Upstream, kind: Publishers) {
     let publishers: Vec<Publisher> =
         (0..PUBLISHERS).map(|at| start_publisher(&gateway, at, kind)).collect();
     for kill in 0..KILLS {
-        // At most 20 x 950 of 20,000: the last kill still meets publishers at work.
-        let after = acknowledged(&publishers) + random.integer(50, 950);
+        let after = next_kill(&publishers, &mut random, KILLS - kill, 950);
         wait_for_acknowledgements(&publishers, after, &gateway, kill);
         gateway.kill().unwrap();
         let count = acknowledged(&publishers);
@@ -142,6 +141,19 @@ fn start_publisher(gateway: &Gateway, at: u64, kind: Publishers) -> Publisher {
     };
     let source = Readings::new(&name, READINGS);
     publisher(gateway.mqtt(), &name, version, identity, source)
+}
+
+/// The acknowledgements with which the next kill comes, of `left` that are to come, and at most so many from now:
+/// the last one still has to meet publishers at work, however many come between a kill and its notice.
+pub(crate) fn next_kill(
+    publishers: &[Publisher],
+    random: &mut Random,
+    left: u64,
+    most: u64,
+) -> u64 {
+    let so_far = acknowledged(publishers);
+    let share = (PUBLISHERS * READINGS).saturating_sub(so_far) / (left + 1);
+    so_far + random.integer(50, share.clamp(50, most))
 }
 
 pub(crate) fn acknowledged(publishers: &[Publisher]) -> u64 {

@@ -19,15 +19,14 @@ use tidegate_volume::{Unavailable, Volume, say_skipped};
 
 use crate::binaries;
 use crate::kill::{
-    PUBLISHERS, Publishers, READINGS, Upstream, acknowledged, finish, judge, seed,
+    PUBLISHERS, Publishers, READINGS, Upstream, acknowledged, finish, judge, next_kill, seed,
     wait_for_acknowledgements, wait_until_all_arrived,
 };
 use crate::setup::{Readings, beside_others, config, publisher, threshold};
 
 /// Two tests with this many make the fifty.
 const CUTS: u64 = 25;
-/// Most acknowledgements between two cuts: 25 x 750 of 20,000, so that the last cut still meets
-/// publishers at work.
+/// Most acknowledgements that are waited for between two cuts.
 const MOST_BETWEEN_CUTS: u64 = 750;
 /// Longest time, in microseconds, that a gateway lives on without its disk: whatever it
 /// acknowledges then is lost.
@@ -64,7 +63,7 @@ fn run(name: &str, upstream: Upstream) {
     gateway.start().unwrap();
     let publishers: Vec<Publisher> = (0..PUBLISHERS).map(|at| sender(&gateway, at)).collect();
     for cut in 0..CUTS {
-        let after = acknowledged(&publishers) + random.integer(50, MOST_BETWEEN_CUTS);
+        let after = next_kill(&publishers, &mut random, CUTS - cut, MOST_BETWEEN_CUTS);
         wait_for_acknowledgements(&publishers, after, &gateway, cut);
         volume.cut().unwrap();
         std::thread::sleep(Duration::from_micros(random.integer(0, LONGEST_AFTERLIFE)));
