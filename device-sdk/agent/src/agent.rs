@@ -47,7 +47,7 @@ pub struct Config<'l> {
     pub identity: Identity,
     /// Version of the image that the factory has put there.
     pub factory_version: &'l str,
-    /// Bytes of a block, 32 to 1,024: 224 on a serial link with default frames, 1,024 on MQTT.
+    /// Bytes of a block, 32 to 1,024: 472 on a serial link, which fill two frames of the default size; 1,024 on MQTT.
     pub block: u16,
     /// Blocks that may be on the way at once, 1 to 32.
     pub window: u8,
@@ -126,7 +126,8 @@ struct Outbox {
     hello_wait: u64,
     answer: Option<Answer>,
     report: Option<Waiting>,
-    number: u32,
+    /// Reports since the start.
+    reports: u8,
 }
 
 /// A report that the gateway has not received yet.
@@ -269,7 +270,8 @@ impl<'l, C: Crypto> Agent<'l, C> {
         let flash = &mut Flash::new(flash);
         match message {
             ToDevice::Welcome(welcome) => {
-                self.contact = true;
+                // One that comes before the hello was meant for the start before this.
+                self.contact |= !self.outbox.hello;
                 let seconds = now.seconds();
                 self.epoch = welcome.time.map_or(self.epoch, |time| time.checked_sub(seconds));
             }

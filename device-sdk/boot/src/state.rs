@@ -259,6 +259,12 @@ impl StateLog {
         &self.state
     }
 
+    /// How many states were stored before this one and with it: rises with each.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Makes another state count.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub fn config<'l>(layout: Layout<'l>, trust: Trust<'l>, identity: Identity) -> C
         trust,
         identity,
         factory_version: "1.0.0",
-        block: 224,
+        block: 472,
         window: 4,
         message: 1_280,
         budget: Budget { erases: 512, tries: 8 },

@@ -109,8 +109,12 @@ impl<C: Crypto> Agent<'_, C> {
         phase: message::Phase,
         code: u8,
     ) {
-        self.outbox.number = self.outbox.number.wrapping_add(1);
-        let (number, retries, bytes) = (self.outbox.number, self.retries, self.bytes);
+        self.outbox.reports = self.outbox.reports.wrapping_add(1);
+        // A receipt that was under way while the device started is not to be taken for that of another report:
+        // the count begins again, the state that is stored between them does not.
+        let since = [phase.code(), self.outbox.reports];
+        let number = self.log.generation() << 12 | u32::from(u16::from_be_bytes(since));
+        let (retries, bytes) = (self.retries, self.bytes);
         let report = Report { number, campaign, from, to, phase, code, retries, bytes };
         self.outbox.report = Some(Waiting { report, due: now, wait: AGAIN_FIRST });
     }

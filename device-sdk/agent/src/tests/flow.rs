@@ -191,3 +191,39 @@ fn a_window_is_waited_for_once_the_time_is_known() {
     assert_eq!(world.state().phase, Phase::Staged);
     assert!(world.now >= 60_000, "{}", world.now);
 }
+
+/// What was under way when the device started anew arrives after it: of a report that was said before, or meant
+/// for the release before.
+#[test]
+fn what_was_meant_for_the_start_before_is_taken_for_nothing_else() {
+    let mut world = staged(Apply::Auto, |_| ());
+    while world.state().phase != Phase::Staged {
+        world.start_once();
+    }
+    let factory = world.factory.clone();
+    let trust = Trust { roots: roots(), factory: &factory };
+    world.boot();
+    let mut agent = world.agent(&trust).unwrap();
+    agent.self_test(true);
+    let before: std::vec::Vec<u32> =
+        world.gateway.reports.iter().map(|report| report.number).collect();
+    assert_eq!(before.len(), 2, "accepted and staged");
+    let welcome = Message::Welcome(message::Welcome { protocol: 1, time: None });
+    let hear = |agent: &mut super::world::DeviceAgent<'_>, world: &mut World<'_>, bytes: &[u8]| {
+        agent.handle_message(Millis(world.now), &mut world.nor, bytes).unwrap();
+        while agent.poll(Millis(world.now), &mut world.nor) == Ok(Next::Work) {}
+    };
+    hear(&mut agent, &mut world, &tidegate_device_sim::gateway::written(&welcome));
+    assert_eq!(world.state().phase, Phase::Trial, "nobody has heard of the new release yet");
+    world.exchange(&mut agent).unwrap();
+    while agent.poll(Millis(world.now), &mut world.nor) == Ok(Next::Work) {}
+    assert_eq!(world.state().outcome, Outcome::Confirmed);
+    for number in before {
+        let received = Message::Received(message::Received { number });
+        hear(&mut agent, &mut world, &tidegate_device_sim::gateway::written(&received));
+    }
+    assert!(!world.state().reported);
+    world.exchange(&mut agent).unwrap();
+    assert!(world.state().reported);
+    assert_eq!(phases(&world).last(), Some(&message::Phase::Confirmed));
+}

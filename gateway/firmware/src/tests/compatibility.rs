@@ -1,19 +1,20 @@
-//! Versions of the protocol that meet: a whole upgrade, frozen as it went between the first devices and the
-//! first gateway (tests/golden/device-messages/v1/exchange.bin). Do not change the file, nor what is expected of
-//! it: devices of that version are in the field. A later version adds an exchange of its own, and keeps
-//! this one.
+//! Versions of the protocol that meet: whole upgrades, frozen as they went (tests/golden/device-messages/v1).
+//! `exchange.bin` is that between the first devices and the first gateway; since `exchange-2.bin` no two reports of
+//! a device have the same number. Do not change these files, nor what is expected of them: devices like that are
+//! in the field. A later version adds an exchange of its own, and keeps these.
 //!
-//! The file is a row of messages, each with its direction (`>` from the device), the millisecond in which it
+//! A file is a row of messages, each with its direction (`>` from the device), the millisecond in which it
 //! arrived (4 bytes, big-endian), its length (2 bytes) and its bytes.
 
 use tidegate_device_sim::crypto::Key;
 use tidegate_device_sim::release;
 use tidegate_wire::message::{Message, PROTOCOL};
 
-use super::fleet::{A, Fleet, RELEASE};
+use super::fleet::{Fleet, RELEASE};
 use crate::*;
 
-const FROZEN: &[u8] = include_bytes!("../../../../tests/golden/device-messages/v1/exchange.bin");
+const FIRST: &[u8] = include_bytes!("../../../../tests/golden/device-messages/v1/exchange.bin");
+const LATEST: &[u8] = include_bytes!("../../../../tests/golden/device-messages/v1/exchange-2.bin");
 const LIMITS: Limits = Limits { concurrent: 1, bytes_per_second: None };
 const DEVICE: &str = "pump-7";
 const IMAGE: usize = 1_500;
@@ -28,8 +29,7 @@ struct Said {
     bytes: Vec<u8>,
 }
 
-fn frozen() -> Vec<Said> {
-    let mut rest = FROZEN;
+fn read(mut rest: &[u8]) -> Vec<Said> {
     let mut all = Vec::new();
     while let Some((head, behind)) = rest.split_first_chunk::<7>() {
         let length = usize::from(u16::from_be_bytes([head[5], head[6]]));
@@ -75,6 +75,15 @@ fn of_later_version(said: &Said) -> Said {
     Said { bytes, ..said.clone() }
 }
 
+/// What was said, but for the number of a report, which is the device's own.
+fn unnumbered(bytes: &[u8]) -> Message<'_> {
+    let mut message = Message::read(bytes).unwrap();
+    if let Message::Report(report) = &mut message {
+        report.number = 0;
+    }
+    message
+}
+
 /// The gateway of this version with a device that says what is frozen: it answers as it did.
 fn meet_gateway(exchange: &[Said], change: impl Fn(&Said) -> Said) {
     let (mut fleet, id) = gateway();
@@ -109,45 +118,72 @@ fn meet_device(exchange: &[Said], change: impl Fn(&Said) -> Said) {
     }
     fleet.run(600, |fleet| fleet.sequence(DEVICE) == 5);
     assert_eq!(fleet.sequence(DEVICE), 5);
-    assert_eq!(fleet.flash(DEVICE, A.from as usize, IMAGE), image());
+    assert_eq!(fleet.beginning(DEVICE, IMAGE), image());
     let heard = fleet.heard.take().unwrap();
+    // All of it in this order; it may say more, and the last may not have gone out yet.
+    let mut heard = heard.iter();
     let expected: Vec<_> = exchange.iter().filter(|said| said.by_device).collect();
-    for (at, ((_, bytes), expected)) in heard.iter().zip(&expected).enumerate() {
-        assert_eq!(Message::read(bytes), Message::read(&expected.bytes), "message {at}");
+    let (_, but_last) = expected.split_last().unwrap();
+    for (at, expected) in but_last.iter().enumerate() {
+        let expected = unnumbered(&expected.bytes);
+        assert!(
+            heard.any(|(_, bytes)| unnumbered(bytes) == expected),
+            "message {at}: {expected:?}"
+        );
     }
-    assert!(heard.len() + 1 >= expected.len(), "{} of {}", heard.len(), expected.len());
 }
 
-#[test]
-fn a_whole_upgrade_goes_as_it_is_frozen() {
+/// An upgrade as it goes now.
+fn whole() -> Vec<Said> {
     let (mut fleet, id) = gateway();
     fleet.record = Some(Vec::new());
     fleet.add(DEVICE, true);
     assert!(fleet.run(600, |fleet| fleet.campaign(id).count(Stage::Confirmed) == 1));
     fleet.run(5, |_| false);
     let record = fleet.record.take().unwrap();
-    let record: Vec<Said> =
-        record.into_iter().map(|(by_device, ms, bytes)| Said { by_device, ms, bytes }).collect();
-    assert_eq!(record, frozen());
+    record.into_iter().map(|(by_device, ms, bytes)| Said { by_device, ms, bytes }).collect()
 }
 
 #[test]
-fn a_device_of_the_version_that_is_frozen_is_upgraded_by_this_gateway() {
-    meet_gateway(&frozen(), Said::clone);
+fn a_whole_upgrade_goes_as_it_is_frozen() {
+    assert_eq!(whole(), read(LATEST));
 }
 
 #[test]
-fn a_device_of_this_version_is_upgraded_by_a_gateway_of_the_version_that_is_frozen() {
-    meet_device(&frozen(), Said::clone);
+fn devices_of_the_versions_that_are_frozen_are_upgraded_by_this_gateway() {
+    for frozen in [FIRST, LATEST] {
+        meet_gateway(&read(frozen), Said::clone);
+    }
+}
+
+#[test]
+fn a_device_of_this_version_is_upgraded_by_gateways_of_the_versions_that_are_frozen() {
+    for frozen in [FIRST, LATEST] {
+        meet_device(&read(frozen), Said::clone);
+    }
 }
 
 /// To a later device this gateway is the one below: it says so, and passes over what it does not know.
 #[test]
 fn a_device_of_the_next_version_is_upgraded_by_this_gateway_in_the_version_of_both() {
-    meet_gateway(&frozen(), of_later_version);
+    meet_gateway(&read(LATEST), of_later_version);
 }
 
 #[test]
 fn a_device_of_this_version_is_upgraded_by_a_gateway_of_the_next() {
-    meet_device(&frozen(), of_later_version);
+    meet_device(&read(LATEST), of_later_version);
+}
+
+/// Writes what the next version freezes, to `exchange.bin` in the folder for temporary files.
+#[test]
+#[ignore = "writes a file"]
+fn write_an_exchange() {
+    let mut bytes = Vec::new();
+    for Said { by_device, ms, bytes: message } in whole() {
+        bytes.push(if by_device { b'>' } else { b'<' });
+        bytes.extend(u32::try_from(ms).unwrap().to_be_bytes());
+        bytes.extend(u16::try_from(message.len()).unwrap().to_be_bytes());
+        bytes.extend(message);
+    }
+    std::fs::write(std::env::temp_dir().join("exchange.bin"), bytes).unwrap();
 }

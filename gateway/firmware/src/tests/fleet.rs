@@ -17,11 +17,36 @@ use tidegate_wire::message::{Message, Reason, capability};
 use super::cable::Cable;
 use crate::*;
 
-pub(super) const A: Region = Region { from: 0x6000, to: 0xe000 };
-const B: Region = Region { from: 0xe000, to: 0x1_7000 };
-const UNITS: usize = 0x17;
-static PARTS: [Part; 1] = [Part { id: 0, kind: Kind::Swapped, a: A, b: B }];
-/// Bytes of the images: most of what fits.
+/// Where images run, in either kind of device.
+const RUNS: u32 = 0x6000;
+
+/// A kind of device.
+pub(super) struct Board {
+    parts: [Part; 1],
+    /// Erase units of its flash.
+    units: usize,
+    /// Bytes of its images: most of what fits.
+    pub(super) image: usize,
+    /// What it asks for: bytes of a block, and how many at once.
+    block: u16,
+    window: u8,
+}
+
+impl Board {
+    const fn new(room: u32, image: usize, block: u16, window: u8) -> Board {
+        let a = Region { from: RUNS, to: RUNS + room };
+        // One unit more, to exchange pages by.
+        let b = Region { from: a.to, to: a.to + room + 0x1000 };
+        let parts = [Part { id: 0, kind: Kind::Swapped, a, b }];
+        Board { parts, units: b.to as usize / 0x1000, image, block, window }
+    }
+}
+
+/// As those of which an upgrade is frozen.
+pub(super) static SMALL: Board = Board::new(0x8000, 31_000, 224, 8);
+/// With blocks that fill two frames of a serial link.
+pub(super) static USUAL: Board = Board::new(0x2_0000, 128_000, 472, 4);
+/// Bytes of the images of small ones.
 pub(super) const IMAGE: usize = 31_000;
 /// Time that a message is under way, milliseconds.
 const DELAY: u64 = 10;
@@ -29,19 +54,24 @@ const DELAY: u64 = 10;
 const RESTART: u64 = 500;
 pub(super) const RELEASE: u8 = 3;
 
-fn layout() -> Layout<'static> {
+fn layout(board: &'static Board) -> Layout<'static> {
     let region = |from, to| Region { from, to };
     Layout {
         state: region(0, 0x2000),
         keys: region(0x2000, 0x4000),
         ledgers: [region(0x4000, 0x5000), region(0x5000, 0x6000)],
-        parts: &PARTS,
+        parts: &board.parts,
     }
 }
 
 /// A release of sequence 5 as it is, whose image behaves as its first bytes say.
 pub(super) fn bundle(sequence: u64, behaves: &[u8; 4]) -> Vec<u8> {
-    let mut image = release::image(sequence, IMAGE);
+    bundle_for(&SMALL, sequence, behaves)
+}
+
+/// The same for this kind of device.
+pub(super) fn bundle_for(board: &Board, sequence: u64, behaves: &[u8; 4]) -> Vec<u8> {
+    let mut image = release::image(sequence, board.image);
     image[..4].copy_from_slice(behaves);
     let part = release::component(0, &image, None);
     let manifest = release::signed(&release::manifest(sequence, &[part]), &Key::new(RELEASE));
@@ -69,6 +99,7 @@ enum Event {
 
 /// See the module.
 pub(super) struct Fleet {
+    board: &'static Board,
     pub(super) desk: Desk,
     pub(super) limits: Limits,
     start: Instant,
@@ -104,13 +135,18 @@ pub(super) struct Fleet {
 
 impl Fleet {
     pub(super) fn new(limits: Limits) -> Fleet {
+        Fleet::of(&SMALL, limits)
+    }
+
+    pub(super) fn of(board: &'static Board, limits: Limits) -> Fleet {
         let key = Key::new(RELEASE);
         let factory = release::key_set(1, 1, &[&key], 1_000, &Key::new(1));
         let roots = [Key::new(1).public(), Key::new(2).public()];
-        let mut old = release::image(1, IMAGE);
+        let mut old = release::image(1, board.image);
         old[..4].copy_from_slice(b"GOOD");
         let start = super::instant();
         Fleet {
+            board,
             desk: Desk::new(limits),
             limits,
             start,
@@ -138,8 +174,8 @@ impl Fleet {
 
     /// A device that is switched on now.
     pub(super) fn add(&mut self, name: &str, passes: bool) {
-        let mut nor = Nor::new(UNITS, self.devices.len() as u64);
-        nor.put(A.from as usize, &self.old);
+        let mut nor = Nor::new(self.board.units, self.devices.len() as u64);
+        nor.put(RUNS as usize, &self.old);
         let name: Arc<str> = name.into();
         let device = Device { nor, agent: None, passes, starts: 0 };
         self.devices.insert(name.clone(), device);
@@ -196,7 +232,7 @@ impl Fleet {
 
     /// The image that a device would start.
     pub(super) fn image(&self, name: &str) -> &[u8] {
-        self.devices[name].nor.look(A.from as usize, IMAGE)
+        self.beginning(name, self.board.image)
     }
 
     /// Goes on until this holds, or for so many seconds.
@@ -312,9 +348,9 @@ impl Fleet {
         self.put(ms, Event::Down(name.into(), bytes));
     }
 
-    /// So many bytes of a device's flash.
-    pub(super) fn flash(&self, name: &str, from: usize, length: usize) -> &[u8] {
-        self.devices[name].nor.look(from, length)
+    /// So many bytes of what a device would start.
+    pub(super) fn beginning(&self, name: &str, length: usize) -> &[u8] {
+        self.devices[name].nor.look(RUNS as usize, length)
     }
 
     fn send(&mut self, letter: Letter, delay: u64) {
@@ -361,7 +397,7 @@ impl Fleet {
         let Some(device) = self.devices.get_mut(name) else { return };
         let now = Millis(self.ms);
         if device.agent.is_none() {
-            device.switch_on(now, name, self.trust);
+            device.switch_on(now, name, self.board, self.trust);
         }
         let Device { nor, agent: Some(agent), .. } = device else { return };
         if let Some(message) = message {
@@ -402,21 +438,21 @@ impl Fleet {
 }
 
 impl Device {
-    fn switch_on(&mut self, now: Millis, name: &str, trust: Trust<'static>) {
+    fn switch_on(&mut self, now: Millis, name: &str, board: &'static Board, trust: Trust<'static>) {
         self.starts += 1;
-        let started = start(&mut self.nor, &layout(), &trust, &Host, &mut || ()).unwrap();
+        let started = start(&mut self.nor, &layout(board), &trust, &Host, &mut || ()).unwrap();
         let image = self.nor.look(started.entry as usize, 4);
         let passes = image == b"GOOD" && (self.passes || self.starts == 1);
         let mut identity = [0; 16];
         identity.copy_from_slice(&release::digest(name.as_bytes()).0[..16]);
         let capabilities = capability::HEATSHRINK | capability::DELTA | capability::KEY_SETS;
         let config = Box::leak(Box::new(Config {
-            layout: layout(),
+            layout: layout(board),
             trust,
             identity: Identity { vendor: VENDOR, class: CLASS, device: identity, capabilities },
             factory_version: "1.0.0",
-            block: 224,
-            window: 8,
+            block: board.block,
+            window: board.window,
             message: 1_280,
             budget: Budget { erases: 100, tries: 8 },
             obedience: Obedience::Gateway,

@@ -3,7 +3,7 @@
 use tidegate_device_sim::release;
 
 use super::cable::Cable;
-use super::fleet::{Fleet, IMAGE, bundle};
+use super::fleet::{Fleet, IMAGE, USUAL, bundle, bundle_for};
 use crate::*;
 
 fn all(halt_at: HaltAt) -> Terms {
@@ -13,7 +13,10 @@ fn all(halt_at: HaltAt) -> Terms {
 const UNPACED: Limits = Limits { concurrent: 64, bytes_per_second: None };
 
 fn fleet(count: usize, limits: Limits, passes: impl Fn(usize) -> bool) -> Fleet {
-    let mut fleet = Fleet::new(limits);
+    filled(Fleet::new(limits), count, passes)
+}
+
+fn filled(mut fleet: Fleet, count: usize, passes: impl Fn(usize) -> bool) -> Fleet {
     for n in 0..count {
         fleet.add(&format!("pump-{n:04}"), passes(n));
     }
@@ -25,54 +28,62 @@ fn image_of(bundle: &[u8]) -> &[u8] {
     &bundle[bundle.len() - IMAGE..]
 }
 
+/// Has a thousand devices with a release, upgraded with something lost of what is said; answers by how much more
+/// than the image the gateway has sent to each: bytes of messages, and bytes on its line if it has one.
+fn upgrade_a_thousand(fleet: &mut Fleet) -> Vec<(f64, f64)> {
+    let file = bundle_for(&USUAL, 5, b"GOOD");
+    let image = &file[file.len() - USUAL.image..];
+    let before = fleet.sent.clone();
+    let on_line = |fleet: &Fleet, name: &str| fleet.cables.get(name).map_or(0, |cable| cable.sent);
+    let line_before: Vec<u64> = before.keys().map(|name| on_line(fleet, name)).collect();
+    let id = fleet.push(&file, all(HaltAt::Devices(1))).unwrap();
+    let done = |fleet: &Fleet| fleet.campaign(id).count(Stage::Confirmed) == 1_000;
+    let ended = fleet.run(4 * 3_600, done);
+    let campaign = fleet.campaign(id);
+    let left = campaign.devices.iter().filter(|device| device.stage != "confirmed");
+    assert!(ended, "{:?}", left.collect::<Vec<_>>());
+    let ratio = |bytes: u64| bytes as f64 / image.len() as f64;
+    let devices = fleet.sent.iter().zip(line_before);
+    let ratios = devices.map(|((name, sent), line)| {
+        assert_eq!(fleet.image(name), image, "{name}");
+        assert_eq!(fleet.sequence(name), 5, "{name}");
+        (ratio(sent - before[name]), ratio(on_line(fleet, name) - line))
+    });
+    ratios.collect()
+}
+
+fn mean_and_most(ratios: impl ExactSizeIterator<Item = f64>) -> (f64, f64) {
+    let count = ratios.len() as f64;
+    let (sum, most) = ratios.fold((0.0, 0.0_f64), |(sum, most), one| (sum + one, most.max(one)));
+    (sum / count, most)
+}
+
 #[test]
 fn a_thousand_devices_upgrade_with_one_percent_of_the_messages_lost() {
-    let mut fleet = fleet(1_000, UNPACED, |_| true);
+    let mut fleet = filled(Fleet::of(&USUAL, UNPACED), 1_000, |_| true);
     fleet.loss = 10_000;
-    let file = bundle(5, b"GOOD");
-    let id = fleet.push(&file, all(HaltAt::Devices(1))).unwrap();
-    let before = fleet.sent.clone();
-    let done = |fleet: &Fleet| fleet.campaign(id).count(Stage::Confirmed) == 1_000;
-    assert!(fleet.run(4 * 3_600, done), "{:?}", fleet.campaign(id).devices.first());
-    let mut worst = 0.0_f64;
-    let mut total = 0;
-    for (name, sent) in &fleet.sent {
-        assert_eq!(fleet.image(name), image_of(&file), "{name}");
-        assert_eq!(fleet.sequence(name), 5, "{name}");
-        let sent = sent - before[name];
-        total += sent;
-        worst = worst.max(sent as f64 / IMAGE as f64);
-    }
-    let mean = total as f64 / (1_000 * IMAGE) as f64;
-    println!("bytes sent per byte of the image: mean {mean:.3}, worst {worst:.3}");
+    let sent = upgrade_a_thousand(&mut fleet);
+    let (mean, most) = mean_and_most(sent.iter().map(|(messages, _)| *messages));
+    println!("bytes of messages per byte of the image: mean {mean:.3}, at most {most:.3}");
     assert!(mean <= 1.15, "{mean}");
-    assert!(worst <= 1.5, "{worst}");
+    assert!(most <= 1.5, "{most}");
 }
 
 #[test]
 fn a_thousand_devices_on_serial_lines_upgrade_with_one_percent_of_the_frames_lost() {
-    let mut fleet = Fleet::new(UNPACED);
+    let mut fleet = Fleet::of(&USUAL, UNPACED);
     fleet.loss = 10_000;
     for n in 0..1_000 {
-        let name = format!("valve-{n:04}");
+        let name = format!("pump-{n:04}");
         fleet.cables.insert(name.as_str().into(), Cable::new(n));
-        fleet.add(&name, true);
     }
-    assert!(fleet.run(600, |fleet| fleet.desk.device_statuses().len() == 1_000), "all say hello");
-    let file = bundle(5, b"GOOD");
-    let id = fleet.push(&file, all(HaltAt::Devices(1))).unwrap();
-    let before = fleet.sent.clone();
-    let lines: Vec<u64> = fleet.cables.values().map(|cable| cable.sent).collect();
-    let done = |fleet: &Fleet| fleet.campaign(id).count(Stage::Confirmed) == 1_000;
-    assert!(fleet.run(4 * 3_600, done), "{:?}", fleet.campaign(id).devices.first());
-    let (mut worst, mut most) = (0.0_f64, 0.0_f64);
-    for ((name, sent), before_on_line) in fleet.sent.iter().zip(lines) {
-        assert_eq!(fleet.image(name), image_of(&file), "{name}");
-        worst = worst.max((sent - before[name]) as f64 / IMAGE as f64);
-        most = most.max((fleet.cables[name].sent - before_on_line) as f64 / IMAGE as f64);
-    }
-    println!("bytes of messages per byte of the image at most {worst:.3}, on the line {most:.3}");
-    assert!(worst <= 1.15, "{worst}");
+    let mut fleet = filled(fleet, 1_000, |_| true);
+    let sent = upgrade_a_thousand(&mut fleet);
+    let (mean, most) = mean_and_most(sent.iter().map(|(messages, _)| *messages));
+    println!("bytes of messages per byte of the image: mean {mean:.3}, at most {most:.3}");
+    let (mean, most) = mean_and_most(sent.iter().map(|(_, line)| *line));
+    println!("bytes on the line per byte of the image: mean {mean:.3}, at most {most:.3}");
+    assert!(most <= 1.15, "{most}");
 }
 
 #[test]
