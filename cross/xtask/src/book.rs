@@ -1,5 +1,5 @@
-//! The documentation as a book, and what holds it together: each page is in its list, each link leads somewhere, and
-//! each block of shell commands is run by `cargo xtask test`.
+//! The documentation as a book, and what holds it together: each page is in its list, and each link leads somewhere.
+//! What becomes of the commands on pages is in `guide`.
 
 use crate::progress::quietly;
 use crate::workspace::{Workspace, program};
@@ -34,15 +34,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::{Path, PathBuf};
-
-    /// Pages whose shell blocks are run, each by what its first words say.
-    const RUN: [&str; 5] = [
-        "quick-start.md",              // guide::follow_quick_start
-        "guides/function-author.md",   // guide::follow
-        "guides/firmware-engineer.md", // guide::follow_firmware
-        "guides/operate.md",           // guide::follow_operator
-        "guides/secure-the-broker.md", // tests/it security
-    ];
 
     /// Pages beside the book whose links are held to the same.
     const BESIDE: [&str; 6] = [
@@ -163,18 +154,6 @@ mod tests {
             wrong.extend(broken(&root.join(page), &root));
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    }
-
-    #[test]
-    fn every_page_with_shell_commands_is_one_whose_commands_are_run() {
-        let mut found = BTreeSet::new();
-        for page in pages(&docs()) {
-            let text = fs::read_to_string(docs().join(&page)).unwrap();
-            if text.lines().any(|line| line.trim_start() == "```sh") {
-                found.insert(page);
-            }
-        }
-        assert_eq!(found, RUN.map(str::to_owned).into());
     }
 
     /// The words behind `cargo xtask` on lines of their own, wherever a document has them.

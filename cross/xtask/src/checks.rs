@@ -82,6 +82,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     guide::follow_quick_start(workspace, &functions)?;
     guide::follow_readme(workspace, &functions)?;
     guide::follow_operator(workspace)?;
+    guide::follow_examples(workspace, &functions)?;
+    guide::follow_configurations(workspace, &functions)?;
     let templates = as_root(templates::build(workspace), "no templates of functions")?;
     // As root they must be there; for others, the tests of devices are skipped.
     let firmware = as_root(device::firmware(workspace), "no firmware of the examples")?;
@@ -123,6 +125,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     for (name, gateway) in demos {
         count.add(&check(name, &mut rig(workspace, &functions, &gateway, DEMO))?);
+    }
+    // On the build of the gateway for arm64, which is the second of the demos.
+    match guide::to_install() {
+        Ok(guides) => {
+            let mut itself = Command::new(std::env::current_exe()?);
+            count.add(&check("the guides to install and flash", itself.args(guides))?);
+        }
+        Err(missing) => count.without(&format!("skipped: the guides to install: {missing}")),
     }
     let soak = &mut rig(workspace, &functions, &here, SOAK);
     count.add(&check("2,000 readings a second for 3 minutes, with reloads and cuts", soak)?);
@@ -234,6 +244,12 @@ impl Count {
         } else {
             self.failed += 1;
         }
+    }
+
+    /// What cannot run on this machine, and why.
+    fn without(&mut self, what: &str) {
+        eprintln!("{what}");
+        self.skipped += 1;
     }
 
     /// Tests that found that they cannot run on this machine say so on standard error, in lines

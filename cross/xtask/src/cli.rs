@@ -21,9 +21,10 @@ pub(crate) enum Command {
     Dependencies,
     Image,
     Vm,
+    Guide,
 }
 
-const COMMANDS: [(&str, Command, &str); 15] = [
+const COMMANDS: [(&str, Command, &str); 16] = [
     ("demo", Command::Demo, DEMO),
     ("test", Command::Test, TEST),
     ("bench", Command::Bench, BENCH),
@@ -39,6 +40,7 @@ const COMMANDS: [(&str, Command, &str); 15] = [
     ("dependencies", Command::Dependencies, DEPENDENCIES),
     ("image", Command::Image, IMAGE),
     ("vm", Command::Vm, VM),
+    ("guide", Command::Guide, GUIDE),
 ];
 
 const OVERVIEW: &str = "\
@@ -61,6 +63,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   dependencies  hold the dependencies against deny.toml
   image   make a card for a board, or an OCI image, with the gateway in it
   vm      start a card in an emulated machine and check the gateway in it from outside
+  guide   follow the commands of a page of the documentation
 
 Examples:
   cargo xtask demo --seconds 60 --json
@@ -265,6 +268,21 @@ Example:
   cargo xtask vm --seconds 60
 ";
 
+const GUIDE: &str = "\
+Without a name: prints each block of commands in the documentation, and what follows it. `cargo xtask test`
+follows nearly all of them, as they stand there.
+
+With names of guides: follows their commands. Those that `cargo xtask test` leaves out take minutes, because
+they optimise whole programs or emulate whole machines; the list has the reasons.
+
+Usage: cargo xtask guide [NAME...]
+
+Examples:
+  cargo xtask guide
+  cargo xtask guide package openrc
+  cargo xtask guide card
+";
+
 /// What the command line says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed<'a> {
@@ -358,7 +376,7 @@ mod tests {
         let error = parse(&words("dmeo")).unwrap_err().to_string();
         assert_eq!(error, "there is no command `dmeo`; did you mean `demo`?");
         let error = parse(&words("deploy-all")).unwrap_err().to_string();
-        assert!(error.contains("known are demo, test, ") && error.ends_with(", vm"), "{error}");
+        assert!(error.contains("known are demo, test, ") && error.ends_with(", guide"), "{error}");
     }
 
     #[test]

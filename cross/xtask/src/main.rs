@@ -61,6 +61,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Dependencies => dependencies::check(&workspace),
+        Command::Guide => guide::run(&workspace, rest),
         Command::DistCheck => dist::check::run(&workspace, rest),
         Command::Proof => dist::proof::run(&workspace, rest),
         Command::Dist => dist::run(&workspace, rest),

@@ -17,7 +17,7 @@ pub(crate) mod crates;
 pub(crate) mod deb;
 mod elf;
 pub(crate) mod proof;
-mod target;
+pub(crate) mod target;
 
 use crate::cli::Usage;
 use crate::workspace::Workspace;

@@ -78,6 +78,22 @@ fn the_file_that_every_card_has_is_without_mistakes() {
 }
 
 #[test]
+fn the_file_in_the_guide_is_applied_as_it_stands_there() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/flash.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (file, rest) = rest.split_once("```\n").unwrap();
+    assert!(!rest.contains("```toml"), "only the first one is applied");
+    // Whoever follows it has a key of their own.
+    let root = Root::new("guide", &file.replace("AAAA... you", "AAAA you"));
+    assert!(root.apply(), "{}", root.log());
+    assert_eq!(root.text("etc/hostname"), "gw-01\n");
+    assert_eq!(root.text("root/.ssh/authorized_keys"), "ssh-ed25519 AAAA you\n");
+    let wifi = root.text("etc/wpa_supplicant/wpa_supplicant-wlan0.conf");
+    assert!(wifi.contains("ssid=\"plant-2\"\n  psk=\"8 to 63 characters\"\n"), "{wifi}");
+}
+
+#[test]
 fn everything_is_applied_once_and_passwords_do_not_stay() {
     let file = r#"
 [gateway]
