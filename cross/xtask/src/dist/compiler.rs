@@ -11,6 +11,7 @@ use super::elf;
 use super::target::{DebianStd, Machine};
 use crate::cli::Usage;
 use crate::debian;
+use crate::order::NEW_NAMES;
 use crate::progress::quietly;
 use crate::toolchain::Toolchain;
 use crate::workspace::{Workspace, program};
@@ -25,6 +26,8 @@ const SHIPPED: &str = "dist";
 const QUICK: &str = "thin";
 /// Wakes cargo-zigbuild up; there is no other sign of it.
 const ZIGBUILD: &str = "cargo-zigbuild";
+/// What a running gateway calls is more than twice that on every machine.
+const LEAST_LAID_OUT: usize = 500_000;
 
 /// How thoroughly a release is built: each way gives the same bytes wherever it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +82,7 @@ pub(crate) fn build(workspace: &Workspace, machine: &Machine, care: Care) -> Res
         .args(extra)
         .env("CARGO_TARGET_DIR", &folder)
         .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", remaps(workspace, &toolchain, &folder)?.join("\x1f"));
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, &toolchain, &folder)?.join("\x1f"));
     if care == Care::Shipped {
         // For __DATE__, which no C code that is linked uses today. With another time at each commit, cargo
         // builds C code and what uses it again: too long for tests.
@@ -97,13 +100,15 @@ pub(crate) fn build(workspace: &Workspace, machine: &Machine, care: Care) -> Res
     Ok(file)
 }
 
-/// What a linker may get wrong in silence: programs run without it, but larger, or not everywhere.
+/// What may go wrong in silence: programs run without it, but take more memory, or do not run everywhere.
 fn check(binary: &[u8], machine: &Machine) -> Result<()> {
-    let has = |name: &str| Ok::<_, anyhow::Error>(elf::section(binary, name)?.is_some());
+    let laid_out = elf::section(binary, ".text.run")?.map_or(0, <[u8]>::len);
     ensure!(
-        has(".text.run")? && !has(".eh_frame")?,
-        "the linker did not follow the scripts of gateway/tidegate/build.rs"
+        laid_out >= LEAST_LAID_OUT,
+        "of its code {laid_out} bytes lie together, at least {LEAST_LAID_OUT} should: either the linker did not follow order.ld, or functions have other names than there (`cargo xtask order`)"
     );
+    let has = |name: &str| Ok::<_, anyhow::Error>(elf::section(binary, name)?.is_some());
+    ensure!(!has(".eh_frame")?, "the linker did not leave out the tables for unwinding");
     ensure!(
         !machine.is_static() || !has(".interp")?,
         "it is to be static, but asks for an interpreter"
@@ -146,9 +151,10 @@ fn link_with_gcc(cargo: &mut Command, toolchain: &Toolchain, machine: &Machine) 
     Ok(())
 }
 
-/// No path of the machine that built it is in the binary, so that the same sources give the same binary
-/// anywhere. The last one that fits counts.
-fn remaps(workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result<Vec<String>> {
+/// The names by which `order.ld` finds functions, whatever the compiler likes better. And no path of the machine
+/// that built it is in the binary, so that the same sources give the same binary anywhere: the last one that
+/// fits counts.
+fn flags(workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result<Vec<String>> {
     let home = match env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?)
@@ -167,17 +173,17 @@ fn remaps(workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result
         paths.push((real.with_context(|| format!("no {}", sources.display()))?, "rust"));
         paths.push((sources, "rust"));
     }
-    Ok(paths
+    let remaps = paths
         .into_iter()
-        .map(|(path, name)| format!("--remap-path-prefix={}=/{name}", path.display()))
-        .collect())
+        .map(|(path, name)| format!("--remap-path-prefix={}=/{name}", path.display()));
+    Ok([NEW_NAMES.to_owned()].into_iter().chain(remaps).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::elf::tests::empty;
     use super::elf::with_section;
-    use super::{Linker, Machine, Toolchain, check};
+    use super::{LEAST_LAID_OUT, Linker, Machine, Toolchain, check};
 
     #[test]
     fn zig_links_what_is_static_and_comes_from_the_active_toolchain() {
@@ -207,11 +213,13 @@ mod tests {
             .map(|target| Machine::find(target).unwrap());
         let why = |binary: &[u8], machine| check(binary, machine).unwrap_err().to_string();
         let plain = empty();
-        assert!(why(&plain, &musl).contains("scripts"));
-        let laid_out = with_section(&plain, ".text.run", b"code").unwrap();
+        assert!(why(&plain, &musl).contains("0 bytes lie together"));
+        let hardly = with_section(&plain, ".text.run", &[0; 55_084]).unwrap();
+        assert!(why(&hardly, &musl).contains("55084 bytes lie together"));
+        let laid_out = with_section(&plain, ".text.run", &[0; LEAST_LAID_OUT]).unwrap();
         check(&laid_out, &musl).unwrap();
         let unwinds = with_section(&laid_out, ".eh_frame", b"tables").unwrap();
-        assert!(why(&unwinds, &musl).contains("scripts"));
+        assert!(why(&unwinds, &musl).contains("unwinding"));
         let dynamic = with_section(&laid_out, ".interp", b"/lib/ld.so").unwrap();
         assert!(why(&dynamic, &musl).contains("static"));
         check(&dynamic, &glibc).unwrap();
