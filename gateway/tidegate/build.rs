@@ -19,6 +19,11 @@ const FOLDERS: [(&str, &str); 3] = [
     ("functions/guest/src", "rust/sdk/guest/src"),
 ];
 
+/// What the linker is told, as one script: of several, zig takes the last one.
+const SCRIPTS: [&str; 3] = ["no-unwinding.ld", "order.ld", NO_BACKTRACE];
+/// For programs with an unwinder in them. A script says it, as zig has no `--defsym`.
+const NO_BACKTRACE: &str = "no-backtrace.ld";
+
 /// Set where somebody needs the names of functions: `cargo xtask order`.
 const KEEP_SYMBOLS: &str = "TIDEGATE_KEEP_SYMBOLS";
 
@@ -33,39 +38,38 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let file = PathBuf::from(env::var("OUT_DIR")?).join("templates.deflate");
     fs::write(&file, packed.finish()?)?;
-    lay_out(&root);
-    Ok(())
+    lay_out(&root)
 }
 
 /// What the linker leaves out and where it puts the rest. The release profile, and those made from it, abort at a
 /// panic: nobody unwinds the stack, and the tables for it stay out. Symbols too: cargo forgets `strip`
 /// where a profile has an entry for the package. Functions that a running gateway calls lie together.
 /// `docs/decisions/028-size.md`.
-fn lay_out(root: &Path) {
-    let scripts =
-        ["no-unwinding.ld", "order.ld"].map(|name| root.join("gateway/tidegate").join(name));
-    for script in &scripts {
-        println!("cargo::rerun-if-changed={}", script.display());
-    }
+fn lay_out(root: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={KEEP_SYMBOLS}");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
-    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
-        for script in &scripts {
-            println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    let glibc = is("CARGO_CFG_TARGET_ENV", "gnu");
+    let mut script = String::new();
+    for name in SCRIPTS {
+        let part = root.join("gateway/tidegate").join(name);
+        println!("cargo::rerun-if-changed={}", part.display());
+        if name != NO_BACKTRACE || !glibc {
+            script.push_str(&fs::read_to_string(part)?);
         }
+    }
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
+        let file = PathBuf::from(env::var("OUT_DIR")?).join("layout.ld");
+        fs::write(&file, script)?;
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", file.display());
         if env::var_os(KEEP_SYMBOLS).is_none() {
             println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
         }
-        if is("CARGO_CFG_TARGET_ENV", "gnu") {
+        if glibc {
             // glibc reads it from 2.36 on; musl in Debian 12 does not.
             println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-        } else {
-            // With RUST_BACKTRACE=1 errors take a backtrace down. The unwinder of static programs ends the
-            // program when it finds no tables, before the error is told. This function takes its place: it
-            // looks at no stack, and what it returns is not looked at.
-            println!("cargo::rustc-link-arg-bins=-Wl,--defsym=_Unwind_Backtrace=getpid");
         }
     }
+    Ok(())
 }
 
 /// Adds the files of a folder, in the order of their names.

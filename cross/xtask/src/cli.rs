@@ -148,9 +148,9 @@ Example:
 ";
 
 const ORDER: &str = "\
-Runs the demo with the gateway inside QEMU's user mode, on x86-64, and writes the functions that were called to
-gateway/tidegate/order.ld, which the linker puts together. To be run when `bench footprint` shows that much more of
-the binary is resident than runs.
+Runs the demo with the gateway inside QEMU's user mode, on x86-64, once for each of the two ways in which
+compilers name functions, and writes those that were called to gateway/tidegate/order.ld, which the linker
+puts together. To be run when `bench footprint` shows that much more of the binary is resident than runs.
 
 Usage: cargo xtask order
 
@@ -184,8 +184,9 @@ const DIST: &str = "\
 Builds a release of the gateway for one of the machines in cross/targets.toml to target/dist/TARGET: the
 binary with the list of its crates inside, what it is made of (CycloneDX), and their SHA-256 sums. The
 compiler is the active toolchain's, where rustup has the target or may add it, else that of Debian's Rust
-packages, unpacked under target/toolchain; cargo-zigbuild links where it is installed, else Debian's
-cross compiler. No path and no time of the build is in what is built.
+packages, unpacked under target/toolchain. What the active toolchain compiles for a static target is linked
+by cargo-zigbuild where that is installed, all else by Debian's cross compiler. No path and no time of the
+build is in what is built.
 
 Usage: cargo xtask dist TARGET [--deb] [--thin]
 

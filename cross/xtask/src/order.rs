@@ -4,6 +4,8 @@
 //! and makes all of it resident. The demo runs on a gateway inside QEMU's user mode, which writes down each piece of code
 //! that it translates; what ran becomes a linker script, in the order in which it ran first. Names in it stand
 //! without their hashes, so that it fits other versions and machines; a name that is gone by then does no harm.
+//! Compilers name functions in two ways, by their age and by whether they take nightly's options, as Debian's is made
+//! to. Releases have the new names; `cargo build` has what the compiler likes. So the demo runs once with each.
 //! Reason and figures: `docs/decisions/028-size.md`.
 
 use crate::debian;
@@ -17,6 +19,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -37,6 +40,12 @@ SECTIONS { .text.run : {
 
 const FOOTER: &str = "} }\nINSERT AFTER .text;\n";
 
+/// The new names, which every compiler of today can give.
+pub(crate) const NEW_NAMES: &str = "-Csymbol-mangling-version=v0";
+
+/// Longer ones are cut off: what tells functions apart is at the front, and linkers compare each with each.
+const LONGEST_NAME: usize = 120;
+
 /// A function of the binary.
 struct Function {
     end: u64,
@@ -51,29 +60,42 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     debian::ensure(&[(EMULATOR, "qemu-user-static"), ("nm", "binutils")])?;
     let module = wasm::build(workspace)?.join("threshold.wasm");
     launch::build(workspace, RELEASE, &["tidegate-rig"], &[])?;
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--profile", DIST, "--package", "tidegate", "--bins"]);
-    cargo.env(KEEP_SYMBOLS, "1").env("CARGO_PROFILE_DIST_STRIP", "none");
-    quietly("building tidegate with the names of its functions", &mut cargo)?;
-
-    let folder = workspace.target().join("order");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+    let mut patterns = vec![];
+    for (names, flags) in [("old", ""), ("new", NEW_NAMES)] {
+        let folder = workspace.target().join("order").join(names);
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--profile", DIST, "--package", "tidegate", "--bins"]);
+        cargo.env(KEEP_SYMBOLS, "1").env("CARGO_PROFILE_DIST_STRIP", "none");
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags).env("CARGO_TARGET_DIR", &folder);
+        quietly(&format!("building tidegate with the {names} names of its functions"), &mut cargo)?;
+        let gateway = folder.join(DIST).join("tidegate");
+        patterns.extend(trace(workspace, &gateway, &folder.join("ran"), &module)?);
     }
-    fs::create_dir_all(&folder)?;
-    let gateway = workspace.binary(DIST, "tidegate");
+    let script = workspace.root().join("gateway/tidegate/order.ld");
+    fs::write(&script, linker_script(&patterns))?;
+    eprintln!("{}", script.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the demo on a gateway in the emulator; the patterns of the functions that ran.
+fn trace(
+    workspace: &Workspace,
+    gateway: &Path,
+    folder: &Path,
+    module: &Path,
+) -> Result<Vec<String>> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
     let mut demo = Command::new(workspace.binary(RELEASE, "tidegate-rig"));
-    demo.arg("demo").args(DEMO).arg("--gateway").arg(traced(&folder, &gateway)?);
+    demo.arg("demo").args(DEMO).arg("--gateway").arg(traced(folder, gateway)?);
     demo.arg("--function").arg(module);
     quietly("the demo inside an emulator", &mut demo)?;
-
-    let functions = functions(&gateway)?;
-    let ran = ran(&largest(&folder)?, &functions)?;
-    let script = workspace.root().join("gateway/tidegate/order.ld");
-    let patterns: Vec<String> = ran.iter().map(|name| pattern(name)).collect();
-    fs::write(&script, linker_script(&patterns))?;
-    eprintln!("{} of {} functions ran: {}", ran.len(), functions.len(), script.display());
-    Ok(ExitCode::SUCCESS)
+    let functions = functions(gateway)?;
+    let ran = ran(&largest(folder)?, &functions)?;
+    eprintln!("  {} of {} functions ran", ran.len(), functions.len());
+    Ok(ran.iter().map(|name| pattern(name)).collect())
 }
 
 /// A program that stands for the gateway: `run` in the emulator, everything else as it is.
@@ -168,25 +190,44 @@ fn pattern(name: &str) -> String {
         Some(hash) => format!("{}17h*", &name[..hash]),
         // The compiler numbers what has one name in several crates.
         None => match name.split_once('.') {
-            Some((name, _)) => without_crate_hashes(name) + "*",
-            None => without_crate_hashes(name),
+            Some((name, _)) => without_hashes(name) + "*",
+            None => without_hashes(name),
         },
     };
     name.replace('$', "?")
 }
 
-/// `_RNvCs1aB2c_3std` as `_RNvCs*_3std`: the hash of a crate differs from compiler to compiler.
-fn without_crate_hashes(name: &str) -> String {
-    let (mut rest, mut text) = (name, String::new());
-    while let Some(at) = rest.find("Cs") {
-        let hash = &rest[at + 2..];
-        let length = hash.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(hash.len());
-        let is_hash = length >= 8 && hash[length..].starts_with('_');
-        text += &rest[..at + 2];
-        rest = if is_hash { &hash[length..] } else { hash };
-        text += if is_hash { "*" } else { "" };
+/// `_RNvNtCs1aB2c_3std2ioB5_` as `_RNvNtCs*_3std2ioB*_`: the hash of a crate differs from compiler to compiler,
+/// and with its length the places that the rest of the name refers to. A long name is cut off.
+fn without_hashes(name: &str) -> String {
+    if !name.starts_with("_R") {
+        return name.to_owned();
     }
-    text + rest
+    let (mut rest, mut text) = (name, String::new());
+    while let Some(letter) = rest.chars().next() {
+        if text.len() >= LONGEST_NAME {
+            return text + "*";
+        }
+        if let Some(after) = after_number(rest, "Cs", 8..=12) {
+            text += "Cs*";
+            rest = after;
+        } else if let Some(after) = after_number(rest, "B", 1..=3) {
+            text += "B*";
+            rest = after;
+        } else {
+            text.push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+    }
+    text
+}
+
+/// What follows a mark and a number of that many digits, where those and a `_` are next.
+fn after_number<'a>(text: &'a str, mark: &str, digits: RangeInclusive<usize>) -> Option<&'a str> {
+    let number = text.strip_prefix(mark)?;
+    let length = number.find(|c: char| !c.is_ascii_alphanumeric())?;
+    let rest = &number[length..];
+    (digits.contains(&length) && rest.starts_with('_')).then_some(rest)
 }
 
 #[cfg(test)]
@@ -199,7 +240,11 @@ mod tests {
             "_ZN65_$LT$tidegate..cli..Cli$u20$as$u20$Args$GT$4args17h0011223344556677E.llvm.12";
         assert_eq!(pattern(legacy), "_ZN65_?LT?tidegate..cli..Cli?u20?as?u20?Args?GT?4args17h*");
         let of_std = "_RNvMs5_NtNtCsjrHSEGnQ3l9_3std2io5errorNtB5_5Error4kind.480";
-        assert_eq!(pattern(of_std), "_RNvMs5_NtNtCs*_3std2io5errorNtB5_5Error4kind*");
+        assert_eq!(pattern(of_std), "_RNvMs5_NtNtCs*_3std2io5errorNtB*_5Error4kind*");
+        let long = format!("_RINvNtCs4vRtdFfFcHy_4core3ptrNtB1a_{}", "x".repeat(200));
+        let cut_off = pattern(&long);
+        assert!(cut_off.starts_with("_RINvNtCs*_4core3ptrNtB*_xx") && cut_off.ends_with("x*"));
+        assert_eq!(cut_off.len(), super::LONGEST_NAME + 1);
         assert_eq!(pattern("memcpy"), "memcpy");
     }
 

@@ -134,8 +134,13 @@ fn put(bytes: &mut [u8], value: u64, width: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{ELF32, ELF64, Layout, put, section, with_section};
+
+    /// A file of 64 bits that has no section of its own.
+    pub(in super::super) fn empty() -> Vec<u8> {
+        smallest(2, &ELF64)
+    }
 
     /// A file with nothing but a header and two sections: the empty one, and the names.
     fn smallest(class: u8, layout: &Layout) -> Vec<u8> {
