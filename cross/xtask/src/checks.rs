@@ -118,15 +118,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     count.skip(&String::from_utf8_lossy(&output.stderr));
     // The main job from end to end counts as one test more, here and on each other machine.
     let here = workspace.binary("debug", "tidegate");
-    let mut demos = vec![("the demo, 30 s", here.clone())];
+    let mut demo = Command::new(std::env::current_exe()?);
+    count.add(&check("the demo, 30 s", demo.args(["guide", "demo"]))?);
     for (target, name) in proof::PROVEN {
         let emulated = as_root(proof::emulated(workspace, target), "no gateway for ARM")?;
-        demos.extend(emulated.map(|gateway| (name, gateway)));
+        if let Some(gateway) = emulated {
+            count.add(&check(name, &mut rig(workspace, &functions, &gateway, DEMO))?);
+        }
     }
-    for (name, gateway) in demos {
-        count.add(&check(name, &mut rig(workspace, &functions, &gateway, DEMO))?);
-    }
-    // On the build of the gateway for arm64, which is the second of the demos.
+    // With the build of the gateway for arm64 that has just run the demo.
     match guide::to_install() {
         Ok(guides) => {
             let mut itself = Command::new(std::env::current_exe()?);

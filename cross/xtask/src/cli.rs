@@ -73,9 +73,9 @@ Examples:
 
 const DEMO: &str = "\
 Builds the gateway, the rig and the example function, then runs the demo: gateway, embedded
-cloud, a proxy that cuts the uplink for a while, and sensors.
+cloud, a proxy that cuts the uplink for a while, and sensors. `--quick` has them built as for tests.
 
-Usage: cargo xtask demo [--seconds N] [--json] [ARGUMENTS OF THE RIG]
+Usage: cargo xtask demo [--quick] [--seconds N] [--json] [ARGUMENTS OF THE RIG]
 
 Examples:
   cargo xtask demo                       until Ctrl-C
@@ -271,17 +271,16 @@ Example:
 
 const GUIDE: &str = "\
 Without a name: prints each block of commands in the documentation, and what follows it. `cargo xtask test`
-follows nearly all of them, as they stand there.
+follows them as they stand there, but for those of which the list says why not.
 
-With names of guides: follows their commands. Those that `cargo xtask test` leaves out take minutes, because
-they optimise whole programs or emulate whole machines; the list has the reasons.
+With names of guides: follows their commands.
 
 Usage: cargo xtask guide [NAME...]
 
 Examples:
   cargo xtask guide
   cargo xtask guide package openrc
-  cargo xtask guide card
+  cargo xtask guide vm
 ";
 
 /// What the command line says.

@@ -22,10 +22,13 @@ pub(crate) const DIST: &str = "dist";
 /// Gateway, embedded cloud, cuttable proxy and sensors.
 pub(crate) fn demo(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let functions = wasm::build(workspace)?;
-    build(workspace, RELEASE, &["tidegate", "tidegate-rig"], &[])?;
-    let mut command = Command::new(workspace.binary(RELEASE, "tidegate-rig"));
+    let (quick, arguments): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| *argument == "--quick");
+    let (profile, folder) = if quick.is_empty() { (RELEASE, RELEASE) } else { ("dev", "debug") };
+    build(workspace, profile, &["tidegate", "tidegate-rig"], &[])?;
+    let mut command = Command::new(workspace.binary(folder, "tidegate-rig"));
     command.arg("demo");
-    with_gateway(workspace, RELEASE, &functions, &mut command);
+    with_gateway(workspace, folder, &functions, &mut command);
     become_it(command.args(arguments))
 }
 

@@ -88,7 +88,7 @@ fn follow_guide(workspace: &Workspace, guide: Guide) -> Result<()> {
         Guide::Package | Guide::OpenRc | Guide::Container | Guide::Machine => {
             follow_inside(workspace, guide)
         }
-        Guide::Again | Guide::Card | Guide::Demo => {
+        Guide::Again | Guide::Card | Guide::Demo | Guide::Vm => {
             let book = Book::read(workspace.root())?;
             let place = workspace.target().join("guides").join(guide.name());
             begin(workspace, &place)?;
@@ -108,11 +108,13 @@ fn follow_guide(workspace: &Workspace, guide: Guide) -> Result<()> {
 
 /// The guides to install and flash, as arguments of this program, after the gateway was built for arm64. Others
 /// than root cannot follow most of them, and neither can all kernels: then that is said instead.
-pub(crate) fn to_install() -> Result<[&'static str; 6], &'static str> {
+pub(crate) fn to_install() -> Result<[&'static str; 8], &'static str> {
     let missing = if debian::is_root() { root::missing() } else { Some("that needs root") };
     match missing {
         Some(missing) => Err(missing),
-        None => Ok(["guide", "release", "machine", "package", "openrc", "container"]),
+        None => {
+            Ok(["guide", "release", "machine", "package", "openrc", "container", "card", "again"])
+        }
     }
 }
 
@@ -167,7 +169,8 @@ fn script_of<'a>(guide: Guide, book: &'a Book, workspace: &Workspace) -> Result<
     match guide {
         Guide::Release => release::release(book, &workspace.target().join("dist")),
         Guide::Again => release::again(book),
-        Guide::Card => release::card(book),
+        Guide::Card => release::card(book, &workspace.target().join("dist")),
+        Guide::Vm => release::vm(book),
         Guide::Demo => release::demo(book),
         Guide::Package => machine::package(book),
         Guide::OpenRc => machine::openrc(book),

@@ -6,15 +6,12 @@ use super::{EXAMPLES, FLASH, INSTALL, README};
 use anyhow::Result;
 use std::path::Path;
 
-/// Builds a release with its package, and the OCI image; they are in `made` at the end. `--thin` is added: to
-/// optimise the program as a whole takes minutes, and the build is that of the demo on arm64. What was in
-/// `target/dist` comes back.
-pub(super) fn release<'a>(book: &'a Book, dist: &Path) -> Result<Script<'a>> {
-    let mut script = Script::new(book);
+/// What begins a guide that makes these in `target/dist`: what was there comes back when it ends, and releases are
+/// built with `--thin`, as to optimise the whole program takes minutes.
+fn aside(script: &mut Script<'_>, dist: &Path, names: &str) {
     script.add(&format!(
         "dist='{}'
-names='aarch64-unknown-linux-musl tidegate-arm64.oci.tar'
-mkdir \"$PLACE/made\"
+names='{names}'
 for name in $names; do
     # One that is there already was left by a run that was cut off.
     test -e \"$dist/$name.before\" || test ! -e \"$dist/$name\" || mv \"$dist/$name\" \"$dist/$name.before\"
@@ -26,16 +23,27 @@ back() {{
     done
 }}
 trap back EXIT
-cargo() {{
+{THIN}",
+        dist.display()
+    ));
+}
+
+/// `cargo` for guides that build releases.
+const THIN: &str = "cargo() {
     test \"$1\" = xtask
     shift
     case $1 in
         dist) xtask \"$@\" --thin ;;
         *) xtask \"$@\" ;;
     esac
-}}",
-        dist.display()
-    ));
+}";
+
+/// Builds a release with its package, and the OCI image; they are in `made` at the end. The build is that of the
+/// demo on arm64.
+pub(super) fn release<'a>(book: &'a Book, dist: &Path) -> Result<Script<'a>> {
+    let mut script = Script::new(book);
+    aside(&mut script, dist, "aarch64-unknown-linux-musl tidegate-arm64.oci.tar");
+    script.add("mkdir \"$PLACE/made\"");
     script.follow(INSTALL, "cargo xtask dist aarch64")?;
     script.add(
         "cp \"$dist/aarch64-unknown-linux-musl\"/* \"$PLACE/made\"
@@ -56,43 +64,41 @@ pub(super) fn examples(book: &Book) -> Result<Script<'_>> {
     Ok(script)
 }
 
-/// Builds the same commit in two folders.
+/// Builds a commit once more, in another folder.
 pub(super) fn again(book: &Book) -> Result<Script<'_>> {
     let mut script = Script::new(book);
-    script.add("git diff --quiet HEAD # A clone has what is committed.\nhere=$PWD");
+    script.add(&format!("{THIN}\ntrap 'rm -rf \"$PLACE/again\"' EXIT"));
     script.follow(INSTALL, "git clone ")?;
     script.text = script.text.replace("/tmp/again", "\"$PLACE/again\"");
-    script.add(
-        "made=target/dist/x86_64-unknown-linux-gnu/SHA256SUMS
-there=$PWD/$made
-cd \"$here\"
-xtask dist x86_64-unknown-linux-gnu
-cmp \"$there\" $made",
-    );
     Ok(script)
 }
 
-/// Makes a card, checks it, starts it in an emulated machine, and writes it to a file.
-pub(super) fn card(book: &Book) -> Result<Script<'_>> {
+/// Makes a card, checks it, and writes it to a file.
+pub(super) fn card<'a>(book: &'a Book, dist: &Path) -> Result<Script<'a>> {
     let mut script = Script::new(book);
-    script.add("cargo() { xtask \"${@:2}\"; }\nsudo() { \"$@\"; }");
-    for begins in [
-        "cargo xtask dist aarch64-unknown-linux-musl --deb",
-        "cargo xtask image --check",
-        "cargo xtask vm",
-    ] {
-        script.follow(FLASH, begins)?;
-    }
+    let names = "aarch64-unknown-linux-musl tidegate-rpi4.img tidegate-rpi4.img.xz";
+    aside(&mut script, dist, names);
+    script.add("sudo() { \"$@\"; }");
+    script.follow(FLASH, "cargo xtask dist aarch64-unknown-linux-musl --deb")?;
+    script.follow(FLASH, "cargo xtask image --check")?;
     script.follow(FLASH, "lsblk ")?;
     script.text = script.text.replace("/dev/sdX", "\"$PLACE/sdX\"");
-    script.add("cmp target/dist/tidegate-rpi4.img \"$PLACE/sdX\"");
+    script.add("cmp \"$dist/tidegate-rpi4.img\" \"$PLACE/sdX\"\nrm \"$PLACE/sdX\"");
     Ok(script)
 }
 
-/// The demo of the README, which ends by itself here.
+/// Starts a card in an emulated machine.
+pub(super) fn vm(book: &Book) -> Result<Script<'_>> {
+    let mut script = Script::new(book);
+    script.add("cargo() { xtask \"${@:2}\"; }");
+    script.follow(FLASH, "cargo xtask vm")?;
+    Ok(script)
+}
+
+/// The demo of the README, which ends by itself here, with what is built for tests.
 pub(super) fn demo(book: &Book) -> Result<Script<'_>> {
     let mut script = Script::new(book);
-    script.add("cargo() { xtask \"${@:2}\" --seconds 20; }");
+    script.add("cargo() { xtask \"${@:2}\" --quick --seconds 30; }");
     script.follow(README, "cargo xtask demo")?;
     Ok(script)
 }

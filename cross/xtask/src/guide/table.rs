@@ -21,10 +21,11 @@ pub(crate) enum Guide {
     Demo,
     Again,
     Card,
+    Vm,
 }
 
 impl Guide {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::QuickStart,
         Self::Readme,
         Self::Examples,
@@ -40,6 +41,7 @@ impl Guide {
         Self::Demo,
         Self::Again,
         Self::Card,
+        Self::Vm,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Guide {
             Self::Demo => "demo",
             Self::Again => "again",
             Self::Card => "card",
+            Self::Vm => "vm",
         }
     }
 
@@ -110,15 +113,7 @@ const TABLE: &[Entry] = &{
     const CHECKS: &str = "cross/xtask/src/checks.rs";
     const CLI: &str = "gateway/tidegate/src/cli/tests.rs";
     [
-        one(
-            README,
-            "sh",
-            "cargo xtask demo",
-            Asked(
-                Guide::Demo,
-                "it builds what ships; the demo of each submission builds what is quicker to build",
-            ),
-        ),
+        one(README, "sh", "cargo xtask demo", Each(Guide::Demo)),
         one(README, "sh", "cargo xtask test", Test(CHECKS, "it is what follows the others")),
         one(README, "sh", "cargo build --release", Each(Guide::Readme)),
         one(README, "toml", "tidegate.toml", Each(Guide::Readme)),
@@ -131,12 +126,7 @@ const TABLE: &[Entry] = &{
         all("docs/guides/firmware-engineer.md", "sh", Each(Guide::Firmware)),
         all("docs/guides/operate.md", "sh", Each(Guide::Operator)),
         one(INSTALL, "console", "cargo xtask dist aarch64", Each(Guide::Release)),
-        one(
-            INSTALL,
-            "console",
-            "git clone ",
-            Asked(Guide::Again, "it optimises the whole program, twice: a quarter of an hour"),
-        ),
+        one(INSTALL, "console", "git clone ", Each(Guide::Again)),
         one(INSTALL, "console", "sudo apt-get install ./tidegate_0", Each(Guide::Package)),
         one(INSTALL, "console", "sudo tidegate check && ", Each(Guide::Package)),
         one(INSTALL, "toml", "[uplink.cloud]", Each(Guide::Package)),
@@ -149,20 +139,18 @@ const TABLE: &[Entry] = &{
             FLASH,
             "console",
             "cargo xtask dist aarch64-unknown-linux-musl --deb",
-            Asked(Guide::Card, "120 MB of packages, configured in an emulated machine"),
+            Each(Guide::Card),
         ),
         one(FLASH, "console", "sudo apt-get install fdisk", Each(Guide::Machine)),
-        one(
-            FLASH,
-            "console",
-            "cargo xtask image --check",
-            Asked(Guide::Card, "it checks the card"),
-        ),
+        one(FLASH, "console", "cargo xtask image --check", Each(Guide::Card)),
         one(
             FLASH,
             "console",
             "cargo xtask vm",
-            Asked(Guide::Card, "it starts the card in an emulated machine"),
+            Asked(
+                Guide::Vm,
+                "a whole system starts in an emulator, and the demo runs against it: minutes",
+            ),
         ),
         one(FLASH, "console", "lsblk ", Each(Guide::Machine)),
         one(

@@ -427,6 +427,10 @@ fn the_guide_works_as_it_is_written() {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
+            // A shell does not end at a command behind `!`, whatever becomes of it.
+            _ if inside && line.starts_with("! ") => {
+                script.push_str(&format!("{line} || exit 1\n"));
+            }
             _ if inside => script.push_str(&format!("{line}\n")),
             _ => {}
         }
