@@ -67,7 +67,8 @@ pub(super) fn examples(book: &Book) -> Result<Script<'_>> {
 /// Builds a commit once more, in another folder.
 pub(super) fn again(book: &Book) -> Result<Script<'_>> {
     let mut script = Script::new(book);
-    script.add(&format!("{THIN}\ntrap 'rm -rf \"$PLACE/again\"' EXIT"));
+    // The clone has an xtask of its own.
+    script.add("cargo() { command \"${CARGO:-cargo}\" \"$@\" --thin; }\ntrap 'rm -rf \"$PLACE/again\"' EXIT");
     script.follow(INSTALL, "git clone ")?;
     script.text = script.text.replace("/tmp/again", "\"$PLACE/again\"");
     Ok(script)
