@@ -5,7 +5,8 @@
 #   BASE             the root file system, which stays as it is
 #   PLACE            a folder; what is in PLACE/files is added, guide.sh among it, which is run in /root
 #   EMULATOR MAGIC   runs programs of another machine, known by the two bytes MAGIC of their headers
-# Everything that is written and mounted here, and the kernel's knowledge of EMULATOR, ends with the namespace.
+# Everything that is written and mounted here ends with the namespaces. The kernel's knowledge of EMULATOR may be that of
+# the whole machine, where binfmt_misc is mounted outside too: it is taken away at the end.
 set -eu
 
 base=$1 place=$2 emulator=$3 magic=$4
@@ -31,7 +32,13 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 bytes='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00'
 mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
-echo ":tidegate-guide-$$:M::$bytes$magic:$mask:$emulator:F" > "$root/proc/sys/fs/binfmt_misc/register"
+known=$root/proc/sys/fs/binfmt_misc
+# One that is there was left by a run that was killed.
+[ ! -e "$known/tidegate-guide" ] || echo -1 > "$known/tidegate-guide"
+echo ":tidegate-guide:M::$bytes$magic:$mask:$emulator:F" > "$known/register"
 path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-exec chroot "$root" /usr/bin/env -i PATH=$path HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
-    /bin/bash -c "cd /root && busybox ip link set lo up && . /guide.sh"
+code=0
+chroot "$root" /usr/bin/env -i PATH=$path HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+    /bin/bash -c "cd /root && busybox ip link set lo up && . /guide.sh" || code=$?
+echo -1 > "$known/tidegate-guide"
+exit $code

@@ -13,11 +13,16 @@ use std::process::Command;
 /// The longest time that a guide may take in it.
 const PATIENCE_S: &str = "300";
 
+/// What makes it a machine of its own.
+const NAMESPACES: [&str; 7] =
+    ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"];
+
 /// Why there can be none here, as far as that is the kernel's doing.
 pub(super) fn missing() -> Option<&'static str> {
     let mounts = |what: &str| {
         let mut mount = Command::new("unshare");
-        mount.args(["--mount", "sh", "-c", &format!("mount --make-rprivate / && mount {what}")]);
+        mount.args(NAMESPACES);
+        mount.args(["sh", "-c", &format!("mount --make-rprivate / && mount {what}")]);
         mount.output().is_ok_and(|output| output.status.success())
     };
     if !mounts("-t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc") {
@@ -82,8 +87,8 @@ impl Root {
         let emulator = program(&self.machine.emulator).context("the emulator is not there")?;
         let mut enter = Command::new("timeout");
         enter
-            .args(["--signal=KILL", PATIENCE_S, "unshare", "--mount", "--net", "--pid", "--ipc"])
-            .args(["--uts", "--fork", "--kill-child"])
+            .args(["--signal=KILL", PATIENCE_S, "unshare"])
+            .args(NAMESPACES)
             .arg(self.sources.join("enter.sh"))
             .arg(&self.base)
             .arg(&self.place)
