@@ -145,12 +145,7 @@ fn start_publisher(gateway: &Gateway, at: u64, kind: Publishers) -> Publisher {
 
 /// The acknowledgements with which the next kill comes, of `left` that are to come, and at most so many from now:
 /// the last one still has to meet publishers at work, however many come between a kill and its notice.
-pub(crate) fn next_kill(
-    publishers: &[Publisher],
-    random: &mut Random,
-    left: u64,
-    most: u64,
-) -> u64 {
+fn next_kill(publishers: &[Publisher], random: &mut Random, left: u64, most: u64) -> u64 {
     let so_far = acknowledged(publishers);
     let share = (PUBLISHERS * READINGS).saturating_sub(so_far) / (left + 1);
     so_far + random.integer(50, share.clamp(50, most))

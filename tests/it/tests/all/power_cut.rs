@@ -5,6 +5,8 @@
 //!
 //! A `kill -9` leaves the page cache as it is and so proves nothing about syncs; this does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_rig::consumer::Consumer;
@@ -19,15 +21,15 @@ use tidegate_volume::{Unavailable, Volume, say_skipped};
 
 use crate::binaries;
 use crate::kill::{
-    PUBLISHERS, Publishers, READINGS, Upstream, acknowledged, finish, judge, next_kill, seed,
+    PUBLISHERS, Publishers, READINGS, Upstream, acknowledged, finish, judge, seed,
     wait_for_acknowledgements, wait_until_all_arrived,
 };
 use crate::setup::{Readings, beside_others, config, publisher, threshold};
 
 /// Two tests with this many make the fifty.
 const CUTS: u64 = 25;
-/// Most acknowledgements that are waited for between two cuts.
-const MOST_BETWEEN_CUTS: u64 = 750;
+/// Least acknowledgements that are waited for between two cuts.
+const LEAST_BETWEEN_CUTS: u64 = 50;
 /// Longest time, in microseconds, that a gateway lives on without its disk: whatever it
 /// acknowledges then is lost.
 const LONGEST_AFTERLIFE: u64 = 20_000;
@@ -61,9 +63,15 @@ fn run(name: &str, upstream: Upstream) {
     let mut random = Random::new(seed);
     let consumer = Consumer::start_keeping(broker.address()).unwrap();
     gateway.start().unwrap();
-    let publishers: Vec<Publisher> = (0..PUBLISHERS).map(|at| sender(&gateway, at)).collect();
+    let given = Arc::new(AtomicU64::new(0));
+    let publishers: Vec<Publisher> =
+        (0..PUBLISHERS).map(|at| sender(&gateway, at, given.clone())).collect();
     for cut in 0..CUTS {
-        let after = next_kill(&publishers, &mut random, CUTS - cut, MOST_BETWEEN_CUTS);
+        let (share, so_far) = (READINGS * (cut + 1) / (CUTS + 1), acknowledged(&publishers));
+        given.store(share, Ordering::Relaxed);
+        // In the first half of what there is, so that publishers are at work.
+        let most = (PUBLISHERS * share - so_far) / 2;
+        let after = so_far + random.integer(LEAST_BETWEEN_CUTS, most);
         wait_for_acknowledgements(&publishers, after, &gateway, cut);
         volume.cut().unwrap();
         std::thread::sleep(Duration::from_micros(random.integer(0, LONGEST_AFTERLIFE)));
@@ -76,6 +84,7 @@ fn run(name: &str, upstream: Upstream) {
             panic!("no start after cut {cut}: {error:#}");
         }
     }
+    given.store(READINGS, Ordering::Relaxed);
     let reports = finish(publishers, &gateway);
     proxy.set(Mode::Pass);
     wait_until_all_arrived(&consumer, &gateway, &reports);
@@ -104,18 +113,26 @@ fn mounted(disk: &Scratch, gateway: &Gateway) -> Result<Volume, Unavailable> {
     Volume::new(&disk.path().join("image"), VOLUME_BYTES, &gateway.data_dir())
 }
 
-fn sender(gateway: &Gateway, at: u64) -> Publisher {
+fn sender(gateway: &Gateway, at: u64, given: Arc<AtomicU64>) -> Publisher {
     let name = format!("p{at}");
-    let source = Padded(Readings::new(&name, READINGS));
+    let source = Padded { readings: Readings::new(&name, READINGS), given };
     publisher(gateway.mqtt(), &name, Version::V5, Some(7), source)
 }
 
-/// Readings of about a kilobyte.
-struct Padded(Readings);
+/// Readings of about a kilobyte, as fast as they are taken. Each cut has its share of them: on a machine whose
+/// disk is fast all would be gone in a few of the times that the gateway lives on without it.
+struct Padded {
+    readings: Readings,
+    /// How many each publisher may have published by now.
+    given: Arc<AtomicU64>,
+}
 
 impl Source for Padded {
     fn next(&mut self, number: u64, now: Instant) -> Next {
-        let Next::Message { topic, mut payload } = self.0.next(number, now) else {
+        if number >= self.given.load(Ordering::Relaxed) && number < READINGS {
+            return Next::At(now + Duration::from_millis(1));
+        }
+        let Next::Message { topic, mut payload } = self.readings.next(number, now) else {
             return Next::End;
         };
         payload.pop();
