@@ -176,7 +176,7 @@ fn a_device_of_this_version_is_upgraded_by_a_gateway_of_the_next() {
 
 /// Writes what the next version freezes, to `exchange.bin` in the folder for temporary files.
 #[test]
-#[ignore = "writes a file"]
+#[ignore = "writes the file of a new exchange; replaces none that is frozen"]
 fn write_an_exchange() {
     let mut bytes = Vec::new();
     for Said { by_device, ms, bytes: message } in whole() {
